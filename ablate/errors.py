@@ -1,0 +1,16 @@
+"""What a person got wrong, told in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what was asked: one line that names it; the command exits with code 2."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """The tail of an error line that offers the nearest right word, or nothing where none is near."""
+    match = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""
