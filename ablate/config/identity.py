@@ -1,0 +1,67 @@
+"""What makes two runs the same run: a hash of everything that can change the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+SCHEMA = 1  # raised when the same config would no longer give the same numbers
+
+WITHOUT_EFFECT = (
+    "sweep",
+    "row",
+    "keep",
+    "paths",
+    "logger",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.nodes",
+    "trainer.log_every",
+    "trainer.checkpoint_every",
+)
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """`cfg` as plain, fully resolved dictionaries."""
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
+    """The resolved config as flat `key: value` pairs, without the keys that cannot change a result."""
+    plain = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
+    return {key: value for key, value in flatten(plain).items() if not _under(key, WITHOUT_EFFECT)}
+
+
+def identity(cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:
+    """16 hex digits that name the result of a run: its effective config, its corpus, the schema."""
+    content = {"config": effective(cfg), "data": data_sha256, "schema": SCHEMA}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(
+    one: DictConfig | dict[str, Any], other: DictConfig | dict[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """The effective keys in which two configs differ, as (key, value in one, value in the other)."""
+    first, second = effective(one), effective(other)
+    keys = sorted(first.keys() | second.keys())
+    return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as dotted keys; empty ones and lists stay values."""
+    flat = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{path}."))
+        else:
+            flat[path] = value
+    return flat
+
+
+def _under(key: str, roots: tuple[str, ...]) -> bool:
+    return any(key == root or key.startswith(f"{root}.") for root in roots)

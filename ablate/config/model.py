@@ -1,0 +1,46 @@
+"""From a composed config to a model: instantiate the slots, hand them to the builder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from ablate.model.build import Model
+
+MODEL_SLOTS = (
+    "topology",
+    "norm",
+    "residual",
+    "block",
+    "bias",
+    "activation",
+    "feedforward",
+    "attention",
+    "position",
+    "stack",
+    "sharing",
+    "embedding",
+    "head",
+    "init",
+)
+
+
+def fill_slots(cfg: DictConfig) -> dict[str, Any]:
+    """Each model group's content: what its `_target_` makes, or a plain dictionary where it has none."""
+    from hydra.utils import instantiate
+
+    slots = {}
+    for group in MODEL_SLOTS:
+        content = OmegaConf.to_container(cfg[group], resolve=True)
+        slots[group] = instantiate(content) if "_target_" in content else content
+    return slots
+
+
+def build_model(cfg: DictConfig, device: str = "cpu") -> Model:
+    """The model that `cfg` describes, initialised from `seed.init`, on `device` ("meta" allocates nothing)."""
+    from ablate.model.build import build
+
+    shape = OmegaConf.to_container(cfg.shape, resolve=True)
+    return build(fill_slots(cfg), shape, dropout=cfg.dropout, seed=cfg.seed.init, device=device)

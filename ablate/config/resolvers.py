@@ -1,0 +1,69 @@
+"""Arithmetic between config keys: `${of:2/3,shape.d_ff}`, `${plus:1,a.b}`, `${rsqrt:a.b}`, `${sqrt:a.b}`.
+
+Arguments that name a key are its full path, because the override grammar refuses a nested `${a:${b}}`.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from omegaconf import Container, OmegaConf
+
+from ablate.errors import UserError
+
+
+def number_at(path: str, root: Container) -> float:
+    """The number that stands at `path` in the config; raises `UserError` where there is none."""
+    value = OmegaConf.select(root, str(path))
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UserError(f"{path} must be a number to calculate with, and is {value!r}")
+    return value
+
+
+def whole_part(ratio: Any, path: str, *, _root_: Container) -> int:
+    """`ratio` (such as 2/3) times the number at `path`; refused by name where that is not whole."""
+    try:
+        share = Fraction(str(ratio))
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"${{of:{ratio},{path}}}: {ratio!r} is no ratio such as 2/3 or 0.5") from None
+    base = number_at(path, _root_)
+    product = share * Fraction(base)
+    if product.denominator != 1:
+        raise UserError(f"{ratio} of {path} = {base} is {float(product):g}, and must be whole")
+    return int(product)
+
+
+def sum_of(amount: Any, path: str, *, _root_: Container) -> int | float:
+    """`amount` plus the number at `path`."""
+    if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+        raise UserError(f"${{plus:{amount},{path}}}: {amount!r} is no number")
+    return amount + number_at(path, _root_)
+
+
+def square_root(path: str, *, _root_: Container) -> float:
+    """The square root of the number at `path`."""
+    return _positive(path, _root_) ** 0.5
+
+
+def inverse_square_root(path: str, *, _root_: Container) -> float:
+    """The number at `path` to the power -1/2."""
+    return _positive(path, _root_) ** -0.5
+
+
+def _positive(path: str, root: Container) -> float:
+    value = number_at(path, root)
+    if value <= 0:
+        raise UserError(f"{path} must be positive to take its root, and is {value}")
+    return value
+
+
+def register() -> None:
+    """Make the resolvers known to OmegaConf; may be called any number of times."""
+    for name, function in {
+        "of": whole_part,
+        "plus": sum_of,
+        "sqrt": square_root,
+        "rsqrt": inverse_square_root,
+    }.items():
+        OmegaConf.register_new_resolver(name, function, replace=True)
