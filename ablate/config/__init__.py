@@ -1,8 +1,12 @@
 """The config: composed by Hydra, checked whole, hashed, and turned into a model."""
 
-from ablate.config.composing import CONF, compose
+from ablate.config.checking import validate
+from ablate.config.composing import compose
 from ablate.config.identity import differences, effective, identity, resolved
+from ablate.config.library import CONF
 from ablate.config.model import MODEL_SLOTS, build_model
+from ablate.config.overrides import merge
+from ablate.config.targets import instantiate
 
 __all__ = [
     "CONF",
@@ -12,10 +16,9 @@ __all__ = [
     "differences",
     "effective",
     "identity",
+    "instantiate",
+    "merge",
     "resolved",
     "validate",
 ]
 
-
-def validate(cfg) -> None:
-    """Raise `UserError` with a line for each thing that is wrong in `cfg`."""

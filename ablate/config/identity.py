@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ablate.config.keys import flatten
+
 SCHEMA = 1  # raised when the same config would no longer give the same numbers
 
 WITHOUT_EFFECT = (
@@ -49,18 +51,6 @@ def differences(
     first, second = effective(one), effective(other)
     keys = sorted(first.keys() | second.keys())
     return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as dotted keys; empty ones and lists stay values."""
-    flat = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{path}."))
-        else:
-            flat[path] = value
-    return flat
 
 
 def _under(key: str, roots: tuple[str, ...]) -> bool:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ablate.config.targets import instantiate
+
 if TYPE_CHECKING:
     from ablate.model.build import Model
 
@@ -28,13 +30,11 @@ MODEL_SLOTS = (
 
 
 def fill_slots(cfg: DictConfig) -> dict[str, Any]:
-    """Each model group's content: what its `_target_` makes, or a plain dictionary where it has none."""
-    from hydra.utils import instantiate
-
+    """Each model group's content with every `_target_` in it, at any depth, turned into what it makes."""
     slots = {}
     for group in MODEL_SLOTS:
         content = OmegaConf.to_container(cfg[group], resolve=True)
-        slots[group] = instantiate(content) if "_target_" in content else content
+        slots[group] = instantiate(content, _convert_="all")
     return slots
 
 

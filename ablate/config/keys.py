@@ -1,0 +1,57 @@
+"""Which dotted keys there are, and which one a person may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from ablate.config import library
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as dotted keys; empty ones and lists stay values."""
+    flat = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{path}."))
+        else:
+            flat[path] = value
+    return flat
+
+
+def known() -> dict[str, list[str]]:
+    """Every dotted key of every option, with the options (`group=option`) that have it; [] for root keys."""
+    root = {key: value for key, value in library.load(library.CONF / "config.yaml").items() if key != "defaults"}
+    found: dict[str, list[str]] = {key: [] for key in flatten(root)}
+    for group, options in library.groups().items():
+        for option, path in options.items():
+            own = {key: value for key, value in library.load(path).items() if key != "defaults"}
+            for key in flatten(own, f"{group}."):
+                found.setdefault(key, []).append(f"{group}={option}")
+    return found
+
+
+def exists(key: str) -> bool:
+    """Whether some option, or the root, has this key."""
+    return key in library.groups() or key in known()
+
+
+def suggestion(key: str) -> str:
+    """The tail of an error line for a key that is not in the config: which one was meant, as far as known."""
+    everywhere = known()
+    if everywhere.get(key):
+        return f": it is a setting of {', '.join(everywhere[key])}"
+    by_last = {}
+    for path in everywhere:
+        by_last.setdefault(path.rpartition(".")[2], path)
+    last = key.rpartition(".")[2]
+    for word, choices in (
+        (key, {path: path for path in (*library.groups(), *everywhere)}),
+        (last, by_last),
+        (key.partition(".")[0], {group: group for group in library.groups()}),
+    ):
+        match = difflib.get_close_matches(word, choices, n=1, cutoff=0.75 if word == key else 0.6)
+        if match:
+            return f"; did you mean {choices[match[0]]!r}?"
+    return ""

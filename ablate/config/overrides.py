@@ -1,0 +1,128 @@
+"""The override list as a person wrote it, read and checked before Hydra sees it.
+
+Hydra accepts `norm=a norm=b`, `~norm`, `position=[a,b]` and `+typo=1` in silence. Here each is an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ablate.config import keys, library
+from ablate.errors import UserError, nearest
+
+ALIASES = {"seed": "seed.base"}
+LABELS = ("sweep", "row")  # free text, so the override grammar does not apply to them
+
+
+@dataclass(frozen=True)
+class Override:
+    """One `key=value` of a command line or a sweep file."""
+
+    text: str
+    key: str
+    value: Any
+    is_group: bool = False
+
+
+def read(texts: Iterable[str]) -> tuple[list[Override], list[str]]:
+    """The overrides that can be understood, and a line for each that cannot."""
+    found, errors = [], []
+    for text in texts:
+        try:
+            found.append(_read_one(str(text)))
+        except UserError as error:
+            errors.append(str(error))
+    counts = Counter(override.key for override in found)
+    errors += [
+        f"{key} is given {count} times: {', '.join(o.text for o in found if o.key == key)}"
+        for key, count in counts.items()
+        if count > 1
+    ]
+    return found, errors
+
+
+def key_of(text: str) -> str:
+    """The key that an override sets: two overrides with one key cannot stand in one list."""
+    key = text.partition("=")[0].strip().lstrip("+~")
+    return ALIASES.get(key, key)
+
+
+def merge(*lists: Iterable[str]) -> list[str]:
+    """Several override lists as one: where a later list sets the key of an earlier one, the later wins."""
+    merged: list[str] = []
+    for texts in map(list, lists):
+        replaced = {key_of(text) for text in texts}
+        merged = [text for text in merged if key_of(text) not in replaced] + texts
+    return merged
+
+
+def label_of(overrides: Iterable[Override], ignored: tuple[str, ...]) -> str:
+    """What a run is called that was given no row label: its overrides, or "baseline"."""
+    told = [
+        override.text.replace("${", "{")  # a label is never an interpolation
+        for override in overrides
+        if not any(override.key == key or override.key.startswith(f"{key}.") for key in (*ignored, "seed"))
+    ]
+    return " ".join(told) or "baseline"
+
+
+def _read_one(text: str) -> Override:
+    key, equals, written = text.partition("=")
+    key = key.strip()
+    if key.startswith("~"):
+        raise UserError(f"{text}: nothing can be deleted; choose another option of {key[1:]} instead")
+    if key.startswith("+"):
+        plain = key.lstrip("+")
+        hint = "; leave out the +" if keys.exists(plain) else keys.suggestion(plain)
+        raise UserError(f"{text}: no key can be added{hint}")
+    if not equals or not key:
+        raise UserError(f"{text}: an override reads key=value{nearest(text, library.groups())}")
+    if "@" in key:
+        raise UserError(f"{text}: write {key.partition('@')[0]}=OPTION; packages are for option files")
+    if key in LABELS:
+        return Override(text, key, _unquoted(written.strip()))
+    if key == "hydra" or key.startswith(("hydra.", "hydra/")):
+        raise UserError(f"{text}: Hydra's own settings are for `ablate train --multirun`")
+    return _by_grammar(text, key)
+
+
+def _by_grammar(text: str, key: str) -> Override:
+    from hydra.errors import HydraException
+
+    is_group = key in library.groups()
+    try:
+        parsed = _parser().parse_override(text)
+    except HydraException as error:
+        problem = str(error).strip().splitlines()[-1] if is_group or "\n" in str(error) else str(error)
+        raise UserError(f"{text}: cannot be read ({problem}); quote values with special characters") from None
+    if parsed.is_sweep_override():
+        raise UserError(f"{text}: gives several values; `ablate train --multirun` runs each of them")
+    value = parsed.value()
+    if is_group:
+        if not isinstance(value, str):
+            shown = "a list" if isinstance(value, list) else "null" if value is None else repr(value)
+            raise UserError(
+                f"{text}: {key} takes one option and was given {shown} ({', '.join(library.groups()[key])})"
+            )
+        library.file_of(key, value)
+    if not isinstance(value, dict):
+        key = ALIASES.get(key, key)
+    return Override(text, key, value, is_group)
+
+
+@cache
+def _parser() -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
+
+
+def _unquoted(text: str) -> str | None:
+    if text in ("null", ""):
+        return None
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
