@@ -1,0 +1,1 @@
+"""Sweeps: a file of rows becomes runs, and the runs become records."""

@@ -1,0 +1,191 @@
+"""A process that has imported everything once and then forks a run whenever it is asked to.
+
+    driver ── socket ──> fork server ── fork ──> run, in its own session
+                         (imports paid once, no threads)
+
+Both ends speak JSON lines. The driver sends {"id", "entry": "module:function", "argument", "log"}; the server answers
+{"ready"}, {"id", "pid"} and {"id", "exit", "peak_memory_bytes"}. When the driver is gone, however it went, the socket
+closes: the server ends its runs (SIGTERM, so that they save, then SIGKILL) and itself. When the server is killed, the
+kernel kills the runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from typing import Any
+
+# Read by glibc when a process starts: keep big blocks instead of handing them back to the kernel after each step.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # a run sets its own number; threads made before a fork would be lost in it
+    "MKL_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+GRACE = 20.0  # seconds that a run has to save itself after SIGTERM
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when the one that started it dies (Linux; elsewhere nothing)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def environment() -> dict[str, str]:
+    """The variables a run is started with: this process's, and `ENVIRONMENT` where it says nothing."""
+    return {**ENVIRONMENT, **os.environ}
+
+
+def start(preload: str) -> tuple[subprocess.Popen, socket.socket]:
+    """Start a server that imports the module `preload`; returns its process and the driver's end of the socket."""
+    ours, theirs = socket.socketpair()
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ablate.sweep.fork_server", preload, str(theirs.fileno()), str(os.getpid())],
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C in the terminal is the driver's business
+        env={**environment(), "PYTHONPATH": path},
+    )
+    theirs.close()
+    return process, ours
+
+
+class _Server:
+    def __init__(self, channel: socket.socket):
+        self.channel = channel
+        self.running: dict[int, int] = {}
+        self.ending = False
+
+    def serve(self) -> None:
+        """Fork runs until the driver is gone."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_read, False)
+        os.set_blocking(wake_write, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._end)
+        signal.set_wakeup_fd(wake_write)
+        self.close_in_child = [wake_read, wake_write]
+        self._tell(ready=True)
+        received = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.channel, selectors.EVENT_READ)
+            selector.register(wake_read, selectors.EVENT_READ)
+            while not self.ending:
+                for key, _ in selector.select():
+                    if key.fileobj is self.channel:
+                        data = self.channel.recv(65536)
+                        if not data:
+                            self.ending = True
+                            break
+                        *requests, received = (received + data).split(b"\n")
+                        for request in requests:
+                            self._fork(json.loads(request))
+                    else:
+                        os.read(wake_read, 65536)
+                        self._reap()
+        self._stop_all()
+
+    def _end(self, *_: Any) -> None:
+        self.ending = True
+
+    def _tell(self, **event: Any) -> None:
+        try:
+            self.channel.sendall(json.dumps(event).encode() + b"\n")
+        except OSError:
+            self.ending = True
+
+    def _fork(self, request: dict[str, Any]) -> None:
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            die_with_parent()
+            if os.getppid() != server:  # it died before the kernel knew that we care
+                os._exit(1)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self.channel.close()
+            for descriptor in self.close_in_child:
+                os.close(descriptor)
+            os._exit(call(request["entry"], request["argument"], request["log"]))
+        self.running[pid] = request["id"]
+        self._tell(id=request["id"], pid=pid)
+
+    def _reap(self) -> None:
+        while self.running:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            if pid in self.running:
+                peak = usage.ru_maxrss * 1024
+                self._tell(id=self.running.pop(pid), exit=code, peak_memory_bytes=peak)
+
+    def _stop_all(self) -> None:
+        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 5.0)):
+            for pid in self.running:
+                # SIGTERM to the run alone, which saves; SIGKILL to whatever it started as well.
+                os.kill(pid, number) if number == signal.SIGTERM else os.killpg(pid, number)
+            deadline = time.monotonic() + patience
+            while self.running and time.monotonic() < deadline:
+                self._reap()
+                time.sleep(0.02)
+
+
+def call(entry: str, argument: Any, log: str | None) -> int:
+    """Run `entry` ("module:function") with its output appended to the file `log`; returns its exit code."""
+    code = 1
+    try:
+        if log:
+            os.makedirs(os.path.dirname(log), exist_ok=True)
+            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            sys.stdout.reconfigure(line_buffering=True)
+            sys.stderr.reconfigure(line_buffering=True)
+        module, _, function = entry.partition(":")
+        result = getattr(importlib.import_module(module), function)(argument)
+        code = result if isinstance(result, int) else 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code & 0xFF
+
+
+def main() -> None:
+    preload, descriptor, driver = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = socket.socket(fileno=descriptor)
+    os.set_inheritable(descriptor, False)
+    importlib.import_module(preload)
+    if os.getppid() != driver:  # it died while we were importing; the socket will say so too
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _Server(channel).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""From a sweep to its runs, in the order in which they are worth most."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ablate.errors import UserError, nearest
+from ablate.sweep.sweepfile import GIVEN_BY_THE_SWEEP, Seeds, Sweep, key_of, load, names
+
+__all__ = ["PlannedRun", "Seeds", "Sweep", "load", "names", "overrides", "runs", "select"]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run that a sweep asks for: what `ablate train` is given."""
+
+    row: str
+    seed: int
+    overrides: tuple[str, ...]
+
+
+def overrides(sweep: Sweep, row: str, seed: int, extra: Sequence[str] = ()) -> tuple[str, ...]:
+    """Everything that one run is given: base, then `extra`, then the row; what comes later replaces its key.
+
+    The row wins over `extra`, because a row that was overruled would no longer be what its label says.
+    """
+    if row not in sweep.rows:
+        raise UserError(f"no row {row!r} in {sweep.name}{nearest(row, sweep.rows)}")
+    for override in extra:
+        if key_of(override) in GIVEN_BY_THE_SWEEP:
+            raise UserError(f"{override}: {key_of(override)} is given by the sweep file, run by run")
+    early = [f"early={sweep.early:g}"] if sweep.early is not None else []
+    merged = {key_of(item): item for item in [*sweep.base, *early, *extra, *sweep.rows[row]]}
+    return (*merged.values(), f"sweep={sweep.name}", f"row={quoted(row)}", f"seed.base={seed}")
+
+
+def quoted(label: str) -> str:
+    """`label` as a value that the override grammar takes literally."""
+    # Backslashes are literal in quotes, but for those in front of a quote or of the end.
+    before_quotes = re.sub(r"(\\*)'", r"\1\1\\'", label)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", before_quotes) + "'"
+
+
+def select(sweep: Sweep, only: str | Iterable[str] | None) -> list[str]:
+    """The rows that `only` (a label, a glob, or several, separated by commas) names; all rows without it."""
+    if not only:
+        return list(sweep.rows)
+    patterns = [only] if isinstance(only, str) and only in sweep.rows else only
+    if isinstance(patterns, str):
+        patterns = [pattern.strip() for pattern in patterns.split(",")]
+    chosen = set()
+    for pattern in patterns:
+        matches = {row for row in sweep.rows if row == pattern or fnmatchcase(row, pattern)}
+        if not matches:
+            raise UserError(f"only: no row {pattern!r} in {sweep.name}{nearest(pattern, sweep.rows)}")
+        chosen |= matches
+    return [row for row in sweep.rows if row in chosen]
+
+
+def runs(
+    sweep: Sweep, extra: Sequence[str] = (), only: str | Iterable[str] | None = None
+) -> list[PlannedRun]:
+    """Every run of the sweep: seed 0 of all rows, baseline first, then seed 1, ...
+
+    A sweep that stops half-way is so already a usable report; the baseline's extra seeds come last.
+    """
+    rows = select(sweep, only)
+    seeds = range(max(sweep.seeds_of(row) for row in rows))
+    return [
+        PlannedRun(row, seed, overrides(sweep, row, seed, extra))
+        for seed in seeds
+        for row in rows
+        if seed < sweep.seeds_of(row)
+    ]

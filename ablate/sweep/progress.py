@@ -1,0 +1,151 @@
+"""What a sweep shows while it works: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TextIO
+
+
+@dataclass
+class Running:
+    """A run under way, as its heartbeat tells it."""
+
+    name: str
+    began: float
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    step_seconds: list[float] = field(default_factory=list)
+    last_step_at: float = 0.0
+
+    def beat(self, heartbeat: dict, now: float) -> None:
+        """Take in a heartbeat read at `now`; remember how long its steps took."""
+        step, self.loss = heartbeat["step"], heartbeat.get("loss")
+        self.steps = heartbeat["steps"]
+        if step == self.step and self.last_step_at:
+            return
+        if self.last_step_at and step > self.step:
+            self.step_seconds.append((now - self.last_step_at) / (step - self.step))
+        self.step, self.last_step_at = step, now
+
+    @property
+    def median_step(self) -> float | None:
+        """The median seconds of a step so far."""
+        return statistics.median(self.step_seconds) if self.step_seconds else None
+
+    def left(self, whole: float | None) -> float | None:
+        """The seconds until it is done, from its own pace or from how long such runs take (`whole`)."""
+        if self.median_step and self.steps:
+            return self.median_step * (self.steps - self.step)
+        return whole
+
+    def silent(self, now: float) -> float:
+        """The seconds since its last step."""
+        return now - (self.last_step_at or self.began)
+
+
+@dataclass
+class Totals:
+    """How far a sweep has come."""
+
+    title: str
+    runs: int
+    done: int = 0
+    diverged: int = 0
+    failed: int = 0
+    waiting: int = 0
+    seconds_left: float | None = None
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: 48 s, 6 min, 3.2 h, 2.5 days."""
+    if seconds is None:
+        return "?"
+    for limit, unit, name, digits in ((90, 1, "s", 0), (5400, 60, "min", 0), (172800, 3600, "h", 1)):
+        if seconds < limit:
+            return f"{seconds / unit:.{digits}f} {name}"
+    return f"{seconds / 86400:.1f} days"
+
+
+class Display:
+    """Shows events as lines, and the present state as a live table or, every `every` seconds, as a line."""
+
+    def __init__(self, out: TextIO | None = None, every: float = 10.0):
+        self.out = out or sys.stdout
+        self.every, self.last, self.live = every, time.monotonic(), None
+        if self.out.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self.console = Console(file=self.out)
+            self.live = Live(console=self.console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Display:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def say(self, line: str) -> None:
+        """Print one line that stays."""
+        if self.live:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=self.out, flush=True)
+
+    def show(self, totals: Totals, running: list[Running]) -> None:
+        """Bring the live state up to date."""
+        if self.live:
+            self.live.update(_table(totals, running))
+        elif time.monotonic() - self.last >= self.every and running:
+            self.last = time.monotonic()
+            parts = [f"{run.name} {_step(run)}{_loss(run)}" for run in running]
+            self.say(f"{summary(totals)} | " + " | ".join(parts))
+
+
+def summary(totals: Totals) -> str:
+    """One line: how many runs are done, failed, and how long the rest will take."""
+    finished = totals.done + totals.diverged + totals.failed
+    parts = [f"{totals.title}: {finished}/{totals.runs} runs"]
+    parts += [f"{number} {name}" for name, number in (("diverged", totals.diverged), ("failed", totals.failed)) if number]
+    if totals.waiting:
+        parts.append(f"{totals.waiting} under way elsewhere")
+    if finished < totals.runs:
+        left = totals.seconds_left
+        parts.append("time left unknown yet" if left is None else f"about {duration(left)} left")
+    return ", ".join(parts)
+
+
+def _step(run: Running) -> str:
+    return f"step {run.step}/{run.steps}" if run.steps else "starting"
+
+
+def _loss(run: Running) -> str:
+    return "" if run.loss is None else f" loss {run.loss:.3f}"
+
+
+def _table(totals: Totals, running: list[Running]):
+    from rich import box
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE, show_header=True, pad_edge=False)
+    for column, justify in (("run", "left"), ("", "left"), ("step", "right"), ("loss", "right"), ("left", "right")):
+        table.add_column(column, justify=justify)
+    for run in running:
+        table.add_row(
+            Text(run.name),
+            ProgressBar(total=max(run.steps, 1), completed=run.step, width=24),
+            f"{run.step}/{run.steps}" if run.steps else "starting",
+            "" if run.loss is None else f"{run.loss:.3f}",
+            duration(run.left(None)),
+        )
+    return Group(Text(summary(totals), style="bold"), table)

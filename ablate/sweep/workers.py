@@ -1,0 +1,188 @@
+"""Ways to start a job in a process of its own: forked, fresh, under torchrun, or on a Slurm cluster.
+
+A starter's `start(job, log, environment)` returns a handle; a handle's `poll()` is None while the job lives, then its
+exit code (negative: the signal that ended it), and `stop(signal)` reaches every process of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ablate.sweep import fork_server
+
+CHILD = "ablate.sweep.child"
+PRELOAD = "ablate.sweep.preload"
+
+
+class Forked:
+    """Jobs forked from a fork server, which is started at the first need."""
+
+    def __init__(self, preload: str = PRELOAD):
+        self.preload = preload
+        self.server: subprocess.Popen | None = None
+        self.handles: dict[int, ForkedJob] = {}
+        self.received = b""
+
+    def warm_up(self) -> None:
+        """Begin the imports, and do not wait for them."""
+        if self.server is None:
+            self.server, self.channel = fork_server.start(self.preload)
+            self.channel.setblocking(False)
+
+    def start(self, entry: str, argument: Any, log: Path | None) -> ForkedJob:
+        """Fork a process that calls `entry` ("module:function") with `argument`."""
+        self.warm_up()
+        handle = ForkedJob(self)
+        number = len(self.handles)
+        self.handles[number] = handle
+        request = {"id": number, "entry": entry, "argument": argument, "log": log and str(Path(log).absolute())}
+        self.channel.setblocking(True)
+        try:
+            self.channel.sendall(json.dumps(request).encode() + b"\n")
+        except OSError:
+            handle.exit = 1  # the server died; listen() says so to every job that it had
+        self.channel.setblocking(False)
+        return handle
+
+    def listen(self) -> None:
+        """Take in what the server has to tell."""
+        while self.server is not None:
+            try:
+                data = self.channel.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                for handle in self.handles.values():
+                    if handle.exit is None:
+                        handle.exit = -signal.SIGKILL if handle.pid else 1
+                self.server.wait()
+                self.server, self.handles = None, {}
+                return
+            *events, self.received = (self.received + data).split(b"\n")
+            for event in map(json.loads, events):
+                if "id" in event:
+                    self.handles[event["id"]].take(event)
+
+    def close(self) -> None:
+        """End the server and whatever still runs under it."""
+        if self.server is not None:
+            self.channel.close()
+            self.server.wait()
+            self.server, self.handles = None, {}
+
+
+class ForkedJob:
+    """A job under a fork server."""
+
+    def __init__(self, starter: Forked):
+        self.starter, self.pid, self.exit, self.peak_memory_bytes = starter, None, None, None
+        self.pending: int | None = None
+
+    def take(self, event: dict[str, Any]) -> None:
+        """What the server says of this job."""
+        self.pid = event.get("pid", self.pid)
+        self.exit = event.get("exit", self.exit)
+        self.peak_memory_bytes = event.get("peak_memory_bytes")
+        if self.pending is not None and self.exit is None:
+            self.stop(self.pending)
+
+    def poll(self) -> int | None:
+        """None while it lives, then its exit code."""
+        self.starter.listen()
+        return self.exit
+
+    def stop(self, number: int) -> None:
+        """Send a signal to all its processes; one that is not yet forked gets it as soon as it is."""
+        self.pending = number if self.pid is None else None
+        if self.pid is not None and self.exit is None:
+            send_to_tree(self.pid, number)
+
+
+class Fresh:
+    """Jobs in a new interpreter each: where a GPU is used, and under torchrun where there are several devices."""
+
+    def start(
+        self, entry: str, argument: Any, log: Path | None, devices: int = 1, variables: dict[str, str] | None = None
+    ) -> FreshJob:
+        """Start a process tree that calls `entry` with `argument` in `devices` processes."""
+        python = [sys.executable, "-u"]
+        if devices > 1:
+            python += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(devices)]
+        command = [*python, "-m", CHILD, entry, json.dumps(argument)]
+        output = None
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            output = open(log, "ab")
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**fork_server.environment(), "PYTHONPATH": path, **(variables or {}), PARENT: str(os.getpid())},
+        )
+        if output is not None:
+            output.close()
+        return FreshJob(process)
+
+
+PARENT = "ABLATE_DRIVER"  # whose death ends a fresh job; checked by the job itself once it has begun
+
+
+class FreshJob:
+    """A job in a process tree of its own."""
+
+    peak_memory_bytes = None
+
+    def __init__(self, process: subprocess.Popen):
+        self.process, self.pid = process, process.pid
+
+    def poll(self) -> int | None:
+        """None while it lives, then its exit code."""
+        return self.process.poll()
+
+    def stop(self, number: int) -> None:
+        """Send a signal: SIGTERM to its first process, which hands it on; anything else to all of them."""
+        if self.process.poll() is None:
+            send_to_tree(self.pid, number)
+
+
+def send_to_tree(pid: int, number: int) -> None:
+    """Send a signal: SIGTERM to the first process, which saves and tells its own; others to the whole tree.
+
+    The tree is more than the group, because torchrun gives each worker a session of its own.
+    """
+    family = [pid] if number == signal.SIGTERM else [pid, *descendants(pid)]
+    for member in family:
+        try:
+            os.kill(member, number)
+        except ProcessLookupError:
+            pass
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, their children, and so on; empty where /proc does not tell."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in brackets, may hold blanks; the parent is the second word after it.
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue
+        children.setdefault(parent, []).append(int(path.parent.name))
+    family, found = [pid], []
+    while family:
+        more = children.get(family.pop(), [])
+        family += more
+        found += more
+    return found
