@@ -1,0 +1,1 @@
+"""What is ablated: one file for each idea the field has a name for."""

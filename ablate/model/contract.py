@@ -1,0 +1,331 @@
+"""The contract between the parts of a model: what a slot is given, and what it gives.
+
+Whatever stands between two residual additions is ``f(x, ctx) -> y``; a block is a list of steps
+``(x, ctx) -> (x, ctx)``; factories are called with ``(parts, place)``.
+
+Shapes: B batch, T length, S memory length, D model width, H heads, K head width, F feed-forward width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablate.errors import UserError
+
+FULL, CAUSAL, PREFIX = "full", "causal", "prefix"
+SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attention", "feedforward"
+
+
+@dataclass
+class View:
+    """What is known of a sequence beside its hidden states, and so who may see whom.
+
+    ``ids (B,T)``; ``segments (B,T)``, 0 at padding, or None: one segment and no padding, the fast path of training;
+    ``positions (B,T)`` or None: 0 .. T-1; ``order``: full, causal or prefix; ``prefix (B,)``: how many leading
+    tokens see each other in both directions.
+    """
+
+    ids: Tensor
+    order: str = FULL
+    segments: Tensor | None = None
+    positions: Tensor | None = None
+    prefix: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        return self.ids.shape[1]
+
+    @property
+    def present(self) -> Tensor | None:
+        """(B,T) bool, False at padding; None where nothing is padded."""
+        return None if self.segments is None else self.segments != 0
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether the lower triangle says all about who sees whom."""
+        return self.order == CAUSAL and self.segments is None
+
+    def place_indices(self) -> Tensor:
+        """(B,T) or (1,T): the position of each token in its segment."""
+        if self.positions is not None:
+            return self.positions
+        return torch.arange(self.length, device=self.ids.device)[None]
+
+    def clear_padding(self, x: Tensor) -> Tensor:
+        """x (B,T,...) with zeros at padding."""
+        present = self.present
+        return x if present is None else x * present.unsqueeze(-1).to(x.dtype)
+
+    def visible(self) -> Tensor | None:
+        """(B or 1,1,T,T) bool, True where a query (row) may see a key (column); None where all see all."""
+        mask = None
+        if self.order != FULL:
+            at = torch.arange(self.length, device=self.ids.device)
+            mask = (at[None, :] <= at[:, None])[None, None]
+            if self.order == PREFIX and self.prefix is not None:
+                mask = mask | (at < self.prefix[:, None])[:, None, None, :]
+        return _same_segment(self.segments, self.segments, mask)
+
+    def visible_memory(self, memory: View) -> Tensor | None:
+        """(B,1,T,S) bool: which tokens of another sequence the tokens of this one may see; None where all."""
+        return _same_segment(self.segments, memory.segments, None)
+
+    def mask_mod(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+        """The same as `visible`, as FlexAttention's ``mask_mod(b, h, q, k)``."""
+        order, segments, prefix = self.order, self.segments, self.prefix
+
+        def visible(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            seen = (k <= q) if order != FULL else (k >= 0)
+            if order == PREFIX and prefix is not None:
+                seen = seen | (k < prefix[b])
+            if segments is not None:
+                seen = seen & (segments[b, q] == segments[b, k])
+            return seen
+
+        return visible
+
+
+def _same_segment(queries: Tensor | None, keys: Tensor | None, mask: Tensor | None) -> Tensor | None:
+    if queries is None or keys is None:
+        return mask
+    same = (queries[:, :, None] == keys[:, None, :])[:, None]
+    return same if mask is None else same & mask
+
+
+@dataclass
+class Memory:
+    """What a decoder may look at: the encoder's view, its output, and all its states.
+
+    ``states``: the embedding, the residual stream after each block, and last the output after the end norm.
+    """
+
+    view: View
+    output: Tensor
+    states: list[Tensor]
+
+
+@dataclass
+class Context:
+    """What goes through a stack beside the hidden states.
+
+    ``losses`` collects auxiliary losses; ``cache`` holds what layers of one stack share within a forward pass.
+    """
+
+    view: View
+    memory: Memory | None = None
+    losses: list[Tensor] = field(default_factory=list)
+    cache: dict[str, Tensor] = field(default_factory=dict)
+
+    def shared(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """The tensor kept under `key` in this forward pass, made at the first call."""
+        if key not in self.cache:
+            self.cache[key] = make()
+        return self.cache[key]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part stands: its stack, its layer (0-based) of how many, and the kind of sub-layer."""
+
+    stack: str
+    layer: int = 0
+    n_layers: int = 1
+    sublayer: str = ""
+
+    def at(self, sublayer: str) -> Place:
+        return Place(self.stack, self.layer, self.n_layers, sublayer)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an initialiser must know of a parameter; its role is what it is for, not which option holds it."""
+
+    role: str
+    fan_in: int = 1
+    fan_out: int = 1
+    head_dim: int = 1
+    place: Place | None = None
+    value: float = 0.0
+
+
+def declare(parameter: nn.Parameter, role: str, **numbers: Any) -> nn.Parameter:
+    """Say what a parameter is for (``query key value output ffn_in ffn_out gate table logits bias scale shift ...``).
+
+    Every parameter of a model must be declared: the ``init`` slot turns roles into distributions. Role ``constant``
+    is set to ``value`` whatever the initialiser.
+    """
+    parameter.spec = Spec(role, **numbers)
+    return parameter
+
+
+class Linear(nn.Module):
+    """y = x W^T + b, weight (out, in), with a declared role."""
+
+    def __init__(self, d_in: int, d_out: int, *, role: str, place: Place, bias: bool = False, head_dim: int = 1):
+        super().__init__()
+        self.weight = declare(
+            nn.Parameter(torch.empty(d_out, d_in)), role, fan_in=d_in, fan_out=d_out, head_dim=head_dim, place=place
+        )
+        self.bias = declare(nn.Parameter(torch.empty(d_out)), "bias", place=place) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+class ByLayer:
+    """One slot, another option by layer: layer i takes ``pattern[i % len(pattern)]``."""
+
+    def __init__(self, pattern: Sequence[Callable[..., nn.Module]]):
+        if not pattern:
+            raise UserError("a pattern by layer needs at least one option")
+        self.pattern = list(pattern)
+
+    def choose(self, place: Place) -> Callable[..., nn.Module]:
+        return self.pattern[place.layer % len(self.pattern)]
+
+    def all(self) -> list[Callable[..., nn.Module]]:
+        return self.pattern
+
+
+class ByStack:
+    """One slot, another option by stack."""
+
+    def __init__(self, encoder: Callable[..., nn.Module], decoder: Callable[..., nn.Module]):
+        self.options = {"encoder": encoder, "decoder": decoder}
+
+    def choose(self, place: Place) -> Callable[..., nn.Module]:
+        return self.options[place.stack]
+
+    def all(self) -> list[Callable[..., nn.Module]]:
+        return list(self.options.values())
+
+
+class Parts:
+    """The filled slots of a model, as factories; what is shared between places is made once."""
+
+    def __init__(self, slots: Mapping[str, Any], shape: Mapping[str, int], dropout: float, stacks: Sequence[str]):
+        self.slots = slots
+        self.shape = shape
+        self.dropout = dropout
+        self.stacks = tuple(stacks)
+        self.depths = {name: slots["stack"][name].keywords["n_layers"] for name in stacks}
+        self._shared: dict[Any, nn.Module] = {}
+
+    @property
+    def d_model(self) -> int:
+        return self.shape["d_model"]
+
+    def factory(self, slot: str, place: Place) -> Callable[..., nn.Module]:
+        """The option that fills `slot` at `place`."""
+        chosen = self.slots[slot]
+        while hasattr(chosen, "choose"):
+            chosen = chosen.choose(place)
+        return chosen
+
+    def shared(self, key: Any, make: Callable[[], nn.Module]) -> nn.Module:
+        """The module kept under `key`, made at the first call: tied tables, shared biases, shared blocks."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
+
+    def has_bias(self, kind: str) -> bool:
+        """Whether projections of this kind (query, key, value, output, ffn_in, ffn_out, gate, logits) have a bias."""
+        return bool(self.slots["bias"][kind])
+
+    def linear(self, d_in: int, d_out: int, role: str, place: Place, *, kind: str | None = None, head_dim: int = 1):
+        """A projection whose bias follows the ``bias`` slot; `kind` is `role` unless given."""
+        return Linear(d_in, d_out, role=role, place=place, bias=self.has_bias(kind or role), head_dim=head_dim)
+
+    def norm(self, place: Place, width: int | None = None) -> nn.Module:
+        return self.factory("norm", place)(self, place, **({} if width is None else {"width": width}))
+
+    def residual(self, place: Place) -> nn.Module:
+        return self.factory("residual", place)(self, place)
+
+    def end(self, place: Place) -> nn.Module:
+        """What stands at a stack's end: the residual's own choice, else one more norm."""
+        choice = getattr(self.factory("residual", place), "func", None)
+        return choice.end(self, place)
+
+    def activation(self, place: Place) -> nn.Module:
+        return self.factory("activation", place)(self, place)
+
+    def sublayer(self, place: Place, **numbers: Any) -> nn.Module:
+        """The sub-layer that `place` asks for: attention (self or cross) or feed-forward."""
+        return {SELF_ATTENTION: self.attention, CROSS_ATTENTION: self.attention, FEEDFORWARD: self.feedforward}[
+            place.sublayer
+        ](place, **numbers)
+
+    def feedforward(self, place: Place, **numbers: Any) -> nn.Module:
+        return self.factory("feedforward", place)(self, place, **numbers)
+
+    def attention(self, place: Place, **numbers: Any) -> nn.Module:
+        """Attention at `place`; an option with its own ``cross`` entry uses that one to look at the memory."""
+        factory = self.factory("attention", place)
+        if place.sublayer == CROSS_ATTENTION and factory.keywords.get("cross") is not None:
+            factory = factory.keywords["cross"]
+        return factory(self, place, **numbers)
+
+    def position(self, place: Place, n_heads: int, head_dim: int) -> nn.Module:
+        """The position encoding at `place`, shared as its option says (by model, by stack and head count, or not)."""
+        factory = self.factory("position", place)
+        key = factory.func.shared_by(place, n_heads, head_dim, factory.keywords)
+        return self.shared(("position", *key), lambda: factory(self, place, n_heads=n_heads, head_dim=head_dim))
+
+    def position_needs(self, place: Place) -> frozenset[str]:
+        return self.factory("position", place).func.needs
+
+    def block(self, place: Place) -> nn.Module:
+        """The block at `place`; where ``sharing`` says so, all layers of a stack are one block."""
+        make = lambda: self.factory("block", place)(self, place)  # noqa: E731
+        if self.slots["sharing"][place.stack]:
+            return self.shared(("block", place.stack), make)
+        return make()
+
+    def embedding(self, stack: str) -> nn.Module:
+        """The embedding of a stack's input: one table for all that ``embedding.tie`` names together."""
+        tied = stack in self.tie
+        return self.shared(
+            ("embedding", "tied" if tied else stack),
+            lambda: self.slots["embedding"](self, Place(stack, sublayer="embedding")),
+        )
+
+    @property
+    def tie(self) -> tuple[str, ...]:
+        return tuple(self.slots["embedding"].keywords.get("tie") or ())
+
+    def stack(self, name: str) -> nn.Module:
+        return self.slots["stack"][name](self, Place(name))
+
+    def head(self, stack: str) -> nn.Module:
+        """The output layer on top of `stack`, tied to that stack's table or with its own."""
+        tied = "head" in self.tie and stack in self.tie
+        return self.slots["head"](
+            self, Place(stack, sublayer="head"), embedding=self.embedding(stack) if tied else None
+        )
+
+
+def ratio_of(ratio: str | float | int, whole: int, what: str) -> int:
+    """`ratio` (``2/3``) of a whole number; refused by name where it does not come out whole."""
+    result = Fraction(str(ratio)) * whole
+    if result.denominator != 1 or result < 1:
+        raise UserError(f"{what}: {ratio} of {whole} is {float(result):g}, not a whole number")
+    return int(result)
+
+
+def stable_seed(*words: object) -> int:
+    """A 63-bit seed that depends on the words alone, the same on every machine."""
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "little") % (1 << 63)
+
+
+def rsqrt(x: float) -> float:
+    return 1.0 / math.sqrt(x)

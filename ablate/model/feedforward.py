@@ -1,0 +1,30 @@
+"""The position-wise network: ``f(x (B,T,D), ctx) -> (B,T,D)``."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ablate.model.contract import Context, Parts, Place, ratio_of
+
+
+class Dense(nn.Module):
+    """f(x W1 + b1) W2 + b2, or gated: (f(x W + b) * (x V + c)) W2 + b2 with ``gated_ratio`` of the width.
+
+    Two thirds of the width keep a gated network's parameters equal to a plain one's (Shazeer 2020).
+    Raises UserError where the ratio of the width does not come out whole.
+    """
+
+    def __init__(self, parts: Parts, place: Place, *, d_ff: int, gated_ratio: str):
+        super().__init__()
+        self.activation = parts.activation(place)
+        gated = self.activation.gated
+        width = ratio_of(gated_ratio, d_ff, "feedforward.gated_ratio") if gated else d_ff
+        self.gate = parts.linear(parts.d_model, width, "gate", place) if gated else None
+        self.up = parts.linear(parts.d_model, width, "ffn_in", place)
+        self.down = parts.linear(width, parts.d_model, "ffn_out", place)
+        self.dropout = nn.Dropout(parts.dropout)
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        up = self.up(x)
+        h = self.activation(up) if self.gate is None else self.activation(self.gate(x), up)
+        return self.down(self.dropout(h))

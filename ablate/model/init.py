@@ -1,0 +1,155 @@
+"""Initialisers: the role of a parameter -> the distribution of its first values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ablate.errors import UserError
+from ablate.model.contract import Parts, Spec, rsqrt, stable_seed
+from ablate.model.residual import deepnorm_constants
+
+
+@dataclass(frozen=True)
+class Normal:
+    """N(0, std), cut at `cut` standard deviations where given (which lowers the real deviation; not corrected)."""
+
+    std: float
+    cut: float | None = None
+
+    def fill(self, tensor: Tensor, generator: torch.Generator) -> None:
+        if self.cut is None:
+            tensor.normal_(0.0, self.std, generator=generator)
+        else:
+            nn.init.trunc_normal_(
+                tensor, 0.0, self.std, -self.cut * self.std, self.cut * self.std, generator=generator
+            )
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform in [-limit, limit]."""
+
+    limit: float
+
+    def fill(self, tensor: Tensor, generator: torch.Generator) -> None:
+        tensor.uniform_(-self.limit, self.limit, generator=generator)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value everywhere."""
+
+    value: float
+
+    def fill(self, tensor: Tensor, generator: torch.Generator) -> None:
+        tensor.fill_(self.value)
+
+
+def glorot(spec: Spec) -> Uniform:
+    """Uniform with variance 2 / (fan in + fan out) (Glorot and Bengio 2010)."""
+    return Uniform((6.0 / (spec.fan_in + spec.fan_out)) ** 0.5)
+
+
+class Paper:
+    """Narang et al.'s initialiser, that of mesh-tensorflow's transformer.
+
+    Attention matrices are normal with fan_in^-0.5, queries with a further K^-0.5 (``fold_score_scale``: the scores
+    have no other scale); feed-forward and logits matrices are cut at two deviations. ``table_std``: embeddings.
+    Relative tables are Glorot uniform.
+    """
+
+    def __init__(self, parts: Parts, *, fold_score_scale: bool, table_std: float):
+        self.fold_score_scale, self.table_std = fold_score_scale, table_std
+
+    def __call__(self, spec: Spec) -> Normal | Uniform | Constant:
+        std = rsqrt(spec.fan_in)
+        match spec.role:
+            case "query":
+                return Normal(std * rsqrt(spec.head_dim) if self.fold_score_scale else std)
+            case "key" | "value" | "output":
+                return Normal(std)
+            case "ffn_in" | "ffn_out" | "gate" | "logits" | "relative_key":
+                return Normal(std, cut=2.0)
+            case "table" | "position_table":
+                return Normal(self.table_std)
+            case "relative":
+                return glorot(spec)
+            case _:
+                return common(spec)
+
+
+class GPT2:
+    """GPT-2's initialiser: all matrices N(0, 0.02), those that write to the residual stream divided by sqrt(branches)."""
+
+    def __init__(self, parts: Parts, *, std: float):
+        self.std = std
+        self.branches = {stack: depth * (2 if stack == "encoder" or len(parts.depths) == 1 else 3)
+                         for stack, depth in parts.depths.items()}
+
+    def __call__(self, spec: Spec) -> Normal | Constant:
+        match spec.role:
+            case "query" | "key" | "value" | "ffn_in" | "gate" | "logits" | "table" | "position_table" | "relative":
+                return Normal(self.std)
+            case "output" | "ffn_out":
+                return Normal(self.std * rsqrt(self.branches[spec.place.stack]))
+            case _:
+                return common(spec)
+
+
+class DepthScaled(Paper):
+    """The paper's initialiser with what writes to the residual stream divided by sqrt(2 (layer + 1)) (Zhang et al. 2019)."""
+
+    def __call__(self, spec: Spec) -> Normal | Uniform | Constant:
+        chosen = super().__call__(spec)
+        if spec.role in ("output", "ffn_out"):
+            return Normal(chosen.std * rsqrt(2 * (spec.place.layer + 1)), chosen.cut)
+        return chosen
+
+
+class DeepNormInit:
+    """DeepNorm's: Glorot normal, with gain beta for values, outputs and feed-forward (Wang et al. 2022, figure 2)."""
+
+    def __init__(self, parts: Parts, *, table_std: float):
+        self.depths, self.table_std = parts.depths, table_std
+
+    def __call__(self, spec: Spec) -> Normal | Uniform | Constant:
+        match spec.role:
+            case "query" | "key" | "logits":
+                return Normal((2.0 / (spec.fan_in + spec.fan_out)) ** 0.5)
+            case "value" | "output" | "ffn_in" | "ffn_out" | "gate":
+                _, beta = deepnorm_constants(self.depths, spec.place.stack)
+                return Normal(beta * (2.0 / (spec.fan_in + spec.fan_out)) ** 0.5)
+            case "table" | "position_table":
+                return Normal(self.table_std)
+            case "relative":
+                return glorot(spec)
+            case _:
+                return common(spec)
+
+
+def common(spec: Spec) -> Normal | Uniform | Constant:
+    """What every initialiser does alike: norms' scales at 1, biases at 0, constants at their value, tables by Glorot."""
+    match spec.role:
+        case "scale":
+            return Constant(1.0)
+        case "bias" | "shift" | "zero":
+            return Constant(0.0)
+        case "constant":
+            return Constant(spec.value)
+        case "glorot":
+            return glorot(spec)
+        case _:
+            raise UserError(f"no initialiser knows the role {spec.role!r} of a parameter")
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, init, seed: int) -> None:
+    """Fill every parameter by its role; its name only seeds its own generator, so that variants share what they share."""
+    for name, parameter in model.named_parameters():
+        if not hasattr(parameter, "spec"):
+            raise UserError(f"the parameter {name} was not declared (ablate.model.contract.declare)")
+        generator = torch.Generator().manual_seed(stable_seed(seed, name))
+        init(parameter.spec).fill(parameter, generator)

@@ -1,0 +1,124 @@
+"""Normalisation: ``norm(x (B,T,D), view) -> (B,T,D)``."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ablate.model.contract import Parts, Place, View, declare
+
+
+class Norm(nn.Module):
+    """What every norm declares: whether one example's result depends on other examples of the batch or later tokens."""
+
+    couples_batch = False
+
+
+class LayerNorm(Norm):
+    """Layer normalisation with mean, scale and bias (Ba et al. 2016, https://arxiv.org/abs/1607.06450)."""
+
+    def __init__(self, parts: Parts, place: Place, *, eps: float, width: int | None = None):
+        super().__init__()
+        width = width or parts.d_model
+        self.scale = declare(nn.Parameter(torch.empty(width)), "scale", place=place)
+        self.shift = declare(nn.Parameter(torch.empty(width)), "bias", place=place)
+        self.eps = eps
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        return nn.functional.layer_norm(x, self.scale.shape, self.scale, self.shift, self.eps)
+
+
+class RMSNorm(Norm):
+    """Root-mean-square normalisation (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467).
+
+    ``offset`` is added to the scale, whose parameter then starts at 1 - offset (Gemma's ``1 + w``).
+    """
+
+    def __init__(self, parts: Parts, place: Place, *, eps: float, offset: float = 0.0, width: int | None = None):
+        super().__init__()
+        self.scale = declare(
+            nn.Parameter(torch.empty(width or parts.d_model)), "constant", value=1.0 - offset, place=place
+        )
+        self.eps, self.offset = eps, offset
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        return nn.functional.rms_norm(x, self.scale.shape, self.scale + self.offset, self.eps)
+
+
+class PartialRMSNorm(Norm):
+    """RMS norm whose statistic comes from the first ``fraction`` of the channels: Narang et al.'s released setting."""
+
+    def __init__(self, parts: Parts, place: Place, *, eps: float, fraction: float, width: int | None = None):
+        super().__init__()
+        width = width or parts.d_model
+        self.scale = declare(nn.Parameter(torch.empty(width)), "scale", place=place)
+        self.eps, self.channels = eps, math.ceil(fraction * width)
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        mean_square = x[..., : self.channels].float().square().mean(-1, keepdim=True)
+        return (x * torch.rsqrt(mean_square + self.eps)).to(x.dtype) * self.scale
+
+
+class ScaleNorm(Norm):
+    """x g / |x|, one scalar g, which starts at sqrt(D) (Nguyen and Salazar 2019, https://arxiv.org/abs/1910.05895)."""
+
+    def __init__(self, parts: Parts, place: Place, *, eps: float, width: int | None = None):
+        super().__init__()
+        self.scale = declare(
+            nn.Parameter(torch.empty(1)), "constant", value=math.sqrt(width or parts.d_model), place=place
+        )
+        self.eps = eps
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        length = x.float().norm(dim=-1, keepdim=True).clamp_min(self.eps)
+        return (x / length).to(x.dtype) * self.scale
+
+
+class BatchNorm(Norm):
+    """Batch normalisation over all tokens that are not padding (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167).
+
+    For encoders only: a token's statistics contain the tokens after it, which a decoder must not see.
+    Evaluation uses running averages of the training statistics.
+    """
+
+    couples_batch = True
+
+    def __init__(self, parts: Parts, place: Place, *, eps: float, momentum: float, width: int | None = None):
+        super().__init__()
+        width = width or parts.d_model
+        self.scale = declare(nn.Parameter(torch.empty(width)), "scale", place=place)
+        self.shift = declare(nn.Parameter(torch.empty(width)), "bias", place=place)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+        self.eps, self.momentum = eps, momentum
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        if self.training:
+            mean, variance = self._statistics(x.float(), view.present)
+            with torch.no_grad():
+                self.mean.lerp_(mean.detach(), self.momentum)
+                self.variance.lerp_(variance.detach(), self.momentum)
+        else:
+            mean, variance = self.mean, self.variance
+        return ((x - mean) * torch.rsqrt(variance + self.eps)).to(x.dtype) * self.scale + self.shift
+
+    @staticmethod
+    def _statistics(x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+        if present is None:
+            return x.mean((0, 1)), x.var((0, 1), unbiased=False)
+        weight = present.unsqueeze(-1).to(x.dtype)
+        count = weight.sum().clamp_min(1.0)
+        mean = (x * weight).sum((0, 1)) / count
+        return mean, ((x - mean).square() * weight).sum((0, 1)) / count
+
+
+class NoNorm(Norm):
+    """No normalisation."""
+
+    def __init__(self, parts: Parts, place: Place, *, width: int | None = None):
+        super().__init__()
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        return x

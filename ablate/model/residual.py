@@ -1,0 +1,75 @@
+"""What joins a sub-layer to the residual stream: ``residual(x, branch, view) -> x``, `branch` a callable x -> y."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ablate.model.contract import Parts, Place, View, declare
+
+Branch = Callable[[Tensor], Tensor]
+
+
+class Plain(nn.Module):
+    """x + f(x) (He et al. 2016)."""
+
+    def __init__(self, parts: Parts, place: Place):
+        super().__init__()
+
+    def forward(self, x: Tensor, branch: Branch, view: View) -> Tensor:
+        return x + branch(x)
+
+    @staticmethod
+    def end(parts: Parts, place: Place) -> nn.Module:
+        """What stands at a stack's end: one more norm."""
+        return parts.norm(place)
+
+
+class ReZero(Plain):
+    """x + a f(x), one scalar a for each sub-layer, which starts at 0 (Bachlechner et al. 2020, https://arxiv.org/abs/2003.04887)."""
+
+    def __init__(self, parts: Parts, place: Place, *, start: float):
+        super().__init__(parts, place)
+        self.weight = declare(nn.Parameter(torch.empty(())), "constant", value=start, place=place)
+
+    def forward(self, x: Tensor, branch: Branch, view: View) -> Tensor:
+        return x + branch(x) * self.weight
+
+
+class LayerScale(Plain):
+    """x + diag(a) f(x), one small weight for each channel (Touvron et al. 2021, https://arxiv.org/abs/2103.17239)."""
+
+    def __init__(self, parts: Parts, place: Place, *, start: float):
+        super().__init__(parts, place)
+        self.weight = declare(nn.Parameter(torch.empty(parts.d_model)), "constant", value=start, place=place)
+
+    def forward(self, x: Tensor, branch: Branch, view: View) -> Tensor:
+        return x + branch(x) * self.weight
+
+
+class DeepNorm(Plain):
+    """alpha x + f(x), followed by a norm (Wang et al. 2022, https://arxiv.org/abs/2203.00555).
+
+    Belongs to post-norm and to the initialiser ``deepnorm``, which its YAML brings along. alpha grows with the depth
+    of both stacks as in the paper's table 2.
+    """
+
+    def __init__(self, parts: Parts, place: Place):
+        super().__init__(parts, place)
+        self.alpha, _ = deepnorm_constants(parts.depths, place.stack)
+
+    def forward(self, x: Tensor, branch: Branch, view: View) -> Tensor:
+        return x * self.alpha + branch(x)
+
+
+def deepnorm_constants(depths: dict[str, int], stack: str) -> tuple[float, float]:
+    """DeepNorm's (alpha, beta) for one stack of a model with these depths (Wang et al. 2022, figure 2)."""
+    if len(depths) == 1:
+        n = depths[stack]
+        return (2 * n) ** 0.25, (8 * n) ** -0.25
+    n, m = depths["encoder"], depths["decoder"]
+    if stack == "encoder":
+        return 0.81 * (n**4 * m) ** 0.0625, 0.87 * (n**4 * m) ** -0.0625
+    return (3 * m) ** 0.25, (12 * m) ** -0.25

@@ -1,0 +1,111 @@
+"""Which stacks a model has: batch -> hidden states ``(B,T,D)`` of the scored sequence.
+
+    encoder-decoder    encoder_ids -> encoder -> memory -> decoder <- decoder_ids
+    decoder            decoder_ids -> decoder             (causal, or with a prefix that sees itself)
+    encoder            encoder_ids -> encoder             (every token sees every other)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from ablate.model.contract import CAUSAL, FULL, PREFIX, Context, Memory, Parts, Place, View
+from ablate.model.position import ADD
+
+Batch = Mapping[str, Tensor]
+
+
+def view_of(batch: Batch, side: str, order: str) -> View:
+    """What a batch says of its encoder's or decoder's sequence."""
+    return View(
+        ids=batch[f"{side}_ids"],
+        order=order,
+        segments=batch.get(f"{side}_segments"),
+        positions=batch.get(f"{side}_positions"),
+        prefix=batch.get("prefix_lengths") if order == PREFIX else None,
+    )
+
+
+class Tower(nn.Module):
+    """One stack with what feeds it: embedding, and the position that is added to it."""
+
+    def __init__(self, parts: Parts, name: str):
+        super().__init__()
+        place = Place(name)
+        self.embedding = parts.embedding(name)
+        adds = ADD in parts.position_needs(place)
+        self.position = (
+            parts.position(place, parts.shape["n_heads"], parts.shape["head_dim"]) if adds else None
+        )
+        self.stack = parts.stack(name)
+
+    def forward(self, ctx: Context) -> tuple[Tensor, Context, list[Tensor]]:
+        x = self.embedding(ctx.view.ids, ctx.view)
+        if self.position is not None:
+            x = self.position.add(x, ctx.view)
+        return self.stack(x, ctx)
+
+
+class EncoderDecoder(nn.Module):
+    """An encoder, and a causal decoder that looks at its output (Vaswani et al. 2017): the baseline."""
+
+    stacks = ("encoder", "decoder")
+    orders = {"encoder": FULL, "decoder": CAUSAL}
+    scored = "decoder"
+    objectives = frozenset({"span_corruption", "prefix"})
+
+    def __init__(self, parts: Parts):
+        super().__init__()
+        self.encoder = Tower(parts, "encoder")
+        self.decoder = Tower(parts, "decoder")
+
+    def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        source = Context(view_of(batch, "encoder", FULL))
+        output, source, states = self.encoder(source)
+        memory = Memory(source.view, output, states)
+        target = Context(view_of(batch, "decoder", CAUSAL), memory)
+        hidden, target, _ = self.decoder(target)
+        return hidden, source.losses + target.losses
+
+
+class CausalDecoder(nn.Module):
+    """A decoder alone; each token sees those before it (Radford et al. 2018)."""
+
+    stacks = ("decoder",)
+    orders = {"decoder": CAUSAL}
+    scored = "decoder"
+    objectives = frozenset({"causal"})
+
+    def __init__(self, parts: Parts):
+        super().__init__()
+        self.decoder = Tower(parts, "decoder")
+
+    def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        hidden, ctx, _ = self.decoder(Context(view_of(batch, "decoder", self.orders["decoder"])))
+        return hidden, ctx.losses
+
+
+class PrefixDecoder(CausalDecoder):
+    """A decoder alone, whose first ``prefix_lengths`` tokens see each other in both directions (Liu et al. 2018)."""
+
+    orders = {"decoder": PREFIX}
+    objectives = frozenset({"prefix"})
+
+
+class Encoder(nn.Module):
+    """An encoder alone, scored at each of its tokens (Devlin et al. 2019)."""
+
+    stacks = ("encoder",)
+    orders = {"encoder": FULL}
+    scored = "encoder"
+    objectives = frozenset({"masked"})
+
+    def __init__(self, parts: Parts):
+        super().__init__()
+        self.encoder = Tower(parts, "encoder")
+
+    def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        hidden, ctx, _ = self.encoder(Context(view_of(batch, "encoder", FULL)))
+        return hidden, ctx.losses

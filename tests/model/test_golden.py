@@ -1,0 +1,105 @@
+"""With the weights of the authors' library, our rows give the library's numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ablate.config import build_model, compose
+from tests.golden.gradients import summary
+from tests.golden_names import TOY, Golden, oriented
+
+ADAM = ["init=paper_adam"]
+SHARED = "embedding.tie=[encoder,decoder]"
+ROWS = {
+    "vanilla": [],
+    **{f"act_{name}": [f"activation={name}"] for name in (
+        "elu", "gelu", "selu", "sigmoid", "softplus", "swish", "glu", "geglu", "reglu", "swiglu", "liglu")},
+    "rms_norm_full": ["norm=rmsnorm"],
+    "rms_norm_partial": ["norm=partial_rmsnorm"],
+    "rezero": ["residual=rezero", "norm=none", *ADAM],
+    "rezero_layer_norm": ["residual=rezero", *ADAM],
+    "rezero_rms_norm": ["residual=rezero", "norm=rmsnorm", *ADAM],
+    "pos_learned": ["position=learned"],
+    "pos_sinusoidal": ["position=sinusoidal"],
+    "rel_bias_per_layer": ["position.per_layer=true"],
+    "rel_contextual": ["position=contextual"],
+    "untied_embeddings": ["embedding.tie=[]"],
+    "tied_encoder_decoder": [SHARED],
+    "tied_decoder_in_out": ["embedding.tie=[decoder,head]"],
+    "block_sharing_encoder": ["sharing=encoder", SHARED],
+    "block_sharing_decoder": ["sharing=decoder", SHARED],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=ROWS)
+def row(request):
+    golden = Golden(request.param)
+    model = build_model(compose([*TOY, *ROWS[request.param]]))
+    golden.load(model)
+    return golden, model
+
+
+def test_outputs(row):
+    golden, model = row
+    model.eval()
+    for case in golden.cases():
+        batch = golden.batch(case)
+        present = batch["weights"].bool()
+        with torch.no_grad():
+            hidden, _ = model.topology(batch)
+            logits = model.head.logits(hidden)
+            loss, nll = model(batch)
+        np.testing.assert_allclose(logits.numpy(), golden(case, "logits"), atol=2e-5)
+        np.testing.assert_allclose((nll * present).numpy(), golden(case, "token_loss"), atol=2e-5)
+        np.testing.assert_allclose(loss.item(), golden(case, "loss"), atol=2e-5)
+
+
+def test_encoder(row):
+    golden, model = row
+    model.eval()
+    states = {}
+    hook = model.topology.encoder.stack.register_forward_hook(lambda module, args, out: states.update(out=out))
+    with torch.no_grad():
+        for case in golden.cases():
+            model(golden.batch(case))
+            output, _, layers = states["out"]
+            np.testing.assert_allclose(output.numpy(), golden(case, "encoder_output"), atol=2e-5)
+            if case == "plain":
+                for layer, state in enumerate(layers):
+                    np.testing.assert_allclose(state.numpy(), golden(case, f"encoder_state_{2 * layer:02d}"), atol=2e-5)
+    hook.remove()
+
+
+def test_gradients(row):
+    golden, model = row
+    model.eval()
+    model.zero_grad()
+    loss, _ = model(golden.batch("plain"))
+    loss.backward()
+    expected = golden.gradients()
+    for ours, parameter in model.named_parameters():
+        name = golden.name_of(ours)
+        found = summary(name, oriented(parameter.grad.numpy(), name, parameter) if parameter.grad.ndim < 2 else _back(parameter.grad.numpy(), name))
+        tolerance = 1e-4 * expected[name]["largest"] + 1e-9
+        assert abs(found["largest"] - expected[name]["largest"]) <= tolerance, name
+        np.testing.assert_allclose(found["projections"], expected[name]["projections"], atol=4 * tolerance, err_msg=name)
+
+
+def _back(array: np.ndarray, name: str) -> np.ndarray:
+    """Our orientation -> the library's: the same transposition."""
+    square = torch.empty(array.shape[::-1]) if array.ndim == 2 else torch.empty(array.shape)
+    try:
+        return oriented(array, name, square)
+    except AssertionError:
+        return array
+
+
+def test_training_loss():
+    golden = Golden("vanilla")
+    model = build_model(compose(TOY))
+    golden.load(model)
+    model.train()
+    for case, expected in (("plain", 3.4179797172546387), ("packed", 3.739805221557617)):
+        assert model(golden.batch(case))[0].item() == pytest.approx(expected, abs=2e-5)
