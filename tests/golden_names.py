@@ -13,7 +13,7 @@ import torch
 GOLDEN = Path(__file__).parent / "golden"
 TOY = [
     "shape.d_model=32", "shape.n_heads=4", "shape.head_dim=8", "shape.d_ff=64", "shape.n_layers=2",
-    "shape.vocab_size=64", "shape.length=32", "feedforward.gated_ratio=3/4",
+    "shape.vocab_size=64", "shape.length=32", "shape.batch_tokens=64", "feedforward.gated_ratio=3/4",
 ]  # fmt: skip
 
 SUBLAYERS = {
@@ -83,7 +83,8 @@ class Golden:
         elif match := re.search(r"blocks\.(\d+)\.steps\.(\d+)\.(.*)", ours):
             layer, step, rest = int(match[1]), int(match[2]), match[3]
             kind = KINDS[stack][step]
-            for folder in (f"{stack}/block_{layer:03d}/layer_{step:03d}", f"{stack}/{SHARED_KINDS[kind]}"):
+            block = f"{stack}/block_{layer:03d}"
+            for folder in (f"{block}/layer_{step:03d}", f"{block}/{SHARED_KINDS[kind]}", f"{stack}/{SHARED_KINDS[kind]}"):
                 for name in self._inside(rest, kind):
                     yield f"{folder}/{name}"
 
@@ -111,9 +112,17 @@ class Golden:
         return oriented(self.arrays[f"var/{name}"], name, parameter)
 
 
+def is_matrix(name: str, array: np.ndarray) -> bool:
+    return array.ndim == 2 and bool(re.search(r"kernel$|Attention/[qkvo]$", name))
+
+
 def oriented(array: np.ndarray, name: str, parameter: torch.Tensor) -> np.ndarray:
     """The library's [input, output] as our (output, input)."""
-    is_matrix = name.endswith("kernel") and array.ndim == 2 or re.search(r"Attention/[qkvo]$", name)
-    array = array.T if is_matrix else array
+    array = back(array, name)
     assert array.shape == tuple(parameter.shape), (name, array.shape, tuple(parameter.shape))
     return array
+
+
+def back(array: np.ndarray, name: str) -> np.ndarray:
+    """Ours as the library's: the same transposition."""
+    return array.T if is_matrix(name, array) else array

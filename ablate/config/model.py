@@ -34,7 +34,7 @@ def fill_slots(cfg: DictConfig) -> dict[str, Any]:
     slots = {}
     for group in MODEL_SLOTS:
         content = OmegaConf.to_container(cfg[group], resolve=True)
-        slots[group] = instantiate(content, _convert_="all")
+        slots[group] = instantiate(content)
     return slots
 
 

@@ -8,7 +8,7 @@ import torch
 
 from ablate.config import build_model, compose
 from tests.golden.gradients import summary
-from tests.golden_names import TOY, Golden, oriented
+from tests.golden_names import TOY, Golden, back
 
 ADAM = ["init=paper_adam"]
 SHARED = "embedding.tie=[encoder,decoder]"
@@ -81,19 +81,10 @@ def test_gradients(row):
     expected = golden.gradients()
     for ours, parameter in model.named_parameters():
         name = golden.name_of(ours)
-        found = summary(name, oriented(parameter.grad.numpy(), name, parameter) if parameter.grad.ndim < 2 else _back(parameter.grad.numpy(), name))
+        found = summary(name, back(parameter.grad.numpy(), name))
         tolerance = 1e-4 * expected[name]["largest"] + 1e-9
         assert abs(found["largest"] - expected[name]["largest"]) <= tolerance, name
         np.testing.assert_allclose(found["projections"], expected[name]["projections"], atol=4 * tolerance, err_msg=name)
-
-
-def _back(array: np.ndarray, name: str) -> np.ndarray:
-    """Our orientation -> the library's: the same transposition."""
-    square = torch.empty(array.shape[::-1]) if array.ndim == 2 else torch.empty(array.shape)
-    try:
-        return oriented(array, name, square)
-    except AssertionError:
-        return array
 
 
 def test_training_loss():
