@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ablate.model.contract import Parts, Place
+from ablate.model.contract import Parts, Place, declare
 
 
 class Softmax(nn.Module):
@@ -29,14 +29,19 @@ class Softmax(nn.Module):
         super().__init__()
         self.embedding = embedding
         vocabulary = parts.shape["vocab_size"]
-        self.projection = None if embedding is not None else parts.linear(parts.d_model, vocabulary, "logits", place)
+        self.projection = self.bias = None
+        if embedding is None:
+            self.projection = parts.linear(parts.d_model, vocabulary, "logits", place)
+        elif parts.has_bias("logits"):
+            self.bias = declare(nn.Parameter(torch.empty(vocabulary)), "bias", place=place)
         self.tied_scale, self.z_loss, self.label_smoothing = tied_scale, z_loss, label_smoothing
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B,T,D) -> (B,T,V)."""
         if self.embedding is None:
             return self.projection(hidden)
-        return self.embedding.logits(hidden * self.tied_scale)
+        logits = self.embedding.logits(hidden * self.tied_scale)
+        return logits if self.bias is None else logits + self.bias
 
     def forward(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.logits(hidden).float()
