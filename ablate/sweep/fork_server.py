@@ -150,16 +150,11 @@ class _Server:
 
 
 def call(entry: str, argument: Any, log: str | None) -> int:
-    """Run `entry` ("module:function") with its output appended to the file `log`; returns its exit code."""
+    """Run `entry` ("module:function"), its output going to the end of `log` if there is one; returns its exit code."""
     code = 1
     try:
         if log:
-            os.makedirs(os.path.dirname(log), exist_ok=True)
-            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.dup2(descriptor, 1)
-            os.dup2(descriptor, 2)
-            sys.stdout.reconfigure(line_buffering=True)
-            sys.stderr.reconfigure(line_buffering=True)
+            _send_output_to(log)
         module, _, function = entry.partition(":")
         result = getattr(importlib.import_module(module), function)(argument)
         code = result if isinstance(result, int) else 0
@@ -173,6 +168,16 @@ def call(entry: str, argument: Any, log: str | None) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
     return code & 0xFF
+
+
+def _send_output_to(log: str) -> None:
+    os.makedirs(os.path.dirname(log), exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    sys.stdout.reconfigure(line_buffering=True)
+    sys.stderr.reconfigure(line_buffering=True)
 
 
 def main() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from ablate.config.overrides import key_of, merge
 from ablate.errors import UserError, nearest
-from ablate.sweep.sweepfile import GIVEN_BY_THE_SWEEP, Seeds, Sweep, key_of, load, names
+from ablate.sweep.sweepfile import GIVEN_BY_THE_SWEEP, Seeds, Sweep, load, names
 
-__all__ = ["PlannedRun", "Seeds", "Sweep", "load", "names", "overrides", "runs", "select"]
+__all__ = ["PlannedRun", "Seeds", "Sweep", "describe", "load", "names", "overrides", "runs", "select"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,8 @@ def overrides(sweep: Sweep, row: str, seed: int, extra: Sequence[str] = ()) -> t
         if key_of(override) in GIVEN_BY_THE_SWEEP:
             raise UserError(f"{override}: {key_of(override)} is given by the sweep file, run by run")
     early = [f"early={sweep.early:g}"] if sweep.early is not None else []
-    merged = {key_of(item): item for item in [*sweep.base, *early, *extra, *sweep.rows[row]]}
-    return (*merged.values(), f"sweep={sweep.name}", f"row={quoted(row)}", f"seed.base={seed}")
-
-
-def quoted(label: str) -> str:
-    """`label` as a value that the override grammar takes literally."""
-    # Backslashes are literal in quotes, but for those in front of a quote or of the end.
-    before_quotes = re.sub(r"(\\*)'", r"\1\1\\'", label)
-    return "'" + re.sub(r"(\\+)$", r"\1\1", before_quotes) + "'"
+    given = [f"sweep={sweep.name}", f"row='{row}'", f"seed.base={seed}"]
+    return tuple(merge(sweep.base, early, extra, sweep.rows[row], given))
 
 
 def select(sweep: Sweep, only: str | Iterable[str] | None) -> list[str]:
@@ -75,3 +68,10 @@ def runs(
         for row in rows
         if seed < sweep.seeds_of(row)
     ]
+
+
+def describe(name: str, extra: Sequence[str] = (), *, jobs: int = 2, only: str | Iterable[str] | None = None) -> str:
+    """What the sweep would run, how long that takes, and what it could detect, as text."""
+    from ablate.sweep.describe import describe as described
+
+    return described(name, extra, jobs=jobs, only=only)

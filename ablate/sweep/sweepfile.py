@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 import ablate
+from ablate.config.overrides import key_of
 from ablate.errors import UserError, nearest
 
 KEYS = (
@@ -28,7 +29,7 @@ KEYS = (
 )
 REFERENCES = Path(ablate.__file__).parent / "reference"
 NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
-GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed", "seed.base")
+GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,6 @@ class Sweep:
     def seeds_of(self, row: str) -> int:
         """The number of seeds that `row` is trained with."""
         return self.seeds.baseline if row == self.baseline else self.seeds.rows
-
-
-def key_of(override: str) -> str:
-    """The key that an override sets: `norm` of `norm=rmsnorm`."""
-    return override.partition("=")[0].lstrip("+~").strip()
 
 
 def names(folder: str | Path) -> list[str]:
@@ -266,11 +262,10 @@ def _word(value: Any, key: str, path: Path) -> str:
 
 def _base_value(key: str, points: list[str], base: tuple[str, ...], path: Path) -> str:
     """The override of this axis that says what the base already is."""
-    from ablate.config import CONF, compose
+    from ablate.config import compose, library
 
     given = [override for override in base if key_of(override) == key]
-    defaults = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]
-    groups = {group: option for entry in defaults if isinstance(entry, dict) for group, option in entry.items()}
+    groups = library.defaults()
     if given:
         point = given[0].lstrip("+")
     elif key in groups:

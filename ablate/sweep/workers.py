@@ -11,20 +11,51 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ablate.sweep import fork_server
+from ablate.sweep.devices import Slots, uses_gpu
 
-CHILD = "ablate.sweep.child"
-PRELOAD = "ablate.sweep.preload"
+
+@dataclass(frozen=True)
+class Program:
+    """What jobs call ("module:function"), and the module whose imports the fork server pays for."""
+
+    train: str = "ablate.sweep.child:train"
+    prepare: str = "ablate.sweep.child:prepare"
+    measure: str = "ablate.sweep.child:measure"
+    preload: str = "ablate.sweep.preload"
+
+
+class Starters:
+    """Starts each job in the way that its devices call for."""
+
+    def __init__(self, program: Program):
+        self.program, self.forked, self.slots = program, Forked(program.preload), Slots()
+
+    def start(self, entry: str, argument: Any, log: Path, trainer: Any) -> ForkedJob | FreshJob:
+        """Start a job that will compute as `trainer` (a config) says: forked for one CPU process, else fresh."""
+        if trainer.devices == 1 and not uses_gpu(trainer):
+            return self.forked.start(entry, argument, log)
+        if not uses_gpu(trainer):
+            return start_fresh(entry, argument, log, trainer.devices)
+        gpus = self.slots.take(trainer.devices)
+        variables = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+        handle = start_fresh(entry, argument, log, trainer.devices, variables)
+        handle.release = lambda: self.slots.give_back(gpus)
+        return handle
+
+    def close(self) -> None:
+        """End the fork server."""
+        self.forked.close()
 
 
 class Forked:
     """Jobs forked from a fork server, which is started at the first need."""
 
-    def __init__(self, preload: str = PRELOAD):
+    def __init__(self, preload: str):
         self.preload = preload
         self.server: subprocess.Popen | None = None
         self.handles: dict[int, ForkedJob] = {}
@@ -33,16 +64,17 @@ class Forked:
     def warm_up(self) -> None:
         """Begin the imports, and do not wait for them."""
         if self.server is None:
+            self.ready = False
             self.server, self.channel = fork_server.start(self.preload)
             self.channel.setblocking(False)
 
-    def start(self, entry: str, argument: Any, log: Path | None) -> ForkedJob:
-        """Fork a process that calls `entry` ("module:function") with `argument`."""
+    def start(self, entry: str, argument: Any, log: Path) -> ForkedJob:
+        """Fork a process that calls `entry` with `argument`, its output going to the end of `log`."""
         self.warm_up()
         handle = ForkedJob(self)
         number = len(self.handles)
         self.handles[number] = handle
-        request = {"id": number, "entry": entry, "argument": argument, "log": log and str(Path(log).absolute())}
+        request = {"id": number, "entry": entry, "argument": argument, "log": str(log.absolute())}
         self.channel.setblocking(True)
         try:
             self.channel.sendall(json.dumps(request).encode() + b"\n")
@@ -61,6 +93,8 @@ class Forked:
             except OSError:
                 data = b""
             if not data:
+                if not self.ready:
+                    raise RuntimeError("the process that preloads the imports has died; what it said stands above")
                 for handle in self.handles.values():
                     if handle.exit is None:
                         handle.exit = -signal.SIGKILL if handle.pid else 1
@@ -69,7 +103,9 @@ class Forked:
                 return
             *events, self.received = (self.received + data).split(b"\n")
             for event in map(json.loads, events):
-                if "id" in event:
+                if "ready" in event:
+                    self.ready = True
+                else:
                     self.handles[event["id"]].take(event)
 
     def close(self) -> None:
@@ -107,52 +143,46 @@ class ForkedJob:
             send_to_tree(self.pid, number)
 
 
-class Fresh:
-    """Jobs in a new interpreter each: where a GPU is used, and under torchrun where there are several devices."""
-
-    def start(
-        self, entry: str, argument: Any, log: Path | None, devices: int = 1, variables: dict[str, str] | None = None
-    ) -> FreshJob:
-        """Start a process tree that calls `entry` with `argument` in `devices` processes."""
-        python = [sys.executable, "-u"]
-        if devices > 1:
-            python += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(devices)]
-        command = [*python, "-m", CHILD, entry, json.dumps(argument)]
-        output = None
-        if log is not None:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            output = open(log, "ab")
-        path = os.pathsep.join(entry for entry in sys.path if entry)
+def start_fresh(
+    entry: str, argument: Any, log: Path, devices: int = 1, variables: dict[str, str] | None = None
+) -> FreshJob:
+    """Start a new interpreter, or `devices` of them under torchrun, that calls `entry` with `argument`."""
+    command = [sys.executable, "-u", "-m"]
+    if devices > 1:
+        command += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(devices), "-m"]
+    command += ["ablate.sweep.child", entry, json.dumps(argument)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    with open(log, "ab") as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**fork_server.environment(), "PYTHONPATH": path, **(variables or {}), PARENT: str(os.getpid())},
+            start_new_session=True,  # Ctrl-C in the terminal is the driver's business
+            preexec_fn=fork_server.die_with_parent,
+            env={**fork_server.environment(), "PYTHONPATH": path, **(variables or {})},
         )
-        if output is not None:
-            output.close()
-        return FreshJob(process)
-
-
-PARENT = "ABLATE_DRIVER"  # whose death ends a fresh job; checked by the job itself once it has begun
+    return FreshJob(process)
 
 
 class FreshJob:
     """A job in a process tree of its own."""
 
-    peak_memory_bytes = None
-
     def __init__(self, process: subprocess.Popen):
         self.process, self.pid = process, process.pid
+        self.release = lambda: None
 
     def poll(self) -> int | None:
         """None while it lives, then its exit code."""
-        return self.process.poll()
+        code = self.process.poll()
+        if code is not None:
+            self.release()
+            self.release = lambda: None
+        return code
 
     def stop(self, number: int) -> None:
-        """Send a signal: SIGTERM to its first process, which hands it on; anything else to all of them."""
+        """Send a signal: SIGTERM to its first process, anything else to all of them."""
         if self.process.poll() is None:
             send_to_tree(self.pid, number)
 

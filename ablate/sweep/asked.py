@@ -1,0 +1,125 @@
+"""The runs that are asked for, composed and checked, and held against what already lies on disk."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from ablate.config import compose, differences, identity
+from ablate.errors import UserError
+from ablate.sweep import ledger
+from ablate.sweep.paths import Paths
+from ablate.sweep.plan import PlannedRun, Sweep
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A planned run with its config, its folder, and the command that a person would type for it."""
+
+    run: PlannedRun
+    cfg: DictConfig
+    folder: Path
+    command: str
+
+    @property
+    def name(self) -> str:
+        """What it is called on the screen."""
+        return f"{self.run.row} · seed {self.run.seed}"
+
+
+def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: Sequence[str]) -> list[Item]:
+    """Every run's config; raises `UserError` with a line for each row that cannot be run, before any begins."""
+    from ablate.record import run_path
+
+    items, errors = [], {}
+    for run in runs:
+        try:
+            cfg = compose(run.overrides)
+        except UserError as error:
+            for line in str(error).splitlines():
+                errors.setdefault(line, run.row)
+            continue
+        if cfg.trainer.nodes > 1:
+            raise UserError("trainer.nodes: a sweep starts runs of one node each; start larger ones by `ablate train`")
+        words = ["ablate", "train", f"sweep={sweep.name}", f"row={run.row}", f"seed={run.seed}", *extra]
+        folder = run_path(paths.runs, sweep.name, run.row, run.seed)
+        items.append(Item(run, cfg, folder, shlex.join(words)))
+    if errors:
+        raise UserError("\n".join(f"{sweep.name}: {row}: {line}" for line, row in errors.items()))
+    return items
+
+
+def check_against_disk(sweep: Sweep, items: Sequence[Item], replace: bool) -> list[str]:
+    """Refuse runs whose folder was made with another config, naming the keys; or move those folders aside.
+
+    Returns a line for each folder that was moved.
+    """
+    refused, moved = {}, []
+    for item in items:
+        if not (changes := _changes(item)):
+            continue
+        if ledger.is_held(item.folder / "lock"):
+            raise UserError(f"{item.name}: is under way with another config ({changes}); wait for it or stop it")
+        if replace:
+            moved.append(f"{item.name}: {changes}; moved to {move_aside(item.folder).name}")
+        else:
+            refused.setdefault((item.run.row, changes), []).append(item.run.seed)
+    if refused:
+        lines = [
+            f"{sweep.name}: {row!r} was run with another config ({len(seeds)} runs): {changes}; "
+            "replace=true moves them aside"
+            for (row, changes), seeds in refused.items()
+        ]
+        raise UserError("\n".join(lines))
+    return moved
+
+
+def move_aside(folder: Path) -> Path:
+    """Rename a run's folder to the first free `<folder>.replaced-<n>`."""
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.replaced-{number}")).exists():
+        number += 1
+    os.rename(folder, target)
+    return target
+
+
+def _changes(item: Item) -> str:
+    """In what the config on disk differs from the one asked for; empty where it does not, or where there is none."""
+    try:
+        old = OmegaConf.to_container(OmegaConf.load(item.folder / "config.yaml"), resolve=True)
+    except FileNotFoundError:
+        return ""
+    except Exception as error:  # whatever YAML or OmegaConf say of a damaged file
+        return f"config.yaml cannot be read ({' '.join(str(error).split())[:100]})"
+    told = [f"{key} {_shown(before)} -> {_shown(after)}" for key, before, after in differences(old, item.cfg)]
+    if told:
+        more = f" and {len(told) - 4} more" if len(told) > 4 else ""
+        return ", ".join(told[:4]) + more
+    record = ledger.read_json(item.folder / "record.json")
+    data = (record.get("data") or {}).get("sha256")
+    if data and record.get("identity") and record["identity"] != identity(item.cfg, data):
+        return "the same keys, but the version of what they mean has changed"
+    return ""
+
+
+def check_corpora(sweep: Sweep, items: Sequence[Item], sha256: dict[Item, str], replace: bool) -> list[str]:
+    """Refuse to go on with a text that is not the one that earlier runs were trained on, or move those runs aside."""
+    moved = []
+    for item in items:
+        old = (ledger.read_json(item.folder / "record.json").get("data") or {}).get("sha256")
+        if not old or old == sha256[item]:
+            continue
+        told = f"{item.name}: was trained on another text (data.sha256 {old[:12]}, now {sha256[item][:12]})"
+        if not replace:
+            raise UserError(f"{sweep.name}: {told}; replace=true moves such runs aside")
+        moved.append(f"{told}; moved to {move_aside(item.folder).name}")
+    return moved
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else "nothing" if value is None else str(value)

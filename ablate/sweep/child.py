@@ -1,0 +1,50 @@
+"""What happens in a job's own process: prepare the text, train a run, or time a row.
+
+Each function takes what the driver sent (JSON) and returns an exit code. `python -m ablate.sweep.child module:function
+JSON` calls one in a fresh interpreter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import UserError
+
+
+def train(job: dict[str, Any]) -> int:
+    """Train or resume the run of `job` {"overrides", "command"}; its record says how it went."""
+    import ablate.train
+    from ablate.config import compose
+
+    return ablate.train.exit_code(lambda: ablate.train.run(compose(job["overrides"]), job["overrides"], job["command"]))
+
+
+def prepare(job: dict[str, Any]) -> int:
+    """Prepare the corpus of each list in `job` {"overrides", "result"}; the hashes go to the file `result`."""
+    from ablate.config import compose
+    from ablate.data import corpus
+    from ablate.record import atomic_write
+
+    try:
+        hashes = [corpus.prepare(compose(overrides), progress=print).sha256 for overrides in job["overrides"]]
+    except UserError as error:
+        print(f"ablate: {error}", file=sys.stderr)
+        return 2
+    atomic_write(Path(job["result"]), json.dumps(hashes).encode())
+    return 0
+
+
+def main() -> int:
+    """Call the function that the command line names."""
+    from ablate.sweep.fork_server import call, die_with_parent
+
+    die_with_parent()
+    return call(sys.argv[1], json.loads(sys.argv[2]), log=None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""The texts of a sweep, each prepared once, before its runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+from omegaconf import OmegaConf
+
+from ablate.errors import UserError
+from ablate.sweep.asked import Item
+from ablate.sweep.driver import last_line
+from ablate.sweep.session import Session
+
+
+def prepare(session: Session, items: Sequence[Item]) -> dict[Item, str]:
+    """The sha256 of each item's corpus, after making those that are not there; raises `UserError` where it fails."""
+    kinds: dict[str, list[Item]] = {}
+    for item in items:
+        groups = [OmegaConf.to_container(item.cfg[group], resolve=True) for group in ("data", "tokenizer")]
+        kinds.setdefault(json.dumps(groups, sort_keys=True, default=str), []).append(item)
+    folder = session.paths.runs / session.sweep.name
+    folder.mkdir(parents=True, exist_ok=True)
+    result, log = folder / f".prepared-{os.getpid()}.json", folder / "prepare.log"
+    log.unlink(missing_ok=True)
+    job = {"overrides": [list(members[0].run.overrides) for members in kinds.values()], "result": str(result)}
+    session.display.say(f"{session.sweep.name}: preparing the text")
+    handle = session.starters.forked.start(session.starters.program.prepare, job, log)
+    told = ""
+    while (code := handle.poll()) is None:
+        if session.interruption:
+            handle.stop(signal.SIGKILL)  # what it writes is renamed into place at the end
+        elif (line := last_line(log)) != told:
+            told = line
+            session.display.say(f"  {line}")
+        time.sleep(0.1)
+    if session.interruption:
+        return {}
+    if code:
+        raise UserError(last_line(log).removeprefix("ablate: ") or f"the text could not be prepared; see {log}")
+    hashes = json.loads(result.read_text())
+    result.unlink()
+    return {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}

@@ -1,0 +1,104 @@
+"""What a sweep would do, told before the hours are spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ablate.config import compose, merge
+from ablate.errors import UserError
+from ablate.sweep import forecast, ledger
+from ablate.sweep.paths import Paths
+from ablate.sweep.plan import load, overrides, runs, select
+from ablate.sweep.progress import duration
+
+
+def describe(
+    name: str, extra: Sequence[str] = (), *, jobs: int = 2, only: str | Iterable[str] | None = None
+) -> str:
+    """What the sweep would run, how long that takes, what it could detect; raises `UserError` for a row that cannot run."""
+    paths = Paths.of(extra)
+    sweep = load(name, paths.sweeps)
+    chosen = select(sweep, only)
+    configs = {row: _config(name, row, overrides(sweep, row, 0, extra)) for row in chosen}
+    found = [ledger.look(sweep, run, paths.runs) for run in runs(sweep, extra, only)]
+    left = sum(not item.finished for item in found)
+    everyone = forecast.past(paths.runs)
+    known = [run for run in everyone if run.sweep == name]
+    others = [run for run in everyone if run.sweep != name]
+    lines = [
+        f"{name}: {sweep.question}",
+        f"{len(chosen)} rows, {len(found)} runs ({sweep.seeds.baseline} seeds of the baseline, "
+        f"{sweep.seeds.rows} of each other row): {len(found) - left} done, {left} to run",
+        f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it stands'}",
+        "",
+        *_table(sweep, found, configs, known),
+        "",
+        f"time: {_time(left, jobs, known, others, configs[chosen[0]])}",
+        f"detects: {_detects(sweep, known, others)}",
+    ]
+    return "\n".join(lines)
+
+
+def _config(name: str, row: str, given: Sequence[str]) -> Any:
+    try:
+        return compose(given)
+    except UserError as error:
+        raise UserError("\n".join(f"{name}: {row}: {line}" for line in str(error).splitlines())) from None
+
+
+def _table(sweep: Any, found: list[ledger.Found], configs: dict[str, Any], known: list[forecast.Past]) -> list[str]:
+    records = {run.row: run.record for run in known}
+    cells = [("row", "done", "parameters", "operations", "changes")]
+    for row, cfg in configs.items():
+        mine = [item for item in found if item.run.row == row]
+        record = records.get(row, {})
+        cells.append(
+            (
+                row,
+                f"{sum(item.finished for item in mine)}/{len(mine)}",
+                _number((record.get("parameters") or {}).get("total"), ",d"),
+                _number(record.get("ops_paper"), ".3g"),
+                " ".join(sweep.rows[row]) + _width(cfg) or "the baseline",
+            )
+        )
+    widths = [max(len(line[column]) for line in cells) for column in range(4)]
+    return [
+        "  ".join([line[0].ljust(widths[0]), *(line[i].rjust(widths[i]) for i in (1, 2, 3)), line[4]]).rstrip()
+        for line in cells
+    ]
+
+
+def _number(value: Any, form: str) -> str:
+    return format(value, form) if isinstance(value, (int, float)) else "-"
+
+
+def _width(cfg: Any) -> str:
+    """How wide a gated feed-forward is made so that it costs what the others do."""
+    if not str(cfg.activation.get("_target_", "")).endswith(".Gated"):
+        return ""
+    return f" (feedforward.gated_ratio {cfg.feedforward.gated_ratio} of d_ff {cfg.feedforward.d_ff})"
+
+
+def _time(left: int, jobs: int, known: list[forecast.Past], others: list[forecast.Past], cfg: Any) -> str:
+    if not left:
+        return "nothing is left to run"
+    seconds, source = forecast.seconds_of_a_run(known, others, cfg)
+    if seconds is None:
+        return source
+    whole = seconds * math.ceil(left / jobs)
+    return f"about {duration(whole)} with jobs={jobs}: {left} runs of about {duration(seconds)}, {source}"
+
+
+def _detects(sweep: Any, known: list[forecast.Past], others: list[forecast.Past]) -> str:
+    if sweep.seeds.rows < 3:
+        return "nothing: below 3 seeds there is no verdict"
+    sd, source = forecast.noise(known, others)
+    if math.isnan(sd):
+        return "unknown until two rows have two seeds each (or any other sweep has)"
+    effect = forecast.detectable(sweep, sd)
+    return (
+        f"a difference of {effect:.3f} in the final loss, four times in five "
+        f"(one run's noise is {sd:.4f}, from {source}; level 5 %, Holm over the largest section)"
+    )

@@ -1,0 +1,117 @@
+"""What a sweep will take and what it can show, judged by runs that are there already."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablate.sweep import ledger
+from ablate.sweep.plan import Sweep
+
+SEED_FOLDER = re.compile(r"seed-\d+")
+LOOKED_AT = 40  # runs of other sweeps, at most: a plan is to answer at once
+
+
+@dataclass(frozen=True)
+class Past:
+    """A finished run of any sweep."""
+
+    sweep: str
+    row: str
+    seed: int
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def seconds(self) -> float | None:
+        value = self.record.get("seconds")
+        return float(value) if isinstance(value, (int, float)) else None
+
+    @property
+    def final(self) -> float:
+        value = (self.record.get("loss") or {}).get("final")
+        return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def past(runs_folder: Path, sweep: str = "*") -> list[Past]:
+    """The finished runs under `runs_folder`, of one sweep or of all, in the order of their paths."""
+    found = []
+    for path in sorted(Path(runs_folder).glob(f"{sweep}/*/seed-*/record.json")):
+        record = ledger.read_json(path) if SEED_FOLDER.fullmatch(path.parent.name) else {}
+        if record.get("status") == ledger.DONE and isinstance(record.get("seed"), int):
+            found.append(Past(str(record.get("sweep")), str(record.get("row")), record["seed"], path.parent, record))
+    return found
+
+
+def seconds_of_a_run(known: Sequence[Past], others: Sequence[Past], cfg: Any) -> tuple[float | None, str]:
+    """How long a run of `cfg` takes, and how that is known: from this sweep's runs, or from others of its shape."""
+    if times := [run.seconds for run in known if run.seconds]:
+        return statistics.mean(times), f"as {_runs(len(times))} of this sweep did"
+    shape = dict(cfg.shape)
+    times = []
+    for run in others[-LOOKED_AT:]:
+        try:
+            config = yaml.load((run.folder / "config.yaml").read_text(), Loader=_LOADER)
+            same = all(config["shape"][key] == shape[key] for key in ("d_model", "n_layers", "d_ff", "vocab_size", "length"))
+            same = same and config["trainer"]["global_batch_tokens"] == cfg.trainer.global_batch_tokens
+            steps = config["trainer"]["steps"]
+        except (OSError, yaml.YAMLError, KeyError, TypeError):
+            continue
+        if same and run.seconds:
+            times.append(run.seconds * cfg.trainer.steps / steps)
+    if times:
+        return statistics.mean(times), f"judged by {_runs(len(times))} of the same shape in other sweeps"
+    return None, "unknown until the first run is done"
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def noise(known: Sequence[Past], others: Sequence[Past]) -> tuple[float, str]:
+    """The standard deviation of one run's final loss within a seed, and whose it is; NaN where nothing tells."""
+    tables: dict[str, list[Past]] = defaultdict(list)
+    for run in others:
+        tables[run.sweep].append(run)
+    candidates = [("this sweep", known)] if known else []
+    candidates += sorted(tables.items(), key=lambda item: -len(item[1]))
+    for name, members in candidates:
+        value = _noise_of(members)
+        if not math.isnan(value):
+            return value, name if name == "this sweep" else f"the sweep {name}"
+    return math.nan, ""
+
+
+def _noise_of(members: Sequence[Past]) -> float:
+    rows, seeds = sorted({run.row for run in members}), sorted({run.seed for run in members})
+    if len(rows) < 2 or len(seeds) < 2:
+        return math.nan
+    import numpy as np
+
+    from ablate.report.statistics import estimate_noise
+
+    table = np.full((len(rows), len(seeds)), np.nan)
+    for run in members:
+        table[rows.index(run.row), seeds.index(run.seed)] = run.final
+    variances = estimate_noise(table).variance
+    variances = variances[~np.isnan(variances)]
+    return float(np.sqrt(np.median(variances))) if len(variances) else math.nan
+
+
+def detectable(sweep: Sweep, sd: float) -> float:
+    """The smallest true difference of final loss that the sweep finds four times in five; NaN below three seeds."""
+    from ablate.report.statistics import planned_effect
+
+    sizes = Counter(section for row, section in sweep.sections.items() if row != sweep.baseline)
+    return planned_effect(sd, max(sizes.values()), sweep.seeds.rows, sweep.seeds.baseline)
+
+
+def _runs(count: int) -> str:
+    return "one run" if count == 1 else f"{count} runs"

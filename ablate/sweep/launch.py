@@ -1,0 +1,82 @@
+"""Run a sweep: check everything, prepare the text, train what is missing, time it, write the report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from ablate.sweep import asked, ledger, plan, timing
+from ablate.sweep.corpora import prepare
+from ablate.sweep.describe import describe
+from ablate.sweep.driver import Driver, Tally
+from ablate.sweep.interruption import Interruption
+from ablate.sweep.paths import Paths
+from ablate.sweep.progress import Display, duration
+from ablate.sweep.session import Options, Session
+from ablate.sweep.workers import Program, Starters
+
+
+def run(
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
+    program: Program | None = None,
+    out: TextIO | None = None,
+    **options: Any,
+) -> int:
+    """Train every run of the sweep `name` that has no result yet, and write its report; returns the exit code.
+
+    `overrides` go to every run, `options` are those of `Options`; `dry_run` only says what would be done. The code is 0
+    when all runs have a result, 1 when some have not, 130 after Ctrl-C, 143 after SIGTERM. Raises `UserError` before
+    anything is begun, where something is wrong with what was asked.
+    """
+    chosen, paths = Options(**options), Paths.of(overrides)
+    sweep = plan.load(name, paths.sweeps)
+    items = asked.compose_all(sweep, plan.runs(sweep, overrides, chosen.only), paths, overrides)
+    if dry_run:
+        print(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out or sys.stdout)
+        return 0
+    moved = asked.check_against_disk(sweep, items, chosen.replace)
+    starters = Starters(program or Program())
+    with Display(out) as display, Interruption() as interruption:
+        session = Session(sweep, paths, chosen, display, interruption, starters)
+        for line in moved:
+            display.say(line)
+        try:
+            code = _work(session, items)
+        finally:
+            starters.close()
+        if interruption:
+            display.say(f"{name}: stopped; the same command goes on from here")
+            return interruption.exit_code
+    if chosen.report:
+        from ablate.report import build
+
+        print(f"{name}: {build.build(name, paths.runs, paths.reports, paths.sweeps)}", file=out or sys.stdout)
+    return code
+
+
+def _work(session: Session, items: list[asked.Item]) -> int:
+    began = time.monotonic()
+    if any(not ledger.look(session.sweep, item.run, session.paths.runs).finished for item in items):
+        hashes = prepare(session, items)
+        if session.interruption:
+            return 1
+        for line in asked.check_corpora(session.sweep, items, hashes, session.options.replace):
+            session.display.say(line)
+    tally = Driver(session, items).drive()
+    if not session.interruption and session.options.timing != 0:
+        timing.measure(session, items)
+    _summarise(session, tally, time.monotonic() - began)
+    return 1 if tally.failed or tally.preempted else 0
+
+
+def _summarise(session: Session, tally: Tally, seconds: float) -> None:
+    counts = {state: len(items) for state, items in vars(tally).items() if items}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    session.display.say(f"{session.sweep.name}: {told or 'nothing to do'}, after {duration(seconds)}")
+    if tally.failed and session.options.retry is None:
+        session.display.say("  retry=failed tries the failed ones again")

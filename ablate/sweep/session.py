@@ -1,0 +1,55 @@
+"""What one call of the driver was asked for, and what all its parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ablate.errors import UserError
+from ablate.sweep.interruption import Interruption
+from ablate.sweep.paths import Paths
+from ablate.sweep.plan import Sweep
+from ablate.sweep.progress import Display
+from ablate.sweep.workers import Starters
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is driven; nothing here can change a result. Raises `UserError` for what makes no sense.
+
+    `jobs` runs train at a time. `only` picks rows by label or glob. `retry="failed"` tries failed runs again.
+    `replace` moves runs of another config aside instead of refusing them. A run is killed after `timeout` seconds, or
+    after `patience` seconds (ten steps, if that is longer) without a step. `timing` bounds the exclusive timing pass in
+    seconds; None is a tenth of the training, 0 none.
+    """
+
+    jobs: int = 2
+    only: str | Iterable[str] | None = None
+    retry: str | None = None
+    replace: bool = False
+    timeout: float | None = None
+    timing: float | None = None
+    patience: float = 300.0
+    report: bool = True
+
+    def __post_init__(self) -> None:
+        if self.retry not in (None, "failed"):
+            raise UserError(f"retry={self.retry}: only failed runs can be retried: retry=failed")
+        if self.jobs < 1:
+            raise UserError(f"jobs={self.jobs}: must be at least 1")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UserError(f"timeout={self.timeout:g}: must be above 0 (seconds)")
+        if self.timing is not None and not self.timing >= 0:
+            raise UserError(f"timing={self.timing:g}: must be at least 0 (seconds)")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One driver at work."""
+
+    sweep: Sweep
+    paths: Paths
+    options: Options
+    display: Display
+    interruption: Interruption
+    starters: Starters

@@ -1,0 +1,138 @@
+"""The exclusive timing pass: each row's speed with nothing else running, in rounds over all rows.
+
+    round 1:  baseline  row 1  row 2  ...      a speed measured beside other runs is no measurement, and one
+    round 2:  ...  row 2  row 1  baseline      machine is not equally fast at all times: so one row after the
+    round 3:  baseline  row 1  row 2  ...      other, there and back; a row's speed is the median of its rounds
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ablate.sweep import ledger
+from ablate.sweep.asked import Item
+from ablate.sweep.driver import last_line
+from ablate.sweep.plan import runs
+from ablate.sweep.progress import duration
+from ablate.sweep.session import Session
+
+ROUNDS = 3
+SHARE = 0.1  # of the seconds that the runs took
+LEAST = 60.0
+
+
+def measure(session: Session, items: Sequence[Item]) -> None:
+    """Time every row that has a trained seed 0, unless all have been timed as they are now.
+
+    A row that is new makes all rows be timed again, so that all speeds of a report are from one pass. The speeds go to
+    `steps_per_second.exclusive` of each row's seed 0, and with what was skipped to `timing.json` beside the rows.
+    """
+    sweep, folder = session.sweep, session.paths.runs / session.sweep.name
+    with _held(folder / "timing.lock", session):
+        found = {item: ledger.look(sweep, item.run, session.paths.runs) for item in items if item.run.seed == 0}
+        records = {item: look.record for item, look in found.items() if look.state == ledger.DONE}
+        known = ledger.read_json(folder / "timing.json").get("rows", {})
+        if session.interruption or all(_is_known(item, records[item], known) for item in records):
+            return
+        if any(ledger.look(sweep, run, session.paths.runs).state == ledger.RUNNING for run in runs(sweep)):
+            session.display.say(f"{sweep.name}: not timed, other runs are under way")
+            return
+        spent = sum(record.get("seconds") or 0.0 for record in records.values())
+        budget = max(LEAST, SHARE * spent) if session.options.timing is None else session.options.timing
+        session.display.say(f"{sweep.name}: timing {len(records)} rows, one at a time, at most {duration(budget)}")
+        timed = _rounds(session, list(records), folder, time.monotonic() + budget)
+        if session.interruption:
+            return
+        rows = {}
+        for item, (speeds, error) in timed.items():
+            exclusive = statistics.median(speeds) if speeds else None
+            rows[item.run.row] = {
+                "identity": records[item].get("identity"),
+                "steps_per_second": speeds,
+                "exclusive": exclusive,
+                "skipped": None if speeds else error or f"no time left within {duration(budget)}",
+            }
+            _write(item, exclusive)
+        skipped = [f"{row} ({told['skipped']})" for row, told in rows.items() if told["skipped"]]
+        if skipped:
+            session.display.say(f"{sweep.name}: not timed: {', '.join(skipped)}")
+        from ablate.record import atomic_write
+
+        text = json.dumps({"rounds": ROUNDS, "rows": {**known, **rows}}, indent=1)
+        atomic_write(folder / "timing.json", text.encode())
+
+
+def _is_known(item: Item, record: dict[str, Any], known: dict[str, Any]) -> bool:
+    told = known.get(item.run.row)
+    return bool(told) and told.get("identity") == record.get("identity")
+
+
+def _rounds(
+    session: Session, items: list[Item], folder: Path, deadline: float
+) -> dict[Item, tuple[list[float], str]]:
+    """Each row's speeds, and what went wrong where there is none."""
+    timed: dict[Item, tuple[list[float], str]] = {item: ([], "") for item in items}
+    for number in range(ROUNDS):
+        for item in items if number % 2 == 0 else reversed(items):
+            speeds, error = timed[item]
+            if error:
+                continue
+            if session.interruption or time.monotonic() > deadline:
+                return timed
+            speed, error = _time_once(session, item, folder, deadline)
+            timed[item] = (speeds + [speed] if speed else speeds, error)
+    return timed
+
+
+def _time_once(session: Session, item: Item, folder: Path, deadline: float) -> tuple[float | None, str]:
+    """Steps per second of a short run of its own; or None and why."""
+    scratch, log = folder / ".timing", folder / "timing.log"
+    shutil.rmtree(scratch, ignore_errors=True)
+    log.unlink(missing_ok=True)
+    result = scratch / "result.json"
+    job = {"overrides": list(item.run.overrides), "scratch": str(scratch), "result": str(result)}
+    handle = session.starters.start(session.starters.program.measure, job, log, item.cfg.trainer)
+    while (code := handle.poll()) is None:
+        if session.interruption or time.monotonic() > deadline + LEAST:
+            handle.stop(signal.SIGKILL)
+        time.sleep(0.02)
+    speed = ledger.read_json(result).get("steps_per_second")
+    shutil.rmtree(scratch, ignore_errors=True)
+    return speed, "" if speed else last_line(log) or f"exit code {code}"
+
+
+def _write(item: Item, exclusive: float | None) -> None:
+    from ablate.record import RunFolder
+
+    folder = RunFolder(item.folder)
+    with folder.lock():
+        record = folder.read()
+        record["steps_per_second"] = {**(record.get("steps_per_second") or {}), "exclusive": exclusive}
+        folder.write(record)
+
+
+@contextmanager
+def _held(path: Path, session: Session) -> Iterator[None]:
+    """Hold a lock, after whoever has it now; given up on Ctrl-C."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        while not session.interruption:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.2)
+        yield
+    finally:
+        os.close(descriptor)
