@@ -12,5 +12,7 @@ class UserError(Exception):
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """The tail of an error line that offers the nearest right word, or nothing where none is near."""
-    match = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    choices = list(choices)
+    match = [choice for choice in choices if choice.lower() == word.lower()]
+    match += difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else ""
