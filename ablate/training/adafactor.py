@@ -1,0 +1,131 @@
+"""Adafactor as Narang et al. 2021 trained with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+STACK_ELEMENTS = 1 << 25  # matrices of one shape are stacked up to this many elements: few kernels, bounded memory
+
+
+class Adafactor(torch.optim.Optimizer):
+    """Adafactor (Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235), no momentum, as mesh-tensorflow runs it.
+
+    The second moment of a parameter whose two largest axes have at least `factored_from` entries is kept as the means
+    over either axis. An update is divided by max(1, its RMS / `clip_threshold`) and multiplied by the learning rate
+    and by max(RMS of the parameter, `parameter_epsilon`): the learning rate is relative, and a parameter that starts
+    at zero moves by at most lr * `parameter_epsilon` a step.
+
+    `lr` is set anew in `param_groups` before each step by the schedule. Parameters are float32.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 0.0,
+        decay_exponent: float = 0.8,
+        clip_threshold: float = 1.0,
+        factored_from: int = 128,
+        gradient_epsilon: float = 1e-30,
+        parameter_epsilon: float = 1e-3,
+    ) -> None:
+        defaults = dict(
+            lr=lr,
+            decay_exponent=decay_exponent,
+            clip_threshold=clip_threshold,
+            factored_from=factored_from,
+            gradient_epsilon=gradient_epsilon,
+            parameter_epsilon=parameter_epsilon,
+            step=0,
+        )
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            group["step"] += 1
+            decay = 1.0 - group["step"] ** -group["decay_exponent"]
+            whole, stacks = [], {}
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                axes = factored_axes(parameter.shape, group["factored_from"])
+                if axes is None:
+                    whole.append(parameter)
+                else:
+                    stacks.setdefault((parameter.shape, axes), []).append(parameter)
+
+            parameters, updates = whole, self._whole_updates(whole, decay, group["gradient_epsilon"])
+            for (shape, axes), alike in stacks.items():
+                size = max(1, STACK_ELEMENTS // math.prod(shape))
+                for start in range(0, len(alike), size):
+                    chunk = alike[start : start + size]
+                    parameters = parameters + chunk
+                    updates = updates + self._factored_updates(chunk, axes, decay, group["gradient_epsilon"])
+            if parameters:
+                _apply(parameters, updates, group)
+
+    def _whole_updates(self, parameters: list[Tensor], decay: float, epsilon: float) -> list[Tensor]:
+        """Gradients over the root of a second moment kept entry by entry."""
+        if not parameters:
+            return []
+        gradients = [parameter.grad for parameter in parameters]
+        moments = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["square"] = torch.zeros_like(parameter)
+            moments.append(state["square"])
+        torch._foreach_mul_(moments, decay)
+        torch._foreach_addcmul_(moments, gradients, gradients, 1.0 - decay)
+        torch._foreach_add_(moments, (1.0 - decay) * epsilon)
+        updates = torch._foreach_sqrt(moments)
+        torch._foreach_reciprocal_(updates)
+        torch._foreach_mul_(updates, gradients)
+        return list(updates)
+
+    def _factored_updates(
+        self, parameters: list[Tensor], axes: tuple[int, int], decay: float, epsilon: float
+    ) -> list[Tensor]:
+        """Gradients over the root of a second moment kept as means over either axis; parameters of one shape."""
+        first, second = axes[0] + 1, axes[1] + 1  # behind the axis of the stack
+        gradients = torch.stack([parameter.grad for parameter in parameters])
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["row"] = parameter.new_zeros(gradients.shape[1:second] + gradients.shape[second + 1 :])
+                state["column"] = parameter.new_zeros(gradients.shape[1:first] + gradients.shape[first + 1 :])
+        squares = gradients.square().add_(epsilon)
+        rows = [self.state[parameter]["row"] for parameter in parameters]
+        columns = [self.state[parameter]["column"] for parameter in parameters]
+        torch._foreach_lerp_(rows, list(squares.mean(second).unbind()), 1.0 - decay)
+        torch._foreach_lerp_(columns, list(squares.mean(first).unbind()), 1.0 - decay)
+        row, column = torch.stack(rows), torch.stack(columns)
+        row = (row / row.mean(first, keepdim=True)).rsqrt_()  # the first axis comes before the second, which is gone
+        gradients.mul_(row.unsqueeze(second)).mul_(column.rsqrt_().unsqueeze(first))
+        return list(gradients.unbind())
+
+
+def factored_axes(shape: torch.Size, factored_from: int) -> tuple[int, int] | None:
+    """The two largest axes of `shape` in ascending order, or None where the second is below `factored_from`."""
+    if len(shape) < 2:
+        return None
+    largest = sorted(range(len(shape)), key=lambda axis: -shape[axis])[:2]
+    if shape[largest[1]] < factored_from:
+        return None
+    return min(largest), max(largest)
+
+
+def _apply(parameters: list[Tensor], updates: list[Tensor], group: dict) -> None:
+    """Clip the updates by their RMS, scale them by the RMS of their parameters and subtract them."""
+    roots = [max(1, parameter.numel()) ** 0.5 for parameter in parameters]
+    norms = torch.stack(torch._foreach_norm(parameters) + torch._foreach_norm(updates))
+    rms = norms / torch.tensor(roots + roots, device=norms.device)
+    parameter_rms, update_rms = rms.split(len(parameters))
+    scale = parameter_rms.clamp_min_(group["parameter_epsilon"]).mul_(-group["lr"])
+    scale /= (update_rms / group["clip_threshold"]).clamp_min_(1.0)
+    torch._foreach_addcmul_(parameters, updates, list(scale.unbind()))
