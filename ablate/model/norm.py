@@ -80,7 +80,7 @@ class BatchNorm(Norm):
     """Batch normalisation over all tokens that are not padding (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167).
 
     For encoders only: a token's statistics contain the tokens after it, which a decoder must not see.
-    Evaluation uses running averages of the training statistics.
+    Evaluation uses running averages of the training statistics, of the variance the unbiased one, as torch has it.
     """
 
     couples_batch = True
@@ -96,22 +96,24 @@ class BatchNorm(Norm):
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         if self.training:
-            mean, variance = self._statistics(x.float(), view.present)
+            mean, variance, count = self._statistics(x.float(), view.present)
             with torch.no_grad():
-                self.mean.lerp_(mean.detach(), self.momentum)
-                self.variance.lerp_(variance.detach(), self.momentum)
+                self.mean.lerp_(mean, self.momentum)
+                self.variance.lerp_(variance * (count / (count - 1).clamp_min(1.0)), self.momentum)
         else:
             mean, variance = self.mean, self.variance
         return ((x - mean) * torch.rsqrt(variance + self.eps)).to(x.dtype) * self.scale + self.shift
 
     @staticmethod
-    def _statistics(x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _statistics(x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and variance of each channel over the tokens that are present, and how many these are."""
         if present is None:
-            return x.mean((0, 1)), x.var((0, 1), unbiased=False)
+            variance, mean = torch.var_mean(x, (0, 1), unbiased=False)
+            return mean, variance, x.new_tensor(x.shape[0] * x.shape[1])
         weight = present.unsqueeze(-1).to(x.dtype)
         count = weight.sum().clamp_min(1.0)
         mean = (x * weight).sum((0, 1)) / count
-        return mean, ((x - mean).square() * weight).sum((0, 1)) / count
+        return mean, ((x - mean).square() * weight).sum((0, 1)) / count, count
 
 
 class NoNorm(Norm):

@@ -7,7 +7,7 @@ output from its weights. Cross-attention has no position.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -125,14 +125,17 @@ class NoPosition(Position):
 
 
 class Learned(Position):
-    """A learned vector for each position, one table for all stacks, added to the input (Gehring et al. 2017).
+    """A learned vector for each position, added to the input (Gehring et al. 2017).
 
-    ``max_length`` bounds the length of a sequence.
+    ``tie`` lists the stacks that share one table: those that share their embeddings, as in mesh-tensorflow.
+    ``max_length`` bounds the length of a sequence. Raises UserError for a longer one.
     """
 
     needs = frozenset({ADD})
 
-    def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_length: int):
+    def __init__(
+        self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_length: int, tie: Sequence[str]
+    ):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
         self.table = declare(
             nn.Parameter(torch.empty(max_length, parts.d_model)),
@@ -144,12 +147,16 @@ class Learned(Position):
 
     @staticmethod
     def shared_by(place: Place, n_heads: int, head_dim: int, options: Mapping[str, Any]) -> tuple[Hashable, ...]:
-        return ("model",)
+        return ("tied" if place.stack in options["tie"] else place.stack,)
 
     def add(self, x: Tensor, view: View) -> Tensor:
-        if view.positions is None:
-            return x + self.table[: view.length]
-        return x + nn.functional.embedding(view.positions, self.table)
+        if view.positions is not None:
+            return x + nn.functional.embedding(view.positions, self.table)
+        if view.length > len(self.table):
+            raise UserError(
+                f"a sequence of {view.length} tokens is longer than position.max_length={len(self.table)}"
+            )
+        return x + self.table[: view.length]
 
 
 class Sinusoidal(Position):
@@ -250,8 +257,9 @@ class RelativeRepresentation(Position):
 
     def mix(self, weights: Tensor, view: View) -> Tensor:
         index = self._index(weights.shape[-1], weights.device).expand_as(weights)
-        by_distance = weights.new_zeros(*weights.shape[:-1], self.values.shape[0]).scatter_add(-1, index, weights)
-        return by_distance @ self.values.to(weights.dtype)
+        sums = torch.zeros(*weights.shape[:-1], self.values.shape[0], device=weights.device)
+        by_distance = sums.scatter_add(-1, index, weights.float())  # many add up at the clipped ends
+        return by_distance.to(weights.dtype) @ self.values.to(weights.dtype)
 
 
 class Rotary(Position):
@@ -306,15 +314,13 @@ class ALiBi(Position):
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
-        self.slopes = alibi_slopes(n_heads)
+        self.register_buffer("slopes", torch.tensor(alibi_slopes(n_heads)), persistent=False)
         self.key = f"alibi/{place.stack}/{n_heads}"
 
     def bias(self, q: Tensor, ctx: Context) -> Tensor:
-        def make() -> Tensor:
-            slopes = torch.tensor(self.slopes, device=q.device)
-            return spread_distances(-distances(q.shape[2], q.device).abs() * slopes[:, None], q.shape[2])[None]
-
-        return ctx.shared(self.key, make)
+        length = q.shape[2]
+        by_distance = lambda: -distances(length, q.device).abs() * self.slopes[:, None]  # noqa: E731
+        return ctx.shared(self.key, lambda: spread_distances(by_distance(), length)[None])
 
 
 def alibi_slopes(n_heads: int) -> list[float]:

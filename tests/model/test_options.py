@@ -1,0 +1,120 @@
+"""Every option of every model group composes, builds, trains a step, uses all its parameters, and compiles whole."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+import pytest
+import torch
+
+from ablate.config import MODEL_SLOTS
+from ablate.config.library import groups
+from ablate.errors import UserError
+from tests.model.tiny import batch_for, tiny, train_step
+
+TOPOLOGIES = list(groups()["topology"])
+OPTIONS = [f"{group}={option}" for group in MODEL_SLOTS if group != "topology" for option in groups()[group]]
+SWITCHES = [
+    "block.placement=post",
+    "block.placement=sandwich",
+    "embedding.norm=true",
+    "embedding.tie=[]",
+    "embedding.tie=[encoder,decoder]",
+    "position.per_layer=true",
+    "norm=rmsnorm|norm.offset=1.0",
+    "position=rope|position.interleaved=true",
+    "position=rope|position.fraction=0.67",
+    "bias=all|bias.logits=true",
+    "head.label_smoothing=0.1",
+    "dropout=0.1",
+]
+# What a row of refusals is for: batch statistics would show a decoder the tokens to come.
+REFUSED = {("norm=batchnorm", topology) for topology in TOPOLOGIES if topology != "encoder"}
+CASES = [
+    pytest.param(option, topology, id=f"{option}-{topology}")
+    for topology in TOPOLOGIES
+    for option in (*OPTIONS, *SWITCHES)
+    if (option, topology) not in REFUSED
+]
+
+
+def combinations() -> list[list[str]]:
+    """As many lists of one option a group as the largest group has options; every option is in one of them."""
+    varied = [group for group in MODEL_SLOTS if group not in ("topology", "init")]
+    columns = [[f"{group}={option}" for option in groups()[group]] for group in varied]
+    rows = [[option for option in row if option and option != "norm=batchnorm"] for row in zip_longest(*columns)]
+    inits = [f"init={option}" for option in groups()["init"]]
+    return [[*row, inits[at % len(inits)]] for at, row in enumerate(rows)]
+
+
+def silent_by_design(name: str) -> bool:
+    """Whether a gradient may be all zeros: a softmax does not see what is added to all its keys."""
+    return name.endswith("key.bias")
+
+
+def check_a_step(model, batch):
+    loss = train_step(model, batch)
+    assert torch.isfinite(loss)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"{name} is not used"
+        assert torch.isfinite(parameter.grad).all(), name
+        assert silent_by_design(name) or parameter.grad.abs().max() > 0, f"{name} has no influence"
+
+
+def awake(model):
+    """The model with scalars that start at 0 set to a half: what is behind them must be seen."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 0:
+                parameter.fill_(0.5)
+    return model
+
+
+def check_compiled(model, batch):
+    expected = train_step(model, batch)
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    loss, _ = compiled(batch)
+    loss.backward()
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+    for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, *SWITCHES])
+def test_trains_a_step(option):
+    topology = "encoder" if option == "norm=batchnorm" else "encoder_decoder"
+    model = awake(tiny(*option.split("|"), f"topology={topology}"))
+    check_a_step(model, batch_for(model))
+
+
+@pytest.mark.parametrize("topology", [topology for topology in TOPOLOGIES if topology != "encoder_decoder"])
+@pytest.mark.parametrize("row", combinations(), ids="-".join)
+def test_trains_a_step_in_combination(row, topology):
+    model = awake(tiny(*row, f"topology={topology}"))
+    check_a_step(model, batch_for(model, padded=True))
+
+
+@pytest.mark.parametrize("row", combinations(), ids="-".join)
+def test_compiles_whole_in_combination(row):
+    model = awake(tiny(*row))
+    check_compiled(model, batch_for(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("option", "topology"), CASES)
+def test_trains_and_compiles_everywhere(option, topology):
+    model = awake(tiny(*option.split("|"), f"topology={topology}"))
+    for padded in (False, True):
+        batch = batch_for(model, padded=padded)
+        check_a_step(model, batch)
+    if "dropout=0.1" not in option:
+        check_compiled(model, batch_for(model))
+
+
+@pytest.mark.parametrize(("option", "topology"), sorted(REFUSED))
+def test_refused_with_a_reason(option, topology):
+    with pytest.raises(UserError, match="later|decoder|causal"):
+        tiny(option, f"topology={topology}")
