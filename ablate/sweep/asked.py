@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablate.config import compose, differences, identity
 from ablate.errors import UserError
+from ablate.record import run_path
 from ablate.sweep import ledger
 from ablate.sweep.paths import Paths
 from ablate.sweep.plan import PlannedRun, Sweep
@@ -34,8 +35,6 @@ class Item:
 
 def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: Sequence[str]) -> list[Item]:
     """Every run's config; raises `UserError` with a line for each row that cannot be run, before any begins."""
-    from ablate.record import run_path
-
     items, errors = [], {}
     for run in runs:
         try:

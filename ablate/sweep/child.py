@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError
+from ablate.record import atomic_write
 
 
 def train(job: dict[str, Any]) -> int:
@@ -27,14 +28,13 @@ def prepare(job: dict[str, Any]) -> int:
     """Prepare the corpus of each list in `job` {"overrides", "result"}; the hashes go to the file `result`."""
     from ablate.config import compose
     from ablate.data import corpus
-    from ablate.record import atomic_write
 
     try:
         hashes = [corpus.prepare(compose(overrides), progress=print).sha256 for overrides in job["overrides"]]
     except UserError as error:
         print(f"ablate: {error}", file=sys.stderr)
         return 2
-    atomic_write(Path(job["result"]), json.dumps(hashes).encode())
+    atomic_write(Path(job["result"]), json.dumps(hashes))
     return 0
 
 

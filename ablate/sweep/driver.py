@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ablate.record import SCHEMA, Busy, RunFolder
 from ablate.sweep import ledger
 from ablate.sweep.asked import Item
 from ablate.sweep.plan import Sweep
@@ -253,8 +254,6 @@ def last_line(log: Path) -> str:
 
 def write_failure(sweep: Sweep, item: Item, reason: str) -> None:
     """Say in the record of a run that died without a word why it has no result."""
-    from ablate.record import SCHEMA, Busy, RunFolder
-
     folder = RunFolder(item.folder)
     told = {
         "schema": SCHEMA,
@@ -266,6 +265,6 @@ def write_failure(sweep: Sweep, item: Item, reason: str) -> None:
     }
     try:
         with folder.lock():
-            folder.write({**told, **(folder.read() or {}), "status": ledger.FAILED, "reason": reason})
+            folder.write({**told, **ledger.read_json(folder.record), "status": ledger.FAILED, "reason": reason})
     except Busy:
         pass  # someone has begun it anew

@@ -9,15 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ablate.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING, run_path
 from ablate.sweep.plan import PlannedRun, Sweep
 
 MISSING = "missing"  # never begun
-RUNNING = "running"  # a live process holds its lock
 DEAD = "interrupted"  # it was running when its process, or the machine, went away
-PREEMPTED = "preempted"
-DONE = "done"
-DIVERGED = "diverged"
-FAILED = "failed"
 STATES = (DONE, DIVERGED, RUNNING, PREEMPTED, DEAD, FAILED, MISSING)
 
 
@@ -43,8 +39,6 @@ class Found:
 
 def look(sweep: Sweep, run: PlannedRun, runs_folder: str | Path) -> Found:
     """Find out how one run stands."""
-    from ablate.record import run_path
-
     folder = run_path(Path(runs_folder), sweep.name, run.row, run.seed)
     record = read_json(folder / "record.json")
     state = record.get("status", MISSING)

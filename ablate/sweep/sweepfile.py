@@ -13,6 +13,7 @@ import yaml
 import ablate
 from ablate.config.overrides import key_of
 from ablate.errors import UserError, nearest
+from ablate.record import slug
 
 KEYS = (
     "question",
@@ -184,7 +185,11 @@ def _rows(
         groups = {"grid": rows}
     else:
         groups = content["sections"] if kind == "sections" else {"rows": content["rows"]}
-        baseline, groups = _labelled(groups, baseline, path)
+        if not baseline:
+            raise UserError(f"{path}: baseline is missing; give the label that the rows are compared with")
+        if kind == "rows" and isinstance(groups["rows"], dict) and baseline not in groups["rows"]:
+            raise UserError(f"{path}: no row {baseline!r} for the baseline{nearest(baseline, groups['rows'])}")
+        groups = _labelled(groups, baseline, path)
     rows, sections = {}, {}
     for section, members in groups.items():
         for label, overrides in members.items():
@@ -199,9 +204,7 @@ def _rows(
     return baseline, rows, sections
 
 
-def _labelled(groups: Any, baseline: str, path: Path) -> tuple[str, dict[str, dict[str, tuple[str, ...]]]]:
-    if not baseline:
-        raise UserError(f"{path}: baseline is missing; give the label that the rows are compared with")
+def _labelled(groups: Any, baseline: str, path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
     if not isinstance(groups, dict) or not groups:
         raise UserError(f"{path}: sections must hold sections of rows")
     checked = {}
@@ -213,9 +216,7 @@ def _labelled(groups: Any, baseline: str, path: Path) -> tuple[str, dict[str, di
         }
         for label, overrides in checked[section].items():
             _check_row(label, overrides, label == baseline, path)
-    if "rows" in checked and len(checked) == 1 and baseline not in checked["rows"]:
-        raise UserError(f"{path}: no row {baseline!r} for the baseline{nearest(baseline, checked['rows'])}")
-    return baseline, checked
+    return checked
 
 
 def _check_row(label: str, overrides: tuple[str, ...], is_baseline: bool, path: Path) -> None:
@@ -281,8 +282,6 @@ def _base_value(key: str, points: list[str], base: tuple[str, ...], path: Path) 
 
 
 def _check_slugs(rows: dict[str, tuple[str, ...]], path: Path) -> None:
-    from ablate.record import slug
-
     owner: dict[str, str] = {}
     for label in rows:
         if (other := owner.setdefault(slug(label), label)) != label:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ablate.record import RunFolder, atomic_write
 from ablate.sweep import ledger
 from ablate.sweep.asked import Item
 from ablate.sweep.driver import last_line
@@ -66,10 +67,8 @@ def measure(session: Session, items: Sequence[Item]) -> None:
         skipped = [f"{row} ({told['skipped']})" for row, told in rows.items() if told["skipped"]]
         if skipped:
             session.display.say(f"{sweep.name}: not timed: {', '.join(skipped)}")
-        from ablate.record import atomic_write
-
         text = json.dumps({"rounds": ROUNDS, "rows": {**known, **rows}}, indent=1)
-        atomic_write(folder / "timing.json", text.encode())
+        atomic_write(folder / "timing.json", text)
 
 
 def _is_known(item: Item, record: dict[str, Any], known: dict[str, Any]) -> bool:
@@ -99,6 +98,7 @@ def _time_once(session: Session, item: Item, folder: Path, deadline: float) -> t
     scratch, log = folder / ".timing", folder / "timing.log"
     shutil.rmtree(scratch, ignore_errors=True)
     log.unlink(missing_ok=True)
+    scratch.mkdir()
     result = scratch / "result.json"
     job = {"overrides": list(item.run.overrides), "scratch": str(scratch), "result": str(result)}
     handle = session.starters.start(session.starters.program.measure, job, log, item.cfg.trainer)
@@ -112,8 +112,6 @@ def _time_once(session: Session, item: Item, folder: Path, deadline: float) -> t
 
 
 def _write(item: Item, exclusive: float | None) -> None:
-    from ablate.record import RunFolder
-
     folder = RunFolder(item.folder)
     with folder.lock():
         record = folder.read()

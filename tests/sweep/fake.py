@@ -1,0 +1,121 @@
+"""A stand-in for training: runs that take moments, and go wrong when their row is told to.
+
+The behaviour of each row stands in the JSON file named by $FAKE_BEHAVIOUR; each finished run adds a line to `trace`
+beside it.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from ablate.config import compose, identity, resolved
+from ablate.record import Busy, RunFolder, atomic_write, run_path
+
+DATA = "a" * 64
+
+
+def prepare(job):
+    """Pretend that every corpus is there."""
+    if "preparing" in _behaviours():
+        print(_behaviours()["preparing"])
+        return 2
+    atomic_write(Path(job["result"]), json.dumps([DATA for _ in job["overrides"]]))
+
+
+def measure(job):
+    """A made-up speed; refuses where the row is told to."""
+    _trace("measure", compose(job["overrides"]).row)
+    atomic_write(Path(job["result"]), json.dumps({"steps_per_second": 100.0 + os.getpid() % 7}))
+
+
+def train(job):
+    """Beat ten times, then finish, unless the row behaves otherwise."""
+    cfg = compose(job["overrides"])
+    folder = RunFolder(run_path(Path(cfg.paths.runs), cfg.sweep, cfg.row, cfg.seed.base))
+    try:
+        with folder.lock():
+            return _train(cfg, job, folder)
+    except Busy:
+        return 75
+
+
+def _train(cfg, job, folder):
+    import yaml
+
+    record = {
+        "schema": 1, "sweep": cfg.sweep, "row": cfg.row, "seed": cfg.seed.base, "overrides": job["overrides"],
+        "command": job["command"], "status": "running", "identity": identity(cfg, DATA), "data": {"sha256": DATA},
+    }  # fmt: skip
+    old = folder.read()
+    if old and old["status"] in ("done", "diverged"):
+        return 0
+    (folder.path / "config.yaml").write_text(yaml.safe_dump(resolved(cfg)))
+    folder.write(record)
+    behaviour = _behaviours().get(cfg.row, "")
+    if isinstance(behaviour, dict):
+        behaviour = behaviour.get(str(cfg.seed.base), "")
+    _trace("start", cfg.row, cfg.seed.base)
+
+    def preempt(*_):
+        folder.write({**record, "status": "preempted"})
+        os._exit(143)
+
+    signal.signal(signal.SIGTERM, preempt)
+    steps, pause = (1000, 0.05) if behaviour == "slow" else (10, 0.005)
+    for step in range(1, steps + 1):
+        _beat(folder.path, step, steps)
+        time.sleep(pause)
+        if step == 5:
+            _misbehave(behaviour, folder, record)
+    final = 5.0 + cfg.seed.base / 100 + len(cfg.row) / 1000
+    folder.write({**record, "status": "done", "seconds": steps * pause, "loss": {"early": 6.0, "final": final}})
+    _trace("done", cfg.row, cfg.seed.base)
+    return 0
+
+
+def _misbehave(behaviour, folder, record):
+    if behaviour == "raise":
+        raise ValueError("the sky fell\non two lines")
+    if behaviour == "exit":
+        sys.exit(7)
+    if behaviour == "exit 0":
+        sys.exit(0)
+    if behaviour == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if behaviour == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if behaviour == "hang":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.fork() == 0:  # with a child of its own, which has to go as well
+            time.sleep(1000)
+        time.sleep(1000)
+    if behaviour == "term":
+        os.kill(os.getpid(), signal.SIGTERM)
+    if behaviour == "failed":
+        folder.write({**record, "status": "failed", "reason": "OutOfMemoryError: no room"})
+        os._exit(1)
+    if behaviour == "diverged":
+        folder.write({**record, "status": "diverged", "reason": "the loss was nan at step 5"})
+        _trace("done", record["row"], record["seed"])
+        os._exit(3)
+
+
+def _beat(folder, step, steps):
+    beat = {"step": step, "steps": steps, "time": time.time(), "loss": 9.0 - step / steps}
+    atomic_write(folder / "progress.json", json.dumps(beat))
+
+
+def _behaviours():
+    try:
+        return json.loads(Path(os.environ["FAKE_BEHAVIOUR"]).read_text())
+    except (KeyError, FileNotFoundError):
+        return {}
+
+
+def _trace(*words):
+    if "FAKE_BEHAVIOUR" in os.environ:
+        with open(Path(os.environ["FAKE_BEHAVIOUR"]).with_name("trace"), "a") as file:
+            file.write(" ".join(map(str, words)) + "\n")

@@ -1,0 +1,97 @@
+"""A sweep that grows, shrinks to a part, or changes its mind."""
+
+import json
+
+import pytest
+
+from ablate.errors import UserError
+from tests.sweep.conftest import SWEEP
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_rows_and_seeds_can_be_added(place):
+    place.drive()
+    place.write(SWEEP.replace("rows: 1", "rows: 2").replace("Gelu:", "Swish: [activation=swish]\n  Gelu:"))
+    assert place.drive()[0] == 0
+    assert sorted(place.trace("start")[4:]) == ["Gelu 1", "Rms 1", "Swish 0", "Swish 1"]
+
+
+def test_only_runs_what_it_names(place):
+    assert place.drive(only="[GR]*")[0] == 0
+    assert sorted(place.trace("start")) == ["Gelu 0", "Rms 0"]
+    with pytest.raises(UserError, match="no row 'Gelo' in try; did you mean 'Gelu'"):
+        place.drive(only="Gelo")
+
+
+def test_a_row_whose_overrides_changed_is_refused_by_its_keys(place):
+    place.drive()
+    place.write(SWEEP.replace("activation=gelu", "activation=gelu, dropout=0.1"))
+    with pytest.raises(UserError) as caught:
+        place.drive()
+    assert str(caught.value) == (
+        "try: 'Gelu' was run with another config (1 runs): dropout 0.0 -> 0.1; replace=true moves them aside"
+    )
+    assert len(place.trace("start")) == 4
+
+
+def test_replace_moves_such_a_row_aside_and_only_such(place):
+    place.drive()
+    place.write(SWEEP.replace("activation=gelu", "activation=gelu, dropout=0.1"))
+    code, said = place.drive(replace=True)
+    assert code == 0 and "Gelu · seed 0: dropout 0.0 -> 0.1; moved to seed-0.replaced-1" in said
+    assert place.trace("start")[4:] == ["Gelu 0"]
+    (old,) = place.runs.glob("try/*/seed-0.replaced-1/record.json")
+    assert json.loads(old.read_text())["row"] == "Gelu"
+    place.write()
+    place.drive(replace=True)
+    assert len(list(place.runs.glob("try/*/seed-0.replaced-2"))) == 1
+
+
+def test_an_override_of_the_command_line_counts_as_a_change(place):
+    place.drive()
+    with pytest.raises(UserError) as caught:
+        place.drive("trainer.steps=7")
+    assert len(str(caught.value).splitlines()) == 3  # a line for each row, not for each run
+    assert "trainer.steps 200 -> 7" in str(caught.value)
+    assert place.drive("trainer.log_every=7")[0] == 0  # what cannot change a result may change
+
+
+def test_another_text_is_refused(place, monkeypatch):
+    place.drive()
+    for path in place.runs.glob("try/*/seed-0/record.json"):
+        record = json.loads(path.read_text())
+        from ablate.config import compose, identity
+
+        record["data"]["sha256"] = "b" * 64
+        record["identity"] = identity(compose(record["overrides"]), "b" * 64)
+        path.write_text(json.dumps(record))
+    place.write(SWEEP.replace("rows: 1", "rows: 2"))
+    with pytest.raises(UserError, match="was trained on another text"):
+        place.drive()
+    assert place.drive(replace=True)[0] == 0
+    assert len(list(place.runs.glob("try/*/seed-0.replaced-1"))) == 3
+
+
+def test_every_row_that_cannot_run_is_named_before_any_begins(place):
+    place.write(SWEEP.replace("rmsnorm", "rmsnrm").replace("gelu", "gellu"))
+    with pytest.raises(UserError) as caught:
+        place.drive()
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("try: Rms: norm=rmsnrm: unknown option; did you mean 'rmsnorm'")
+    assert second.startswith("try: Gelu: activation=gellu")
+    assert not place.trace("start")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"jobs": 0}, "jobs=0: must be at least 1"),
+        ({"retry": "all"}, "retry=failed"),
+        ({"timeout": 0.0}, "timeout=0: must be above 0"),
+        ({"timing": -1.0}, "timing=-1: must be at least 0"),
+    ],
+)
+def test_options_that_make_no_sense(place, options, expected):
+    with pytest.raises(UserError, match=expected):
+        place.drive(**options)
