@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ablate.errors import UserError
+from ablate.errors import UserError, nearest
 
 FULL, CAUSAL, PREFIX = "full", "causal", "prefix"
 SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attention", "feedforward"
@@ -121,10 +121,10 @@ class Context:
     view: View
     memory: Memory | None = None
     losses: list[Tensor] = field(default_factory=list)
-    cache: dict[str, Tensor] = field(default_factory=dict)
+    cache: dict[str, Tensor | None] = field(default_factory=dict)
 
-    def shared(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """The tensor kept under `key` in this forward pass, made at the first call."""
+    def shared(self, key: str, make: Callable[[], Tensor | None]) -> Tensor | None:
+        """What is kept under `key` in this forward pass, made at the first call."""
         if key not in self.cache:
             self.cache[key] = make()
         return self.cache[key]
@@ -180,18 +180,24 @@ class Linear(nn.Module):
 
 
 class ByLayer:
-    """One slot, another option by layer: layer i takes ``pattern[i % len(pattern)]``."""
+    """One slot, another option by layer: layer i takes the one that ``pattern[i % len(pattern)]`` names.
 
-    def __init__(self, pattern: Sequence[Callable[..., nn.Module]]):
-        if not pattern:
-            raise UserError("a pattern by layer needs at least one option")
-        self.pattern = list(pattern)
+    Raises UserError, when a model is built, for an empty pattern and for a name that is none of `options`.
+    """
+
+    def __init__(self, pattern: Sequence[str], **options: Callable[..., nn.Module]):
+        self.pattern, self.options = list(pattern), options
 
     def choose(self, place: Place) -> Callable[..., nn.Module]:
-        return self.pattern[place.layer % len(self.pattern)]
+        if not self.pattern:
+            raise UserError("a pattern by layer needs at least one name")
+        name = self.pattern[place.layer % len(self.pattern)]
+        if name not in self.options:
+            raise UserError(f"pattern: no option {name!r} among {', '.join(self.options)}{nearest(name, self.options)}")
+        return self.options[name]
 
     def all(self) -> list[Callable[..., nn.Module]]:
-        return self.pattern
+        return list(self.options.values())
 
 
 class ByStack:
@@ -251,8 +257,7 @@ class Parts:
 
     def end(self, place: Place) -> nn.Module:
         """What stands at a stack's end: the residual's own choice, else one more norm."""
-        choice = getattr(self.factory("residual", place), "func", None)
-        return choice.end(self, place)
+        return self.factory("residual", place).func.end(self, place)
 
     def activation(self, place: Place) -> nn.Module:
         return self.factory("activation", place)(self, place)
@@ -283,10 +288,11 @@ class Parts:
         return self.factory("position", place).func.needs
 
     def block(self, place: Place) -> nn.Module:
-        """The block at `place`; where ``sharing`` says so, all layers of a stack are one block."""
+        """The block at `place`; where ``sharing`` says so, all layers of a stack that have the same options are one."""
         make = lambda: self.factory("block", place)(self, place)  # noqa: E731
         if self.slots["sharing"][place.stack]:
-            return self.shared(("block", place.stack), make)
+            options = tuple(id(self.factory(slot, place)) for slot in self.slots)
+            return self.shared(("block", place.stack, options), make)
         return make()
 
     def embedding(self, stack: str) -> nn.Module:
@@ -296,6 +302,10 @@ class Parts:
             ("embedding", "tied" if tied else stack),
             lambda: self.slots["embedding"](self, Place(stack, sublayer="embedding")),
         )
+
+    def embedding_norm(self, stack: str) -> nn.Module | None:
+        """The norm behind a stack's embedding, where ``embedding.norm`` asks for one."""
+        return self.norm(Place(stack, sublayer="embedding")) if self.slots["embedding"].keywords["norm"] else None
 
     @property
     def tie(self) -> tuple[str, ...]:

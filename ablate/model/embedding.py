@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ablate.model.contract import Parts, Place, View, declare
+from ablate.model.contract import Parts, Place, declare
 
 
 class Table(nn.Module):
-    """A row of a table (V,D) for each id, times ``scale``; ``norm`` adds a norm behind it (Le Scao et al. 2022).
+    """A row of a table (V,D) for each id, times ``scale``.
 
-    ``tie`` lists which of encoder, decoder and head share one table.
+    ``tie`` lists which of encoder, decoder and head share one table; ``norm`` puts a norm behind it, each stack its
+    own (Le Scao et al. 2022, https://arxiv.org/abs/2210.15424).
     """
 
     def __init__(self, parts: Parts, place: Place, *, scale: float, norm: bool, tie: Sequence[str]):
@@ -26,14 +27,11 @@ class Table(nn.Module):
             place=place,
         )
         self.scale = scale
-        self.norm = parts.norm(place) if norm else None
 
-    def forward(self, ids: Tensor, view: View) -> Tensor:
+    def forward(self, ids: Tensor) -> Tensor:
         """(B,T) -> (B,T,D)."""
         x = nn.functional.embedding(ids, self.table)
-        if self.scale != 1.0:
-            x = x * self.scale
-        return x if self.norm is None else self.norm(x, view)
+        return x if self.scale == 1.0 else x * self.scale
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B,T,D) -> (B,T,V), for an output layer that shares the table."""

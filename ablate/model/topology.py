@@ -29,12 +29,13 @@ def view_of(batch: Batch, side: str, order: str) -> View:
 
 
 class Tower(nn.Module):
-    """One stack with what feeds it: embedding, and the position that is added to it."""
+    """One stack with what feeds it: embedding, perhaps a norm, and the position that is added to it."""
 
     def __init__(self, parts: Parts, name: str):
         super().__init__()
         place = Place(name)
         self.embedding = parts.embedding(name)
+        self.norm = parts.embedding_norm(name)
         adds = ADD in parts.position_needs(place)
         self.position = (
             parts.position(place, parts.shape["n_heads"], parts.shape["head_dim"]) if adds else None
@@ -42,7 +43,9 @@ class Tower(nn.Module):
         self.stack = parts.stack(name)
 
     def forward(self, ctx: Context) -> tuple[Tensor, Context, list[Tensor]]:
-        x = self.embedding(ctx.view.ids, ctx.view)
+        x = self.embedding(ctx.view.ids)
+        if self.norm is not None:
+            x = self.norm(x, ctx.view)
         if self.position is not None:
             x = self.position.add(x, ctx.view)
         return self.stack(x, ctx)
