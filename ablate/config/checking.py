@@ -15,6 +15,7 @@ from ablate.config.keys import flatten
 from ablate.errors import UserError
 
 SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
+RATIO = re.compile(r"\d+/\d+")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: "a list"}
 
 
@@ -44,7 +45,7 @@ def resolve(cfg: DictConfig) -> tuple[dict[str, Any], list[str]]:
     """All values as flat `dotted.key: value` pairs, and a line for each that cannot be resolved."""
     try:
         return flatten(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)), []
-    except (OmegaConfBaseException, RecursionError):
+    except OmegaConfBaseException:
         return _resolve_one_by_one(cfg)
 
 
@@ -59,9 +60,7 @@ def _resolve_one_by_one(cfg: DictConfig) -> tuple[dict[str, Any], list[str]]:
             flat[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
-            errors.append(f"{key}={written}: {reason}")
-        except RecursionError:
-            errors.append(f"{key}={written}: refers to itself")
+            errors.append(f"{key}={written}: {'refers to itself' if 'recursion' in reason else reason}")
     return flat, errors
 
 
@@ -69,7 +68,7 @@ def _environment(raw: dict[str, Any]) -> list[str]:
     """Environment variables may say where things lie, nothing else: the config is written to disk."""
     errors = []
     for key, value in targets.walk(raw):
-        if not (isinstance(value, str) and "oc.env" in value):
+        if not (isinstance(value, str) and "${" in value and "oc.env" in value):
             continue
         if not key.startswith("paths."):
             errors.append(f"{key}: the environment may only be read under paths, since the config is written to disk")
@@ -99,7 +98,7 @@ def _type_problem(value: Any, old: Any) -> str:
             wrong = [item for item in value if _type_problem(item, old[0])]
             return f"each entry must be {KINDS.get(type(old[0]), 'like the others')}" if wrong else ""
         return ""
-    if kind is float and _is_number(value):
+    if _is_number(value) and (kind is float or kind is str and RATIO.fullmatch(old)):
         return ""
     return f"must be {KINDS.get(kind, 'a set of keys')}"
 

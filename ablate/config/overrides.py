@@ -80,7 +80,9 @@ def _read_one(text: str) -> Override:
         hint = "; leave out the +" if keys.exists(plain) else keys.suggestion(plain)
         raise UserError(f"{text}: no key can be added{hint}")
     if not equals or not key:
-        raise UserError(f"{text}: an override reads key=value{nearest(text, library.groups())}")
+        options = library.groups().get(text.strip())
+        hint = f" ({text.strip()}: {', '.join(options)})" if options else nearest(text, library.groups())
+        raise UserError(f"{text}: an override reads key=value{hint}")
     if "@" in key:
         raise UserError(f"{text}: write {key.partition('@')[0]}=OPTION; packages are for option files")
     if key in LABELS:

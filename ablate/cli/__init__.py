@@ -1,0 +1,72 @@
+"""The verbs of the command `ablate`, a module each, imported only when asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from ablate.errors import UserError, nearest
+
+VERBS = {
+    "train": "train one configuration into one run folder",
+    "sweep": "run every row of a sweep and write its report",
+    "plan": "say what a sweep would run, how long it takes, what it can detect",
+    "status": "say which runs of a sweep are done, running or missing",
+    "report": "write a sweep's report from its records",
+    "cost": "count parameters and operations without allocating",
+    "data": "prepare or check a corpus",
+    "options": "list every group and what can be chosen in it",
+    "diff": "say in which settings two runs differ",
+}
+
+HELP = f"""Which architectural change is worth having, and how sure are we?
+
+usage: ablate VERB [arguments]        `ablate VERB --help` says more
+
+{chr(10).join(f"  {verb:8} {does}" for verb, does in VERBS.items())}
+
+A variant is a list of overrides against the baseline:
+  ablate train norm=rmsnorm activation=swiglu shape=nano
+  ablate sweep axes jobs=2
+  ablate cost shape=paper position=rope
+"""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one verb; a person's mistake is told in a line each, without traceback, and gives exit code 2."""
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        if os.environ.get("ABLATE_TRACEBACK"):
+            raise
+        for line in str(error).splitlines():
+            print(f"ablate: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ablate: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `ablate options | head` is no mistake
+        return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if arguments[0] == "--version":
+        import ablate
+
+        print(ablate.__version__)
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        raise UserError(f"{verb}: unknown verb{nearest(verb, VERBS)} ({', '.join(VERBS)})")
+    module = importlib.import_module(f"ablate.cli.{verb}")
+    if any(argument in ("-h", "--help") for argument in rest):
+        print(module.HELP, end="")
+        return 0
+    code = module.run(rest)
+    sys.stdout.flush()
+    return code

@@ -1,0 +1,75 @@
+"""The words of a command line, sorted: `--flags`, `settings=` of the verb itself, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ablate.errors import UserError, nearest
+
+
+@dataclass
+class Words:
+    """What stands after a verb: its flags with their values, and everything else in order."""
+
+    flags: dict[str, str]
+    rest: list[str]
+
+    @property
+    def overrides(self) -> list[str]:
+        """The words with an equals sign, or a prefix that only an override can have."""
+        return [word for word in self.rest if "=" in word or word[0] in "~+"]
+
+    @property
+    def names(self) -> list[str]:
+        return [word for word in self.rest if word not in self.overrides]
+
+
+def sort(arguments: list[str], *, switches: Collection[str] = (), valued: Collection[str] = ()) -> Words:
+    """Take the flags out of `arguments`; raises `UserError` for one that is unknown or lacks its value.
+
+    `switches` are flags without a value, `valued` those with one: `--format csv` or `--format=csv`.
+    """
+    flags: dict[str, str] = {}
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("--"):
+            if word.startswith("-") and len(word) > 1:
+                raise UserError(f"{word}: unknown flag{_known(word, [*switches, *valued])}")
+            rest.append(word) if word else None
+            continue
+        name, equals, value = word.partition("=")
+        if name in valued:
+            value = value if equals else next(words, "")
+            if not value:
+                raise UserError(f"{name} needs a value")
+        elif name not in switches or equals:
+            raise UserError(f"{word}: unknown flag{_known(name, [*switches, *valued])}")
+        flags[name] = value
+    return Words(flags, rest)
+
+
+def one_name(words: Words, what: str, usage: str) -> str:
+    """The single name that a verb takes; raises `UserError` where there is none or several."""
+    if len(words.names) != 1:
+        given = f"and was given {', '.join(words.names)}" if words.names else "and was given none"
+        raise UserError(f"{usage} takes the name of one {what}, {given}")
+    return words.names[0]
+
+
+def only_overrides(words: Words, usage: str) -> list[str]:
+    """The overrides of a verb that takes nothing else; a bare word is a mistake."""
+    for word in words.names:
+        raise UserError(f"{word}: {usage} takes overrides, as in norm=rmsnorm{_known(word, _groups())}")
+    return words.overrides
+
+
+def _groups() -> list[str]:
+    from ablate.config import library
+
+    return list(library.groups())
+
+
+def _known(word: str, choices: Collection[str]) -> str:
+    return nearest(word, choices)

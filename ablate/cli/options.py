@@ -1,0 +1,41 @@
+"""`ablate options [group]`: every group, its options, a line each."""
+
+from __future__ import annotations
+
+from ablate.cli import arguments
+from ablate.config import library
+from ablate.errors import UserError, nearest
+
+HELP = """List what can be chosen in each group; * marks the baseline's choice.
+
+usage: ablate options [GROUP | GROUP=OPTION]
+
+  ablate options                 all groups
+  ablate options position        one group
+  ablate options position=rope   the settings of one option
+"""
+
+
+def run(words: list[str]) -> int:
+    """Print all groups, one group, or the settings of one option."""
+    asked = arguments.sort(words).rest
+    for word in asked or list(library.groups()):
+        group, equals, option = word.partition("=")
+        if group not in library.groups():
+            raise UserError(f"{group}: unknown group{nearest(group, library.groups())}")
+        if equals:
+            print(library.file_of(group, option).read_text(encoding="utf-8").rstrip())
+        else:
+            print(_listing(group))
+    return 0
+
+
+def _listing(group: str) -> str:
+    chosen = library.defaults().get(group)
+    options = library.groups()[group]
+    width = max((len(option) for option in options), default=0)
+    lines = [
+        f"  {'*' if option == chosen else ' '} {option:{width}}  {library.description(path)}".rstrip()
+        for option, path in options.items()
+    ]
+    return "\n".join([group, *lines])
