@@ -11,7 +11,8 @@ from ablate.model.contract import Parts, Place, declare
 class Softmax(nn.Module):
     """A softmax over the vocabulary, tied to the embedding's table or with its own matrix.
 
-    Tied logits are multiplied by ``tied_scale`` (the paper: D^-0.5); a matrix of its own has no scale.
+    Tied logits are multiplied by ``tied_scale`` (the paper: D^-0.5); a matrix of its own has no scale. Either has a
+    bias where ``bias.logits`` asks for it.
     In training, ``z_loss`` times the squared log of the normaliser is added for each token (the paper: 1e-4), and
     ``label_smoothing`` spreads that share of the target evenly over the vocabulary.
     """
@@ -34,6 +35,8 @@ class Softmax(nn.Module):
             self.projection = parts.linear(parts.d_model, vocabulary, "logits", place)
         elif parts.has_bias("logits"):
             self.bias = declare(nn.Parameter(torch.empty(vocabulary)), "bias", place=place)
+        biased = embedding is not None and parts.has_bias("logits")
+        self.bias = declare(nn.Parameter(torch.empty(vocabulary)), "bias", place=place) if biased else None
         self.tied_scale, self.z_loss, self.label_smoothing = tied_scale, z_loss, label_smoothing
 
     def logits(self, hidden: Tensor) -> Tensor:
