@@ -1,4 +1,5 @@
-"""Arithmetic between config keys: `${of:2/3,shape.d_ff}`, `${plus:1,a.b}`, `${rsqrt:a.b}`, `${sqrt:a.b}`.
+"""Arithmetic between config keys: `${of:2/3,shape.d_ff}`, `${plus:1,a.b}`, `${rsqrt:a.b}`, `${sqrt:a.b}`,
+`${whole_sqrt:a.b}`.
 
 Arguments that name a key are its full path, because the override grammar refuses a nested `${a:${b}}`.
 """
@@ -46,6 +47,11 @@ def square_root(path: str, *, _root_: Container) -> float:
     return _positive(path, _root_) ** 0.5
 
 
+def whole_square_root(path: str, *, _root_: Container) -> int:
+    """The whole number nearest to the square root of the number at `path`."""
+    return round(square_root(path, _root_=_root_))
+
+
 def inverse_square_root(path: str, *, _root_: Container) -> float:
     """The number at `path` to the power -1/2."""
     return _positive(path, _root_) ** -0.5
@@ -64,6 +70,7 @@ def register() -> None:
         "of": whole_part,
         "plus": sum_of,
         "sqrt": square_root,
+        "whole_sqrt": whole_square_root,
         "rsqrt": inverse_square_root,
     }.items():
         OmegaConf.register_new_resolver(name, function, replace=True)

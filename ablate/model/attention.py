@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ablate.errors import UserError
-from ablate.model.contract import CAUSAL, CROSS_ATTENTION, FULL, PREFIX, Context, Parts, Place
+from ablate.model.contract import CAUSAL, CROSS_ATTENTION, FULL, PREFIX, Context, Parts, Place, View
 from ablate.model.position import BIAS, MIX, ROTATE
 
 INVISIBLE = -1e9  # added to the score of a pair that must not see each other
+
+
+def penalty(visible: Tensor | None) -> Tensor | None:
+    """What is added to the scores, float32: 0 where `visible`, else INVISIBLE; None where all is visible."""
+    return None if visible is None else torch.zeros_like(visible, dtype=torch.float32).masked_fill(~visible, INVISIBLE)
 
 
 def attend(
@@ -18,34 +24,42 @@ def attend(
     v: Tensor,
     *,
     bias: Tensor | None = None,
-    mask: Tensor | None = None,
+    hidden: Tensor | None = None,
     causal: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
-    """softmax(q k^T + bias, where visible) v for q (B,H,T,K) and k, v (B,H,S,K); q is scaled already.
+    """softmax(q k^T + bias + hidden) v for q (B,H,T,K) and k, v (B,G,S,K), G a divisor of H; q is scaled already.
 
-    `mask` (broadcastable to (B,H,T,S)) is True where a pair is visible; `causal` stands for the lower triangle and
-    excludes a mask. A learned bias goes through torch's fused kernel on a GPU only: on CPUs, plain products are as
-    fast forward and faster backward.
+    `bias` and `hidden`, a `penalty`, are broadcastable to (B,H,T,S). On a GPU this is torch's fused kernel, and
+    `causal` may stand for the lower triangle there. Elsewhere it is plain products, forward and backward faster than
+    torch's kernel for CPUs at our lengths (in bfloat16 two to five times), and (B,H,T,S) is kept for each layer.
     """
-    if bias is None or q.is_cuda:
-        if bias is not None:
-            mask = bias.to(q.dtype) if mask is None else bias.to(q.dtype).masked_fill(~mask, INVISIBLE)
-        return functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout, scale=1.0
-        )
-    weights = attention_weights(q, k, bias=bias, mask=mask)
-    return functional.dropout(weights, dropout) @ v
+    if not q.is_cuda:
+        weights = attention_weights(q, k, bias=bias, hidden=hidden)
+        return by_group(functional.dropout(weights, dropout), v)
+    added = hidden if bias is None else bias if hidden is None else bias + hidden
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) if t.shape[1] != q.shape[1] else t for t in (k, v))
+    return functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=None if added is None else added.to(q.dtype), is_causal=causal, dropout_p=dropout, scale=1.0
+    )
 
 
-def attention_weights(q: Tensor, k: Tensor, *, bias: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+def attention_weights(q: Tensor, k: Tensor, *, bias: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
     """The weights (B,H,T,S) themselves; the softmax is taken in float32."""
-    scores = (q @ k.transpose(-1, -2)).float()
-    if bias is not None:
-        scores = scores + bias
-    if mask is not None:
-        scores = scores.masked_fill(~mask, INVISIBLE)
+    scores = by_group(q, k.transpose(-1, -2)).float()
+    for added in (bias, hidden):
+        if added is not None:
+            scores = scores.add_(added)  # in place: the product needs its own result for nothing
     return scores.softmax(-1).to(q.dtype)
+
+
+def by_group(x: Tensor, shared: Tensor) -> Tensor:
+    """x (B,H,T,M) @ shared (B,G,M,N), each of G matrices serving H/G heads in a row: those are one longer product."""
+    groups = shared.shape[1]
+    if groups == x.shape[1]:
+        return x @ shared
+    batch, heads, length, _ = x.shape
+    return (x.reshape(batch, groups, -1, x.shape[-1]) @ shared).view(batch, heads, length, -1)
 
 
 class Attention(nn.Module):
@@ -60,6 +74,7 @@ class Attention(nn.Module):
 
     honours = frozenset({ROTATE, BIAS, MIX})
     orders = frozenset({FULL, CAUSAL, PREFIX})
+    looks: str | None = None  # the name of the pattern, under which layers share it; None: it looks everywhere
 
     def __init__(
         self,
@@ -88,45 +103,47 @@ class Attention(nn.Module):
         self.position = parts.position(place, n_heads, head_dim) if needs & self.honours else None
         self.dropout = parts.dropout
 
-    def pattern(self, ctx: Context) -> Tensor | None:
-        """(H or 1,T,T) bool, True where this kind of attention looks; None: everywhere."""
+    def pattern(self, view: View) -> Tensor | None:
+        """(1 or B,1 or H,T,T) bool, True where this kind of attention looks, itself included; None: everywhere."""
         return None
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         source = ctx.memory.output if self.looks_at_memory else x
-        q = self._split(self.query(x), self.n_heads) * self.score_scale
+        q = self._split(self.query(x), self.n_heads)
+        if self.score_scale != 1.0:
+            q = q * self.score_scale
         k = self._split(self.key(source), self.n_kv_heads)
         v = self._split(self.value(source), self.n_kv_heads)
         bias = None
         if self.position is not None:
             q, k = self.position.rotate(q, k, ctx.view)
             bias = self.position.bias(q, ctx)
-        if self.n_kv_heads != self.n_heads:
-            k, v = (t.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1) for t in (k, v))
-        mask, causal = self._visible(ctx)
         dropout = self.dropout if self.training else 0.0
         if self.mixes:
-            if causal:
-                mask = ctx.view.visible()
-            weights = functional.dropout(attention_weights(q, k, bias=bias, mask=mask), dropout)
-            out = weights @ v
+            weights = functional.dropout(attention_weights(q, k, bias=bias, hidden=self._hidden(ctx)), dropout)
+            out = by_group(weights, v)
             mixed = self.position.mix(weights, ctx.view)
             out = out if mixed is None else out + mixed
         else:
-            if causal and bias is not None:
-                mask, causal = ctx.view.visible(), False
-            out = attend(q, k, v, bias=bias, mask=mask, causal=causal, dropout=dropout)
+            triangle = q.is_cuda and bias is None and self._is_triangle(ctx.view)
+            hidden = None if triangle else self._hidden(ctx)
+            out = attend(q, k, v, bias=bias, hidden=hidden, causal=triangle, dropout=dropout)
         return self.output(out.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         return x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
 
-    def _visible(self, ctx: Context) -> tuple[Tensor | None, bool]:
-        """Who sees whom here: a mask, or None and whether it is the lower triangle."""
+    def _is_triangle(self, view: View) -> bool:
+        return view.is_causal and self.looks is None and not self.looks_at_memory
+
+    def _hidden(self, ctx: Context) -> Tensor | None:
+        """The penalty on pairs that do not see each other here, made once for all layers alike."""
         if self.looks_at_memory:
-            return ctx.view.visible_memory(ctx.memory.view), False
-        pattern = self.pattern(ctx)
-        if pattern is None:
-            return (None, True) if ctx.view.is_causal else (ctx.view.visible(), False)
-        visible = ctx.view.visible()
-        return (pattern if visible is None else visible & pattern), False
+            return ctx.shared("hidden/memory", lambda: penalty(ctx.view.visible_memory(ctx.memory.view)))
+        return ctx.shared(f"hidden/{self.looks}", lambda: penalty(self._visible(ctx.view)))
+
+    def _visible(self, view: View) -> Tensor | None:
+        visible, pattern = view.visible(), self.pattern(view)
+        if visible is None or pattern is None:
+            return pattern if visible is None else visible
+        return visible & pattern
