@@ -91,7 +91,9 @@ class GPT2:
 
     def __call__(self, spec: Spec) -> Normal | Constant:
         match spec.role:
-            case "query" | "key" | "value" | "ffn_in" | "gate" | "logits" | "table" | "position_table" | "relative":
+            case "query" | "key" | "value" | "ffn_in" | "gate" | "logits" | "table" | "position_table":
+                return Normal(self.std)
+            case "relative" | "relative_key":
                 return Normal(self.std)
             case "output" | "ffn_out":
                 return Normal(self.std * rsqrt(self.branches[spec.place.stack]))
@@ -117,7 +119,7 @@ class DeepNormInit:
 
     def __call__(self, spec: Spec) -> Normal | Uniform | Constant:
         match spec.role:
-            case "query" | "key" | "logits":
+            case "query" | "key" | "logits" | "relative_key":
                 return Normal((2.0 / (spec.fan_in + spec.fan_out)) ** 0.5)
             case "value" | "output" | "ffn_in" | "ffn_out" | "gate":
                 _, beta = deepnorm_constants(self.depths, spec.place.stack)

@@ -1,0 +1,202 @@
+"""First values: the authors' distributions, the same for every variant that shares a parameter, from a seed alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from functools import cache
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from ablate.config import build_model, compose
+from ablate.config.library import groups
+from ablate.config.model import fill_slots
+from ablate.model.contract import Parts, Place, Spec
+from ablate.model.init import Constant, Normal, Uniform
+from tests.golden_names import GOLDEN, Golden
+from tests.model.test_counts import OVERRIDES
+from tests.model.test_options import OPTIONS
+from tests.model.tiny import overrides as tiny_overrides
+from tests.model.tiny import tiny
+
+
+@cache
+def published() -> dict[str, dict[str, str]]:
+    """Row -> variable of the authors' library -> its initialiser; other rows hold what differs from `vanilla`."""
+    rows: dict[str, dict[str, str]] = {}
+    for line in csv.DictReader((GOLDEN / "initialisers.csv").open()):
+        for layer in range(int(line["count"])):
+            name = line["variable_pattern"].replace("*", f"{layer:03d}")
+            rows.setdefault(line["slug"], {})[name] = (line["initialiser"], line["shape"])
+    return rows
+
+
+def expected(initialiser: str, shape: str) -> Normal | Uniform | Constant:
+    """The library's words as our distribution."""
+    kind, _, numbers = initialiser.partition("{")
+    numbers = json.loads("{" + numbers) if numbers else {}
+    match kind:
+        case "RandomNormal":
+            return Normal(numbers["stddev"])
+        case "TruncatedNormal":
+            return Normal(numbers["stddev"], cut=2.0)
+        case "Ones" | "Zeros" | "Constant":
+            return Constant(numbers.get("value", float(kind == "Ones")))
+        case "default glorot_uniform (by dimension order)":
+            return Uniform(math.sqrt(6 / sum(map(int, shape.split("x")))))
+    raise ValueError(initialiser)
+
+
+def names_of(row: str) -> Golden:
+    """Our names -> the library's, for the variables of one row at full size."""
+    golden = object.__new__(Golden)
+    golden.variables = set(published()[row])
+    return golden
+
+
+def initialiser(cfg):
+    slots = fill_slots(cfg)
+    return slots["init"](Parts(slots, OmegaConf.to_container(cfg.shape), 0.0, slots["topology"].func.stacks))
+
+
+@pytest.mark.parametrize("row", published())
+def test_distributions_of_the_library(row):
+    cfg = compose(["shape=paper", *OVERRIDES[row]])
+    init, own, vanilla = initialiser(cfg), names_of(row), names_of("vanilla")
+    seen = set()
+    for name, parameter in build_model(cfg, device="meta").named_parameters():
+        try:
+            source, theirs = row, own.name_of(name)
+        except KeyError:
+            source, theirs = "vanilla", vanilla.name_of(name)
+        seen.add((source, theirs))
+        found, there = init(parameter.spec), expected(*published()[source][theirs])
+        assert type(found) is type(there), (name, theirs)
+        assert vars(found) == pytest.approx(vars(there)), (name, theirs)
+    assert {(row, name) for name in published()[row]} <= seen
+
+
+@pytest.mark.parametrize("std", [0.5, 2.0])
+def test_normal(std):
+    x = torch.empty(400, 500)
+    Normal(std).fill(x, torch.Generator().manual_seed(0))
+    assert x.mean().abs() < 0.01 * std and x.std() == pytest.approx(std, rel=0.01)
+    assert x.abs().max() > 4 * std
+
+
+def test_normal_cut_at_two_deviations_is_not_corrected():
+    """As TensorFlow's truncated normal: the real deviation is 0.88 of the one that is named."""
+    x = torch.empty(400, 500)
+    Normal(0.5, cut=2.0).fill(x, torch.Generator().manual_seed(0))
+    assert x.abs().max() <= 1.0 and x.abs().max() > 0.99
+    assert x.std() == pytest.approx(0.5 * 0.8796, rel=0.01)
+    assert (x.abs() > 0.95).float().mean() == pytest.approx(0.0126, abs=0.002)  # cut, not clipped
+
+
+def test_uniform_and_constant():
+    x = torch.empty(400, 500)
+    Uniform(0.3).fill(x, torch.Generator().manual_seed(0))
+    assert x.abs().max() <= 0.3 and x.std() == pytest.approx(0.3 / 3**0.5, rel=0.01)
+    Constant(0.25).fill(x, torch.Generator())
+    assert (x == 0.25).all()
+
+
+def test_values_have_the_distributions():
+    """One layer, wide: the deviation of every matrix is that of its role."""
+    cfg = compose(tiny_overrides("activation=geglu", d_model=192, d_ff=384, vocab_size=2000, n_layers=1, head_dim=48))
+    init = initialiser(cfg)
+    for name, parameter in build_model(cfg).named_parameters():
+        match init(parameter.spec):
+            case Normal(std, cut):
+                assert parameter.std().item() == pytest.approx(std * (1.0 if cut is None else 0.8796), rel=0.02), name
+            case Constant(value):
+                assert (parameter == value).all(), name
+
+
+@cache
+def roles() -> dict[str, Spec]:
+    """Every role that some option declares, with one of its parameters."""
+    specs = {}
+    for option in OPTIONS:
+        if not option.startswith(("init=", "norm=batchnorm")):
+            model = build_model(compose(tiny_overrides(option, "embedding.tie=[]")), device="meta")
+            specs |= {parameter.spec.role: parameter.spec for parameter in model.parameters()}
+    return specs
+
+
+@pytest.mark.parametrize("init", groups()["init"])
+def test_every_initialiser_knows_every_role(init):
+    choose = initialiser(compose(tiny_overrides(f"init={init}")))
+    for role, spec in roles().items():
+        assert isinstance(choose(spec), (Normal, Uniform, Constant)), role
+
+
+def test_gpt2_divides_what_writes_to_the_stream_by_the_root_of_the_branches():
+    for topology, branches in (("causal_decoder", 4), ("encoder", 4), ("encoder_decoder", 6)):
+        init = initialiser(compose(tiny_overrides("init=gpt2", f"topology={topology}")))
+        stack = "encoder" if topology == "encoder" else "decoder"
+        assert init(Spec("ffn_out", 48, 24, place=Place(stack, 1, 2))).std == pytest.approx(0.02 / branches**0.5)
+        assert init(Spec("query", 24, 24, place=Place(stack))).std == 0.02
+
+
+def test_depth_scaled_divides_by_the_root_of_twice_the_layer():
+    """Zhang et al. 2019, as one divides by sqrt(2 l) in layer l = 1, 2, ..."""
+    init, paper = (initialiser(compose(tiny_overrides(f"init={name}"))) for name in ("depth_scaled", "paper"))
+    for layer in range(3):
+        spec = Spec("output", 24, 24, place=Place("encoder", layer, 3))
+        assert init(spec).std == pytest.approx(paper(spec).std / (2 * (layer + 1)) ** 0.5)
+
+
+def test_deepnorm_has_small_gains_where_values_pass():
+    """Xavier normal with gain beta for values, outputs and the feed-forward, gain 1 for queries and keys."""
+    init = initialiser(compose(tiny_overrides("init=deepnorm", "topology=encoder")))
+    place, beta = Place("encoder", 0, 2), (8 * 2) ** -0.25
+    for role, gain in (("query", 1), ("key", 1), ("value", beta), ("output", beta), ("ffn_in", beta), ("ffn_out", beta)):
+        assert init(Spec(role, 24, 48, place=place)).std == pytest.approx(gain * (2 / 72) ** 0.5), role
+
+
+# The same parameter starts alike in every variant
+
+
+def first_values(*overrides: str) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach() for name, parameter in tiny(*overrides).named_parameters()}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    ["norm=rmsnorm", "position=rope", "activation=swiglu", "block.placement=post", "attention.n_kv_heads=1", "bias=all"],
+)
+def test_variants_share_the_values_of_what_they_share(variant):
+    baseline, other = first_values(), first_values(variant)
+    shared = [name for name in baseline if name in other and baseline[name].shape == other[name].shape]
+    assert len(shared) > 10
+    for name in shared:
+        assert torch.equal(baseline[name], other[name]), name
+
+
+def test_a_seed_gives_the_same_values_and_another_seed_others():
+    one, again, other = first_values("seed=3"), first_values("seed=3"), first_values("seed=4")
+    drawn = [name for name, values in one.items() if values.std() > 0]
+    assert len(drawn) > 10
+    for name in drawn:
+        assert torch.equal(one[name], again[name]) and not torch.equal(one[name], other[name]), name
+
+
+def test_only_the_seed_of_first_values_matters():
+    one, other = first_values("seed=3"), first_values("seed=4", "seed.init=3")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_building_leaves_the_global_generator_alone():
+    state = torch.random.get_rng_state()
+    tiny()
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_layers_start_differently():
+    values = first_values()
+    name = "topology.encoder.stack.blocks.{}.steps.1.sublayers.0.up.weight"
+    assert not torch.equal(values[name.format(0)], values[name.format(1)])
