@@ -6,12 +6,14 @@ from ablate.config.identity import differences, effective, identity, resolved
 from ablate.config.library import CONF
 from ablate.config.model import MODEL_SLOTS, build_model
 from ablate.config.overrides import merge
+from ablate.config.parts import check_parts
 from ablate.config.targets import instantiate
 
 __all__ = [
     "CONF",
     "MODEL_SLOTS",
     "build_model",
+    "check_parts",
     "compose",
     "differences",
     "effective",

@@ -27,7 +27,7 @@ def known() -> dict[str, list[str]]:
     for group, options in library.groups().items():
         for option, path in options.items():
             own = {key: value for key, value in library.load(path).items() if key != "defaults"}
-            for key in flatten(own, f"{group}."):
+            for key in flatten(own, "" if library.is_global(path) else f"{group}."):
                 found.setdefault(key, []).append(f"{group}={option}")
     return found
 

@@ -73,9 +73,14 @@ def load(path: Path) -> dict[str, Any]:
 
 
 @cache
+def is_global(path: Path) -> bool:
+    """Whether an option's file writes its keys from the root."""
+    return path.read_text(encoding="utf-8").startswith("# @package _global_")
+
+
 def brings_others(path: Path) -> bool:
-    """Whether an option's file says more than its own keys: a defaults list, or another package."""
-    return "defaults" in load(path) or "@package" in path.read_text(encoding="utf-8").split("\n", 1)[0]
+    """Whether an option's file says more than its own keys: a defaults list, or keys of other groups."""
+    return "defaults" in load(path) or is_global(path)
 
 
 @cache

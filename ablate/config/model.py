@@ -39,8 +39,13 @@ def fill_slots(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build_model(cfg: DictConfig, device: str = "cpu") -> Model:
-    """The model that `cfg` describes, initialised from `seed.init`, on `device` ("meta" allocates nothing)."""
+    """The model that `cfg` describes, initialised from `seed.init`, on `device` ("meta" allocates nothing).
+
+    Raises `UserError` where parts or numbers do not fit together.
+    """
+    from ablate.config.parts import check_parts
     from ablate.model.build import build
 
+    check_parts(cfg)
     shape = OmegaConf.to_container(cfg.shape, resolve=True)
     return build(fill_slots(cfg), shape, dropout=cfg.dropout, seed=cfg.seed.init, device=device)

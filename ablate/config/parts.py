@@ -1,0 +1,115 @@
+"""Which parts of a model fit together: what they declare, compared; no part is known by its name here.
+
+    topology   `objectives` it can be trained on, `stacks` it has, in which `orders` their tokens see each other
+    norm       `couples_batch`: whether a token's result depends on other examples, or on later tokens
+    attention  `orders` it can keep, `honours`: which hooks of a position it calls
+    position   `needs`: which hooks it does its work in
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ablate.config import library, targets
+from ablate.errors import UserError
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Raise `UserError` with a sentence for each pair of parts that cannot work together, and what would work."""
+    if errors := list(dict.fromkeys(_refusals(cfg))):
+        raise UserError("\n".join(errors))
+
+
+def _refusals(cfg: DictConfig) -> Iterator[str]:
+    from ablate.model.contract import FULL, Place
+    from ablate.model.position import ADD
+
+    chosen = {group: _filled(cfg, group) for group in ("topology", "norm", "attention", "position")}
+    name = {group: f"{group}={_name(cfg, group)}" for group in chosen}
+    topology, objective = chosen["topology"].func, cfg.objective.name
+    if objective not in topology.objectives:
+        yield (
+            f"objective={objective} does not fit {name['topology']}, which is trained on "
+            f"{_listed(topology.objectives)}{_choose('topology', lambda slot: objective in slot.func.objectives)}"
+        )
+    for stack, order in topology.orders.items():
+        depth = cfg.stack[stack].n_layers
+        places = [Place(stack, layer, depth) for layer in range(depth)]
+
+        def leaks(norm: Any) -> bool:
+            return order != FULL and any(_at(norm, place).couples_batch for place in places)  # noqa: B023
+
+        def keeps(attention: Any) -> bool:
+            return all(order in _at(attention, place).orders for place in places)  # noqa: B023
+
+        def unheard(position: Any) -> set[str]:
+            pairs = ((_at(position, place), _at(chosen["attention"], place)) for place in places)  # noqa: B023
+            return {hook for one, other in pairs for hook in one.needs - {ADD} - other.honours}
+
+        if leaks(chosen["norm"]):
+            yield (
+                f"{name['norm']} takes its statistics over all tokens of the batch, so in the {stack} each token "
+                f"would see those after it{_choose('norm', lambda slot: not leaks(slot))}"
+            )
+        if not keeps(chosen["attention"]):
+            yield (
+                f"{name['attention']} cannot keep the {order} order of the {stack}"
+                f"{_choose('attention', keeps)}"
+            )
+        if hooks := unheard(chosen["position"]):
+            yield (
+                f"{name['position']} works through {_listed(hooks)}, which {name['attention']} does not let it do"
+                f"{_choose('position', lambda slot: not unheard(slot))}"
+            )
+
+
+def _filled(cfg: DictConfig, group: str) -> Any:
+    return targets.instantiate(OmegaConf.to_container(cfg[group], resolve=True))
+
+
+def _at(chosen: Any, place: Any) -> Any:
+    """The class that stands at `place`, where a slot may hold another option by layer or by stack."""
+    while hasattr(chosen, "choose"):
+        chosen = chosen.choose(place)
+    return chosen.func
+
+
+def _name(cfg: DictConfig, group: str) -> str:
+    """What the chosen option is called: the one whose file names the same class, by most of its keys."""
+    content = OmegaConf.to_container(cfg[group])
+    options = {option: _content(group, path) for option, path in library.groups()[group].items()}
+    same = {o: own for o, own in options.items() if own.get("_target_") == content["_target_"]}
+    if not same:
+        return content["_target_"].rpartition(".")[2]
+    return max(same, key=lambda option: sum(content.get(key) == value for key, value in same[option].items()))
+
+
+def _choose(group: str, fits: Callable[[Any], bool]) -> str:
+    """The tail of a refusal: which options of a group would do."""
+    found = []
+    for option, path in library.groups()[group].items():
+        content = _without_numbers(_content(group, path))
+        if not targets.problems(content) and fits(targets.instantiate(content)):
+            found.append(option)
+    return f"; choose {group}={' or '.join(found)}" if found else ""
+
+
+def _content(group: str, path: Any) -> dict[str, Any]:
+    content = library.load(path)
+    return content[group] if library.is_global(path) else content
+
+
+def _without_numbers(content: dict[str, Any]) -> dict[str, Any]:
+    """An option reduced to its classes: enough to read what they declare, without a shape to derive numbers from."""
+    return {
+        key: _without_numbers(value) if isinstance(value, dict) else value
+        for key, value in content.items()
+        if isinstance(value, dict) or key in ("_target_", "_partial_", "pattern")
+    }
+
+
+def _listed(names: Any) -> str:
+    return " or ".join(sorted(names))

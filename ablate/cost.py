@@ -1,0 +1,97 @@
+"""What a model costs: its parameters and operations, counted on the meta device, where nothing is allocated.
+
+`ops_paper` is Narang et al. 2021's column (https://arxiv.org/abs/2102.11972): the multiply-accumulates of one forward
+pass over the global batch, as mesh-tensorflow's counter has them, which counts an embedding look-up as a product with
+one-hot vectors and grants causal attention no discount. `flops_per_step` is the usual count: two operations for each
+multiply-accumulate of forward and backward pass, look-ups for nothing. The two are never compared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ablate.config import build_model
+
+LOOKED_UP = "table"  # the role of vocabulary tables
+EMBEDDING = frozenset({LOOKED_UP, "position_table", "logits"})
+
+
+def cost(cfg: DictConfig) -> dict[str, Any]:
+    """What the model of `cfg` costs: `parameters` {total, non_embedding, active}, `ops_paper`, `flops_per_step`,
+    `tokens_per_step` (input tokens of the global batch)."""
+    model = build_model(cfg, device="meta").train()
+    batch = meta_batch(cfg)
+    lookups = Lookups(model)
+    with FlopCounterMode(display=False) as counter, lookups:
+        loss, _ = model(batch)
+        forward = counter.get_total_flops()
+        loss.backward()
+        both = counter.get_total_flops()
+    return {
+        "parameters": parameters(model),
+        "ops_paper": forward // 2 + lookups.products,
+        "flops_per_step": both,
+        "tokens_per_step": cfg.trainer.global_batch_tokens,
+    }
+
+
+def parameters(model: nn.Module) -> dict[str, int]:
+    """How many numbers a model learns: all, those outside embeddings and logits, those that act on any one token."""
+    counts = [(parameter.numel(), parameter.spec.role) for parameter in model.parameters()]
+    total = sum(count for count, _ in counts)
+    return {
+        "total": total,
+        "non_embedding": sum(count for count, role in counts if role not in EMBEDDING),
+        "active": total,  # no part sends a token to only some of its weights
+    }
+
+
+def meta_batch(cfg: DictConfig) -> dict[str, Tensor]:
+    """One global batch as the objective makes it, of shapes without numbers."""
+    from ablate.data import objective as objectives
+
+    objective = objectives.build(cfg, SpecialIds(cfg.tokenizer.vocab_size))
+    window = np.full((1, objective.raw_length), SpecialIds.unk_id + 1, dtype=np.int64)
+    example = objective.apply(window, np.random.default_rng(0))
+    sequences = cfg.trainer.global_batch_tokens // cfg.objective.length
+    return {
+        name: torch.empty(sequences, *array.shape[1:], dtype=torch.from_numpy(array).dtype, device="meta")
+        for name, array in example.items()
+    }
+
+
+class Lookups(TorchDispatchMode):
+    """Counts look-ups in vocabulary tables as products with one-hot vectors: tokens x rows x width."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.tables = {id(table) for table in model.parameters() if table.spec.role == LOOKED_UP}
+        self.products = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operation is torch.ops.aten.embedding.default and id(args[0]) in self.tables:
+            self.products += args[1].numel() * args[0].numel()
+        return operation(*args, **(kwargs or {}))
+
+
+class SpecialIds:
+    """The special ids of a vocabulary of this size: what an objective asks of a corpus, without one."""
+
+    pad_id, eos_id, unk_id = 0, 1, 2
+
+    def __init__(self, vocab_size: int):
+        self.vocab_size = vocab_size
+
+    def sentinel(self, k: int) -> int:
+        return self.vocab_size - 29 - k
+
+    @property
+    def mask_id(self) -> int:
+        return self.sentinel(0)
