@@ -38,7 +38,7 @@ def cost(cfg: DictConfig) -> dict[str, Any]:
         "parameters": parameters(model),
         "ops_paper": forward // 2 + lookups.products,
         "flops_per_step": both,
-        "tokens_per_step": cfg.trainer.global_batch_tokens,
+        "tokens_per_step": cfg.trainer.get("global_batch_tokens"),
     }
 
 
