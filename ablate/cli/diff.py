@@ -1,0 +1,67 @@
+"""`ablate diff RUN RUN`: in which settings two runs differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ablate.cli import arguments
+from ablate.errors import UserError
+
+HELP = """Say in which settings two runs differ: only those that can change a result.
+
+usage: ablate diff RUN RUN          a run is its folder, or that folder's path under runs/
+
+  ablate diff axes/baseline/seed-0 axes/rms-norm/seed-0
+"""
+
+
+def run(words: list[str]) -> int:
+    """Print a line for each setting that differs."""
+    from ablate.config import differences
+
+    asked = arguments.sort(words)
+    if len(asked.rest) != 2:
+        raise UserError(f"ablate diff takes two runs, and was given {len(asked.rest)}")
+    one, other = (_folder(word) for word in asked.rest)
+    rows = [
+        *differences(_config(one), _config(other)),
+        *(
+            (key, _record(one).get(key), _record(other).get(key))
+            for key in ("data", "versions")
+            if _record(one).get(key) != _record(other).get(key)
+        ),
+    ]
+    width = max((len(key) for key, _, _ in rows), default=0)
+    for key, first, second in rows:
+        print(f"{key:{width}}  {_shown(first)}  ->  {_shown(second)}")
+    if not rows:
+        print("no setting differs that can change a result")
+    return 0
+
+
+def _folder(word: str) -> Path:
+    for place in (Path(word), Path("runs", word)):
+        if (place / "config.yaml").is_file():
+            return place
+    raise UserError(f"{word}: no run lies there (config.yaml is missing)")
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """What the record says of text and versions; empty where there is none yet."""
+    try:
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return {"data": (record.get("data") or {}).get("sha256"), "versions": record.get("versions")}
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

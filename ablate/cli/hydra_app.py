@@ -1,0 +1,109 @@
+"""Hydra's own main behind `ablate train`: multirun, and what shows the config without training."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+
+from ablate.config import compose, library
+from ablate.config.overrides import ALIASES
+from ablate.errors import UserError, nearest
+
+MULTIRUN = ("-m", "--multirun")
+SHOWING = {"--cfg": 1, "-c": 1, "--package": 1, "-p": 1, "--info": 1, "-i": 1, "--resolve": 0}  # flag: values it takes
+ALLOWED = ("hydra/launcher", "hydra.launcher.", "hydra/sweeper", "hydra.sweeper.")
+
+
+def run(words: list[str]) -> int:
+    """Check every combination that is asked for, then let Hydra run or show it; returns the worst exit code."""
+    flags, overrides = _split(words)
+    own = [word for word in overrides if word.startswith(("hydra.", "hydra/"))]
+    for word in own:
+        if not word.startswith(ALLOWED):
+            raise UserError(f"{word}: only hydra/launcher, hydra/sweeper and their settings may be given")
+    overrides = [_alias(word) for word in overrides if word not in own]
+    multirun = any(flag in flags for flag in MULTIRUN)
+    for cell in _cells(overrides) if multirun else [overrides]:
+        _check(cell, multirun)
+    return _by_hydra([*flags, *overrides, *own], shlex.join(["ablate", "train", *words]))
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    flags, overrides = [], []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        name, equals, _ = word.partition("=")
+        if name not in (*MULTIRUN, *SHOWING):
+            raise UserError(f"{word}: unknown flag{nearest(name, (*MULTIRUN, *SHOWING))}")
+        flags.append(word)
+        takes = SHOWING.get(name, 0) - bool(equals)
+        if name == "--info" and (not queue or "=" in queue[0]):
+            takes = 0
+        flags += [queue.pop(0) for _ in range(min(takes, len(queue)))]
+    return flags, overrides
+
+
+def _alias(word: str) -> str:
+    key, equals, value = word.partition("=")
+    return f"{ALIASES[key]}={value}" if equals and key in ALIASES else word
+
+
+def _cells(overrides: list[str]) -> list[list[str]]:
+    """The override list of each job of a multirun, as Hydra's own sweeper splits them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise UserError(f"cannot be read: {str(error).splitlines()[0]}") from None
+    return [list(cell) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for cell in batch]
+
+
+def _check(cell: list[str], multirun: bool) -> None:
+    for word in cell:
+        if word.startswith(("sweep=", "row=")):
+            raise UserError(f"{word}: rows of a sweep file are run by `ablate sweep NAME`, or one by `ablate train`")
+    cfg = compose(cell)
+    devices = math.prod(count for count in (cfg.trainer.devices, cfg.trainer.nodes) if isinstance(count, int))
+    if multirun and devices > 1:
+        raise UserError(
+            f"--multirun keeps to one device and was given {devices}; run each alone: "
+            f"{shlex.join(['ablate', 'train', *cell])}"
+        )
+
+
+def _by_hydra(words: list[str], command: str) -> int:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
+
+    from ablate.config.resolvers import register
+
+    register()
+    codes = [0]
+
+    def task(_: DictConfig) -> None:
+        from ablate import train
+
+        overrides = list(HydraConfig.get().overrides.task)
+        codes.append(train.exit_code(lambda: train.run(compose(overrides), overrides, command)))
+
+    search = [f"file://{folder}" for folder in library.folders()[1:]]
+    quiet = [
+        "hydra.output_subdir=null",
+        "hydra.run.dir=.",
+        "hydra.sweep.dir=multirun",
+        "hydra.sweep.subdir=.",
+        "hydra/job_logging=stdout",
+        f"hydra.searchpath=[{','.join(search)}]",
+    ]
+    sys.argv = ["ablate", *words, *quiet]
+    hydra.main(version_base="1.3", config_path=str(library.CONF), config_name="config")(task)()
+    return max(codes)

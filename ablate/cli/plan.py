@@ -1,0 +1,25 @@
+"""`ablate plan NAME`: what a sweep would do, before the hours are spent."""
+
+from __future__ import annotations
+
+from ablate.cli import arguments
+from ablate.cli.sweep import SETTINGS, split
+
+HELP = """Say what a sweep would run, how long that takes, and which differences it could detect.
+
+usage: ablate plan NAME [overrides] [jobs=2] [only=ROWS]
+
+  ablate plan axes
+  ablate plan axes shape=micro jobs=1
+"""
+
+
+def run(words: list[str]) -> int:
+    """Print the plan."""
+    asked = arguments.sort(words)
+    name = arguments.one_name(asked, "sweep", "ablate plan")
+    settings, overrides = split(asked.overrides, {key: SETTINGS[key] for key in ("jobs", "only")})
+    from ablate.sweep import plan
+
+    print(plan.describe(name, overrides, **settings))
+    return 0

@@ -1,0 +1,22 @@
+"""`ablate status NAME`: how far a sweep has come."""
+
+from __future__ import annotations
+
+from ablate.cli import arguments
+
+HELP = """Say which runs of a sweep are done, running, failed or missing, and what failed of.
+
+usage: ablate status NAME
+
+  ablate status axes
+"""
+
+
+def run(words: list[str]) -> int:
+    """Print the state of every run."""
+    asked = arguments.sort(words)
+    name = arguments.one_name(asked, "sweep", "ablate status")
+    from ablate.sweep import status
+
+    print(status.describe(name, asked.overrides))
+    return 0

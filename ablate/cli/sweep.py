@@ -1,0 +1,95 @@
+"""`ablate sweep NAME`: every run of a sweep, and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ablate.cli import arguments
+from ablate.config import keys
+from ablate.errors import UserError, nearest
+
+HELP = """Run every row of sweeps/NAME.yaml that has no result yet, time the rows, write reports/NAME/.
+
+usage: ablate sweep NAME [overrides] [settings] [--dry-run]
+
+  ablate sweep axes
+  ablate sweep axes jobs=2 shape=micro           overrides go to every run; a row's own overrides win
+  ablate sweep axes only='RMS norm,SwiGLU'       some rows: labels or globs
+  ablate sweep axes retry=failed                 failed runs once more
+  ablate sweep axes replace=true                 runs that were made with another config are moved aside
+  ablate sweep axes --dry-run                    what it would do
+
+settings: jobs=2 (runs at a time), only=, retry=failed, replace=true, timeout= (seconds a run may take),
+          patience= (seconds without a step), timing= (seconds for the timing pass), report=false
+Exit codes: 0 every run has a result, 1 some have none, 2 a mistake in what was asked, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+
+def run(words: list[str]) -> int:
+    """Drive the sweep; returns its exit code."""
+    asked = arguments.sort(words, switches=("--dry-run",))
+    name = arguments.one_name(asked, "sweep", "ablate sweep")
+    settings, overrides = split(asked.overrides, SETTINGS)
+    from ablate.sweep import launch
+
+    return launch.run(name, overrides, dry_run="--dry-run" in asked.flags, **settings)
+
+
+def split(words: list[str], known: dict[str, Callable[[str, str], Any]]) -> tuple[dict[str, Any], list[str]]:
+    """The verb's own settings, read, and the overrides; raises `UserError` for a word that is neither."""
+    settings: dict[str, Any] = {}
+    overrides = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in settings:
+            raise UserError(f"{word}: {key} is given twice")
+        if key in known:
+            settings[key] = known[key](key, value)
+        elif "." not in key and not keys.exists(key.lstrip("+~")):
+            raise UserError(f"{word}: no setting and no group{nearest(key, [*known, *keys.known(), *keys.library.groups()])}")
+        else:
+            overrides.append(word)
+    return settings, overrides
+
+
+def whole(key: str, value: str) -> int:
+    """A whole number from the command line."""
+    try:
+        return int(value)
+    except ValueError:
+        raise UserError(f"{key}={value}: must be a whole number") from None
+
+
+def number(key: str, value: str) -> float:
+    """A number from the command line."""
+    try:
+        return float(value)
+    except ValueError:
+        raise UserError(f"{key}={value}: must be a number") from None
+
+
+def boolean(key: str, value: str) -> bool:
+    """true or false from the command line."""
+    if value not in ("true", "false"):
+        raise UserError(f"{key}={value}: must be true or false")
+    return value == "true"
+
+
+def text(key: str, value: str) -> str:
+    """A word from the command line."""
+    if not value:
+        raise UserError(f"{key}= needs a value")
+    return value
+
+
+SETTINGS: dict[str, Callable[[str, str], Any]] = {
+    "jobs": whole,
+    "only": text,
+    "retry": text,
+    "replace": boolean,
+    "timeout": number,
+    "patience": number,
+    "timing": number,
+    "report": boolean,
+}
