@@ -1,0 +1,143 @@
+"""English that every installation already has: the documentation strings of Python and of the pinned dependencies."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ablate.data import docstrings
+from ablate.data.cores import cores
+from ablate.data.problems import Problems
+
+# Folders and files without documentation: tests, vendored copies, examples of wrong syntax.
+SKIPPED = re.compile(
+    r"(^|/)(tests?|testing|_vendor|vendored|idlelib|lib2to3|site-packages|pydoc_data|__pycache__|\w*_tests?|test_\w+)(/|\.py$)"
+)
+SHORTEST, USEFUL, LONGEST = 200, 1000, 8000  # characters of a document: dropped below, joined below, cut above
+REPEATED = 40  # letters from which a paragraph may stand only once in the corpus
+
+
+class Builtin:
+    """Documentation strings as documents, read without importing anything: for demonstrations, never to compare machines.
+
+    packages: names of distributions (absent ones are left out and named in the manifest); the standard library comes always.
+    characters: about how much text to keep.
+    """
+
+    def __init__(self, packages: Sequence[str], characters: int):
+        self.packages, self.characters = list(packages), int(characters)
+
+    def fingerprint(self) -> dict:
+        """What decides the text: Python's version and each package's."""
+        return {
+            "source": "builtin",
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in self.packages},
+            "characters": self.characters,
+        }
+
+    def documents(self, problems: Problems) -> Iterator[str]:
+        """Documents ordered by the hash of their text, cut off at `characters`."""
+        seen: set[bytes] = set()
+        documents = []
+        for units in _read_all(self._files(problems)):
+            documents.extend(_join(_unseen(units, seen)))
+        documents.sort(key=lambda text: hashlib.sha256(text.encode()).digest())
+        total = 0
+        for text in documents:
+            yield text
+            total += len(text)
+            if total >= self.characters:
+                return
+
+    def _files(self, problems: Problems) -> list[str]:
+        """Source files in an order that does not depend on where they are installed."""
+        folders = [Path(sysconfig.get_path("stdlib"))]
+        for name in self.packages:
+            if not (found := _folders(name)):
+                problems.note("package not installed", name)
+            folders.extend(found)
+        files = []
+        for folder in folders:
+            inside = (path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
+            files.extend(str(folder / path) for path in sorted(inside) if not SKIPPED.search(path))
+        return files
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _folders(distribution: str) -> list[Path]:
+    """The folders of an installed distribution's own top-level packages; none where it is not installed."""
+    try:
+        files = importlib.metadata.files(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    inits = sorted((file for file in files if len(file.parts) == 2 and file.name == "__init__.py"), key=str)
+    return [Path(file.locate()).parent for file in inits if not SKIPPED.search(file.parts[0] + "/")]
+
+
+def _read_all(files: list[str]) -> list[list[list[str]]]:
+    """The units of every file, in the order of the files; a process a core.
+
+    Processes of their own program: they end with their input, whatever becomes of this one, and import nothing of ours.
+    """
+    workers = cores()
+    shares = [files[worker::workers] for worker in range(workers)]
+    units: list[list[list[str]]] = [[] for _ in files]
+    with ThreadPoolExecutor(workers) as pool:
+        for worker, found in enumerate(pool.map(_read_share, shares)):
+            units[worker::workers] = found
+    return units
+
+
+def _read_share(files: list[str]) -> list[list[list[str]]]:
+    command = [sys.executable, "-P", "-W", "ignore", docstrings.__file__]
+    finished = subprocess.run(command, input=json.dumps(files), capture_output=True, text=True, encoding="utf-8", check=True)
+    return json.loads(finished.stdout)
+
+
+def _unseen(units: list[list[str]], seen: set[bytes]) -> Iterator[list[str]]:
+    """The paragraphs that no earlier one equals up to case, digits and punctuation; short ones may repeat in other files."""
+    short: set[str] = set()
+    for unit in units:
+        fresh = []
+        for paragraph in unit:
+            letters = re.sub(r"[\W\d_]+", "", paragraph.lower())
+            repeats = short if len(letters) < REPEATED else seen
+            key = letters if len(letters) < REPEATED else hashlib.blake2b(letters.encode(), digest_size=12).digest()
+            if key not in repeats:
+                repeats.add(key)
+                fresh.append(paragraph)
+        yield fresh
+
+
+def _join(units: Iterator[list[str]]) -> Iterator[str]:
+    """Documents of useful length from the units of one file."""
+    document: list[str] = []
+    size = 0
+    for unit in units:
+        for paragraph in unit:
+            if document and size + len(paragraph) > LONGEST:
+                yield "\n\n".join(document)
+                document, size = [], 0
+            document.append(paragraph[:LONGEST])
+            size += len(paragraph) + 2
+        if size >= USEFUL:
+            yield "\n\n".join(document)
+            document, size = [], 0
+    if size >= SHORTEST:
+        yield "\n\n".join(document)
