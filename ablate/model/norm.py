@@ -44,6 +44,7 @@ class RMSNorm(Norm):
         self.eps, self.offset = eps, offset
 
     def forward(self, x: Tensor, view: View) -> Tensor:
+        x = x.to(self.scale.dtype)  # a sub-layer's output under autocast: torch's fused kernel wants one type
         return nn.functional.rms_norm(x, self.scale.shape, self.scale + self.offset, self.eps)
 
 
