@@ -1,0 +1,96 @@
+"""What a run was made with: versions, source state, hardware, and how fast its device could be."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ablate
+
+# Dense peak in FLOP/s, by a part of the device's name: bf16 tensor cores, float32 through TF32. The data sheets'
+# figures with sparsity are twice these. A device that is not listed gets no MFU.
+PEAK_FLOPS = {
+    "H200": {"bf16": 989e12, "fp32": 494e12},
+    "H100 80GB HBM3": {"bf16": 989e12, "fp32": 494e12},
+    "H100 PCIe": {"bf16": 756e12, "fp32": 378e12},
+    "A100": {"bf16": 312e12, "fp32": 156e12},
+    "L40S": {"bf16": 362e12, "fp32": 183e12},
+    "RTX 4090": {"bf16": 165e12, "fp32": 82.6e12},
+}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that compute."""
+    told = {"ablate": ablate.__version__, "python": platform.python_version()}
+    for name in ("torch", "lightning", "numpy", "hydra-core", "tokenizers", "datasets"):
+        try:
+            told[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return told
+
+
+@cache
+def git_state() -> dict[str, Any]:
+    """The commit of the source tree and whether tracked files differ from it; nulls outside a repository."""
+    source = Path(ablate.__file__).parent
+    commit = _git(source, "rev-parse", "HEAD")
+    changed = _git(source, "status", "--porcelain", "--untracked-files=no", "--", str(source), str(source.parent / "conf"))
+    return {"sha": commit or None, "dirty": bool(changed) if commit else None}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def hardware(kind: str, devices: int) -> dict[str, Any]:
+    """The device that trains (`kind` is cuda or cpu), how many of them, and the processor."""
+    return {
+        "device": torch.cuda.get_device_name() if kind == "cuda" else _processor(),
+        "kind": kind,
+        "devices": devices,
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+@cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def mfu(flops_per_second: float, device_name: str, precision: str, devices: int) -> float | None:
+    """Model FLOP utilisation, 0 to 1; None for a device whose peak is not known."""
+    for part, peak in PEAK_FLOPS.items():
+        if part in device_name:
+            return flops_per_second / (peak[precision] * devices)
+    return None
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory held so far: of the GPU where there is one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

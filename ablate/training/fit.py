@@ -1,0 +1,226 @@
+"""From a config and a corpus to a trained model: everything put together, and Lightning's trainer around it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from ablate.config import build_model, effective, instantiate
+from ablate.data.module import Batches
+from ablate.errors import UserError
+from ablate.evaluation.heldout import HeldOutLoss, heldout_loss
+from ablate.record import RunFolder
+from ablate.training import checkpoint, environment, processes
+from ablate.training.batching import share
+from ablate.training.interruption import Interruption
+from ablate.training.module import Training
+from ablate.training.progress import Agenda, Progress
+from ablate.training.upkeep import Upkeep
+
+
+HARMLESS = (  # what Lightning and torch say of things that are as they should be
+    ".*`dataloader_iter`.*",
+    ".*does not have many workers.*",
+    ".*LeafSpec.*",
+    ".*litlogger.*",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended, and what was measured on the way (keys of the record)."""
+
+    stopped: bool  # by a signal, with a checkpoint
+    diverged: str  # why; empty if it has not
+    measured: dict[str, Any]
+
+
+class Fit:
+    """One run's training in this process."""
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        corpus: Any,
+        folder: RunFolder,
+        identity: str,
+        interruption: Interruption,
+        say: Callable[[str], None],
+        listeners: tuple[Callable[[dict[str, Any]], None], ...] = (),
+    ) -> None:
+        self.cfg, self.folder, self.identity, self.say = cfg, folder, identity, say
+        self.device_type = device_type(cfg)
+        prepare_process(cfg, self.device_type)
+        self.batches = Batches(cfg, corpus)
+        self.token_bytes = torch.as_tensor(corpus.token_bytes).long()
+        self.progress = Progress()
+        self.agenda = agenda(cfg)
+        model = build_model(cfg)
+        if cfg.trainer.compile == "model":
+            model.compile(dynamic=False)
+        self.module = Training(
+            model,
+            instantiate(OmegaConf.to_container(cfg.optimizer, resolve=True)),
+            instantiate(OmegaConf.to_container(cfg.schedule, resolve=True)),
+            self.batches.micro,
+            share(cfg),
+            self.agenda,
+            self.progress,
+            clip_norm=cfg.trainer.clip_norm,
+            dropout_seed=cfg.seed.dropout,
+            autocast=self._autocast(),
+            mark={"identity": identity, "config": effective(cfg)},
+        )
+        self.upkeep = Upkeep(
+            folder,
+            self.agenda,
+            self.progress,
+            interruption,
+            self._heldout_loss,
+            say,
+            is_main=processes.is_main(),
+            save_last=cfg.keep == "all",
+            listeners=listeners,
+        )
+
+    def run(self) -> Outcome:
+        """Train to the end, a signal or a divergence, from the newest whole checkpoint if there is one."""
+        trainer = make_trainer(self.cfg, self.device_type, self.folder, [self.upkeep])
+        newest = self.upkeep.checkpoints.newest(self.say)
+        self.trainer = trainer
+        trainer.fit(self.module, ckpt_path=newest, weights_only=True)
+        if not self.upkeep.has_stopped:
+            self._keep()
+        return Outcome(self.upkeep.has_stopped, self.progress.diverged, self._measured())
+
+    def _heldout_loss(self, stop: Callable[[], bool]) -> HeldOutLoss | None:
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        device = self.trainer.strategy.root_device
+        self.token_bytes = self.token_bytes.to(device)
+        return heldout_loss(
+            self.module.model,
+            self._evaluation_batches[rank::world],
+            self.token_bytes,
+            device,
+            autocast=self.module.autocast,
+            reduce=_sum_over_processes if world > 1 else lambda sums: sums,
+            stop=stop if world == 1 else lambda: False,  # processes have to leave together
+        )
+
+    @functools.cached_property
+    def _evaluation_batches(self) -> list[dict[str, Tensor]]:
+        return self.batches.evaluation(self.cfg.evaluation.tokens)
+
+    def _autocast(self) -> Callable[[], AbstractContextManager]:
+        if self.cfg.trainer.precision == "fp32":
+            return nullcontext
+        return functools.partial(torch.autocast, self.device_type, dtype=torch.bfloat16)
+
+    def _keep(self) -> None:
+        """Leave in checkpoints/ what `keep` says."""
+        if not processes.is_main():
+            return
+        if self.cfg.keep != "none":
+            content = {"state_dict": self.module.model.state_dict(), "identity": self.identity, "step": self.progress.step}
+            checkpoint.save(content, self.folder.checkpoints / checkpoint.WEIGHTS)
+        if self.cfg.keep != "all":
+            self.upkeep.checkpoints.clear()
+
+    def _measured(self) -> dict[str, Any]:
+        timer, losses = self.progress.timer, self.upkeep.losses
+        early, final = losses.get(str(self.agenda.early_step)), losses.get(str(self.agenda.steps))
+        device = self.trainer.strategy.root_device
+        return {
+            "step": self.progress.step,
+            "steps_per_second": {**timer.steps_per_second(), "exclusive": None},
+            "data_wait_fraction": timer.data_wait_fraction(),
+            "peak_memory_bytes": environment.peak_memory_bytes(device),
+            "loss": {
+                "early": early and early["loss"],
+                "final": final and final["loss"],
+                "early_step": self.agenda.early_step,
+                "final_step": self.agenda.steps,
+                "bits_per_byte": final and final["bits_per_byte"],
+                "early_bits_per_byte": early and early["bits_per_byte"],
+                "tokens": final and final["tokens"],
+                "bytes": final and final["bytes"],
+            },
+        }
+
+
+def agenda(cfg: DictConfig) -> Agenda:
+    """What is due when."""
+    trainer = cfg.trainer
+    early = min(trainer.steps, max(1, round(cfg.early * trainer.steps)))
+    return Agenda(trainer.steps, early, trainer.log_every, trainer.evaluate_every, trainer.checkpoint_every)
+
+
+def device_type(cfg: DictConfig) -> str:
+    """cuda or cpu; raises `UserError` where the GPUs that were asked for are not there."""
+    trainer, there = cfg.trainer, torch.cuda.device_count()
+    if trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not there):
+        return "cpu"
+    if trainer.accelerator not in ("auto", "gpu"):
+        raise UserError(f"trainer.accelerator={trainer.accelerator}: must be auto, cpu or gpu")
+    if not there:
+        raise UserError("trainer.accelerator=gpu: there is no CUDA device here; trainer=cpu runs without one")
+    if trainer.devices > there:
+        raise UserError(f"trainer.devices={trainer.devices}: there are {there} CUDA devices here")
+    return "cuda"
+
+
+def prepare_process(cfg: DictConfig, device_type: str) -> None:
+    """Threads, denormals and what Lightning says: the same for every run."""
+    torch.set_num_threads(cfg.trainer.threads)
+    torch.set_flush_denormal(True)  # an unscaled attention makes many, and each costs a hundred cycles
+    if device_type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message)
+
+
+def make_trainer(cfg: DictConfig, device_type: str, folder: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:
+    """Lightning's trainer with nothing on that costs time at each step."""
+    strategy: Any = "auto"
+    if processes.wanted(cfg) > 1:
+        backend = "nccl" if device_type == "cuda" else "gloo"
+        strategy = DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
+    cluster = TorchElasticEnvironment() if processes.is_worker() else LightningEnvironment()
+    return L.Trainer(
+        accelerator="gpu" if device_type == "cuda" else "cpu",
+        devices=cfg.trainer.devices,
+        num_nodes=cfg.trainer.nodes,
+        strategy=strategy,
+        max_steps=-1,  # the callback ends it, after the last evaluation
+        max_epochs=-1,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        plugins=[checkpoint.AtomicCheckpointIO(), cluster],
+        callbacks=callbacks,
+        default_root_dir=os.fspath(folder.path),
+    )
+
+
+def _sum_over_processes(sums: Tensor) -> Tensor:
+    torch.distributed.all_reduce(sums)
+    return sums

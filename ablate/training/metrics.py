@@ -1,0 +1,90 @@
+"""What a run writes while it trains: metrics.csv for the report, progress.json for whoever watches, lines for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ablate.record import atomic_write
+
+COLUMNS = ("step", "time", "loss", "learning_rate", "grad_norm", "kind", "bits_per_byte")
+BEAT_SECONDS = 1.0
+LINE_SECONDS = 15.0
+
+
+class MetricsFile:
+    """metrics.csv: a line a row, one writer; `kind` is train or validation, `time` seconds spent on steps.
+
+    The loss of a train row is the mean over the steps since the row before. The text so far goes into every
+    checkpoint, so that a resumed run continues the file of the moment it resumes from.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = ",".join(COLUMNS) + "\n"
+
+    def begin(self) -> None:
+        """Put the text so far on disk, in place of what is there."""
+        atomic_write(self.path, self.text)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append one row; absent columns stay empty."""
+        line = ",".join(_cell(row.get(column)) for column in COLUMNS) + "\n"
+        self.text += line
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(line)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+class Heartbeat:
+    """progress.json: step, steps, time (seconds since 1970), loss, phase; at most about once a second."""
+
+    def __init__(self, path: Path, steps: int) -> None:
+        self.path, self.steps = path, steps
+        self.next = 0.0
+
+    def beat(self, step: int, loss: float | None, phase: str) -> None:
+        """Say where the run stands, whatever the time."""
+        self.next = time.perf_counter() + BEAT_SECONDS
+        told = {"step": step, "steps": self.steps, "time": time.time(), "loss": loss, "phase": phase, "pid": os.getpid()}
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(told))
+        os.replace(temporary, self.path)  # no fsync: after a crash nobody needs it
+
+
+class Log:
+    """Lines for people, on standard output and in log.txt; once where these are the same file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = None if path is None or _is_output(path) else path
+
+    def __call__(self, line: str) -> None:
+        """Say one line."""
+        print(line, flush=True)
+        if self.path is not None:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+
+def _is_output(path: Path) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):
+        return False
+
+
+def progress_line(step: int, steps: int, loss: float, steps_per_second: float | None) -> str:
+    """`step 120/200  loss 5.432  12.3 steps/s  0:06 left`."""
+    if not steps_per_second:
+        return f"step {step}/{steps}  loss {loss:.4f}"
+    left = int((steps - step) / steps_per_second)
+    hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
+    clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"step {step}/{steps}  loss {loss:.4f}  {steps_per_second:.3g} steps/s  {clock} left"

@@ -1,0 +1,166 @@
+"""The one LightningModule: it takes steps until there is something else to do."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor, nn
+
+from ablate.errors import UserError
+from ablate.training.batching import Share, Steps
+from ablate.training.progress import Agenda, Progress
+
+
+class Training(L.LightningModule):
+    """Trains `model(batch) -> (loss, nll)` on step-indexed batches.
+
+        training_step = forward, backward (x accumulation), norm, update   |  again, until the agenda has something
+                        forward, backward (x accumulation), norm, update   |  to do or a process wants to pause
+
+    A model of 3 ms a step would spend a tenth of its time in the trainer's hooks if they ran at each step; they run
+    where there is something to do. For the same reason nothing is logged through Lightning.
+
+    A step whose loss or gradient is not finite is not taken: `progress.diverged` says why, the weights stay finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+        schedule: Callable[[int], float],
+        micro: Callable[[int, int, int], dict[str, Tensor]],
+        shared: Share,
+        agenda: Agenda,
+        progress: Progress,
+        *,
+        clip_norm: float | None = None,
+        dropout_seed: int = 0,
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
+        mark: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.make_optimizer = optimizer
+        self.schedule = schedule
+        self.micro = micro
+        self.share = shared
+        self.agenda = agenda
+        self.progress = progress
+        self.clip_norm = clip_norm
+        self.dropout_seed = dropout_seed
+        self.autocast = autocast
+        self.mark = mark or {}  # whose checkpoints these are: identity, and config as flat keys
+        self.wishes: Callable[[], tuple[bool, bool]] = lambda: (False, False)  # of this process: (stop, pause)
+        self.wish_of_any = (False, False)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer over all parameters."""
+        return self.make_optimizer(list(self.model.parameters()))
+
+    def train_dataloader(self) -> Steps:
+        """This rank's micro-batches from the step that training stands at."""
+        return Steps(self.micro, self.share, self.global_rank, self.global_step)
+
+    def on_train_start(self) -> None:
+        """Look up once what every step needs."""
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = self.optimizers()
+        self.slices = self.share.slices(self.global_rank)
+        self.on_device = self.device
+        self.is_alone = self.trainer.world_size == 1
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in the checkpoint whose it is."""
+        checkpoint["run"] = self.mark
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another run's checkpoint, naming the keys that differ."""
+        mark = checkpoint.get("run") or {}
+        if mark.get("identity") == self.mark.get("identity"):
+            return
+        here, there = self.mark.get("config", {}), mark.get("config", {})
+        keys = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
+        told = "; ".join(f"{key} was {there.get(key)}, is {here.get(key)}" for key in keys)
+        raise UserError(f"the checkpoint belongs to another run: {told or 'its data or its identity differ'}")
+
+    def training_step(self, dataloader_iter: Iterator[Any]) -> None:
+        """Take steps up to the next pause."""
+        while True:
+            self._step(dataloader_iter)
+            if self.progress.diverged or self.agenda.pauses(self.progress.step) or any(self.wish_of_any):
+                return
+
+    def _step(self, dataloader_iter: Iterator[Any]) -> None:
+        progress, step = self.progress, self.progress.step
+        began = time.perf_counter()
+        batches, _, _ = next(dataloader_iter)
+        waited = time.perf_counter() - began
+
+        total = self._backward(batches, step)
+        gradients = [parameter.grad for parameter in self.trained if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        loss, norm_value = self._agree(total / self.share.count, norm)
+        if not (math.isfinite(loss) and math.isfinite(norm_value)):
+            what, value = ("gradient norm", norm_value) if math.isfinite(loss) else ("loss", loss)
+            progress.diverged = f"the {what} was {value} at step {step + 1}"
+            return
+
+        rate = self.schedule(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.trained, self.clip_norm, norm)
+        self.optimizer.step()
+        for parameter in self.trained:
+            parameter.grad = None
+        progress.take(loss, norm_value, rate, waited)
+
+    def _backward(self, batches: list[dict[str, Tensor]], step: int) -> Tensor:
+        """Forward and backward of each micro-batch; the sum of their losses, float64, on the device."""
+        total = torch.zeros((), dtype=torch.float64, device=self.on_device)
+        for index, batch in zip(self.slices, batches, strict=True):
+            if self.on_device.type != "cpu":
+                batch = {name: tensor.to(self.on_device, non_blocking=True) for name, tensor in batch.items()}
+            seed_dropout(self.dropout_seed, step, index, self.on_device)
+            with self.autocast():
+                loss, _ = self.model(batch)
+            total += loss.detach()
+            loss = loss / self.share.accumulation if self.share.accumulation > 1 else loss
+            if self.is_alone:
+                loss.backward()
+            else:
+                with nullcontext() if index == self.slices[-1] else self.trainer.strategy.model.no_sync():
+                    self.manual_backward(loss)
+        return total
+
+    def _agree(self, loss: Tensor, norm: Tensor) -> tuple[float, float]:
+        """The loss summed over processes, and the norm, as numbers: the one wait for the device, before the update."""
+        if self.is_alone:
+            self.wish_of_any = self.wishes()
+            loss_value, norm_value = torch.stack([loss, norm.double()]).tolist()
+            return loss_value, norm_value
+        told = torch.stack([loss, *(loss.new_tensor(float(wish)) for wish in self.wishes())])
+        torch.distributed.all_reduce(told)
+        loss_value, *wishes = told.tolist()
+        self.wish_of_any = tuple(wish > 0 for wish in wishes)
+        return loss_value, norm.item()
+
+
+def seed_dropout(seed: int, step: int, index: int, device: torch.device) -> None:
+    """Set torch's generators from (seed, step, slice of the global batch).
+
+    So there is no state to save, and any number of processes draws the same numbers.
+    """
+    digest = hashlib.blake2b(f"{seed}/{step}/{index}".encode(), digest_size=8).digest()
+    number = int.from_bytes(digest, "big") >> 1
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(number)

@@ -1,0 +1,74 @@
+"""One run in several processes: a worker a device, started by torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from types import FrameType
+
+from omegaconf import DictConfig
+
+from ablate.errors import UserError
+
+
+def wanted(cfg: DictConfig) -> int:
+    """How many processes the run has."""
+    return cfg.trainer.devices * cfg.trainer.nodes
+
+
+def is_worker() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes."""
+    return int(os.environ.get("RANK", "0")) == 0 if is_worker() else True
+
+
+def launch(cfg: DictConfig, overrides: list[str], command: str) -> None:
+    """Start the run's processes on this machine, pass signals on to them, and wait; their record tells how it went.
+
+    Raises `UserError` for several nodes: there each node starts torchrun itself.
+    """
+    if cfg.trainer.nodes > 1:
+        raise UserError(
+            f"trainer.nodes={cfg.trainer.nodes}: start it on each node with torchrun --nnodes {cfg.trainer.nodes} "
+            f"--nproc_per_node {cfg.trainer.devices} -m ablate train ..."
+        )
+    asked = json.dumps({"overrides": overrides, "command": command})
+    started = subprocess.Popen(
+        [
+            *(sys.executable, "-u", "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc_per_node", str(cfg.trainer.devices), "-m", "ablate.training.processes", asked),
+        ],
+        start_new_session=True,  # Ctrl-C is passed on once, not felt twice
+    )
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        started.send_signal(number)
+
+    numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        started.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main() -> int:
+    """What each worker does: the run that the command line describes."""
+    from ablate import train
+    from ablate.config import compose
+
+    asked = json.loads(sys.argv[1])
+    return train.exit_code(lambda: train.run(compose(asked["overrides"]), asked["overrides"], asked["command"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
