@@ -38,6 +38,17 @@ def prepare(job: dict[str, Any]) -> int:
     return 0
 
 
+def measure(job: dict[str, Any]) -> int:
+    """Train the row of `job` {"overrides", "scratch", "seconds", "result"} for moments; its speed goes to `result`."""
+    import ablate.train
+    from ablate.config import compose
+
+    speed = ablate.train.measure(compose(job["overrides"]), job["scratch"], job["seconds"])
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one writes for all
+        atomic_write(Path(job["result"]), json.dumps({"steps_per_second": speed["median"]}))
+    return 0
+
+
 def main() -> int:
     """Call the function that the command line names."""
     from ablate.sweep.fork_server import call, die_with_parent

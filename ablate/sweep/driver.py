@@ -91,15 +91,18 @@ class Driver:
         if self.elsewhere and now - self.last_look > 1.0:
             self.last_look = now
             self.queue, self.elsewhere = self.elsewhere + self.queue, []
-        while self.queue and len(self.active) < self.options.jobs and not self.session.interruption:
-            item = self.queue.pop(0)
-            found = self._look(item)
-            if found.state == ledger.RUNNING:
-                self.elsewhere.append(item)
-            elif found.finished or (found.state == ledger.FAILED and not self._may_retry(item)):
-                self._count(item, found)
-            else:
-                self._start(item)
+        with self.session.starters.batch():
+            while self.queue and len(self.active) < self.session.starters.jobs and not self.session.interruption:
+                self._next(self.queue.pop(0))
+
+    def _next(self, item: Item) -> None:
+        found = self._look(item)
+        if found.state == ledger.RUNNING:
+            self.elsewhere.append(item)
+        elif found.finished or (found.state == ledger.FAILED and not self._may_retry(item)):
+            self._count(item, found)
+        else:
+            self._start(item)
 
     def _may_retry(self, item: Item) -> bool:
         """Whether its failure is from before this driver: one that another driver has just had is not tried again."""
@@ -162,6 +165,8 @@ class Driver:
         self.last_watch = now
         for active in self.active:
             progress = active.progress
+            if active.handle.waits:
+                progress.began = now
             if beat := ledger.heartbeat(active.item.folder):
                 progress.beat(beat, now)
             limit = max(self.options.patience, 10 * (progress.median_step or 0.0))

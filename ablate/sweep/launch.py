@@ -40,7 +40,7 @@ def run(
         print(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out or sys.stdout)
         return 0
     moved = asked.check_against_disk(sweep, items, chosen.replace)
-    starters = Starters(program or Program())
+    starters = _starters(sweep.name, program or Program(), chosen, paths)
     with Display(out) as display, Interruption() as interruption:
         session = Session(sweep, paths, chosen, display, interruption, starters)
         for line in moved:
@@ -59,6 +59,14 @@ def run(
     return code
 
 
+def _starters(name: str, program: Program, options: Options, paths: Paths) -> Any:
+    if options.slurm is None:
+        return Starters(program, options.jobs)
+    from ablate.sweep.slurm import SlurmStarters
+
+    return SlurmStarters(program, paths.runs / name / ".slurm", options.slurm, options.jobs)
+
+
 def _work(session: Session, items: list[asked.Item]) -> int:
     began = time.monotonic()
     if any(not ledger.look(session.sweep, item.run, session.paths.runs).finished for item in items):
@@ -68,7 +76,7 @@ def _work(session: Session, items: list[asked.Item]) -> int:
         for line in asked.check_corpora(session.sweep, items, hashes, session.options.replace):
             session.display.say(line)
     tally = Driver(session, items).drive()
-    if not session.interruption and session.options.timing != 0:
+    if not session.interruption and session.options.timing != 0 and session.starters.can_time:
         timing.measure(session, items)
     _summarise(session, tally, time.monotonic() - began)
     return 1 if tally.failed or tally.preempted else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ablate.errors import UserError
 from ablate.sweep.interruption import Interruption
@@ -11,6 +12,9 @@ from ablate.sweep.paths import Paths
 from ablate.sweep.plan import Sweep
 from ablate.sweep.progress import Display
 from ablate.sweep.workers import Starters
+
+if TYPE_CHECKING:
+    from ablate.sweep.slurm import SlurmStarters
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class Options:
     `jobs` runs train at a time. `only` picks rows by label or glob. `retry="failed"` tries failed runs again.
     `replace` moves runs of another config aside instead of refusing them. A run is killed after `timeout` seconds, or
     after `patience` seconds (ten steps, if that is longer) without a step. `timing` bounds the exclusive timing pass in
-    seconds; None is a tenth of the training, 0 none.
+    seconds; None is a tenth of the training, 0 none. `slurm` sends the runs to a cluster, with such settings as
+    {"partition": "gpu", "minutes": 240}.
     """
 
     jobs: int = 2
@@ -31,6 +36,7 @@ class Options:
     timing: float | None = None
     patience: float = 300.0
     report: bool = True
+    slurm: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.retry not in (None, "failed"):
@@ -52,4 +58,4 @@ class Session:
     options: Options
     display: Display
     interruption: Interruption
-    starters: Starters
+    starters: Starters | SlurmStarters

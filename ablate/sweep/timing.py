@@ -30,6 +30,9 @@ from ablate.sweep.session import Session
 ROUNDS = 3
 SHARE = 0.1  # of the seconds that the runs took
 LEAST = 60.0
+SHORTEST, LONGEST = 0.5, 3.0  # seconds of training at a time
+START = 0.5  # seconds until it trains
+PATIENCE = 120.0  # seconds beyond the end of the pass for one that compiles
 
 
 def measure(session: Session, items: Sequence[Item]) -> None:
@@ -51,7 +54,7 @@ def measure(session: Session, items: Sequence[Item]) -> None:
         spent = sum(record.get("seconds") or 0.0 for record in records.values())
         budget = max(LEAST, SHARE * spent) if session.options.timing is None else session.options.timing
         session.display.say(f"{sweep.name}: timing {len(records)} rows, one at a time, at most {duration(budget)}")
-        timed = _rounds(session, list(records), folder, time.monotonic() + budget)
+        timed = _Pass(session, folder, budget, len(records)).rounds(list(records))
         if session.interruption:
             return
         rows = {}
@@ -76,39 +79,44 @@ def _is_known(item: Item, record: dict[str, Any], known: dict[str, Any]) -> bool
     return bool(told) and told.get("identity") == record.get("identity")
 
 
-def _rounds(
-    session: Session, items: list[Item], folder: Path, deadline: float
-) -> dict[Item, tuple[list[float], str]]:
-    """Each row's speeds, and what went wrong where there is none."""
-    timed: dict[Item, tuple[list[float], str]] = {item: ([], "") for item in items}
-    for number in range(ROUNDS):
-        for item in items if number % 2 == 0 else reversed(items):
-            speeds, error = timed[item]
-            if error:
-                continue
-            if session.interruption or time.monotonic() > deadline:
-                return timed
-            speed, error = _time_once(session, item, folder, deadline)
-            timed[item] = (speeds + [speed] if speed else speeds, error)
-    return timed
+class _Pass:
+    """One timing pass over `rows` rows that is to end after `budget` seconds."""
 
+    def __init__(self, session: Session, folder: Path, budget: float, rows: int):
+        self.session, self.folder = session, folder
+        self.deadline = time.monotonic() + budget
+        self.seconds = min(LONGEST, max(SHORTEST, budget / (ROUNDS * max(rows, 1)) - START))
 
-def _time_once(session: Session, item: Item, folder: Path, deadline: float) -> tuple[float | None, str]:
-    """Steps per second of a short run of its own; or None and why."""
-    scratch, log = folder / ".timing", folder / "timing.log"
-    shutil.rmtree(scratch, ignore_errors=True)
-    log.unlink(missing_ok=True)
-    scratch.mkdir()
-    result = scratch / "result.json"
-    job = {"overrides": list(item.run.overrides), "scratch": str(scratch), "result": str(result)}
-    handle = session.starters.start(session.starters.program.measure, job, log, item.cfg.trainer)
-    while (code := handle.poll()) is None:
-        if session.interruption or time.monotonic() > deadline + LEAST:
-            handle.stop(signal.SIGKILL)
-        time.sleep(0.02)
-    speed = ledger.read_json(result).get("steps_per_second")
-    shutil.rmtree(scratch, ignore_errors=True)
-    return speed, "" if speed else last_line(log) or f"exit code {code}"
+    def rounds(self, items: list[Item]) -> dict[Item, tuple[list[float], str]]:
+        """Each row's speeds, and what went wrong where there is none."""
+        timed: dict[Item, tuple[list[float], str]] = {item: ([], "") for item in items}
+        for number in range(ROUNDS):
+            for item in items if number % 2 == 0 else reversed(items):
+                speeds, error = timed[item]
+                if error:
+                    continue
+                if self.session.interruption or time.monotonic() > self.deadline:
+                    return timed
+                speed, error = self._once(item)
+                timed[item] = ([*speeds, speed] if speed else speeds, error)
+        return timed
+
+    def _once(self, item: Item) -> tuple[float | None, str]:
+        """Steps per second of a short run of its own; or None and why."""
+        scratch, log, starters = self.folder / ".timing", self.folder / "timing.log", self.session.starters
+        shutil.rmtree(scratch, ignore_errors=True)
+        log.unlink(missing_ok=True)
+        scratch.mkdir()
+        result = scratch / "result.json"
+        job = {"overrides": list(item.run.overrides), "scratch": str(scratch / "run"), "seconds": self.seconds}
+        handle = starters.start(starters.program.measure, {**job, "result": str(result)}, log, item.cfg.trainer)
+        while (code := handle.poll()) is None:
+            if self.session.interruption or time.monotonic() > self.deadline + PATIENCE:
+                handle.stop(signal.SIGKILL)
+            time.sleep(0.02)
+        speed = ledger.read_json(result).get("steps_per_second")
+        shutil.rmtree(scratch, ignore_errors=True)
+        return speed, "" if speed else last_line(log) or f"exit code {code}"
 
 
 def _write(item: Item, exclusive: float | None) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,17 @@ class Program:
 
 
 class Starters:
-    """Starts each job in the way that its devices call for."""
+    """Starts each job on this machine, in the way that its devices call for, `jobs` at a time."""
 
-    def __init__(self, program: Program):
-        self.program, self.forked, self.slots = program, Forked(program.preload), Slots()
+    can_time = True  # a speed measured here is one of this machine alone
+
+    def __init__(self, program: Program, jobs: int):
+        self.program, self.jobs = program, jobs
+        self.forked, self.slots = Forked(program.preload), Slots()
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Around several starts."""
+        return nullcontext()
 
     def start(self, entry: str, argument: Any, log: Path, trainer: Any) -> ForkedJob | FreshJob:
         """Start a job that will compute as `trainer` (a config) says: forked for one CPU process, else fresh."""
@@ -119,6 +127,8 @@ class Forked:
 class ForkedJob:
     """A job under a fork server."""
 
+    waits = False  # for its turn
+
     def __init__(self, starter: Forked):
         self.starter, self.pid, self.exit, self.peak_memory_bytes = starter, None, None, None
         self.pending: int | None = None
@@ -168,6 +178,8 @@ def start_fresh(
 
 class FreshJob:
     """A job in a process tree of its own."""
+
+    waits = False  # for its turn
 
     def __init__(self, process: subprocess.Popen):
         self.process, self.pid = process, process.pid

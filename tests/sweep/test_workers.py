@@ -1,0 +1,108 @@
+"""Ways to start a job: forked, fresh, under torchrun, through submitit."""
+
+import json
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from ablate.sweep import devices, fork_server
+from ablate.sweep.workers import Forked, Starters, start_fresh
+from tests.sweep.conftest import PROGRAM
+
+pytestmark = pytest.mark.timeout(90)
+
+
+def finished(handle, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while (code := handle.poll()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return code
+
+
+def report(argument):
+    """What a job sees: written to the file `argument`."""
+    import os
+    import threading
+
+    seen = {"threads": threading.active_count(), "session": os.getsid(0) == os.getpid(), "environment": dict(os.environ)}
+    with open(argument, "a") as file:
+        file.write(json.dumps(seen) + "\n")
+    print("said to the log")
+    return 5
+
+
+def test_a_forked_job_has_its_own_session_log_and_environment(tmp_path, place):
+    forked = Forked("json")
+    try:
+        code = finished(forked.start("tests.sweep.test_workers:report", str(tmp_path / "seen"), tmp_path / "a" / "log.txt"))
+        seen = json.loads((tmp_path / "seen").read_text())
+        assert code == 5 and seen["session"] and seen["threads"] == 1
+        assert fork_server.ENVIRONMENT.items() <= seen["environment"].items()
+        assert (tmp_path / "a" / "log.txt").read_text() == "said to the log\n"
+    finally:
+        forked.close()
+    assert not place.processes()
+
+
+def test_a_preload_that_fails_is_no_failure_of_a_run(tmp_path):
+    forked = Forked("no_such_module")
+    with pytest.raises(RuntimeError, match="preloads the imports has died"):
+        finished(forked.start("time:sleep", 0, tmp_path / "log"))
+
+
+def test_a_fresh_job(tmp_path, place):
+    log = tmp_path / "log.txt"
+    assert finished(start_fresh("tests.sweep.test_workers:report", str(tmp_path / "seen"), log)) == 5
+    assert json.loads((tmp_path / "seen").read_text())["session"] and "said to the log" in log.read_text()
+
+
+def test_stopping_a_fresh_job_ends_what_it_started(tmp_path, place):
+    job = start_fresh("os:system", "sleep 1000 & setsid sleep 1000", tmp_path / "log.txt")
+    while len(place.processes()) < 3:
+        time.sleep(0.02)
+    job.stop(signal.SIGKILL)
+    assert finished(job) == -9
+    time.sleep(0.1)
+    assert not place.processes()
+
+
+@pytest.mark.slow
+def test_several_devices_go_through_torchrun(tmp_path, place):
+    starters = Starters(PROGRAM, jobs=1)
+    trainer = SimpleNamespace(devices=2, accelerator="cpu")
+    job = starters.start("tests.sweep.test_workers:report", str(tmp_path / "seen"), tmp_path / "log.txt", trainer)
+    finished(job)
+    seen = [json.loads(line)["environment"] for line in (tmp_path / "seen").read_text().splitlines()]
+    assert {(one["RANK"], one["WORLD_SIZE"]) for one in seen} >= {("0", "2")}
+    assert not place.processes()
+
+
+def test_each_gpu_goes_to_the_least_busy(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    slots = devices.Slots()
+    first, second, third = slots.take(1), slots.take(1), slots.take(1)
+    assert (first, second) == (["2"], ["5"]) and third == ["2"]
+    slots.give_back(second)
+    assert slots.take(1) == ["5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert devices.gpus() == []
+    assert not devices.uses_gpu(SimpleNamespace(accelerator="auto"))
+
+
+def test_runs_can_go_through_submitit(place):
+    place.behave(Rms="exit")
+    code, said = place.drive(slurm={"cluster": "local"})
+    assert code == 1, said
+    states = place.states()
+    assert states.pop(("Rms", 0)) == "failed" and set(states.values()) == {"done"}, said
+    assert "left with exit code 7" in said
+
+
+def test_without_slurm_it_says_so(place):
+    from ablate.errors import UserError
+
+    with pytest.raises(UserError, match="slurm: "):
+        place.drive(slurm={"partition": "gpu"})
