@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +14,7 @@ from ablate.config import rules, targets
 from ablate.config.keys import flatten
 from ablate.errors import UserError
 
+Tree = dict[str, Any]
 SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 RATIO = re.compile(r"\d+/\d+")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: "a list"}
@@ -21,20 +22,19 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 def validate(cfg: DictConfig) -> None:
     """Raise `UserError` with a line for each thing that is wrong in `cfg`."""
-    if errors := problems(cfg):
+    if errors := problems(cfg, OmegaConf.to_container(cfg)):
         raise UserError("\n".join(errors))
 
 
 def problems(
-    cfg: DictConfig, given: Collection[str] = (), base: Callable[[], dict[str, Any]] = dict
+    cfg: DictConfig, raw: Tree, base: Tree | None = None, given: Collection[str] = ()
 ) -> list[str]:
-    """A line for each mistake; `given` keys are held to the types that they have in `base()`, flat and resolved."""
-    raw = OmegaConf.to_container(cfg)
+    """A line for each mistake in `cfg`, whose plain containers are `raw`; `given` keys keep the type they have in `base`."""
     if leaks := _environment(raw):
         return leaks  # before anything is resolved
     flat, errors = resolve(cfg)
-    if given:
-        errors += _types(flat, base(), given)
+    if base is not None and given:
+        errors += _types(flat, base, given)
     errors += targets.problems(flat)
     if not errors:
         errors += rules.problems(flat)
@@ -77,18 +77,27 @@ def _environment(raw: dict[str, Any]) -> list[str]:
     return errors
 
 
-def _types(flat: dict[str, Any], base: dict[str, Any], given: Collection[str]) -> list[str]:
+def _types(flat: Tree, base: Tree, given: Collection[str]) -> list[str]:
     errors = []
+    kinds = _resolved(base, given)
     for key, value in flat.items():
         if not any(key == name or key.startswith(f"{name}.") for name in given):
             continue
-        old = base.get(key)
+        old = kinds.get(key)
         reason = "" if old is None else _type_problem(value, old)
         if not reason and _is_number(value):
             reason = _sign_problem(value, old)
         if reason:
             errors.append(f"{key}={_shown(value)}: {reason}")
     return errors
+
+
+def _resolved(base: Tree, given: Collection[str]) -> Tree:
+    """The values in `base` as flat pairs, resolved where one of the `given` keys is an interpolation there."""
+    flat = flatten(base)
+    if any(isinstance(flat.get(key), str) and "${" in flat[key] for key in given):
+        return resolve(OmegaConf.create(base))[0]
+    return flat
 
 
 def _type_problem(value: Any, old: Any) -> str:
