@@ -1,0 +1,62 @@
+"""Learning rates against the library that the paper ran, and by their shape."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ablate.config import compose, instantiate, resolved
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "schedules.npz"
+
+
+def schedule(*overrides):
+    return instantiate(resolved(compose(overrides))["schedule"])
+
+
+@pytest.mark.parametrize(
+    "overrides, column",
+    [
+        (["schedule=inverse_sqrt"], "truncated_rsqrt_warmup10000"),
+        (["schedule=inverse_sqrt_warmup"], "adam_rsqrt_times_warmup4000_times_0.05"),
+        (["optimizer=adam"], "adam_rsqrt_times_warmup4000_times_0.05"),
+        (["schedule=constant", "schedule.peak=5e-4", "schedule.warmup_steps=20000"], "finetune_5e-4_warmup20000"),
+    ],
+    ids=["inverse_sqrt", "inverse_sqrt_warmup", "adam", "constant"],
+)
+def test_schedules_of_the_paper(overrides, column):
+    golden = np.load(GOLDEN)
+    rate = schedule(*overrides)
+    np.testing.assert_allclose([rate(int(step)) for step in golden["step"]], golden[column], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "wsd"])
+def test_schedules_rise_to_their_peak_and_fall(name):
+    rate = schedule(f"schedule={name}", "trainer.steps=1000", "schedule.peak=0.5")
+    rates = [rate(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.5 / 20) and rates[19] == pytest.approx(0.5) and max(rates) == pytest.approx(0.5)
+    assert all(one < other for one, other in zip(rates[:19], rates[1:20], strict=True))
+    assert all(one >= other for one, other in zip(rates[20:], rates[21:], strict=False))
+    assert rate(1000) == pytest.approx({"cosine": 0.05, "linear": 0.0, "wsd": 0.0}[name])
+
+
+def test_wsd_keeps_its_plateau():
+    rate = schedule("schedule=wsd", "trainer.steps=1000", "schedule.peak=0.5")
+    assert {rate(step) for step in range(20, 801)} == {0.5}
+    assert rate(900) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("name", ["inverse_sqrt", "inverse_sqrt_warmup", "constant"])
+def test_a_short_run_is_a_prefix_of_a_long_one(name):
+    short, long = (schedule(f"schedule={name}", f"trainer.steps={steps}") for steps in (50, 5000))
+    assert [short(step) for step in range(50)] == [long(step) for step in range(50)]
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "wsd"])
+def test_one_step_is_enough_for_any_schedule(name):
+    assert schedule(f"schedule={name}", "trainer.steps=1")(0) > 0
+
+
+def test_an_optimizer_brings_its_schedule_and_the_command_line_wins():
+    assert "Cosine" in resolved(compose(["optimizer=adamw"]))["schedule"]["_target_"]
+    assert "Linear" in resolved(compose(["optimizer=adamw", "schedule=linear"]))["schedule"]["_target_"]
