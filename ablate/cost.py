@@ -38,7 +38,7 @@ def cost(cfg: DictConfig) -> dict[str, Any]:
         "parameters": parameters(model),
         "ops_paper": forward // 2 + lookups.products,
         "flops_per_step": both,
-        "tokens_per_step": cfg.trainer.get("global_batch_tokens"),
+        "tokens_per_step": cfg.trainer.global_batch_tokens,
     }
 
 
@@ -55,10 +55,12 @@ def parameters(model: nn.Module) -> dict[str, int]:
 
 def meta_batch(cfg: DictConfig) -> dict[str, Tensor]:
     """One global batch as the objective makes it, of shapes without numbers."""
+    from ablate.data import layout
     from ablate.data import objective as objectives
 
-    objective = objectives.build(cfg, SpecialIds(cfg.tokenizer.vocab_size))
-    window = np.full((1, objective.raw_length), SpecialIds.unk_id + 1, dtype=np.int64)
+    size = cfg.tokenizer.vocab_size
+    objective = objectives.build(cfg, layout.Layout(size, text_size=size, n_sentinels=size, pad_id=0, eos_id=1))
+    window = np.ones((1, objective.raw_length), dtype=np.int64)
     example = objective.apply(window, np.random.default_rng(0))
     sequences = cfg.trainer.global_batch_tokens // cfg.objective.length
     return {
@@ -79,19 +81,3 @@ class Lookups(TorchDispatchMode):
         if operation is torch.ops.aten.embedding.default and id(args[0]) in self.tables:
             self.products += args[1].numel() * args[0].numel()
         return operation(*args, **(kwargs or {}))
-
-
-class SpecialIds:
-    """The special ids of a vocabulary of this size: what an objective asks of a corpus, without one."""
-
-    pad_id, eos_id, unk_id = 0, 1, 2
-
-    def __init__(self, vocab_size: int):
-        self.vocab_size = vocab_size
-
-    def sentinel(self, k: int) -> int:
-        return self.vocab_size - 29 - k
-
-    @property
-    def mask_id(self) -> int:
-        return self.sentinel(0)

@@ -29,8 +29,8 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
 
     chosen = {group: _filled(cfg, group) for group in ("topology", "norm", "attention", "position")}
     name = {group: f"{group}={_name(cfg, group)}" for group in chosen}
-    topology, objective = chosen["topology"].func, cfg.objective.get("name")
-    if objective and objective not in topology.objectives:
+    topology, objective = chosen["topology"].func, _name(cfg, "objective")
+    if objective not in topology.objectives:
         yield (
             f"objective={objective} does not fit {name['topology']}, which is trained on "
             f"{_listed(topology.objectives)}{_choose('topology', lambda slot: objective in slot.func.objectives)}"

@@ -1,0 +1,130 @@
+"""`ablate cost [overrides]`: parameters and operations of one configuration, or of every row of a sweep."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ablate.cli import arguments
+from ablate.errors import UserError
+
+FORMATS = ("text", "csv", "json")
+COLUMNS = ("row", "parameters", "parameters_published_m", "ops_paper", "ops_published_t", "flops_per_step")
+
+HELP = """Count what a model costs, without allocating it.
+
+usage: ablate cost [overrides] [--format text|csv|json]
+       ablate cost --reference NAME [overrides] [--format text|csv|json]     every row of sweeps/NAME.yaml
+
+  ablate cost shape=paper
+  ablate cost shape=paper activation=swiglu --format json
+  ablate cost --reference axes_all shape=paper --format csv
+
+ops_paper counts as Narang et al. 2021 do: multiply-accumulates of one forward pass over the global batch, look-ups as
+products with one-hot vectors. flops_per_step counts forward and backward pass, two operations a multiply-accumulate.
+"""
+
+
+def run(words: list[str]) -> int:
+    """Print the costs."""
+    asked = arguments.sort(words, valued=("--format", "--reference"))
+    form = asked.flags.get("--format", "text")
+    if form not in FORMATS:
+        raise UserError(f"--format {form}: must be one of {', '.join(FORMATS)}")
+    overrides = arguments.only_overrides(asked, "ablate cost")
+    if "--reference" in asked.flags:
+        print(FORMS[form](list(_rows(asked.flags["--reference"], overrides))))
+        return 0
+    from ablate.config import compose
+
+    cfg = compose(overrides)
+    from ablate.cost import cost
+
+    print(_one(cost(cfg), form))
+    return 0
+
+
+def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
+    """The costs of every row of a sweep file, beside the published ones where the sweep names a reference."""
+    from ablate.config import compose
+    from ablate.sweep import plan
+    from ablate.sweep.paths import Paths
+
+    sweep = plan.load(name, Paths.of(extra).sweeps)
+    errors, configs = [], {}
+    for row in sweep.rows:
+        try:
+            configs[row] = compose(plan.overrides(sweep, row, 0, extra))
+        except UserError as error:
+            errors += [f"{name}: {row}: {line}" for line in str(error).splitlines()]
+    if errors:
+        raise UserError("\n".join(errors))
+    published = _published(sweep.reference)
+    from ablate.cost import cost
+
+    for row, cfg in configs.items():
+        counted = cost(cfg)
+        yield {
+            "row": row,
+            "parameters": counted["parameters"]["total"],
+            "parameters_published_m": published(row, "parameters_millions"),
+            "ops_paper": counted["ops_paper"],
+            "ops_published_t": published(row, "ops_trillions"),
+            "flops_per_step": counted["flops_per_step"],
+        }
+
+
+def _published(reference: str | None) -> Any:
+    return lambda row, column: ""
+
+
+def _one(counted: dict[str, Any], form: str) -> str:
+    flat = {**counted.pop("parameters"), **counted}
+    flat = {"parameters": flat.pop("total"), **flat}
+    if form == "json":
+        return json.dumps(flat, indent=1)
+    if form == "csv":
+        return _csv([flat], list(flat))
+    width = max(map(len, flat))
+    return "\n".join(f"{key:{width}}  {value:>22,}{_short(value)}" for key, value in flat.items())
+
+
+def _short(value: int) -> str:
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"  {value / size:.4g} {letter}"
+    return ""
+
+
+def _csv(rows: list[dict[str, Any]], columns: list[str]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().rstrip("\n")
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    cells = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+FORMS = {
+    "text": _table,
+    "csv": lambda rows: _csv(rows, list(COLUMNS)),
+    "json": lambda rows: json.dumps(rows, indent=1, ensure_ascii=False),
+}

@@ -1,0 +1,54 @@
+"""`ablate data prepare|check`: text into tokens, once, and what is wrong with it."""
+
+from __future__ import annotations
+
+from ablate.cli import arguments
+from ablate.errors import UserError, nearest
+
+HELP = """Prepare a corpus, or read its source and name everything that is wrong in it.
+
+usage: ablate data prepare [overrides]
+       ablate data check [overrides]
+
+  ablate data prepare                                    the text that comes with the dependencies
+  ablate data prepare data=c4 data.limit=100000          from the Hugging Face Hub, once
+  ablate data check data=local data.files='[my/*.jsonl.gz]'
+
+A run prepares its corpus by itself; preparing before is for machines without network, or to see how long it takes.
+`check` exits with 1 where something is wrong.
+"""
+
+VERBS = ("prepare", "check")
+
+
+def run(words: list[str]) -> int:
+    """Prepare or check the corpus that the overrides describe."""
+    asked = arguments.sort(words)
+    verb = arguments.one_name(asked, "action (prepare or check)", "ablate data")
+    if verb not in VERBS:
+        raise UserError(f"data {verb}: must be one of {', '.join(VERBS)}{nearest(verb, VERBS)}")
+    from ablate.config import compose
+
+    cfg = compose(asked.overrides)
+    return {"prepare": _prepare, "check": _check}[verb](cfg)
+
+
+def _prepare(cfg) -> int:
+    from ablate.data import corpus
+
+    told = corpus.prepare(cfg, progress=print).describe()
+    width = max(map(len, told))
+    for key, value in told.items():
+        print(f"{key:{width}}  {value:,}" if isinstance(value, int) else f"{key:{width}}  {value}")
+    return 0
+
+
+def _check(cfg) -> int:
+    from ablate.data import corpus
+
+    problems = corpus.check(cfg)
+    for line in problems.examples:
+        print(line)
+    wrong, odd = sum(problems.skipped.values()), sum(problems.noted.values())
+    print(f"{cfg.data.name}: {wrong} faults, {odd} oddities")
+    return 1 if wrong else 0
