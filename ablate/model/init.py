@@ -56,19 +56,18 @@ def glorot(spec: Spec) -> Uniform:
 class Paper:
     """Narang et al.'s initialiser, that of mesh-tensorflow's transformer.
 
-    Attention matrices are normal with fan_in^-0.5, queries with a further K^-0.5 (``fold_score_scale``: the scores
-    have no other scale); feed-forward and logits matrices are cut at two deviations. ``table_std``: embeddings.
-    Relative tables are Glorot uniform.
+    Attention matrices are normal with fan_in^-0.5 (queries: `first_queries`); feed-forward and logits matrices are
+    cut at two deviations. ``table_std``: embeddings. Relative tables are Glorot uniform.
     """
 
-    def __init__(self, parts: Parts, *, fold_score_scale: bool, table_std: float):
-        self.fold_score_scale, self.table_std = fold_score_scale, table_std
+    def __init__(self, parts: Parts, *, score_scale: float, table_std: float):
+        self.score_scale, self.table_std = score_scale, table_std
 
     def __call__(self, spec: Spec) -> Normal | Uniform | Constant:
         std = rsqrt(spec.fan_in)
         match spec.role:
             case "query":
-                return Normal(std * rsqrt(spec.head_dim) if self.fold_score_scale else std)
+                return Normal(std * first_queries(spec, self.score_scale))
             case "key" | "value" | "output":
                 return Normal(std)
             case "ffn_in" | "ffn_out" | "gate" | "logits" | "relative_key":
@@ -84,16 +83,20 @@ class Paper:
 class GPT2:
     """GPT-2's initialiser: all matrices N(0, 0.02), those that write to the residual stream divided by sqrt(branches)."""
 
-    def __init__(self, parts: Parts, *, std: float):
-        self.std = std
-        self.branches = {stack: depth * (2 if stack == "encoder" or len(parts.depths) == 1 else 3)
-                         for stack, depth in parts.depths.items()}
+    def __init__(self, parts: Parts, *, score_scale: float, std: float):
+        self.score_scale, self.std = score_scale, std
+        self.branches = {
+            stack: depth * (2 if stack == "encoder" or len(parts.depths) == 1 else 3)
+            for stack, depth in parts.depths.items()
+        }
 
     def __call__(self, spec: Spec) -> Normal | Constant:
         match spec.role:
-            case "query" | "key" | "value" | "ffn_in" | "gate" | "logits" | "table" | "position_table":
+            case "query":
+                return Normal(self.std * first_queries(spec, self.score_scale))
+            case "key" | "value" | "ffn_in" | "gate" | "logits":
                 return Normal(self.std)
-            case "relative" | "relative_key":
+            case "table" | "position_table" | "relative" | "relative_key":
                 return Normal(self.std)
             case "output" | "ffn_out":
                 return Normal(self.std * rsqrt(self.branches[spec.place.stack]))
@@ -114,22 +117,30 @@ class DepthScaled(Paper):
 class DeepNormInit:
     """DeepNorm's: Glorot normal, with gain beta for values, outputs and feed-forward (Wang et al. 2022, figure 2)."""
 
-    def __init__(self, parts: Parts, *, table_std: float):
-        self.depths, self.table_std = parts.depths, table_std
+    def __init__(self, parts: Parts, *, score_scale: float, table_std: float):
+        self.depths, self.score_scale, self.table_std = parts.depths, score_scale, table_std
 
     def __call__(self, spec: Spec) -> Normal | Uniform | Constant:
+        std = (2.0 / (spec.fan_in + spec.fan_out)) ** 0.5
         match spec.role:
-            case "query" | "key" | "logits" | "relative_key":
-                return Normal((2.0 / (spec.fan_in + spec.fan_out)) ** 0.5)
+            case "query":
+                return Normal(std * first_queries(spec, self.score_scale))
+            case "key" | "logits" | "relative_key":
+                return Normal(std)
             case "value" | "output" | "ffn_in" | "ffn_out" | "gate":
                 _, beta = deepnorm_constants(self.depths, spec.place.stack)
-                return Normal(beta * (2.0 / (spec.fan_in + spec.fan_out)) ** 0.5)
+                return Normal(beta * std)
             case "table" | "position_table":
                 return Normal(self.table_std)
             case "relative":
                 return glorot(spec)
             case _:
                 return common(spec)
+
+
+def first_queries(spec: Spec, score_scale: float) -> float:
+    """How much smaller queries start, so that scores start with the scale K^-0.5 whatever scale the attention has."""
+    return rsqrt(spec.head_dim) / score_scale
 
 
 def common(spec: Spec) -> Normal | Uniform | Constant:

@@ -139,7 +139,7 @@ def test_gpt2_divides_what_writes_to_the_stream_by_the_root_of_the_branches():
         init = initialiser(compose(tiny_overrides("init=gpt2", f"topology={topology}")))
         stack = "encoder" if topology == "encoder" else "decoder"
         assert init(Spec("ffn_out", 48, 24, place=Place(stack, 1, 2))).std == pytest.approx(0.02 / branches**0.5)
-        assert init(Spec("query", 24, 24, place=Place(stack))).std == 0.02
+        assert init(Spec("query", 24, 24, head_dim=6, place=Place(stack))).std == pytest.approx(0.02)
 
 
 def test_depth_scaled_divides_by_the_root_of_twice_the_layer():
@@ -155,7 +155,18 @@ def test_deepnorm_has_small_gains_where_values_pass():
     init = initialiser(compose(tiny_overrides("init=deepnorm", "topology=encoder")))
     place, beta = Place("encoder", 0, 2), (8 * 2) ** -0.25
     for role, gain in (("query", 1), ("key", 1), ("value", beta), ("output", beta), ("ffn_in", beta), ("ffn_out", beta)):
-        assert init(Spec(role, 24, 48, place=place)).std == pytest.approx(gain * (2 / 72) ** 0.5), role
+        assert init(Spec(role, 24, 48, head_dim=6, place=place)).std == pytest.approx(gain * (2 / 72) ** 0.5), role
+
+
+@pytest.mark.parametrize("init", ["paper", "paper_adam", "gpt2", "deepnorm", "depth_scaled"])
+def test_scores_start_alike_however_their_scale_is_split(init):
+    """What the attention's scale lacks to 1/sqrt(K) lies in the first queries; each layer of a pattern has it."""
+    split = []
+    for scale in ("1.0", "${rsqrt:shape.head_dim}"):
+        model = tiny(f"init={init}", f"init.score_scale={scale}", "attention=alternating", "topology=encoder")
+        layers = [block.steps[0].sublayers[0] for block in model.topology.encoder.stack.blocks]
+        split.append([layer.query.weight * layer.score_scale for layer in layers])
+    torch.testing.assert_close(*split)
 
 
 # The same parameter starts alike in every variant
