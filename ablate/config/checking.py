@@ -59,6 +59,8 @@ def _resolve_one_by_one(cfg: DictConfig) -> tuple[dict[str, Any], list[str]]:
             value = OmegaConf.select(cfg, key, throw_on_missing=True)
             flat[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         except OmegaConfBaseException as error:
+            if "MissingMandatoryValue" in str(error):
+                continue  # told where the value is missing
             reason = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
             errors.append(f"{key}={written}: {'refers to itself' if 'recursion' in reason else reason}")
     return flat, errors
@@ -81,7 +83,7 @@ def _types(flat: Tree, base: Tree, given: Collection[str]) -> list[str]:
     errors = []
     kinds = _resolved(base, given)
     for key, value in flat.items():
-        if not any(key == name or key.startswith(f"{name}.") for name in given):
+        if not _among(key, given):
             continue
         old = kinds.get(key)
         reason = "" if old is None else _type_problem(value, old)
@@ -95,9 +97,13 @@ def _types(flat: Tree, base: Tree, given: Collection[str]) -> list[str]:
 def _resolved(base: Tree, given: Collection[str]) -> Tree:
     """The values in `base` as flat pairs, resolved where one of the `given` keys is an interpolation there."""
     flat = flatten(base)
-    if any(isinstance(flat.get(key), str) and "${" in flat[key] for key in given):
+    if any("${" in str(value) for key, value in flat.items() if _among(key, given)):
         return resolve(OmegaConf.create(base))[0]
     return flat
+
+
+def _among(key: str, given: Collection[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in given)
 
 
 def _type_problem(value: Any, old: Any) -> str:

@@ -86,6 +86,8 @@ def _read_one(text: str) -> Override:
     if "@" in key:
         raise UserError(f"{text}: write {key.partition('@')[0]}=OPTION; packages are for option files")
     if key in LABELS:
+        if "${" in written:
+            raise UserError(f"{text}: a label is one line of printable text, without ${{")
         return Override(text, key, _unquoted(written.strip()))
     if key == "hydra" or key.startswith(("hydra.", "hydra/")):
         raise UserError(f"{text}: Hydra's own settings are for `ablate train --multirun`")

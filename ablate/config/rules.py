@@ -5,52 +5,86 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ablate.errors import nearest
+
 # the last part of a dotted key -> what its number must be; null is left to the option
-WHOLE_FROM_ONE = re.compile(
-    r"n_\w+|d_\w+|\w*_heads|head_dim|\w*steps|\w*length|vocab_size|\w*tokens|threads|nodes|micro_batch"
-    r"|window|block_size|buckets|max_distance|accumulation|\w*_every"
+RANGES = (
+    (
+        re.compile(
+            r"n_\w+|d_\w+|head_dim|\w*steps|\w*length|vocab_size|\w*tokens|threads|devices|nodes|micro_batch"
+            r"|window|stride|block_size|max_distance|\w*_every"
+        ),
+        lambda value: value >= 1 and value == int(value),
+        "a whole number, 1 or more",
+    ),
+    (re.compile(r"(\w+_)?dropout|label_smoothing"), lambda value: 0 <= value < 1, "at least 0 and below 1"),
+    (re.compile(r"noise_density|probability"), lambda value: 0 < value < 1, "above 0 and below 1"),
+    (re.compile(r"early|fraction"), lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    (re.compile(r"warmup|decay|final"), lambda value: 0 <= value <= 1, "from 0 to 1"),
+    (re.compile(r"eps|epsilon|peak|clip_norm|mean_span"), lambda value: value > 0, "above 0"),
 )
-SHARE_BELOW_ONE = re.compile(r"(\w+_)?dropout|label_smoothing|noise_density")
-SHARE_ABOVE_ZERO = re.compile(r"early|(\w+_)?fraction")
-ABOVE_ZERO = re.compile(r"eps|peak|clip_norm|mean_span|base_frequency")
 NAME = re.compile(r"[A-Za-z0-9._=-]{1,100}")
-KEEP = ("none", "weights", "all")
+CHOICES = {
+    "keep": ("none", "weights", "all"),
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
+    "trainer.precision": ("fp32", "bf16"),
+    "trainer.compile": ("none", "model"),
+    "data.on_error": ("fail", "skip"),
+}
 
 
 def problems(flat: dict[str, Any]) -> list[str]:
-    """A line for each number that is impossible by itself, then for each that does not fit the others."""
+    """A line for each value that is impossible by itself, then for each that does not fit the others."""
     errors = [
         f"{key}={value}: {reason}"
         for key, value in flat.items()
-        if isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and not key.startswith("seed.")
-        and (reason := _range_problem(key.rpartition(".")[2], value))
+        if not key.startswith("seed.") and (reason := _range_problem(key.rpartition(".")[2], value))
     ]
-    return errors + _names(flat) + ([] if errors else _batch(flat))
+    return errors + _words(flat) + ([] if errors else _lengths(flat) + _heads(flat) + _batch(flat))
 
 
-def _range_problem(name: str, value: float) -> str:
-    if WHOLE_FROM_ONE.fullmatch(name) and (value < 1 or value != int(value)):
-        return "must be a whole number, 1 or more"
-    if SHARE_BELOW_ONE.fullmatch(name) and not 0 <= value < 1:
-        return "must be at least 0 and below 1"
-    if SHARE_ABOVE_ZERO.fullmatch(name) and not 0 < value <= 1:
-        return "must be above 0 and at most 1"
-    if ABOVE_ZERO.fullmatch(name) and not value > 0:
-        return "must be above 0"
+def _range_problem(name: str, value: Any) -> str:
+    for names, fits, wanted in RANGES:
+        if not names.fullmatch(name) or isinstance(value, (dict, list)) or value is None:
+            continue
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return "" if is_number and fits(value) else f"must be {wanted}"
     return ""
 
 
-def _names(flat: dict[str, Any]) -> list[str]:
+def _words(flat: dict[str, Any]) -> list[str]:
     errors = []
     sweep, row = str(flat.get("sweep")), str(flat.get("row"))
     if not NAME.fullmatch(sweep) or set(sweep) == {"."}:
         errors.append(f"sweep={sweep!r}: a name has 1 to 100 letters, digits, and any of . _ = -")
-    if not row.isprintable() or "${" in row:
+    if not row.isprintable():
         errors.append(f"row={row!r}: a label is one line of printable text")
-    if flat.get("keep") not in KEEP:
-        errors.append(f"keep={flat.get('keep')}: must be one of {', '.join(KEEP)}")
+    for key, choices in CHOICES.items():
+        if key in flat and flat[key] not in choices:
+            errors.append(f"{key}={flat[key]}: must be one of {', '.join(choices)}{nearest(str(flat[key]), choices)}")
+    return errors
+
+
+def _lengths(flat: dict[str, Any]) -> list[str]:
+    """Whether what bounds a sequence's length is as long as the sequences."""
+    length = flat.get("objective.length", 0)
+    return [
+        f"objective.length={length} is longer than {key}={value}"
+        for key, value in flat.items()
+        if key.endswith(".max_length") and isinstance(value, int) and value < length
+    ]
+
+
+def _heads(flat: dict[str, Any]) -> list[str]:
+    """Whether the heads of every attention divide into groups that share keys and values."""
+    errors = []
+    for key, groups in flat.items():
+        if not key.endswith(".n_kv_heads"):
+            continue
+        heads_key = f"{key.removesuffix('n_kv_heads')}n_heads"
+        heads = flat.get(heads_key)
+        if isinstance(groups, int) and isinstance(heads, int) and heads % groups:
+            errors.append(f"{heads_key}={heads} do not divide into {key}={groups} groups")
     return errors
 
 

@@ -1,0 +1,66 @@
+"""Parts that do not fit together are refused with a reason and a way out."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from ablate.config import build_model, check_parts, compose, library
+from ablate.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["norm=batchnorm"], ["norm=batchnorm", "those after it", "batchnorm_encoder"]),
+        (["norm=batchnorm", "topology=causal_decoder"], ["norm=batchnorm", "decoder", "rmsnorm"]),
+        (["objective=causal"], ["objective=causal does not fit topology=encoder_decoder", "topology=causal_decoder"]),
+        (["topology=encoder", "objective=span_corruption"], ["trained on masked", "topology=encoder_decoder"]),
+    ],
+)
+def test_refusals(overrides, told):
+    with pytest.raises(UserError) as caught:
+        build_model(compose(overrides), device="meta")
+    for part in told:
+        assert part in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "overrides", [[], ["norm=batchnorm", "topology=encoder"], ["norm=batchnorm_encoder"], ["topology=prefix_decoder"]]
+)
+def test_what_fits(overrides):
+    check_parts(compose(overrides))
+
+
+@pytest.mark.parametrize("topology", ["encoder_decoder", "causal_decoder"])
+def test_every_position_and_attention_works_or_is_refused(topology):
+    for position, attention in itertools.product(*(library.groups()[group] for group in ("position", "attention"))):
+        cfg = compose([f"topology={topology}", f"position={position}", f"attention={attention}"])
+        try:
+            check_parts(cfg)
+        except UserError as refusal:
+            assert f"position={position}" in str(refusal) and "choose position=" in str(refusal)
+            with pytest.raises(UserError):
+                build_model(cfg, device="meta")
+
+
+def test_hooks_that_an_attention_does_not_call(monkeypatch):
+    from ablate.model.attention import Attention
+
+    monkeypatch.setattr(Attention, "honours", frozenset())
+    with pytest.raises(UserError) as caught:
+        check_parts(compose(["position=rope"]))
+    assert str(caught.value).startswith("position=rope works through rotate, which attention=full does not let it do")
+    assert "choose position=learned or none or sinusoidal" in str(caught.value)
+
+
+def test_an_order_that_an_attention_cannot_keep(monkeypatch):
+    from ablate.model.attention import Attention
+
+    monkeypatch.setattr(Attention, "orders", frozenset({"full"}))
+    with pytest.raises(UserError, match="attention=full cannot keep the causal order of the decoder"):
+        check_parts(compose())
+
+
