@@ -122,7 +122,13 @@ class Fit:
 
     @functools.cached_property
     def _evaluation_batches(self) -> list[dict[str, Tensor]]:
-        return self.batches.evaluation(self.cfg.evaluation.tokens)
+        """The held-out batches, cut as the training batches are: no other shape to compile, no more memory."""
+        slices, count = [], self.module.share.count
+        for batch in self.batches.evaluation(self.cfg.evaluation.tokens):
+            size = -(-len(batch["targets"]) // count)
+            parts = {name: tensor.split(size) for name, tensor in batch.items()}
+            slices += [dict(zip(parts, tensors, strict=True)) for tensors in zip(*parts.values(), strict=True)]
+        return slices
 
     def _autocast(self) -> Callable[[], AbstractContextManager]:
         if self.cfg.trainer.precision == "fp32":
@@ -173,8 +179,6 @@ def device_type(cfg: DictConfig) -> str:
     trainer, there = cfg.trainer, torch.cuda.device_count()
     if trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not there):
         return "cpu"
-    if trainer.accelerator not in ("auto", "gpu"):
-        raise UserError(f"trainer.accelerator={trainer.accelerator}: must be auto, cpu or gpu")
     if not there:
         raise UserError("trainer.accelerator=gpu: there is no CUDA device here; trainer=cpu runs without one")
     if trainer.devices > there:

@@ -66,13 +66,10 @@ class Upkeep(L.Callback):
         self.progress.load_state_dict(state["progress"])
         self.saved_step = self.progress.step
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """From here on a signal waits for the end of a step."""
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin, or go on from a checkpoint; from here on a signal waits for the end of a step."""
         self.interruption.deferred = True
         self.interruption.install()
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin, or go on from a checkpoint."""
         pl_module.wishes = self._wishes
         if self.is_main:
             self.metrics.begin()

@@ -1,0 +1,177 @@
+"""One run from its overrides to its record."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from ablate import record, train
+from ablate.config import compose
+from ablate.errors import UserError
+from tests.training.standin import folder_of, in_child, result, run
+
+KEYS = (
+    "schema sweep row overrides command seed identity status reason versions git hardware data parameters ops_paper "
+    "flops_per_step steps_per_second tokens_per_second mfu peak_memory_bytes loss downstream seconds"
+).split()
+
+
+def test_a_run_leaves_its_folder_and_its_record(asked):
+    overrides = asked("sweep=first", "seed=3")
+    made = run(overrides)
+    folder = folder_of(overrides)
+    assert folder.path.parts[-3:] == ("first", "tiny", "seed-3")
+    found = folder.read()
+    assert found == made and set(KEYS) <= set(found)
+    assert found["status"] == "done" and found["reason"] == "" and found["schema"] == record.SCHEMA
+    assert (found["sweep"], found["row"], found["seed"], found["overrides"]) == ("first", "tiny", 3, overrides)
+    assert set(found["steps_per_second"]) == {"median", "p25", "p75", "exclusive"}
+    assert found["steps_per_second"]["p25"] <= found["steps_per_second"]["median"] <= found["steps_per_second"]["p75"]
+    assert found["steps_per_second"]["exclusive"] is None and found["mfu"] is None  # no peak is known of a processor
+    assert found["tokens_per_second"] == pytest.approx(192 * found["steps_per_second"]["median"])
+    assert 0 <= found["data_wait_fraction"] < 1 and found["peak_memory_bytes"] > 1e6 and found["seconds"] > 0
+    loss = found["loss"]
+    assert (loss["early_step"], loss["final_step"]) == (5, 40) and loss["final"] < loss["early"]
+    assert loss["bits_per_byte"] > 0 and loss["tokens"] == 4 * 8 * 8
+    assert {path.name for path in folder.checkpoints.iterdir()} == {"weights.pt", "weights.pt.sha256"}
+    assert yaml.safe_load(folder.config.read_text())["seed"]["data"] == 3
+    assert "done" in folder.log.read_text()
+    beat = json.loads(folder.progress.read_text())
+    assert beat["steps"] == 40 and {"step", "time", "loss"} <= set(beat)
+
+
+def test_metrics_have_a_line_every_few_steps_and_the_held_out_losses(asked):
+    overrides = asked("trainer.evaluate_every=15")
+    loss = run(overrides)["loss"]
+    header, *lines = [line.split(",") for line in folder_of(overrides).metrics.read_text().splitlines()]
+    assert header == ["step", "time", "loss", "learning_rate", "grad_norm", "kind", "bits_per_byte"]
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    train_steps = [int(row["step"]) for row in rows if row["kind"] == "train"]
+    validation = {int(row["step"]): float(row["loss"]) for row in rows if row["kind"] == "validation"}
+    assert train_steps == [1, 5, 10, 15, 20, 25, 30, 35, 40]
+    assert list(validation) == [5, 15, 30, 40]
+    assert (validation[5], validation[40]) == (loss["early"], loss["final"])
+    assert all(float(row["learning_rate"]) == 0.01 and float(row["grad_norm"]) > 0 for row in rows if row["kind"] == "train")
+    times = [float(row["time"]) for row in rows]
+    assert times == sorted(times)
+
+
+def test_asking_again_does_nothing(asked):
+    overrides = asked()
+    first = run(overrides)
+    before = folder_of(overrides).record.stat().st_mtime_ns
+    assert run(overrides) == first
+    assert folder_of(overrides).record.stat().st_mtime_ns == before
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(asked):
+    results = [result(folder_of(run(o) and o)) for o in (asked("sweep=a"), asked("sweep=b"), asked("sweep=c", "seed=1"))]
+    assert results[0] == results[1]
+    assert results[0][1] != results[2][1]
+
+
+def test_a_folder_of_another_run_is_refused_with_the_keys_that_differ(asked):
+    run(asked())
+    with pytest.raises(UserError, match="trainer.steps was 40, is 41"):
+        run(asked("shape.steps=41"))
+    assert folder_of(asked()).read()["status"] == "done"
+
+
+def test_settings_without_effect_do_not_matter(asked):
+    first = run(asked())
+    assert run(asked("trainer.log_every=3", "keep=all")) == first
+
+
+@pytest.mark.parametrize(
+    "keep, kept", [("none", set()), ("weights", {"weights.pt"}), ("all", {"weights.pt", "step-00000040.ckpt"})]
+)
+def test_keep_says_what_stays(asked, keep, kept):
+    overrides = asked(f"keep={keep}", "trainer.checkpoint_every=16")
+    run(overrides)
+    files = {path.name for path in folder_of(overrides).checkpoints.glob("*") if path.suffix != ".sha256"}
+    assert kept <= files and (keep == "all" or files == kept)
+
+
+def test_kept_weights_are_those_of_the_model(asked):
+    from ablate.config import build_model
+    from ablate.training.checkpoint import WEIGHTS, load
+
+    overrides = asked()
+    found = run(overrides)
+    kept = load(folder_of(overrides).checkpoints / WEIGHTS)
+    assert kept["identity"] == found["identity"] and kept["step"] == 40
+    model = build_model(compose(overrides))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    model.load_state_dict(kept["state_dict"])
+    assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_accumulation_makes_the_same_batch(asked):
+    whole = run(asked("sweep=whole", "dropout=0"))["loss"]
+    parts = run(asked("sweep=parts", "dropout=0", "trainer.micro_batch=2"))["loss"]
+    assert parts["early"] == pytest.approx(whole["early"], rel=1e-5)
+    assert parts["final"] == pytest.approx(whole["final"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("trainer.micro_batch=3", "8 sequences"),
+        ("trainer.global_batch_tokens=100", "sequences"),
+        ("trainer.accelerator=gpu", "no CUDA device"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_a_line(asked, override, told, capsys):
+    if torch.cuda.is_available() and "gpu" in override:
+        pytest.skip("there is one")
+    overrides = asked(override)
+    assert train.exit_code(lambda: run(overrides)) == 2
+    told_lines = capsys.readouterr().err.strip().splitlines()
+    assert len(told_lines) == 1 and told_lines[0].startswith("ablate: ") and told in told_lines[0]
+
+
+def test_bf16_trains_in_float32_weights(asked):
+    overrides = asked("trainer.precision=bf16")
+    assert run(overrides)["loss"]["final"] < 5.1
+    weights = torch.load(folder_of(overrides).checkpoints / "weights.pt", weights_only=True)["state_dict"]
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+
+
+def test_an_error_is_told_in_the_record(asked, monkeypatch):
+    from tests.training.standin import Batches
+
+    def fail(self, step, index, count):
+        raise RuntimeError("the shelf\nfell over")
+
+    monkeypatch.setattr(Batches, "micro", fail)
+    overrides = asked()
+    assert train.exit_code(lambda: run(overrides)) == 1
+    assert folder_of(overrides).read()["reason"] == "RuntimeError: the shelf fell over"
+    assert "Traceback" in folder_of(overrides).log.read_text()
+
+
+def test_a_failed_run_is_begun_again(asked):
+    from tests.training.standin import Batches
+
+    def stumble():
+        make = Batches.make
+
+        def fail(self, *key):
+            if key == (0, 20):
+                raise MemoryError
+            return make(self, *key)
+
+        Batches.make = fail
+
+    overrides = asked("trainer.checkpoint_every=7")
+    assert in_child(overrides, stumble) == 1
+    assert "out of memory" in folder_of(overrides).read()["reason"]
+    assert run(overrides)["status"] == "done" and folder_of(overrides).read()["attempts"] == 2
+    whole = asked("sweep=whole")
+    run(whole)
+    assert result(folder_of(overrides))[:2] == result(folder_of(whole))[:2]
+
+
+def test_tags_are_the_axes(asked):
+    assert train.tags(["norm=rmsnorm", "seed=3", "shape.steps=4", "activation=swiglu"]) == ["norm:rmsnorm", "activation:swiglu"]
