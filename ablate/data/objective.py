@@ -1,152 +1,210 @@
-"""Objectives: windows of tokens -> what a model reads and what it must say, for a whole batch at once."""
+"""What a model learns from: windows of tokens -> inputs and targets, a whole batch at once.
+
+    span_corruption   the <0> sat on <1>.   ->  <0> cat <1> the mat       (encoder and decoder)
+    prefix            the cat | sat on      ->            sat on          (a prefix is seen whole)
+    causal            the cat sat on        ->  the cat sat on            (each token from those before)
+    masked            the <0> sat on        ->      cat                   (an encoder fills the gaps)
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import numpy as np
 
+from ablate.config.targets import instantiate
+from ablate.data import segments as segment
+from ablate.data import spans
+from ablate.data.layout import Layout
 from ablate.errors import UserError
 
 Arrays = dict[str, np.ndarray]
 
 
-def span_counts(length: int, density: float, mean_span: float) -> tuple[int, int]:
-    """How many of `length` tokens are noise, and in how many spans."""
-    noise = min(max(int(round(length * density)), 1), length - 1)
-    return noise, max(int(round(noise / mean_span)), 1)
+class Objective:
+    """Turns windows (rows, raw_length) into a batch; `documents` adds segments and positions for each document in a row.
 
-
-def span_lengths(length: int, density: float, mean_span: float) -> tuple[int, int]:
-    """(input, target) lengths that a window of `length` tokens becomes, the end of sequence counted on both sides."""
-    noise, spans = span_counts(length, density, mean_span)
-    return length - noise + spans + 1, noise + spans + 1
-
-
-def raw_length(input_length: int, density: float, mean_span: float) -> tuple[int, int]:
-    """(tokens to take, target length) for the longest window whose input fits `input_length`."""
-    length = input_length
-    while span_lengths(length + 1, density, mean_span)[0] <= input_length:
-        length += 1
-    return length, span_lengths(length, density, mean_span)[1]
-
-
-def random_pieces(rng: np.random.Generator, rows: int, items: int, pieces: int) -> np.ndarray:
-    """(rows, pieces) lengths, each 1 or more, that cut `items` uniformly."""
-    cuts = np.argpartition(rng.random((rows, items - 1)), pieces - 2, axis=1)[:, : pieces - 1] if pieces > 1 else None
-    bounds = np.zeros((rows, pieces + 1), dtype=np.int64)
-    bounds[:, -1] = items
-    if cuts is not None:
-        bounds[:, 1:-1] = np.sort(cuts, axis=1) + 1
-    return np.diff(bounds, axis=1)
-
-
-def random_mask(rng: np.random.Generator, rows: int, length: int, density: float, mean_span: float) -> np.ndarray:
-    """(rows, length) bool, True at noise: ordinary and noise spans in turn, an ordinary one first."""
-    noise, spans = span_counts(length, density, mean_span)
-    lengths = np.stack(
-        (random_pieces(rng, rows, length - noise, spans), random_pieces(rng, rows, noise, spans)), axis=2
-    ).reshape(rows, 2 * spans)
-    starts = np.cumsum(lengths, axis=1)[:, :-1]
-    marks = np.zeros((rows, length), dtype=np.int64)
-    np.put_along_axis(marks, starts, 1, axis=1)
-    return np.cumsum(marks, axis=1) % 2 == 1
-
-
-def replace_spans(tokens: np.ndarray, spans: np.ndarray, first_sentinel: int) -> np.ndarray:
-    """Each run of True in `spans` becomes one sentinel, counted down from `first_sentinel`.
-
-    All rows must keep the same number of tokens: (rows, length) -> (rows, kept).
+    Subclasses set `raw_length` (tokens of text), `target_length`, and define `apply`.
     """
-    starts = spans & ~np.pad(spans, ((0, 0), (1, 0)))[:, :-1]
-    sentinels = first_sentinel + 1 - np.cumsum(starts, axis=1)
-    kept = ~spans | starts
-    return np.where(starts, sentinels, tokens)[kept].reshape(len(tokens), -1)
 
+    raw_length: int
+    target_length: int
 
-class SpanCorruption:
-    """Spans of tokens are replaced by sentinels; the targets are the spans (Raffel et al. 2020)."""
-
-    def __init__(self, *, length: int, noise_density: float, mean_span: float, corpus):
-        self.density, self.mean_span, self.corpus = noise_density, mean_span, corpus
-        self.input_length = length
-        self.raw_length, self.target_length = raw_length(length, noise_density, mean_span)
-        spans = span_counts(self.raw_length, noise_density, mean_span)[1]
-        if spans > corpus.n_sentinels:
-            raise UserError(f"objective.length={length}: {spans} spans need as many sentinels; the tokenizer has {corpus.n_sentinels}")
+    def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int):
+        self.layout, self.stacks, self.documents, self.length = layout, stacks, documents, length
+        self.raw_length = self.target_length = length
 
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
-        rows = len(windows)
-        tokens = windows.astype(np.int64)
-        mask = random_mask(rng, rows, tokens.shape[1], self.density, self.mean_span)
-        end = np.full((rows, 1), self.corpus.eos_id, dtype=np.int64)
-        first = self.corpus.sentinel(0)
-        targets = np.concatenate((replace_spans(tokens, ~mask, first), end), axis=1)
+        """The batch of these windows: ids in the windows' type, weights float32, the rest int64."""
+        raise NotImplementedError
+
+    def _sides(self, **segments: np.ndarray) -> Arrays:
+        """Segments and positions under the names that a batch has for them."""
+        named: Arrays = {}
+        for side, values in segments.items():
+            named[f"{side}_segments"], named[f"{side}_positions"] = values, segment.positions(values)
+        return named
+
+
+class SpanCorruption(Objective):
+    """Spans of tokens become one sentinel each, and the targets (Raffel et al. 2020): the baseline.
+
+    length: of the inputs, exactly. noise_density: part of the text that is noise. mean_span: mean length of a span.
+    """
+
+    def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int, noise_density: float, mean_span: float):
+        super().__init__(layout, stacks, documents, length)
+        if not 0 < noise_density < 1:
+            raise UserError(f"objective.noise_density={noise_density}: must be above 0 and below 1")
+        if mean_span < 1:
+            raise UserError(f"objective.mean_span={mean_span}: must be 1 or more")
+        self.lengths = spans.lengths_for(length, noise_density, mean_span)
+        if self.lengths.spans > min(self.lengths.raw - self.lengths.noise, self.lengths.noise):
+            raise UserError(
+                f"objective: {self.lengths.noise} of {self.lengths.raw} tokens cannot be {self.lengths.spans} spans with text between; "
+                "choose a longer mean_span or a lower noise_density"
+            )
+        if self.lengths.spans > layout.n_sentinels:
+            raise UserError(
+                f"objective.length={length} makes {self.lengths.spans} spans and there are {layout.n_sentinels} sentinels; "
+                f"set tokenizer.sentinels={self.lengths.spans} or a longer objective.mean_span"
+            )
+        self.raw_length, self.target_length = self.lengths.raw, self.lengths.target
+
+    def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
+        mask = spans.noise_mask(len(windows), self.lengths, rng)
+        inputs, targets = (self._ended(part) for part in spans.corrupt(windows, mask, self.layout.sentinels))
+        if not self.documents:
+            return {"encoder_ids": inputs, "decoder_ids": segment.shifted(targets, self.layout.pad_id), "targets": targets}
+        encoder, decoder = self._segments(windows, mask)
+        shifted = segment.shifted(targets, self.layout.pad_id, decoder)
+        return {"encoder_ids": inputs, "decoder_ids": shifted, "targets": targets, **self._sides(encoder=encoder, decoder=decoder)}
+
+    def _ended(self, ids: np.ndarray) -> np.ndarray:
+        return np.pad(ids, ((0, 0), (0, 1)), constant_values=self.layout.eos_id)
+
+    def _segments(self, windows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A span belongs whole to the document in which it begins, and so does its sentinel on both sides."""
+        raw = segment.of_documents(windows, self.layout.eos_id)
+        first = mask.copy()
+        first[:, 1:] &= ~mask[:, :-1]
+        of_span = raw[first].reshape(len(windows), -1)
+        encoder = raw[~mask | first].reshape(len(windows), -1)
+        span = np.cumsum(first, axis=1)[mask].reshape(len(windows), -1) - 1  # the span of each noise token
+        sentinel_and_tokens = np.sort(np.concatenate([np.broadcast_to(np.arange(of_span.shape[1]), of_span.shape), span], axis=1), axis=1)
+        decoder = np.take_along_axis(of_span, sentinel_and_tokens, axis=1)
+        end = of_span[:, -1:]
+        return np.concatenate([encoder, end], axis=1), np.concatenate([decoder, end], axis=1)
+
+
+class Causal(Objective):
+    """Each token from those before it in its row, the first from the start symbol; all are scored."""
+
+    def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
+        if not self.documents:
+            return {"decoder_ids": segment.shifted(windows, self.layout.pad_id), "targets": windows}
+        documents = segment.of_documents(windows, self.layout.eos_id)
+        shifted = segment.shifted(windows, self.layout.pad_id, documents)
+        return {"decoder_ids": shifted, "targets": windows, **self._sides(decoder=documents)}
+
+
+class Prefix(Objective):
+    """A prefix of random length is seen whole, what follows is scored (Liu et al. 2018; Raffel et al. 2020).
+
+    A decoder reads both in one sequence of `length`; an encoder-decoder reads the prefix in the encoder and writes the rest, both padded
+    to `length`. The prefix has 1 to length-1 tokens, each number equally likely.
+    """
+
+    def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int):
+        super().__init__(layout, stacks, documents, length)
+        if length < 2:
+            raise UserError(f"objective.length={length}: a prefix and what follows need 2 tokens or more")
+        self.is_split = "encoder" in stacks
+        if self.is_split and documents:
+            raise UserError(
+                "data.document_mask=true with objective=prefix would leave an encoder-decoder documents without an input; "
+                "use topology=prefix_decoder, or data.document_mask=false"
+            )
+
+    def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
+        prefix = rng.integers(1, self.length, len(windows))
+        places = np.arange(self.length)
+        scored = places < (self.length - prefix)[:, None] if self.is_split else places >= prefix[:, None]
+        batch = self._split(windows, prefix, scored) if self.is_split else self._whole(windows, prefix)
+        return {**batch, "weights": _normalised(scored)}
+
+    def _whole(self, windows: np.ndarray, prefix: np.ndarray) -> Arrays:
+        """One sequence; the start symbol belongs to the prefix too, so it has one position more."""
+        documents = segment.of_documents(windows, self.layout.eos_id) if self.documents else None
+        shifted = segment.shifted(windows, self.layout.pad_id, documents)
+        sides = {} if documents is None else self._sides(decoder=documents)
+        return {"decoder_ids": shifted, "targets": windows, "prefix_lengths": prefix + 1, **sides}
+
+    def _split(self, windows: np.ndarray, prefix: np.ndarray, scored: np.ndarray) -> Arrays:
+        """Prefix and rest, each from the front of its own row; segment 0 is padding."""
+        places, pad = np.arange(self.length), windows.dtype.type(self.layout.pad_id)
+        is_prefix = places < prefix[:, None]
+        rest = np.take_along_axis(windows, np.minimum(places + prefix[:, None], self.length - 1), axis=1)
+        targets = np.where(scored, rest, pad)
         return {
-            "encoder_ids": np.concatenate((replace_spans(tokens, mask, first), end), axis=1),
-            "decoder_ids": shift_right(targets),
+            "encoder_ids": np.where(is_prefix, windows, pad),
+            "encoder_segments": is_prefix.astype(np.int64),
+            "decoder_ids": np.where(scored, segment.shifted(targets, self.layout.pad_id), pad),
+            "decoder_segments": scored.astype(np.int64),
             "targets": targets,
         }
 
 
-def shift_right(targets: np.ndarray) -> np.ndarray:
-    """What a decoder reads: 0, then the targets but the last."""
-    return np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+class Masked(Objective):
+    """Some tokens are hidden and predicted where they stood (Devlin et al. 2019).
 
-
-class Causal:
-    """Each token from those before it."""
-
-    def __init__(self, *, length: int, corpus):
-        self.corpus, self.input_length = corpus, length
-        self.raw_length = self.target_length = length
-
-    def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
-        targets = windows.astype(np.int64)
-        return {"decoder_ids": shift_right(targets), "targets": targets}
-
-
-class Prefix(Causal):
-    """The second part of a window from a first part that sees itself, cut anywhere (Liu et al. 2018).
-
-    Only what follows the prefix is scored; its weights make up for what is not.
+    probability: part of each row that is predicted, the same number in each. Of those, keep_share stay as they are,
+    random_share become a random piece, and the others the mask symbol.
     """
 
+    def __init__(
+        self,
+        layout: Layout,
+        stacks: Collection[str],
+        documents: bool,
+        length: int,
+        probability: float,
+        random_share: float,
+        keep_share: float,
+    ):
+        super().__init__(layout, stacks, documents, length)
+        if not 0 < probability < 1:
+            raise UserError(f"objective.probability={probability}: must be above 0 and below 1")
+        if min(random_share, keep_share) < 0 or random_share + keep_share > 1:
+            raise UserError(f"objective.random_share={random_share} and keep_share={keep_share}: shares add up to at most 1")
+        self.n_masked = min(max(round(length * probability), 1), length)
+        self.random_share, self.keep_share = random_share, keep_share
+
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
-        arrays = super().apply(windows, rng)
-        rows, length = windows.shape
-        prefix = rng.integers(1, length, size=rows)
-        arrays["prefix_lengths"] = prefix
-        # Position t reads token t-1: the first scored target is the first one that the prefix does not show.
-        arrays["weights"] = even_weights(np.arange(length)[None, :] >= prefix[:, None] - 1)
-        return arrays
+        keys = rng.random(windows.shape)
+        chosen = keys <= np.partition(keys, self.n_masked - 1, axis=1)[:, self.n_masked - 1, None]
+        fate = rng.random(windows.shape)
+        ids = np.where(chosen & (fate >= self.keep_share), windows.dtype.type(self.layout.mask_id), windows)
+        is_random = chosen & (fate >= self.keep_share) & (fate < self.keep_share + self.random_share)
+        ids[is_random] = rng.integers(0, self.layout.text_size, np.count_nonzero(is_random))
+        batch = {"encoder_ids": ids, "targets": windows, "weights": _normalised(chosen)}
+        if self.documents:
+            batch |= self._sides(encoder=segment.of_documents(windows, self.layout.eos_id))
+        return batch
 
 
-class Masked:
-    """Tokens behind a mask from both sides (Devlin et al. 2019): of those chosen, 80 % masked, 10 % random, 10 % kept."""
-
-    def __init__(self, *, length: int, probability: float, corpus):
-        self.corpus, self.probability, self.input_length = corpus, probability, length
-        self.raw_length = self.target_length = length
-
-    def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
-        targets = windows.astype(np.int64)
-        count = min(max(int(round(targets.shape[1] * self.probability)), 1), targets.shape[1])
-        order = np.argpartition(rng.random(targets.shape), count - 1, axis=1)[:, :count]
-        chosen = np.zeros(targets.shape, dtype=bool)
-        np.put_along_axis(chosen, order, True, axis=1)
-        fate = rng.random(targets.shape)
-        ids = np.where(chosen & (fate < 0.8), self.corpus.mask_id, targets)
-        ids = np.where(chosen & (fate >= 0.9), rng.integers(3, self.corpus.text_size, size=targets.shape), ids)
-        return {"encoder_ids": ids, "targets": targets, "weights": even_weights(chosen)}
+def _normalised(scored: np.ndarray) -> np.ndarray:
+    """Weights with mean 1 over the whole batch, so that a loss summed over them and divided by all targets is per scored one."""
+    return scored.astype(np.float32) * np.float32(scored.size / np.count_nonzero(scored))
 
 
-def even_weights(scored: np.ndarray) -> np.ndarray:
-    """1 where scored, scaled so that the mean over all slots of weight x loss is the mean loss of the scored ones."""
-    return (scored * (scored.size / scored.sum())).astype(np.float32)
-
-
-def build(cfg, corpus):
-    """The objective that `cfg.objective` describes, over `corpus`."""
-    from ablate.config.targets import instantiate
+def build(cfg: Mapping[str, Any], corpus: Any) -> Objective:
+    """The objective that `cfg.objective` describes, for the corpus's ids and the stacks that `cfg.topology` has."""
     from omegaconf import OmegaConf
 
-    return instantiate(OmegaConf.to_container(cfg["objective"], resolve=True))(corpus=corpus)
+    groups = {name: cfg[name] for name in ("objective", "topology")}
+    plain = {name: OmegaConf.to_container(g, resolve=True) if OmegaConf.is_config(g) else dict(g) for name, g in groups.items()}
+    make = instantiate(plain["objective"])
+    stacks = instantiate({"_target_": plain["topology"]["_target_"], "_partial_": True}).func.stacks
+    return make(corpus.layout, stacks, cfg["data"]["document_mask"])

@@ -1,167 +1,250 @@
-"""Where text comes from: streams of documents."""
+"""Documents from files and from the Hub, read by the `datasets` library; bad ones are named by file and line."""
 
 from __future__ import annotations
 
+import difflib
 import glob
-import gzip
-import hashlib
 import json
-import zlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
-from ablate.data.builtin import Builtin
+from ablate.data.lines import first_line, is_text, numbered_lines, stream
 from ablate.data.problems import Problems
 from ablate.errors import UserError, nearest
 
-__all__ = ["Builtin", "Hub", "Local"]
+SPLITS = ("paragraph", "line", "document")
 
-KINDS = (".txt", ".jsonl", ".jsonl.gz", ".parquet", ".arrow")
+
+class Source(Protocol):
+    """Where documents come from."""
+
+    def fingerprint(self) -> dict:
+        """What decides the documents, as JSON: a corpus is made again when it changes."""
+        ...
+
+    def documents(self, problems: Problems) -> Iterator[str]:
+        """The documents in a fixed order; bad ones go to `problems`."""
+        ...
 
 
 class Local:
-    """Files or globs of .txt (one document each), .jsonl, .jsonl.gz, .parquet and .arrow (one a line or row).
+    """Files of one's own: .txt, .jsonl, .parquet, .arrow, the first two also with .gz.
 
-    text: the field or column that holds a document.
+    files: paths, folders or globs, one or a list.
+    text: the key or column that holds the text.
+    split_txt: what one document is in a .txt file: a paragraph (blank lines between), a line, or the whole document.
     """
 
-    def __init__(self, files: Sequence[str] | str, text: str):
-        self.patterns = [files] if isinstance(files, str) else list(files or ())
-        self.text = text
+    def __init__(self, files: str | Sequence[str] | None, text: str = "text", split_txt: str = "paragraph"):
+        if split_txt not in SPLITS:
+            raise UserError(f"data.split_txt={split_txt}: use {', '.join(SPLITS)}{nearest(str(split_txt), SPLITS)}")
+        self.text, self.split_txt = text, split_txt
+        self.files = _expand([files] if isinstance(files, str) else list(files or []))
 
-    def paths(self) -> list[Path]:
-        """The files, sorted, each once; raises UserError for a pattern without a file or a kind that is not read."""
-        if not self.patterns:
-            raise UserError("data.files: name files or globs, e.g. data.files='[my/*.jsonl.gz]'")
-        found: dict[Path, None] = {}
-        for pattern in self.patterns:
-            hits = sorted(Path(hit) for hit in glob.glob(pattern, recursive=True))
-            if not hits:
-                around = Path(pattern).parent
-                raise UserError(f"data.files: no file {pattern}{nearest(Path(pattern).name, [p.name for p in around.glob('*')])}")
-            for hit in hits:
-                if not hit.name.endswith(KINDS):
-                    raise UserError(f"{hit}: not one of {', '.join(KINDS)}")
-                found[hit] = None
-        return list(found)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What decides the text: each file's content, by sha256."""
-        return {"kind": "local", "text": self.text, "files": [[path.name, _sha256(path)] for path in self.paths()]}
+    def fingerprint(self) -> dict:
+        """Names, sizes and times of the files, and how they are read."""
+        stats = [(Path(file).name, os.stat(file)) for file in self.files]
+        files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+        return {"source": "local", "files": files, "text": self.text, "split_txt": self.split_txt}
 
     def documents(self, problems: Problems) -> Iterator[str]:
-        for path in self.paths():
-            read = _read_rows if path.name.endswith((".parquet", ".arrow")) else _read_lines
-            empty = True
-            for where, value in read(path, self.text, problems):
-                empty = False
-                if document := _usable(value, where, problems):
-                    yield document
-            if empty and not path.stat().st_size:
-                problems.bad("empty file", str(path))
+        """The documents file by file, in the order given; files of one glob by name."""
+        for file in self.files:
+            count, skipped = 0, problems.skipped.total()
+            for text in _reader(file)(self, file, problems) if os.path.getsize(file) else ():
+                yield text
+                count += 1
+            if not count and problems.skipped.total() == skipped:
+                problems.bad("empty file", file)
+
+    def _from_txt(self, file: str, problems: Problems) -> Iterator[str]:
+        block: list[str] = []
+        start, spoiled = 1, False
+        for number, line in numbered_lines(file, problems):
+            if line is None:  # its bytes were no text: the whole document is gone
+                spoiled = self.split_txt != "line"
+                continue
+            ends = self.split_txt == "line" or (self.split_txt == "paragraph" and not line.strip())
+            if not block:
+                start = number
+            if line.strip() or self.split_txt == "document":
+                block.append(line)
+            if ends:
+                if block and not spoiled:
+                    yield from _usable("\n".join(block), f"{file}:{start}", problems)
+                block, spoiled = [], False
+        if (block or self.split_txt == "document") and not spoiled:
+            yield from _usable("\n".join(block), f"{file}:{start}", problems)
+
+    def _from_jsonl(self, file: str, problems: Problems) -> Iterator[str]:
+        for number, line in numbered_lines(file, problems):
+            where = f"{file}:{number}"
+            if line is None:
+                continue
+            if not line.strip():
+                problems.note("blank line", where)
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                at = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else first_line(error)
+                problems.bad("broken JSON", where, at)
+                continue
+            if not isinstance(row, dict):
+                problems.bad("no JSON object", where, f"a {type(row).__name__}")
+                continue
+            yield from _text_of(row, self.text, where, problems)
+
+    def _from_table(self, file: str, problems: Problems) -> Iterator[str]:
+        kind = "parquet" if file.endswith(".parquet") else "arrow"
+        try:
+            rows = stream(kind, data_files=[file], split="train")
+            if rows.column_names is not None and self.text not in rows.column_names:
+                _refuse_column(self.text, rows.column_names, file)
+            rows = rows.select_columns([self.text])
+            number = 0
+            for batch in rows.with_format("arrow").iter(batch_size=1000):
+                for text in batch.column(0).to_pylist():
+                    number += 1
+                    yield from _text_of({self.text: text}, self.text, f"{file}: row {number}", problems)
+        except UserError:
+            raise
+        except Exception as error:  # pyarrow and datasets raise many kinds for a file that is cut short
+            problems.bad(f"unreadable {kind} file", file, first_line(error))
 
 
 class Hub:
-    """A dataset of the Hugging Face Hub, streamed while preparing (`datasets`); or local files in its layout.
+    """A set on the Hugging Face Hub (or any that `datasets` can load), streamed while preparing.
 
-    limit: how many documents to take, None for all. files: data files in place of the Hub's.
+    path, subset, split, revision, files: as `datasets.load_dataset` takes them (files are its data_files).
+    text: the column that holds the text. limit: documents to take; None takes all.
     """
 
-    def __init__(self, path: str, subset: str | None, split: str, text: str, limit: int | None, files: Any = None):
-        self.path, self.subset, self.split, self.text, self.limit, self.files = path, subset, split, text, limit, files
+    def __init__(
+        self,
+        path: str,
+        subset: str | None,
+        split: str,
+        revision: str | None,
+        files: str | Sequence[str] | None,
+        text: str,
+        limit: int | None,
+    ):
+        self.asked = {"path": path, "name": subset, "split": split, "revision": revision, "data_files": files}
+        self.text, self.limit = text, limit
 
-    def fingerprint(self) -> dict[str, Any]:
-        return {
-            "kind": "hub", "path": self.path, "subset": self.subset, "split": self.split, "text": self.text,
-            "limit": self.limit, "files": self.files,
-        }  # fmt: skip
+    def fingerprint(self) -> dict:
+        """What was asked; give a revision where the set may change."""
+        return {"source": "hub", **self.asked, "text": self.text, "limit": self.limit}
 
     def documents(self, problems: Problems) -> Iterator[str]:
-        import datasets
-
+        """The documents shard by shard, up to `limit`; a shard that cannot be read counts as one bad document."""
+        label = "/".join(str(self.asked[part]) for part in ("path", "name", "split") if self.asked[part])
         try:
-            rows = datasets.load_dataset(self.path, self.subset, split=self.split, data_files=self.files, streaming=True)
-            for number, row in enumerate(rows):
-                if number == self.limit:
+            rows = stream(**self.asked)
+            columns, shards = rows.column_names, rows.num_shards
+        except Exception as error:  # no network, no such set, no such split: each library below has its own
+            raise UserError(f"{label}: cannot be loaded ({first_line(error)}){_offline()}") from None
+        if columns is not None and self.text not in columns:
+            _refuse_column(self.text, columns, label)
+        count = 0
+        for index in range(shards):
+            shard = f"{label}: shard {index + 1} of {shards}"
+            for text in self._shard(rows.shard(shards, index) if shards > 1 else rows, shard, problems):
+                yield text
+                count += 1
+                if count == self.limit:
                     return
-                if document := _usable(row.get(self.text), f"{self.path}/{self.split}:{number + 1}", problems):
-                    yield document
-        except UserError:
-            raise
-        except Exception as error:  # the Hub's many errors, in one line
-            raise UserError(f"data: {self.path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})") from None
 
-
-def _usable(value: Any, where: str, problems: Problems) -> str | None:
-    """The document, or None after its fault was refused or counted."""
-    if value is None:
-        problems.bad("null or missing text", where)
-    elif not isinstance(value, str):
-        problems.bad("text is not a string", where, type(value).__name__)
-    elif not value.strip():
-        problems.bad("empty document", where)
-    else:
-        return value
-    return None
-
-
-def _read_lines(path: Path, field: str, problems: Problems) -> Iterator[tuple[str, Any]]:
-    """(place, value) for each line of a .jsonl file, or for the whole of a .txt file."""
-    opened: IO[bytes] = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as lines:
-        if path.suffix == ".txt":
-            text = _decode(lines.read(), str(path), problems)
-            if text is not None:
-                yield str(path), text
-            return
+    def _shard(self, rows: Any, label: str, problems: Problems) -> Iterator[str]:
         number = 0
         try:
-            for number, line in enumerate(lines, start=1):
-                where = f"{path}:{number}"
-                text = _decode(line, where, problems)
-                if text is None or not text.strip():
-                    continue
-                try:
-                    record = json.loads(text)
-                except json.JSONDecodeError as error:
-                    problems.bad("broken JSON", where, error.msg)
-                    continue
-                yield where, record.get(field) if isinstance(record, dict) else None
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            problems.bad("truncated or damaged gzip", f"{path}:{number + 1}", str(error).splitlines()[0])
+            for row in rows:
+                number += 1
+                yield from _text_of(row, self.text, f"{label}, row {number}", problems)
+        except UserError:
+            raise
+        except Exception as error:  # whatever the reader of that format raises
+            problems.bad("unreadable", f"{label}, after row {number}", first_line(error))
 
 
-def _decode(line: bytes, where: str, problems: Problems) -> str | None:
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        problems.bad("invalid UTF-8", where, f"byte {error.start}")
-        return None
-    if text.startswith("\ufeff"):
-        problems.note("byte order mark", where)
-        text = text[1:]
-    return text.replace("\r\n", "\n")
-
-
-def _read_rows(path: Path, column: str, problems: Problems) -> Iterator[tuple[str, Any]]:
-    """(place, value) for each row of a .parquet or .arrow file."""
-    import datasets
-
-    try:
-        if path.suffix == ".parquet":
-            table = datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
+def _expand(patterns: list[str]) -> list[str]:
+    """The files that paths, folders and globs stand for; each once."""
+    if not patterns:
+        raise UserError("data.files is empty: give paths or globs, as in data.files='[my/*.jsonl.gz]'")
+    files: dict[str, None] = {}
+    for pattern in map(str, patterns):
+        pattern = os.path.expanduser(pattern)
+        if os.path.isdir(pattern):
+            inside = sorted(str(path) for path in Path(pattern).rglob("*") if path.is_file())
+            found = [file for file in inside if _ending(file)]
+            if not found:
+                raise UserError(f"data.files: no {', '.join(ENDINGS)} file in {pattern}")
         else:
-            table = datasets.Dataset.from_file(str(path))
-    except Exception as error:  # pyarrow's and datasets' errors differ by version
-        problems.bad("unreadable file", str(path), f"{type(error).__name__}: {str(error).splitlines()[0]}")
-        return
-    if column not in table.column_names:
-        raise UserError(f"{path}: no column {column!r}{nearest(column, table.column_names)}")
-    for number, value in enumerate(table[column], start=1):
-        yield f"{path}:{number}", value
+            found = sorted(glob.glob(pattern, recursive=True)) if not os.path.isfile(pattern) else [pattern]
+            if not found:
+                raise UserError(f"data.files: no file matches {pattern}{_neighbour(pattern)}")
+        files.update(dict.fromkeys(found))
+    for file in files:
+        _reader(file)
+    return list(files)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _neighbour(pattern: str) -> str:
+    folder = os.path.dirname(pattern) or "."
+    if not os.path.isdir(folder):
+        return f" (there is no folder {folder})"
+    near = difflib.get_close_matches(os.path.basename(pattern), os.listdir(folder), n=1, cutoff=0.5)
+    return f"; did you mean {os.path.join(folder, near[0])!r}?" if near else ""
+
+
+ENDINGS: dict[str, Callable[[Local, str, Problems], Iterator[str]]] = {
+    ".txt": Local._from_txt,
+    ".txt.gz": Local._from_txt,
+    ".jsonl": Local._from_jsonl,
+    ".jsonl.gz": Local._from_jsonl,
+    ".parquet": Local._from_table,
+    ".arrow": Local._from_table,
+}
+
+
+def _ending(file: str) -> str | None:
+    return next((ending for ending in ENDINGS if file.endswith(ending)), None)
+
+
+def _reader(file: str) -> Callable[[Local, str, Problems], Iterator[str]]:
+    ending = _ending(file)
+    if ending is None:
+        raise UserError(f"data.files: {file} is none of {', '.join(ENDINGS)}")
+    return ENDINGS[ending]
+
+
+def _text_of(row: dict, key: str, where: str, problems: Problems) -> Iterator[str]:
+    """The text of a row, if it has one that can be used."""
+    if key not in row:
+        problems.bad("no text", where, f"no key {key!r}, only {', '.join(map(repr, row)) or 'none'}{nearest(key, row)}")
+    elif row[key] is None:
+        problems.bad("no text", where, f"{key!r} is null")
+    elif not isinstance(row[key], str):
+        problems.bad("no text", where, f"{key!r} is a {type(row[key]).__name__}")
+    else:
+        yield from _usable(row[key], where, problems)
+
+
+def _usable(text: str, where: str, problems: Problems) -> Iterator[str]:
+    if not text.strip():
+        problems.bad("empty document", where)
+    elif not is_text(text):
+        problems.bad("invalid Unicode", where, "half of a surrogate pair")
+    else:
+        yield text
+
+
+def _refuse_column(text: str, columns: Sequence[str], where: str) -> None:
+    raise UserError(f"data.text={text}: {where} has the columns {', '.join(columns)}{nearest(text, columns)}")
+
+
+def _offline() -> str:
+    return "; HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false", "no") else ""

@@ -16,6 +16,7 @@ from ablate.data.layout import Layout
 from ablate.errors import UserError, nearest
 
 SPECIAL = ("<pad>", "<eos>", "<unk>")  # ids 0, 1, 2 of a trained tokenizer; text that spells them is text
+COUNTED = 2_000_000  # characters in which pieces are counted to order them
 ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "[SEP]")
 PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>")
 
@@ -188,44 +189,44 @@ def train_unigram(texts: Iterable[str], *, vocab_size: int, sentinels: int, char
 
 
 def load(
-    texts: Iterable[str], *, path: str | None, vocab_size: int, sentinels: int, eos: str | None, pad: str | None
+    texts: Iterable[str], *, file: str | None, vocab_size: int, sentinels: int, eos: str | None, pad: str | None
 ) -> tuple[HuggingFace | SentencePiece, Layout]:
-    """The tokenizer in the file `path` (`tokenizer.json` or a SentencePiece model) with its own ids; `texts` are not read.
+    """The tokenizer in a `tokenizer.json` or a SentencePiece model, with its own ids; `texts` are not read.
 
     eos, pad: its pieces for end-of-sequence and padding; None looks for the usual names, and adds an id where there is none.
     """
-    if not path or not Path(path).is_file():
-        raise UserError(f"tokenizer.path={path}: " + ("there is no such file" if path else "name a tokenizer.json or a SentencePiece model"))
-    content = Path(path).read_bytes()
+    if not file or not Path(file).is_file():
+        raise UserError(f"tokenizer.file={file}: " + ("there is no such file" if file else "name a tokenizer.json or a SentencePiece model"))
+    content = Path(file).read_bytes()
     if content.lstrip()[:1] == b"{":
-        tokenizer, own = _from_json(content, path, eos, pad)
+        tokenizer, own = _from_json(content, file, eos, pad)
     else:
-        tokenizer, own = _from_model(content, path, eos, pad)
-    return tokenizer, layout.loaded(vocab_size, sentinels, tokenizer.size, *own, f"tokenizer.path={path}")
+        tokenizer, own = _from_model(content, file, eos, pad)
+    return tokenizer, layout.loaded(vocab_size, sentinels, tokenizer.size, *own, f"tokenizer.file={file}")
 
 
-def _from_json(content: bytes, path: str, eos: str | None, pad: str | None) -> tuple[HuggingFace, tuple[int | None, int | None]]:
+def _from_json(content: bytes, file: str, eos: str | None, pad: str | None) -> tuple[HuggingFace, tuple[int | None, int | None]]:
     try:
         tokenizer = HuggingFace(content.decode())
     except Exception as error:  # the library raises bare Exception for a file that it cannot read
-        raise UserError(f"tokenizer.path={path}: not a tokenizer.json ({str(error).splitlines()[0]})") from None
+        raise UserError(f"tokenizer.file={file}: not a tokenizer.json ({str(error).splitlines()[0]})") from None
 
     def find(key: str, wanted: str | None, usual: Sequence[str]) -> int | None:
         if wanted is not None and wanted not in tokenizer.pieces:
-            raise UserError(f"tokenizer.{key}={wanted}: {path} has no such piece{nearest(wanted, tokenizer.pieces)}")
+            raise UserError(f"tokenizer.{key}={wanted}: {file} has no such piece{nearest(wanted, tokenizer.pieces)}")
         names = usual if wanted is None else (wanted,)
         return next((tokenizer.pieces[name] for name in names if name in tokenizer.pieces), None)
 
     return tokenizer, (find("pad", pad, PADS), find("eos", eos, ENDS))
 
 
-def _from_model(content: bytes, path: str, eos: str | None, pad: str | None) -> tuple[SentencePiece, tuple[int | None, int | None]]:
+def _from_model(content: bytes, file: str, eos: str | None, pad: str | None) -> tuple[SentencePiece, tuple[int | None, int | None]]:
     if eos or pad:
         raise UserError("tokenizer.eos and tokenizer.pad are for a tokenizer.json; a SentencePiece model names its own")
     try:
         tokenizer = SentencePiece(content)
     except RuntimeError:
-        raise UserError(f"tokenizer.path={path}: neither a tokenizer.json nor a SentencePiece model") from None
+        raise UserError(f"tokenizer.file={file}: neither a tokenizer.json nor a SentencePiece model") from None
     return tokenizer, (tokenizer.pad_id, tokenizer.eos_id)
 
 
@@ -239,9 +240,6 @@ def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
 
 
 def _frequencies(tokenizer: Tokenizer, sample: Sequence[str]) -> np.ndarray:
-    """How often each id stands in the sample, (size,)."""
-    counts = np.zeros(tokenizer.size, np.int64)
-    for start in range(0, len(sample), 1024):
-        for ids in tokenizer.encode(sample[start : start + 1024]):
-            counts += np.bincount(ids, minlength=tokenizer.size)
-    return counts
+    """How often each id stands in the first part of the sample, (size,)."""
+    ids = tokenizer.encode(list(_first(sample, COUNTED)))
+    return np.bincount(np.concatenate(ids), minlength=tokenizer.size)

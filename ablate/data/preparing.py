@@ -1,0 +1,167 @@
+"""How a corpus is made: documents -> two parts -> a tokenizer -> shards and a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ablate.data.problems import Problems
+from ablate.data.shards import Writer, entries, entry
+from ablate.errors import UserError
+from ablate.record import atomic_write
+
+if TYPE_CHECKING:
+    from ablate.data.corpus import Progress, Question
+
+BATCH = 1 << 21  # characters that are encoded at once
+EVERY = 2.0  # seconds between two lines of progress
+PARTS = ("train", "validation")
+
+
+class Spool:
+    """Documents of one part, kept on disk until the tokenizer is known."""
+
+    def __init__(self, file: Path):
+        self.file, self.lengths = file, []
+        self._open = open(file, "xb")
+
+    def add(self, text: bytes) -> None:
+        self._open.write(text)
+        self.lengths.append(len(text))
+
+    def texts(self) -> Iterator[str]:
+        self._open.flush()
+        with open(self.file, "rb") as opened:
+            for length in self.lengths:
+                yield opened.read(length).decode()
+
+    def close(self) -> None:
+        self._open.close()
+        self.file.unlink()
+
+
+class Ticker:
+    """Says how far something is, every few seconds."""
+
+    def __init__(self, tell: Progress, name: str):
+        self._tell, self._name, self._last = tell, name, time.monotonic()
+
+    def say(self, line: str) -> None:
+        self._tell(f"{self._name}: {line}")
+        self._last = time.monotonic()
+
+    def maybe(self, line: str) -> None:
+        if time.monotonic() - self._last >= EVERY:
+            self.say(line)
+
+
+def build(asked: Question, folder: Path, progress: Progress) -> None:
+    """Prepare what was asked into an empty folder, which is whole when this returns."""
+    ticker = Ticker(progress, asked.name)
+    problems = Problems(asked.on_error)
+    spools = {part: Spool(folder / f"{part}.txt") for part in PARTS}
+    ticker.say("reading documents")
+    duplicates = _divide(asked, problems, spools, ticker)
+
+    ticker.say("making the tokenizer")
+    tokenizer, layout = asked.make_tokenizer(spools["train"].texts())
+    (folder / tokenizer.file).write_bytes(tokenizer.content())
+    token_bytes = np.zeros(layout.vocab_size, np.uint16)
+    token_bytes[: tokenizer.size] = tokenizer.bytes_per_piece()
+    token_bytes[[layout.pad_id, layout.eos_id]] = 0
+    np.save(folder / "token_bytes.npy", token_bytes)
+
+    parts = {part: _encode(spools[part], Writer(folder, part, layout.dtype), tokenizer, layout.eos_id, ticker) for part in PARTS}
+    manifest = {
+        "name": asked.name,
+        "sha256": "",
+        "asked": asked.asked,
+        "layout": layout.as_dict(),
+        **parts,
+        "tokenizer": {**entry(folder / tokenizer.file), "pieces": tokenizer.size},
+        "token_bytes": entry(folder / "token_bytes.npy"),
+        "duplicates": duplicates,
+        "problems": problems.as_dict(),
+    }
+    content = [layout.as_dict(), [[item["file"], item["sha256"]] for item in entries(manifest)]]
+    manifest["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    _to_disk(folder)
+    atomic_write(folder / "manifest.json", json.dumps(manifest, indent=1))
+    ticker.say(_summary(manifest))
+
+
+def _divide(asked: Question, problems: Problems, spools: dict[str, Spool], ticker: Ticker) -> int:
+    """Spool each document once, into the part that the hash of its text says; the number of duplicates left out."""
+    seen: set[bytes] = set()
+    border = int(asked.validation_share * (1 << 64))
+    documents = characters = 0
+    for text in asked.source.documents(problems):
+        documents += 1
+        characters += len(text)
+        content = text.encode()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        if digest not in seen:
+            seen.add(digest)
+            spools["validation" if int.from_bytes(digest[:8], "big") < border else "train"].add(content)
+        ticker.maybe(f"read {documents:,} documents, {characters / 1e6:,.1f} M characters")
+    if not seen:
+        found = sum(problems.skipped.values())
+        raise UserError(f"data={asked.name}: no usable document" + (f"; {found} were skipped, first {problems.examples[0]}" if found else ""))
+    for part, spool in spools.items():
+        if not spool.lengths:
+            raise UserError(
+                f"data={asked.name}: of {len(seen)} documents none fell into the {part} part "
+                f"at data.validation_share={asked.validation_share}; give more or shorter documents, or another fraction"
+            )
+    return documents - len(seen)
+
+
+def _encode(spool: Spool, writer: Writer, tokenizer, eos_id: int, ticker: Ticker) -> dict:
+    """Write a part's documents as tokens, each with its end; the manifest's entry."""
+    end = np.array([eos_id], np.uint32)
+    batch: list[str] = []
+    size = done = 0
+
+    def flush() -> None:
+        writer.add([np.concatenate([ids, end]) for ids in tokenizer.encode(batch)])
+
+    for text in spool.texts():
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH:
+            flush()
+            done += len(batch)
+            batch, size = [], 0
+            ticker.maybe(f"encoded {done:,} of {len(spool.lengths):,} documents of the {writer.part} part")
+    if batch:
+        flush()
+    total = sum(spool.lengths)
+    spool.close()
+    return {**writer.close(), "bytes": total}
+
+
+def _to_disk(folder: Path) -> None:
+    """Have the system write what it still holds, so that a manifest never vouches for what a power cut takes."""
+    for file in [*folder.iterdir(), folder]:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _summary(manifest: dict) -> str:
+    train, validation, problems = manifest["train"], manifest["validation"], manifest["problems"]
+    line = (
+        f"{train['tokens']:,} tokens to train on in {train['documents']:,} documents, "
+        f"{validation['tokens']:,} to validate on; {manifest['duplicates']:,} duplicates left out"
+    )
+    skipped = ", ".join(f"{count} {kind}" for kind, count in problems["skipped"].items())
+    return line + (f"; skipped: {skipped}" if skipped else "")

@@ -1,0 +1,35 @@
+"""Which tokens of a packed row belong to which document, and how a decoder's input follows from its targets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def of_documents(windows: np.ndarray, eos_id: int) -> np.ndarray:
+    """The number of each token's document in its row, from 1; an end-of-sequence belongs to what it ends. (rows, length) int64."""
+    segments = np.ones(windows.shape, np.int64)
+    np.cumsum(windows[:, :-1] == eos_id, axis=1, out=segments[:, 1:])
+    segments[:, 1:] += 1
+    return segments
+
+
+def starts(segments: np.ndarray) -> np.ndarray:
+    """Where a row's segments begin, (rows, length) bool."""
+    first = np.ones(segments.shape, bool)
+    first[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return first
+
+
+def positions(segments: np.ndarray) -> np.ndarray:
+    """Each token's place in its segment, from 0, (rows, length) int64."""
+    places = np.arange(segments.shape[1])
+    return places - np.maximum.accumulate(np.where(starts(segments), places, 0), axis=1)
+
+
+def shifted(targets: np.ndarray, start_id: int, segments: np.ndarray | None = None) -> np.ndarray:
+    """A decoder's input: the token before each target, and `start_id` before the first of a row (of a segment)."""
+    ids = np.empty_like(targets)
+    ids[:, 0], ids[:, 1:] = start_id, targets[:, :-1]
+    if segments is not None:
+        ids[starts(segments)] = start_id
+    return ids

@@ -1,0 +1,159 @@
+"""Tokens on disk: one number a token, documents end to end, read by memory map."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ablate.errors import UserError
+from ablate.record import atomic_write, sha256
+
+SHARD_TOKENS = 1 << 28  # a new file after so many
+LARGE = 1 << 28  # bytes from which a file's hash is not computed again while its size and time are the same
+STAMPS = ".verified.json"
+
+
+class Writer:
+    """Writes the documents of one part (train or validation) into shards; a shard ends with a document."""
+
+    def __init__(self, folder: Path, part: str, dtype: np.dtype, shard_tokens: int = SHARD_TOKENS):
+        self.folder, self.part, self.dtype, self.shard_tokens = folder, part, dtype, shard_tokens
+        self.shards: list[dict] = []
+        self.lengths: list[int] = []
+        self._open = None
+        self._written = 0
+
+    def add(self, documents: Sequence[np.ndarray]) -> None:
+        """Append documents, each (length,) with its end-of-sequence."""
+        for ids in documents:
+            if self._open is None:
+                self._open = open(self.folder / f"{self.part}-{len(self.shards):05d}.bin", "xb")
+                self._hash, self._written = hashlib.sha256(), 0
+            data = ids.astype(self.dtype).tobytes()
+            self._open.write(data)
+            self._hash.update(data)
+            self.lengths.append(len(ids))
+            self._written += len(ids)
+            if self._written >= self.shard_tokens:
+                self._close_shard()
+
+    def close(self) -> dict:
+        """Finish the files; the manifest's entry for this part."""
+        self._close_shard()
+        name = f"{self.part}-offsets.npy"
+        np.save(self.folder / name, np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)]).astype(np.int64))
+        return {
+            "tokens": sum(self.lengths),
+            "documents": len(self.lengths),
+            "shards": self.shards,
+            "offsets": entry(self.folder / name),
+        }
+
+    def _close_shard(self) -> None:
+        if self._open is None:
+            return
+        self._open.flush()
+        os.fsync(self._open.fileno())
+        self._open.close()
+        self.shards.append({"file": Path(self._open.name).name, "sha256": self._hash.hexdigest(), "tokens": self._written})
+        self._open = None
+
+
+class Reader:
+    """The tokens of one part, mapped into memory.
+
+    Windows of a length are cut side by side from the stream of documents; a rest at a shard's end is left out.
+    """
+
+    def __init__(self, folder: Path, part: dict, dtype: np.dtype):
+        self.n_tokens: int = part["tokens"]
+        self.n_documents: int = part["documents"]
+        self._offsets_file = folder / part["offsets"]["file"]
+        self._shards = [np.memmap(folder / shard["file"], dtype, mode="r").view(np.ndarray) for shard in part["shards"]]
+        self._dtype = dtype
+        self._cut: dict[int, tuple[list[np.ndarray], np.ndarray]] = {}
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Where each document starts in the stream, and where the last one ends: (n_documents + 1,) int64."""
+        return np.load(self._offsets_file, mmap_mode="r", allow_pickle=False)
+
+    def n_windows(self, length: int) -> int:
+        """How many windows of `length` tokens there are."""
+        return int(self._windows_of(length)[1][-1])
+
+    def windows(self, indices: np.ndarray, length: int) -> np.ndarray:
+        """The windows with these numbers, (len(indices), length), in the shards' own type."""
+        tables, ends = self._windows_of(length)
+        if len(tables) == 1:
+            return tables[0][indices]
+        shard_of = np.searchsorted(ends, indices, side="right")
+        found = np.empty((len(indices), length), self._dtype)
+        for shard in np.unique(shard_of):
+            here = shard_of == shard
+            found[here] = tables[shard][indices[here] - (ends[shard - 1] if shard else 0)]
+        return found
+
+    def _windows_of(self, length: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Each shard as a table of windows, without copying, and the number of windows up to its end."""
+        if length not in self._cut:
+            tables = [shard[: len(shard) // length * length].reshape(-1, length) for shard in self._shards]
+            self._cut[length] = tables, np.cumsum([len(table) for table in tables])
+        return self._cut[length]
+
+
+def entry(file: Path) -> dict:
+    """A file's name and hash, for a manifest."""
+    return {"file": file.name, "sha256": sha256(file)}
+
+
+def entries(manifest: dict) -> list[dict]:
+    """Every file that a manifest vouches for."""
+    parts = [manifest["train"], manifest["validation"]]
+    return [manifest["tokenizer"], manifest["token_bytes"], *(part["offsets"] for part in parts), *(s for part in parts for s in part["shards"])]
+
+
+_verified: set[tuple[str, str, int, int]] = set()  # (path, sha256, size, time) of files found good by this process
+
+
+def verify(folder: Path, manifest: dict) -> None:
+    """Raise UserError where a file of a corpus is gone or differs from its manifest; a file is hashed once a process."""
+    stamps = _read_stamps(folder)
+    fresh = False
+    for item in entries(manifest):
+        file = folder / item["file"]
+        try:
+            stat = file.stat()
+        except OSError:
+            raise UserError(f"{file}: is gone; delete {folder} to prepare it again") from None
+        key = (str(file), item["sha256"], stat.st_size, stat.st_mtime_ns)
+        stamp = [item["sha256"], stat.st_size, stat.st_mtime_ns]
+        is_large = stat.st_size >= LARGE
+        if key in _verified or (is_large and stamps.get(file.name) == stamp):
+            continue
+        if sha256(file) != item["sha256"]:
+            raise UserError(f"{file}: changed after it was prepared (its hash is not the manifest's); delete {folder} to prepare it again")
+        _verified.add(key)
+        if is_large:
+            stamps[file.name], fresh = stamp, True
+    if fresh:
+        _write_stamps(folder, stamps)
+
+
+def _read_stamps(folder: Path) -> dict:
+    try:
+        return json.loads((folder / STAMPS).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_stamps(folder: Path, stamps: dict) -> None:
+    try:
+        atomic_write(folder / STAMPS, json.dumps(stamps))
+    except OSError:  # a shared corpus that only others may write: hash again next time
+        pass
