@@ -8,6 +8,7 @@ multiply-accumulate of forward and backward pass, look-ups for nothing. The two 
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,12 @@ def parameters(model: nn.Module) -> dict[str, int]:
 
 def meta_batch(cfg: DictConfig) -> dict[str, Tensor]:
     """One global batch as the objective makes it, of shapes without numbers."""
-    from ablate.data import layout
     from ablate.data import objective as objectives
+    from ablate.data.layout import Layout
 
     size = cfg.tokenizer.vocab_size
-    objective = objectives.build(cfg, layout.Layout(size, text_size=size, n_sentinels=size, pad_id=0, eos_id=1))
+    ids = Layout(size, text_size=size, n_sentinels=size, pad_id=0, eos_id=1)  # any: they change no shape
+    objective = objectives.build(cfg, SimpleNamespace(layout=ids))
     window = np.ones((1, objective.raw_length), dtype=np.int64)
     example = objective.apply(window, np.random.default_rng(0))
     sequences = cfg.trainer.global_batch_tokens // cfg.objective.length

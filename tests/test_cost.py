@@ -1,0 +1,84 @@
+"""Costs against closed forms, at the paper's shape and elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from ablate.config import compose, library
+from ablate.cost import cost, meta_batch
+
+
+def sublayers(d: int, heads: int, width: int, ff: int, gated: bool, kv_heads: int | None = None) -> tuple[int, int, int]:
+    """Multiply-accumulates for each token: projections of queries and output, of keys and values, feed-forward."""
+    inner = heads * width
+    return 2 * d * inner, 2 * d * (kv_heads or heads) * width, (3 if gated else 2) * d * ff
+
+
+def encoder_decoder(n, s, t, layers, d, heads, width, ff, vocab, gated=False, kv_heads=None) -> tuple[int, int]:
+    """(multiply-accumulates of products, of look-ups) of a forward pass over n sequences, causal attention in full."""
+    own, keys, feedforward = sublayers(d, heads, width, ff, gated, kv_heads)
+    inner = heads * width
+    encoder = n * s * layers * (own + keys + 2 * s * inner + feedforward)
+    decoder = n * t * layers * (2 * own + keys + 2 * t * inner + 2 * s * inner + feedforward)
+    cross = n * s * layers * keys
+    logits = n * t * vocab * d
+    return encoder + decoder + cross + logits, n * (s + t) * vocab * d
+
+
+def test_the_baseline_at_the_papers_shape():
+    counted = cost(compose(["shape=paper"]))
+    products, lookups = encoder_decoder(128, 512, 114, 12, 768, 12, 64, 3072, 32128)
+    assert counted["parameters"]["total"] == 223_043_328
+    assert counted["parameters"]["non_embedding"] == 223_043_328 - 32128 * 768
+    assert counted["ops_paper"] == products + lookups
+    assert 11.06e12 <= counted["ops_paper"] <= 11.07e12
+    # Backward makes two products of each forward one.
+    assert counted["flops_per_step"] == 6 * products
+    assert counted["tokens_per_step"] == 65_536
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        (["activation=swiglu"], {"ff": 2048, "gated": True}),
+        (["attention=multi_query"], {"kv_heads": 1}),
+        (["attention=grouped_query"], {"kv_heads": 6}),
+        (["position=rope"], {}),
+        (["block=parallel"], {}),
+    ],
+)
+def test_variants_at_the_papers_shape(overrides, changes):
+    numbers = {"ff": 3072, "layers": 12, "heads": 12} | changes
+    expected = encoder_decoder(128, 512, 114, d=768, width=64, vocab=32128, **numbers)
+    assert cost(compose(["shape=paper", *overrides]))["ops_paper"] == sum(expected)
+
+
+def test_a_decoder_alone():
+    counted = cost(compose(["shape=paper", "topology=causal_decoder"]))
+    own, keys, feedforward = sublayers(768, 12, 64, 3072, gated=False)
+    tokens = 128 * 512
+    layer = own + keys + 2 * 512 * 768 + feedforward
+    assert counted["ops_paper"] == tokens * (12 * layer + 2 * 32128 * 768)
+
+
+def test_costs_grow_with_the_batch_alone():
+    one, two = (cost(compose([f"trainer.global_batch_tokens={tokens}"])) for tokens in (2048, 4096))
+    assert two["ops_paper"] == 2 * one["ops_paper"] and two["flops_per_step"] == 2 * one["flops_per_step"]
+    assert two["parameters"] == one["parameters"]
+
+
+def test_every_topology_is_counted_with_each_of_its_objectives():
+    from ablate.config import build_model
+
+    for topology in library.groups()["topology"]:
+        model = build_model(compose([f"topology={topology}"]), device="meta")
+        for objective in model.topology.objectives:
+            cfg = compose([f"topology={topology}", f"objective={objective}"])
+            assert cost(cfg)["flops_per_step"] > 0, (topology, objective)
+
+
+def test_the_papers_batch():
+    batch = meta_batch(compose(["shape=paper"]))
+    assert batch["encoder_ids"].shape == (128, 512)
+    assert batch["targets"].shape == batch["decoder_ids"].shape == (128, 114)
+    assert all(tensor.is_meta for tensor in batch.values())
