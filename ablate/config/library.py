@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ PLUGINS = "ABLATE_PLUGINS"  # import prefixes, separated by commas, that a user 
 
 
 def plugins() -> tuple[str, ...]:
-    """The packages that the user named in ABLATE_PLUGINS."""
-    return tuple(filter(None, map(str.strip, os.environ.get(PLUGINS, "").split(","))))
+    """The packages that the user named in ABLATE_PLUGINS; they may lie in the current directory."""
+    names = tuple(filter(None, map(str.strip, os.environ.get(PLUGINS, "").split(","))))
+    if names and not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # the installed command does not look there by itself
+    return names
 
 
 def folders() -> tuple[Path, ...]:
