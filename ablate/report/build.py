@@ -1,0 +1,60 @@
+"""Make a report: gather the records, then write everything that follows from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ablate.record import atomic_write
+from ablate.report import results as gathered
+from ablate.report.results import Results
+from ablate.report.text import decimals
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Path:
+    """Gather the runs of a sweep and write its report; returns the path of report.md.
+
+    Where there are no run folders (a fresh clone), the report is written again from the records that lie beside it.
+    Raises `UserError` for a sweep that is not there.
+    """
+    folder = Path(reports_dir) / sweep_name
+    runs = Path(runs_dir) / sweep_name
+    if not any(runs.glob("*/seed-*/record.json")) and (folder / gathered.RECORDS).exists():
+        return rebuild(folder)
+    gathered.write(gathered.collect(sweep_name, runs_dir, sweeps_dir), folder)
+    return rebuild(folder)
+
+
+def rebuild(report_dir: Path | str) -> Path:
+    """Write the report again from records.jsonl and curves.csv alone, byte for byte; returns the path of report.md."""
+    folder = Path(report_dir)
+    _write(gathered.read(folder), folder)
+    return folder / "report.md"
+
+
+def problems(report_dir: Path | str) -> list[str]:
+    """What was left out when the records were gathered: `path: reason`, for a strict caller."""
+    skipped = gathered.read(report_dir).sweep.get("skipped", [])
+    return [f"{problem['path']}: {problem['reason']}" for problem in skipped]
+
+
+def _write(results: Results, folder: Path) -> None:
+    import jinja2
+
+    from ablate.report import plots, reference, tables, verdicts
+    from ablate.report.summary import Words
+
+    judged = verdicts.judge(results)
+    published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
+    agreements = reference.agreements(judged, published) if published else []
+    for old in folder.glob("*.png"):
+        old.unlink()  # what this report does not draw is not to lie beside it
+    drawn = plots.draw(results, judged, agreements, published.title if published else "", folder)
+    atomic_write(folder / "results.csv", tables.results_csv(judged))
+    atomic_write(folder / "runs.csv", tables.runs_csv(results))
+    atomic_write(folder / "evidence.csv", tables.evidence_csv(judged))
+    atomic_write(folder / "table.tex", tables.table_tex(judged, decimals(judged.noise)))
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    words = Words(results, judged, published, agreements, drawn)
+    atomic_write(folder / "report.md", environment.get_template("report.md.j2").render(words=words))

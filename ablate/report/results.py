@@ -1,0 +1,254 @@
+"""What the runs of a sweep left behind, gathered in two files that lie beside the report.
+
+    runs/<sweep>/*/seed-*/  ->  records.jsonl   first line: the sweep as it was asked; then a line a run
+                            ->  curves.csv      loss curves, at most 48 points a run
+
+Whatever else a report says is a function of these two files. What cannot be read is left out and named in the first line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablate.errors import UserError
+from ablate.record import DONE, SCHEMA, STATES, atomic_write, run_path
+from ablate.report.text import csv_plain, csv_text, is_number, one_line
+
+RECORDS, CURVES = "records.jsonl", "curves.csv"
+CURVE_COLUMNS = ("row", "seed", "kind", "step", "loss")
+CURVE_POINTS = 48
+_SEED_FOLDER = re.compile(r"seed-\d+")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SETTINGS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule", "early", "dropout")
+_TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A sweep and its runs: `sweep` is the first line of records.jsonl, `records` the other lines,
+    `curves` maps (row, seed, kind) to a list of (step, loss)."""
+
+    sweep: dict[str, Any]
+    records: list[dict[str, Any]]
+    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = field(default_factory=dict)
+
+
+def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str) -> Results:
+    """Gather the records and curves of the sweep `name`; raises `UserError` where there is no such sweep."""
+    folder = Path(runs_dir) / name
+    records, skipped, curves = [], [], {}
+    for path in _run_folders(folder):
+        shown = path.relative_to(folder).as_posix()
+        try:
+            record = _read_record(path, name, Path(runs_dir))
+        except ValueError as problem:
+            skipped.append({"path": shown, "reason": one_line(problem)})
+            continue
+        if record is None:
+            continue
+        records.append(record)
+        for (kind, points) in _read_curves(path / "metrics.csv").items():
+            curves[record["row"], record["seed"], kind] = points
+    header = _header(name, Path(sweeps_dir), records)
+    planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
+    kept = []
+    for record in records:
+        if reason := _foreign(record, planned):
+            path = run_path(runs_dir, name, record["row"], record["seed"]).relative_to(folder)
+            skipped.append({"path": path.as_posix(), "reason": reason})
+        else:
+            kept.append(record)
+    order = {label: number for number, label in enumerate(planned)}
+    kept.sort(key=lambda record: (order[record["row"]], record["seed"]))
+    header["skipped"] = sorted(skipped, key=lambda problem: problem["path"])
+    runs = {(record["row"], record["seed"]) for record in kept}
+    chosen = {key: curves[key] for key in sorted(curves, key=str) if key[:2] in runs}
+    return Results(header, kept, chosen)
+
+
+def write(results: Results, folder: Path | str) -> None:
+    """Write records.jsonl and curves.csv, canonically: the same results give the same bytes."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [_canonical(line) for line in (results.sweep, *results.records)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CURVE_COLUMNS)
+    for (row, seed, kind), points in results.curves.items():
+        writer.writerows((csv_text(row), seed, kind, step, f"{loss:.5g}") for step, loss in points)
+    atomic_write(folder / RECORDS, "".join(f"{line}\n" for line in lines))
+    atomic_write(folder / CURVES, text.getvalue())
+
+
+def read(folder: Path | str) -> Results:
+    """Read what `write` wrote; raises `UserError` naming the file and line that cannot be read."""
+    folder = Path(folder)
+    lines = []
+    try:
+        for number, line in enumerate((folder / RECORDS).read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                raise UserError(f"{folder / RECORDS}, line {number}: no JSON") from None
+    except FileNotFoundError:
+        raise UserError(f"no {RECORDS} in {folder}: nothing was collected there") from None
+    if not lines or not isinstance(lines[0], dict) or lines[0].get("kind") != "sweep":
+        raise UserError(f"{folder / RECORDS}, line 1: must describe the sweep")
+    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = {}
+    try:
+        with open(folder / CURVES, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                key = csv_plain(row["row"]), int(row["seed"]), row["kind"]
+                curves.setdefault(key, []).append((int(row["step"]), float(row["loss"])))
+    except FileNotFoundError:
+        raise UserError(f"no {CURVES} in {folder}, which lies beside {RECORDS}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / CURVES}: not as it was written ({error})") from None
+    return Results(lines[0], lines[1:], curves)
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    for row in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if row.is_dir() and not row.name.startswith("."):
+            yield from (path for path in sorted(row.iterdir()) if path.is_dir() and _SEED_FOLDER.fullmatch(path.name))
+
+
+def _read_record(path: Path, sweep: str, runs_dir: Path) -> dict[str, Any] | None:
+    """The record of one run with what its config adds; None where there is none; raises ValueError with the reason."""
+    try:
+        record = json.loads((path / "record.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"record.json cannot be read ({error})") from None
+    if not isinstance(record, dict):
+        raise ValueError("record.json is no record")
+    schema, row, seed, status = (record.get(key) for key in ("schema", "row", "seed", "status"))
+    if not is_number(schema) or schema > SCHEMA:
+        raise ValueError(f"record.json has schema {schema!r}; this version reads up to {SCHEMA}")
+    if not isinstance(row, str) or not isinstance(seed, int) or status not in STATES:
+        raise ValueError("record.json lacks row, seed or status")
+    try:
+        expected = run_path(runs_dir, sweep, row, seed)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    if record.get("sweep") != sweep or expected != path:
+        raise ValueError(f"record.json is of another run ({record.get('sweep')}, {row}, seed {seed})")
+    if status == DONE and not is_number((record.get("loss") or {}).get("final")):
+        raise ValueError("record.json says done, but has no final loss")
+    record = _finite(record)
+    return {**record, "kind": "run", "settings": _read_settings(path / "config.yaml")}
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """What the report needs of a run's config; empty where it cannot be read."""
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+        trainer = config.get("trainer") or {}
+        chosen = {key: config[key] for key in _SETTINGS if key in config}
+        return _finite({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
+    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
+        return {}
+
+
+def _read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Thinned (step, loss) by kind; a torn last line and losses that are no number are left out."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as file:
+            for row in csv.DictReader(line.replace("\0", "") for line in file):
+                try:
+                    step, loss = int(row["step"]), float(row["loss"])
+                except (KeyError, TypeError, ValueError):
+                    continue
+                if math.isfinite(loss) and row.get("kind") in ("train", "validation"):
+                    found.setdefault(row["kind"], []).append((step, loss))
+    except (OSError, csv.Error):
+        pass
+    return {kind: _thinned(points) for kind, points in found.items()}
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """At most 48 points: the mean loss of equal stretches of steps, at the last step of each."""
+    if len(points) <= CURVE_POINTS:
+        return points
+    last = points[-1][0]
+    bins: dict[int, list[tuple[int, float]]] = {}
+    for step, loss in points:
+        bins.setdefault(min(CURVE_POINTS - 1, (step - 1) * CURVE_POINTS // last), []).append((step, loss))
+    return [(members[-1][0], sum(loss for _, loss in members) / len(members)) for members in bins.values()]
+
+
+def _header(name: str, sweeps_dir: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sweep as its file asks for it; or, for runs of no sweep file, as the runs themselves tell."""
+    from ablate.sweep import plan
+
+    if not (sweeps_dir / f"{name}.yaml").exists() and records:
+        return _header_of_runs(name, records)
+    sweep = plan.load(name, sweeps_dir)
+    rows = [
+        {"row": row, "section": sweep.sections[row], "overrides": list(overrides), "seeds": sweep.seeds_of(row)}
+        for row, overrides in sweep.rows.items()
+    ]
+    return {
+        "kind": "sweep",
+        "name": sweep.name,
+        "question": sweep.question,
+        "base": list(sweep.base),
+        "baseline": sweep.baseline,
+        "rows": rows,
+        "reference": sweep.reference,
+        "early": sweep.early,
+        "notes": sweep.notes,
+        "file": sweep.text,
+    }
+
+
+def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    labels = sorted({record["row"] for record in records}, key=lambda label: (label != "baseline", label))
+    rows = [
+        {
+            "row": label,
+            "section": "rows",
+            "overrides": [],
+            "seeds": len({record["seed"] for record in records if record["row"] == label}),
+        }
+        for label in labels
+    ]
+    question = "Runs that were started one by one, beside any sweep"
+    fixed = {"kind": "sweep", "name": name, "question": question, "base": [], "baseline": "baseline"}
+    return {**fixed, "rows": rows, "reference": None, "early": None, "notes": "", "file": None}
+
+
+def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str:
+    """Why a run is none of those that the sweep asks for; empty where it is."""
+    if record["row"] not in planned:
+        return f"the sweep has no row {record['row']!r}"
+    given = record.get("overrides")
+    absent = [override for override in planned[record["row"]] if override not in given] if isinstance(given, list) else []
+    return f"made without {', '.join(absent)}, which the sweep now asks of this row" if absent else ""
+
+
+def _canonical(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """JSON without what is no number, and with keys of text."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

@@ -1,0 +1,149 @@
+"""Strings from outside made harmless for Markdown, CSV and LaTeX, and numbers made readable."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+MISSING = "–"
+_MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
+_LINE_START = re.compile(r"^(\d+)([.)])(?= |$)|^([#+=-])")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def one_line(text: object) -> str:
+    """The text without line breaks and control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def md_escape(text: object) -> str:
+    """The text as Markdown that shows it as it stands: no markup, link, HTML or table cell can begin in it."""
+    escaped = _MARKDOWN.sub(r"\\\1", one_line(text))
+    escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _LINE_START.sub(lambda found: f"{found[1]}\\{found[2]}" if found[1] else f"\\{found[3]}", escaped)
+
+
+def md_code(text: object, *, cell: bool = False) -> str:
+    """The text as a Markdown code span; `cell` where it stands in a table."""
+    plain = one_line(text)
+    longest = max((len(run) for run in re.findall("`+", plain)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if plain.startswith("`") or plain.endswith("`") else ""
+    return f"{fence}{pad}{plain.replace('|', chr(92) + '|') if cell else plain}{pad}{fence}"
+
+
+def md_fenced(lines: Iterable[object]) -> str:
+    """Lines as a fenced block of shell text that nothing in them can end."""
+    plain = [one_line(line) for line in lines]
+    longest = max((len(run) for line in plain for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}sh", *plain, fence])
+
+
+def csv_text(text: object) -> str:
+    """The text as a CSV cell that no spreadsheet takes for a formula; `csv_plain` gives it back."""
+    plain = one_line(text)
+    return f"'{plain}" if str(text).startswith(_FORMULA) or plain.startswith(_FORMULA) else plain
+
+
+def csv_plain(cell: str) -> str:
+    """The text that `csv_text` made a cell of."""
+    return cell[1:] if cell.startswith("'") else cell
+
+
+def latex_escape(text: object) -> str:
+    """The text as LaTeX that sets it as it stands."""
+    return "".join(_LATEX.get(character, character) for character in one_line(text))
+
+
+def shortened(text: object, longest: int = 40) -> str:
+    """The text as the label of a plot: one line, not longer than fits."""
+    plain = one_line(text)
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite number (no truth value)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def decimals(noise: float) -> int:
+    """How many decimals show a noise of this size with two digits: 3 to 5."""
+    return 3 if not noise > 0 else min(5, max(3, 1 - math.floor(math.log10(noise))))
+
+
+def fixed(value: float | None, places: int, *, signed: bool = False) -> str:
+    """A number with so many decimals, a true minus sign, and a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = f"{value:+.{places}f}" if signed else f"{value:.{places}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def significant(value: float, digits: int = 2) -> str:
+    """A number with so many significant digits and no exponent: 0.021, 130."""
+    if not math.isfinite(value):
+        return MISSING
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return fixed(value, places)
+
+
+def interval(low: float, high: float, places: int, *, signed: bool = True) -> str:
+    """An interval of numbers."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return MISSING
+    return f"{fixed(low, places, signed=signed)} to {fixed(high, places, signed=signed)}"
+
+
+def probability(p: float) -> str:
+    """A p value."""
+    if not math.isfinite(p):
+        return MISSING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def scaled(value: float | None, unit: str = "") -> str:
+    """A large number by thousands: 223.0 M, 11.1 T; below a thousand as it is."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    for factor, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {letter}{unit}" if value < 999.5 * factor else f"{value / factor:.0f} {letter}{unit}"
+    return f"{value:.3g}{' ' + unit if unit else ''}"
+
+
+def percent(share: float) -> str:
+    """A signed share of one as whole percents, or with a decimal below ten."""
+    return f"{fixed(100 * share, 0 if abs(share) >= 0.0995 else 1, signed=True)} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 41 s, 12 min, 3.4 h, 2.1 days."""
+    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (72 * 3600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.1f} {name}" if name == "h" else f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def listed(words: Iterable[str], most: int = 12) -> str:
+    """Words as a list in a sentence, cut where it grows long."""
+    words = list(words)
+    if len(words) > most:
+        words = [*words[:most], f"{len(words) - most} more"]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def counted(number: int, word: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

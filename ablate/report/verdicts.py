@@ -1,0 +1,226 @@
+"""From runs to rows: what each change costs, what it does to the loss, and the word that this evidence allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ablate.record import DIVERGED, DONE, FAILED
+from ablate.report import statistics
+from ablate.report.results import Results
+from ablate.report.statistics import FEWEST_SEEDS, Comparison
+
+BASELINE = "baseline"
+BETTER, WORSE, UNDECIDED = "better", "worse", "no difference detected"
+NO_VERDICT, NOT_COMPARABLE, HAS_DIVERGED = "no verdict", "not comparable", "diverged"
+BUDGET_TOLERANCE = 0.02  # of the baseline's FLOPs; what differs by more is flagged
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the sweep over all its seeds; losses in nats a token, NaN where nothing is known.
+
+    `speed` is in steps a second, measured with nothing else running where `is_exclusive`; `budget` is the share by which
+    the FLOPs of a whole run differ from the baseline's; `is_control` marks rows that change nothing but seeds (A/A).
+    """
+
+    label: str
+    section: str
+    overrides: tuple[str, ...]
+    planned: int
+    done: int
+    diverged: int
+    failed: int
+    early: np.ndarray  # (seeds,) as `final`
+    final: np.ndarray
+    parameters: dict[str, float]
+    ops_paper: float
+    flops_per_step: float
+    steps: float
+    speed: float
+    is_exclusive: bool
+    memory: float
+    bits_per_byte: float
+    downstream: dict[str, list[float]]
+    settings: dict[str, Any]
+    data: dict[str, Any]
+    comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
+    early_comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
+    verdict: str = NO_VERDICT
+    why: str = ""
+    budget: float = np.nan
+    is_control: bool = False
+
+    @property
+    def missing(self) -> int:
+        """Planned runs that have no result: not begun, stopped or under way."""
+        return max(0, self.planned - self.done - self.diverged - self.failed)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The rows of a sweep in the order of its file, judged; `noise` is the sd of the baseline's final loss over its seeds."""
+
+    baseline: Row
+    rows: list[Row]
+    noise: float
+    seed_variance: float
+
+    def __iter__(self):
+        return iter((self.baseline, *self.rows))
+
+    @property
+    def sections(self) -> list[str]:
+        """The sections in the order of the sweep file."""
+        return list(dict.fromkeys(row.section for row in self.rows))
+
+    def of(self, *verdicts: str) -> list[Row]:
+        """The rows with one of these verdicts, controls left out."""
+        return [row for row in self.rows if row.verdict in verdicts and not row.is_control]
+
+
+def judge(results: Results) -> Verdicts:
+    """Compare every row of the sweep with its baseline."""
+    sweep = results.sweep
+    runs: dict[str, list[dict[str, Any]]] = {row["row"]: [] for row in sweep["rows"]}
+    for record in results.records:
+        runs[record["row"]].append(record)
+    seeds = 1 + max((record["seed"] for record in results.records), default=0)
+    asked = {row["row"]: row for row in sweep["rows"]}
+    if sweep["baseline"] not in asked:  # runs beside any sweep, the baseline not among them
+        asked[sweep["baseline"]] = {"row": sweep["baseline"], "section": BASELINE, "overrides": [], "seeds": 0}
+    baseline = _row(asked[sweep["baseline"]], runs.get(sweep["baseline"], []), seeds)
+    others = [_row(asked[label], members, seeds) for label, members in runs.items() if label != baseline.label]
+    differing = {row.label: difference(row, baseline) for row in others}
+    tested = [row for row in others if row.done and not differing[row.label] and not row.diverged]
+    sections = [row.section for row in tested]
+    final, early = (np.array([getattr(row, name) for row in (baseline, *tested)]) for name in ("final", "early"))
+    compared = zip(tested, statistics.compare(final, sections), statistics.compare(early, sections), strict=True)
+    comparisons = {row.label: {"comparison": of_final, "early_comparison": of_early} for row, of_final, of_early in compared}
+    judged = [_judged(replace(row, **comparisons.get(row.label, {})), baseline, differing[row.label]) for row in others]
+    noise = statistics.estimate_noise(final)
+    baseline = replace(baseline, verdict=BASELINE, budget=0.0)
+    return Verdicts(baseline, judged, statistics.noise_floor(baseline.final), noise.seed_variance)
+
+
+def difference(row: Row, baseline: Row) -> str:
+    """Why the losses of two rows are of different things; empty where they can be compared."""
+    if not row.done or not baseline.done:
+        return ""
+    if row.settings and baseline.settings:
+        for part in ("tokenizer", "objective", "length", "evaluation"):
+            if _part(row.settings, part) != _part(baseline.settings, part):
+                return f"another {part}"
+    return "other data" if row.data.get("sha256") != baseline.data.get("sha256") else ""
+
+
+def _part(settings: dict[str, Any], part: str) -> Any:
+    objective = settings.get("objective") or {}
+    if part == "length":
+        return objective.get("length")
+    if part == "objective":
+        return {key: value for key, value in objective.items() if key != "length"}
+    return settings.get(part)
+
+
+def _judged(row: Row, baseline: Row, differing: str) -> Row:
+    budget = ratio(row.flops_per_step * row.steps, baseline.flops_per_step * baseline.steps) - 1
+    row = replace(row, budget=budget, is_control=bool(row.overrides) and all(_only_seed(text) for text in row.overrides))
+    if row.diverged:
+        shared = row.final - baseline.final
+        known = shared[~np.isnan(shared)] if not differing else shared[:0]
+        partial = Comparison(seeds=len(known), delta=float(known.mean()) if len(known) else np.nan)
+        return replace(row, comparison=partial, verdict=HAS_DIVERGED, why=f"{row.diverged} of {row.planned} seeds")
+    if differing:
+        return replace(row, verdict=NOT_COMPARABLE, why=differing)
+    if row.comparison.seeds < FEWEST_SEEDS:
+        shared = row.comparison.seeds
+        return replace(row, why=f"{shared} shared seed{'' if shared == 1 else 's'}, {FEWEST_SEEDS} are needed")
+    word = UNDECIDED if not row.comparison.differs else BETTER if row.comparison.delta < 0 else WORSE
+    return replace(row, verdict=word)
+
+
+def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: int) -> Row:
+    done = [record for record in records if record["status"] == DONE]
+    early, final = np.full(seeds, np.nan), np.full(seeds, np.nan)
+    for record in done:
+        early[record["seed"]] = number(record, "loss", "early")
+        final[record["seed"]] = number(record, "loss", "final")
+    known = done or [record for record in records if record.get("parameters")]
+    speeds = [number(record, "steps_per_second", "median") for record in done]
+    exclusive = [number(record, "steps_per_second", "exclusive") for record in done]
+    tasks = sorted({task for record in done for task in record.get("downstream") or {}})
+    return Row(
+        label=asked["row"],
+        section=asked["section"],
+        overrides=tuple(asked["overrides"]),
+        planned=max(asked["seeds"], len(records)),
+        done=len(done),
+        diverged=sum(record["status"] == DIVERGED for record in records),
+        failed=sum(record["status"] == FAILED for record in records),
+        early=early,
+        final=final,
+        parameters={kind: _middle(known, "parameters", kind) for kind in ("total", "non_embedding", "active")},
+        ops_paper=_middle(known, "ops_paper"),
+        flops_per_step=_middle(known, "flops_per_step"),
+        steps=_middle(done, "loss", "final_step"),
+        speed=median(exclusive) if not np.isnan(median(exclusive)) else median(speeds),
+        is_exclusive=not np.isnan(median(exclusive)),
+        memory=_middle(done, "peak_memory_bytes"),
+        bits_per_byte=mean(number(record, "loss", "bits_per_byte") for record in done),
+        downstream={task: [number(record, "downstream", task) for record in done] for task in tasks},
+        settings=known[0].get("settings") or {} if known else {},
+        data=known[0].get("data") or {} if known else {},
+    )
+
+
+def comparable_speeds(verdicts: Verdicts) -> dict[str, float]:
+    """Steps a second by row, all measured as the baseline's was: with nothing else running, or during training.
+
+    NaN for a row that was not measured in that manner.
+    """
+    alone = verdicts.baseline.is_exclusive
+    return {row.label: row.speed if row.is_exclusive == alone else np.nan for row in verdicts}
+
+
+def number(record: dict[str, Any], *keys: str) -> float:
+    """A number somewhere in a record, NaN where there is none."""
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else np.nan
+
+
+def ratio(value: float, base: float) -> float:
+    """`value` over `base`, NaN where that is no number."""
+    return value / base if base else np.nan
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of what is known; NaN where nothing is."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else np.nan
+
+
+def spread(values: Iterable[float]) -> float:
+    """The sample sd of what is known; NaN for fewer than two."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else np.nan
+
+
+def median(values: Iterable[float]) -> float:
+    """The median of what is known; NaN where nothing is."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.median(known)) if known else np.nan
+
+
+def _middle(records: list[dict[str, Any]], *keys: str) -> float:
+    return median(number(record, *keys) for record in records)
+
+
+def _only_seed(override: str) -> bool:
+    return override.lstrip("+").partition("=")[0].strip().startswith("seed")
+

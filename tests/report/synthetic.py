@@ -1,0 +1,160 @@
+"""Made-up sweeps on disk: run folders as training leaves them, without training."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from ablate.record import run_path
+
+SHA = "d" * 64
+SETTINGS = {
+    "topology": {"_target_": "ablate.model.topology.EncoderDecoder", "_partial_": True},
+    "objective": {"_target_": "ablate.data.objective.SpanCorruption", "length": 64, "noise_density": 0.15, "mean_span": 3.0},
+    "tokenizer": {"_target_": "ablate.data.tokenizer.Trained", "kind": "bpe", "vocab_size": 2048},
+    "evaluation": {"tokens": 65536, "seed": 20210611},
+    "shape": {"d_model": 48, "n_layers": 6, "n_heads": 6, "head_dim": 8, "d_ff": 192, "vocab_size": 2048, "length": 64, "steps": 200},
+    "optimizer": {"_target_": "ablate.training.adafactor.Adafactor"},
+    "schedule": {"_target_": "ablate.training.schedule.InverseSquareRoot", "peak": 0.01},
+    "early": 0.125,
+    "trainer": {"precision": "fp32", "compile": "none", "threads": 1, "global_batch_tokens": 2048, "steps": 200},
+}
+
+# label: (section, overrides, difference of the final loss, noise sd, speed, FLOPs)
+ROWS = {
+    "RMS Norm": ("norm", ["norm=rmsnorm"], -0.004, 0.008, 1.06, 1.0),
+    "No norm": ("norm", ["norm=none"], 0.31, 0.06, 1.1, 1.0),
+    "Post-norm": ("norm", ["block.placement=post"], 0.035, 0.008, 1.0, 1.0),
+    "GeLU": ("activation", ["activation=gelu"], -0.006, 0.008, 0.99, 1.0),
+    "SwiGLU": ("activation", ["activation=swiglu"], -0.042, 0.008, 0.95, 1.0),
+    "GeGLU": ("activation", ["activation=geglu"], -0.038, 0.008, 0.94, 1.0),
+    "LiGLU": ("activation", ["activation=liglu"], -0.03, 0.008, 0.96, 1.0),
+    "SeLU": ("activation", ["activation=selu"], 0.05, 0.009, 1.0, 1.0),
+    "RoPE": ("position", ["position=rope"], 0.002, 0.008, 0.9, 1.0),
+    "No position": ("position", ["position=none"], 0.12, 0.01, 1.08, 0.97),
+    "Parallel block": ("block", ["block=parallel"], 0.012, 0.008, 1.12, 1.0),
+    "A/A (other initial values)": ("block", ["seed.init=${plus:1000,seed.base}"], 0.0, 0.008, 1.0, 1.0),
+}  # fmt: skip
+
+
+class Maker:
+    """Writes the folders of one sweep under `root`: runs/, sweeps/, reports/."""
+
+    def __init__(self, root, name="made-up", *, data="c4-like", baseline="Vanilla Transformer", steps=200):
+        self.root, self.name, self.data, self.baseline, self.steps = Path(root), name, data, baseline, steps
+        self.runs, self.sweeps, self.reports = (self.root / part for part in ("runs", "sweeps", "reports"))
+        self.sections, self.reference, self.notes, self.grid = {}, None, "", None
+        self.question = "Which change is worth having?"
+        self.seeds = {"baseline": 5, "rows": 3}
+        self.seed_effects = np.random.default_rng(7).normal(0, 0.012, 100)
+
+    def add(self, label, section, overrides):
+        self.sections.setdefault(section, {})[label] = list(overrides)
+
+    def write_sweep(self):
+        self.sweeps.mkdir(parents=True, exist_ok=True)
+        content = {"question": self.question, "base": ["shape=nano", "data=local"], "baseline": self.baseline}
+        content |= {"sections": self.sections, "seeds": self.seeds, "early": 0.125, "notes": self.notes}
+        if self.reference:
+            content["reference"] = self.reference
+        path = self.sweeps / f"{self.name}.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+    def run(self, label, seed, overrides=(), *, final=None, early=None, status="done", settings=None, sha=SHA, extra=(), speed=1.0, flops=1.0, **changes):
+        """Write one run's folder; returns its path."""
+        path = run_path(self.runs, self.name, label, seed)
+        path.mkdir(parents=True, exist_ok=True)
+        given = [f"sweep={self.name}", f"row='{label}'", f"seed.base={seed}"]
+        final = 5.0 if final is None else final
+        early = final + 1.1 if early is None else early
+        record = {
+            "schema": 1, "sweep": self.name, "row": label, "seed": seed, "status": status, "reason": "",
+            "overrides": ["shape=nano", "data=local", *extra, *overrides, *given],
+            "command": f"ablate train sweep={self.name} row='{label}' seed={seed}", "identity": f"{abs(hash((label, seed))) % 16**8:08x}",
+            "versions": {"ablate": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
+            "git": {"sha": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
+            "hardware": {"device": "AMD EPYC 9B14", "kind": "cpu", "devices": 1, "processor": "AMD EPYC 9B14", "cores": 2},
+            "data": {"name": self.data, "sha256": sha, "tokens": 6_100_000, "validation_tokens": 310_000, "documents": 20_000, "validation_documents": 1_000, "vocab_size": 2048, "python": "3.11.9"},
+            "parameters": {"total": 640_000, "non_embedding": 541_000, "active": 640_000},
+            "ops_paper": 2.1e9, "flops_per_step": 7.4e9 * flops, "tokens_per_step": 2048,
+            "steps_per_second": {"median": 14.0 * speed, "p25": 13.1 * speed, "p75": 14.4 * speed, "exclusive": 19.0 * speed if seed == 0 else None},
+            "tokens_per_second": 14.0 * speed * 2048, "mfu": None, "peak_memory_bytes": 611_000_000, "data_wait_fraction": 0.004,
+            "loss": {"early": early, "final": final, "early_step": self.steps // 8, "final_step": self.steps, "bits_per_byte": final / math.log(2) / 3.9, "early_bits_per_byte": early / math.log(2) / 3.9},
+            "downstream": {}, "step": self.steps, "seconds": 15.5, "attempts": 1, "tags": [], "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:00:16Z",
+        }  # fmt: skip
+        if status != "done":
+            record["loss"] = {"early": early if status == "diverged" else None, "final": None, "early_step": self.steps // 8, "final_step": self.steps, "bits_per_byte": None}
+        record |= changes
+        (path / "record.json").write_text(json.dumps(record))
+        (path / "config.yaml").write_text(yaml.safe_dump(SETTINGS | (settings or {})))
+        self._write_metrics(path, seed, final, status)
+        return path
+
+    def _write_metrics(self, path, seed, final, status):
+        noise = np.random.default_rng([seed, len(str(path.parent.name))])
+        lines = ["step,time,loss,learning_rate,grad_norm,kind,bits_per_byte"]
+        last = self.steps if status == "done" else self.steps * 2 // 5
+        for step in range(10, last + 1, 10):
+            loss = final + 2.6 * (math.exp(-step / (self.steps / 6)) - math.exp(-6)) + float(noise.normal(0, 0.03))
+            lines.append(f"{step},{step / 14:.3f},{loss!r},0.01,1.0,train,")
+        lines.append(f"{self.steps // 8},1.0,{final + 1.1!r},,,validation,2.1")
+        if status == "diverged":
+            lines.append(f"{last + 10},9.9,nan,0.01,inf,train,")
+        elif status == "done":
+            lines.append(f"{self.steps},9.9,{final!r},,,validation,1.85")
+        (path / "metrics.csv").write_text("\n".join(lines) + "\n")
+
+
+def small_sweep(root, **options):
+    """A dozen rows and what goes wrong: a diverged row, a failed run, a row on other data, one run under way."""
+    maker = Maker(root, **options)
+    maker.reference = "narang2021"
+    maker.question = "Which of the best-known changes to a Transformer show at all?"
+    noise = np.random.default_rng(3)
+
+    def final(seed, difference, sd):
+        return float(5.0 + maker.seed_effects[seed] + difference + noise.normal(0, sd))
+
+    for seed in range(5):
+        maker.run(maker.baseline, seed, final=final(seed, 0.0, 0.008))
+    for label, (section, overrides, difference, sd, speed, flops) in ROWS.items():
+        maker.add(label, section, overrides)
+        for seed in range(3):
+            loss = final(seed, difference, sd)
+            maker.run(label, seed, overrides, final=loss, early=loss + 1.1 + 0.5 * difference, speed=speed, flops=flops)
+    maker.add("No norm, deep", "norm", ["norm=none", "stack.encoder.n_layers=12"])
+    for seed in range(3):
+        maker.run("No norm, deep", seed, ["norm=none", "stack.encoder.n_layers=12"], status="diverged" if seed else "done", reason="the loss is nan at step 84" if seed else "", final=5.4, flops=1.5)
+    maker.add("Sigmoid", "activation", ["activation=sigmoid"])
+    for seed in range(3):
+        failed = {"status": "failed", "reason": "out of memory (can't allocate memory); a smaller trainer.micro_batch needs less"} if seed == 2 else {}
+        maker.run("Sigmoid", seed, ["activation=sigmoid"], final=final(seed, 0.09, 0.01), **failed)
+    maker.add("Larger vocabulary", "block", ["tokenizer.vocab_size=4096"])
+    for seed in range(3):
+        maker.run("Larger vocabulary", seed, ["tokenizer.vocab_size=4096"], final=final(seed, 0.4, 0.01), sha="e" * 64, settings={"tokenizer": SETTINGS["tokenizer"] | {"vocab_size": 4096}})
+    maker.add("Squared ReLU", "activation", ["activation=squared_relu"])
+    maker.run("Squared ReLU", 0, ["activation=squared_relu"], final=final(0, -0.01, 0.008), flops=1.0)
+    maker.run("Squared ReLU", 1, ["activation=squared_relu"], status="preempted", reason="SIGTERM")
+    maker.write_sweep()
+    return maker
+
+
+def large_sweep(root, rows=42, **options):
+    """130 runs in seven sections."""
+    maker = Maker(root, **options)
+    maker.seeds = {"baseline": 5, "rows": 3}
+    noise = np.random.default_rng(11)
+    for seed in range(5):
+        maker.run(maker.baseline, seed, final=float(5 + maker.seed_effects[seed] + noise.normal(0, 0.008)))
+    for number in range(rows):
+        label, overrides = f"Variant number {number}", [f"norm.epsilon={number + 1}e-6"]
+        maker.add(label, f"axis {number % 7}", overrides)
+        difference = float(noise.normal(0, 0.05)) + (1.4 if number == 17 else 0)
+        cost = float(np.exp(noise.normal(0, 0.2)))
+        for seed in range(3):
+            loss = float(5 + maker.seed_effects[seed] + difference + noise.normal(0, 0.008))
+            maker.run(label, seed, overrides, final=loss, speed=1 / cost, flops=cost)
+    maker.write_sweep()
+    return maker
