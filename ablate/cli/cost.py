@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,7 +63,7 @@ def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
             errors += [f"{name}: {row}: {line}" for line in str(error).splitlines()]
     if errors:
         raise UserError("\n".join(errors))
-    published = _published(sweep.reference)
+    published = _published(sweep.reference, list(configs)) if sweep.reference else {}
     from ablate.cost import cost
 
     for row, cfg in configs.items():
@@ -70,15 +71,24 @@ def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
         yield {
             "row": row,
             "parameters": counted["parameters"]["total"],
-            "parameters_published_m": published(row, "parameters_millions"),
+            "parameters_published_m": published.get(row, {}).get("parameters_millions"),
             "ops_paper": counted["ops_paper"],
-            "ops_published_t": published(row, "ops_trillions"),
+            "ops_published_t": published.get(row, {}).get("ops_trillions"),
             "flops_per_step": counted["flops_per_step"],
         }
 
 
-def _published(reference: str | None) -> Any:
-    return lambda row, column: ""
+def _published(reference: str, rows: list[str]) -> dict[str, dict[str, float]]:
+    """The published numbers of the rows that the reference has, by our label; absent numbers are left out."""
+    from ablate.report.reference import load
+
+    table = load(reference)
+    labels = {row: table.find(row) for row in rows}
+    return {
+        row: {column: number for column, number in table.rows[label].items() if not math.isnan(number)}
+        for row, label in labels.items()
+        if label
+    }
 
 
 def _one(counted: dict[str, Any], form: str) -> str:
@@ -120,7 +130,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else "" if value is None else f"{value:g}" if isinstance(value, float) else value
 
 
 FORMS = {

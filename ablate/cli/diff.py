@@ -11,9 +11,9 @@ from ablate.errors import UserError
 
 HELP = """Say in which settings two runs differ: only those that can change a result.
 
-usage: ablate diff RUN RUN          a run is its folder, or that folder's path under runs/
+usage: ablate diff RUN RUN          a run is its folder, or SWEEP/ROW/SEED
 
-  ablate diff axes/baseline/seed-0 axes/rms-norm/seed-0
+  ablate diff "axes/Vanilla Transformer/0" "axes/RMS Norm/0"
 """
 
 
@@ -42,10 +42,17 @@ def run(words: list[str]) -> int:
 
 
 def _folder(word: str) -> Path:
-    for place in (Path(word), Path("runs", word)):
+    places = [Path(word)]
+    sweep, slash, rest = word.partition("/")
+    row, _, seed = rest.rpartition("/")
+    if slash and row and seed.isdigit():
+        from ablate.record import run_path
+
+        places.append(run_path("runs", sweep, row, int(seed)))
+    for place in places:
         if (place / "config.yaml").is_file():
             return place
-    raise UserError(f"{word}: no run lies there (config.yaml is missing)")
+    raise UserError(f"{word}: no run lies there (no config.yaml in {' or '.join(map(str, places))})")
 
 
 def _config(folder: Path) -> dict[str, Any]:

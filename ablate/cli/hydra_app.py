@@ -6,6 +6,7 @@ import math
 import shlex
 import sys
 
+from ablate.cli.train import told
 from ablate.config import compose, library
 from ablate.config.overrides import ALIASES
 from ablate.errors import UserError, nearest
@@ -93,7 +94,7 @@ def _by_hydra(words: list[str], command: str) -> int:
         from ablate import train
 
         overrides = list(HydraConfig.get().overrides.task)
-        codes.append(train.exit_code(lambda: train.run(compose(overrides), overrides, command)))
+        codes.append(train.exit_code(lambda: told(train.run(compose(overrides), overrides, command))))
 
     search = [f"file://{folder}" for folder in library.folders()[1:]]
     quiet = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from typing import Any
 
 from ablate.cli import arguments
 from ablate.errors import UserError
@@ -36,7 +38,16 @@ def run(words: list[str]) -> int:
     cfg = compose(overrides)
     from ablate import train
 
-    return train.exit_code(lambda: train.run(cfg, overrides, shlex.join(["ablate", "train", *words])))
+    command = shlex.join(["ablate", "train", *words])
+    return train.exit_code(lambda: told(train.run(cfg, overrides, command)))
+
+
+def told(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a run, after one line of how it ended is printed by the process that writes it."""
+    final = (record.get("loss") or {}).get("final")
+    if final is not None and os.environ.get("RANK", "0") == "0":
+        print(f"{record['row']}, seed {record['seed']}: {record['status']}, final loss {final:.4f} nats a token")
+    return record
 
 
 def of_sweep(overrides: list[str]) -> list[str]:
