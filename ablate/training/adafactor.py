@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -83,10 +84,7 @@ class Adafactor(torch.optim.Optimizer):
         torch._foreach_mul_(moments, decay)
         torch._foreach_addcmul_(moments, gradients, gradients, 1.0 - decay)
         torch._foreach_add_(moments, (1.0 - decay) * epsilon)
-        updates = torch._foreach_sqrt(moments)
-        torch._foreach_reciprocal_(updates)
-        torch._foreach_mul_(updates, gradients)
-        return list(updates)
+        return list(torch._foreach_div(gradients, torch._foreach_sqrt(moments)))
 
     def _factored_updates(
         self, parameters: list[Tensor], axes: tuple[int, int], decay: float, epsilon: float
@@ -110,6 +108,7 @@ class Adafactor(torch.optim.Optimizer):
         return list(gradients.unbind())
 
 
+@cache
 def factored_axes(shape: torch.Size, factored_from: int) -> tuple[int, int] | None:
     """The two largest axes of `shape` in ascending order, or None where the second is below `factored_from`."""
     if len(shape) < 2:

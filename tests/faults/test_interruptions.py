@@ -13,12 +13,17 @@ from tests.training.standin import folder_of, in_child, result, run, start, wait
 SAVING = ("trainer.checkpoint_every=7", "trainer.evaluate_every=15")
 
 
+UNTOUCHED = {}
+
+
 @pytest.fixture
 def whole(asked):
     """What a run that nothing happens to comes to."""
-    overrides = asked("sweep=whole", *SAVING)
-    assert run(overrides)["status"] == "done"
-    return result(folder_of(overrides))
+    if not UNTOUCHED:
+        overrides = asked("sweep=whole", *SAVING)
+        assert run(overrides)["status"] == "done"
+        UNTOUCHED["result"] = result(folder_of(overrides))
+    return UNTOUCHED["result"]
 
 
 @pytest.mark.parametrize(
