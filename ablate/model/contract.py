@@ -263,10 +263,16 @@ class Parts:
         return self.factory("activation", place)(self, place)
 
     def sublayer(self, place: Place, **numbers: Any) -> nn.Module:
-        """The sub-layer that `place` asks for: attention (self or cross) or feed-forward."""
-        return {SELF_ATTENTION: self.attention, CROSS_ATTENTION: self.attention, FEEDFORWARD: self.feedforward}[
-            place.sublayer
-        ](place, **numbers)
+        """The sub-layer that `place` asks for: attention (self or cross) or feed-forward.
+
+        Raises UserError for a kind that there is not.
+        """
+        kinds = {SELF_ATTENTION: self.attention, CROSS_ATTENTION: self.attention, FEEDFORWARD: self.feedforward}
+        if place.sublayer not in kinds:
+            raise UserError(
+                f"block.sublayers.{place.stack}: no sub-layer {place.sublayer!r}{nearest(place.sublayer, kinds)}"
+            )
+        return kinds[place.sublayer](place, **numbers)
 
     def feedforward(self, place: Place, **numbers: Any) -> nn.Module:
         return self.factory("feedforward", place)(self, place, **numbers)

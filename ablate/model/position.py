@@ -67,6 +67,17 @@ def relative_buckets(distance: Tensor, *, bidirectional: bool, n_buckets: int, m
     return bucket + torch.where(distance < exact, distance, far)
 
 
+def check_buckets(n_buckets: int, max_distance: int) -> None:
+    """Raise UserError where buckets cannot be told apart: too few, or `max_distance` within those of one distance."""
+    if n_buckets < 4:
+        raise UserError(f"position.n_buckets={n_buckets}: at least 4, half of them for each direction")
+    if max_distance <= n_buckets // 2:
+        raise UserError(
+            f"position.max_distance={max_distance} must be above {n_buckets // 2}, up to which "
+            f"each distance has a bucket of its own (half of position.n_buckets={n_buckets})"
+        )
+
+
 def distances(length: int, device: torch.device) -> Tensor:
     """(2T-1,): the distances key - query from -(T-1) to T-1 of a sequence."""
     return torch.arange(1 - length, length, device=device)
@@ -95,6 +106,7 @@ class RelativeBias(Position):
         per_layer: bool,
     ):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
+        check_buckets(n_buckets, max_distance)
         self.table = declare(
             nn.Parameter(torch.empty(n_heads, n_buckets)), "relative", fan_in=n_heads, fan_out=n_buckets, place=place
         )
@@ -195,6 +207,7 @@ class Contextual(Position):
         self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, n_buckets: int, max_distance: int
     ):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
+        check_buckets(n_buckets, max_distance)
         self.table = declare(
             nn.Parameter(torch.empty(n_heads, head_dim, n_buckets)),
             "relative_key",

@@ -116,6 +116,23 @@ def test_unknown_placement_is_refused():
         tiny("block.placement=sandwhich")
 
 
+def test_unknown_sublayer_is_refused():
+    with pytest.raises(UserError, match="did you mean 'feedforward'"):
+        tiny("block.sublayers.decoder=[self_attention,feedforwrd]")
+
+
+def test_sublayers_can_be_left_out_and_repeated():
+    model = tiny("topology=encoder", "block.sublayers.encoder=[feedforward,self_attention,feedforward]")
+    kinds = [type(step.sublayers[0]).__name__ for step in model.topology.encoder.stack.blocks[0].steps]
+    assert kinds == ["Dense", "Attention", "Dense"]
+    assert torch.isfinite(train_step(model, batch_for(model)))
+
+
+def test_unknown_word_to_tie_is_refused():
+    with pytest.raises(UserError, match="did you mean 'encoder'"):
+        tiny("embedding.tie=[encodr,head]")
+
+
 @torch.no_grad()
 def test_parallel_block_is_one_sum():
     model = tiny("block=parallel").eval()

@@ -71,7 +71,7 @@ def awake(model):
     return model
 
 
-def check_compiled(model, batch):
+def check_compiled(model, batch, random=False):
     expected = train_step(model, batch)
     gradients = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
@@ -79,6 +79,8 @@ def check_compiled(model, batch):
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     loss, _ = compiled(batch)
     loss.backward()
+    if random:
+        return
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-4, msg=name)
@@ -112,8 +114,7 @@ def test_trains_and_compiles_alone(option, topology):
     for padded in (False, True):
         batch = batch_for(model, padded=padded)
         check_a_step(model, batch)
-    if "dropout=0.1" not in option:
-        check_compiled(model, batch_for(model))
+    check_compiled(model, batch_for(model), random="dropout" in option)
 
 
 @pytest.mark.parametrize(("option", "topology"), sorted(REFUSED))
