@@ -20,13 +20,16 @@ from ablate.errors import UserError
 Batch = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
+BLOCK = 1 << 16  # input tokens that are made at once; another number is another order of masks
+
 
 class Batches:
     """The batches of one run: windows of the train part in a new order each epoch, and the masks of each step.
 
         step -> places in the epoch's order -> windows (one gather) -> objective (masks from seed and step) -> tensors
 
-    While a step is computed, a thread makes the batch of the next. Raises UserError where the corpus has fewer windows than a batch.
+    Small batches are made some steps at a time, because a call costs more than their arithmetic, and a thread makes the next
+    ones while the model works. Raises UserError where the corpus has fewer windows than a batch.
     """
 
     def __init__(self, cfg: Mapping[str, Any], corpus: Corpus):
@@ -48,15 +51,18 @@ class Batches:
                 f"data={corpus.name}: the validation part has {corpus.validation.n_tokens:,} tokens, fewer than one window of "
                 f"{self.objective.raw_length}; raise data.validation_share or give more text"
             )
+        self._steps = max(1, BLOCK // self.tokens)  # that are made at once
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._made: dict[int, Future[Batch]] = {}  # this step and the next
+        self._made: dict[int, Future[list[Batch]]] = {}  # the block that is read, and the next
 
     def train(self, step: int) -> Batch:
         """The global batch of `step`, counted from 0; int64 ids (sequences, length)."""
-        now = self._made.get(step) or self._ahead.submit(self._make, step)
-        following = self._made.get(step + 1) or self._ahead.submit(self._make, step + 1)
-        self._made = {step: now, step + 1: following}
-        return now.result()
+        block, number = divmod(step, self._steps)
+        if block not in self._made or block + 1 not in self._made:
+            self._made = {
+                wanted: self._made.get(wanted) or self._ahead.submit(self._make, wanted) for wanted in (block, block + 1)
+            }
+        return self._made[block].result()[number]
 
     def micro(self, step: int, index: int, count: int) -> Batch:
         """Slice `index` of `count` equal slices of the global batch of `step`; all of them together are the batch."""
@@ -79,13 +85,14 @@ class Batches:
         batches = []
         for number, start in enumerate(range(0, min(there, asked), self.sequences)):
             windows = self.corpus.validation.windows(np.arange(start, min(start + self.sequences, there)), length)
-            batches.append(_tensors(self.objective.apply(windows, _generator("evaluation", self.evaluation_seed, number))))
+            batches += _batches(self.objective.apply(windows, _generator("evaluation", self.evaluation_seed, number)), len(windows))
         return batches
 
-    def _make(self, step: int) -> Batch:
-        places = np.arange(step * self.sequences, (step + 1) * self.sequences)
-        windows = self.corpus.train.windows(self._order(places), self.objective.raw_length)
-        return _tensors(self.objective.apply(windows, _generator("train", self.seed, step)))
+    def _make(self, block: int) -> list[Batch]:
+        """The batches of the steps of a block."""
+        rows = self._steps * self.sequences
+        windows = self.corpus.train.windows(self._order(np.arange(block * rows, (block + 1) * rows)), self.objective.raw_length)
+        return _batches(self.objective.apply(windows, _generator("train", self.seed, block)), self.sequences)
 
     def _order(self, places: np.ndarray) -> np.ndarray:
         """The windows at these places of the endless sequence of epochs."""
@@ -102,5 +109,14 @@ def _generator(stream: str, seed: int, number: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
-def _tensors(arrays: Mapping[str, np.ndarray]) -> Batch:
-    return {name: torch.from_numpy(a if a.dtype == np.float32 else a.astype(np.int64)) for name, a in arrays.items()}
+def _batches(arrays: Mapping[str, np.ndarray], sequences: int) -> list[Batch]:
+    """The tensors of each step, from the arrays of some steps.
+
+    Weights have the mean 1 in a step, so that a loss summed with them over all targets is a mean over the scored ones.
+    """
+    tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items() if name != "scored"}
+    if "scored" in arrays:
+        scored = torch.from_numpy(arrays["scored"]).float()
+        tensors["weights"] = torch.cat([part / part.mean() for part in scored.split(sequences)])
+    parts = {name: tensor.split(sequences) for name, tensor in tensors.items()}
+    return [dict(zip(parts, step, strict=True)) for step in zip(*parts.values(), strict=True)]

@@ -36,7 +36,7 @@ class Objective:
         self.raw_length = self.target_length = length
 
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
-        """The batch of these windows: ids in the windows' type, weights float32, the rest int64."""
+        """The batch of these windows: ids, segments, positions; `scored` (bool) where not all targets are."""
         raise NotImplementedError
 
     def _sides(self, **segments: np.ndarray) -> Arrays:
@@ -73,29 +73,21 @@ class SpanCorruption(Objective):
         self.raw_length, self.target_length = self.lengths.raw, self.lengths.target
 
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
-        mask = spans.noise_mask(len(windows), self.lengths, rng)
-        inputs, targets = (self._ended(part) for part in spans.corrupt(windows, mask, self.layout.sentinels))
-        if not self.documents:
-            return {"encoder_ids": inputs, "decoder_ids": segment.shifted(targets, self.layout.pad_id), "targets": targets}
-        encoder, decoder = self._segments(windows, mask)
-        shifted = segment.shifted(targets, self.layout.pad_id, decoder)
-        return {"encoder_ids": inputs, "decoder_ids": shifted, "targets": targets, **self._sides(encoder=encoder, decoder=decoder)}
+        inputs, targets = spans.sides(spans.draw(len(windows), self.lengths, rng))
+        sentinels, end = self.layout.sentinels, self.layout.eos_id
+        batch = {"encoder_ids": inputs.fill(windows, sentinels, end), "targets": targets.fill(windows, sentinels, end)}
+        segments = self._segments(windows, inputs, targets) if self.documents else {}
+        decoder_ids = segment.shifted(batch["targets"], self.layout.pad_id, segments.get("decoder"))
+        return {**batch, "decoder_ids": decoder_ids, **self._sides(**segments)}
 
-    def _ended(self, ids: np.ndarray) -> np.ndarray:
-        return np.pad(ids, ((0, 0), (0, 1)), constant_values=self.layout.eos_id)
-
-    def _segments(self, windows: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _segments(self, windows: np.ndarray, inputs: spans.Runs, targets: spans.Runs) -> Arrays:
         """A span belongs whole to the document in which it begins, and so does its sentinel on both sides."""
         raw = segment.of_documents(windows, self.layout.eos_id)
-        first = mask.copy()
-        first[:, 1:] &= ~mask[:, :-1]
-        of_span = raw[first].reshape(len(windows), -1)
-        encoder = raw[~mask | first].reshape(len(windows), -1)
-        span = np.cumsum(first, axis=1)[mask].reshape(len(windows), -1) - 1  # the span of each noise token
-        sentinel_and_tokens = np.sort(np.concatenate([np.broadcast_to(np.arange(of_span.shape[1]), of_span.shape), span], axis=1), axis=1)
-        decoder = np.take_along_axis(of_span, sentinel_and_tokens, axis=1)
-        end = of_span[:, -1:]
-        return np.concatenate([encoder, end], axis=1), np.concatenate([decoder, end], axis=1)
+        encoder = raw.ravel().take(inputs.index, mode="clip")  # a sentinel's slot is the first token of its span
+        of_span = encoder.ravel()[inputs.slots]
+        encoder[:, -1] = of_span[:, -1]
+        decoder = np.repeat(of_span.ravel(), targets.sizes.ravel()).reshape(len(windows), -1)
+        return {"encoder": encoder, "decoder": decoder}
 
 
 class Causal(Objective):
@@ -132,7 +124,7 @@ class Prefix(Objective):
         places = np.arange(self.length)
         scored = places < (self.length - prefix)[:, None] if self.is_split else places >= prefix[:, None]
         batch = self._split(windows, prefix, scored) if self.is_split else self._whole(windows, prefix)
-        return {**batch, "weights": _normalised(scored)}
+        return {**batch, "scored": scored}
 
     def _whole(self, windows: np.ndarray, prefix: np.ndarray) -> Arrays:
         """One sequence; the start symbol belongs to the prefix too, so it has one position more."""
@@ -188,15 +180,10 @@ class Masked(Objective):
         ids = np.where(chosen & (fate >= self.keep_share), windows.dtype.type(self.layout.mask_id), windows)
         is_random = chosen & (fate >= self.keep_share) & (fate < self.keep_share + self.random_share)
         ids[is_random] = rng.integers(0, self.layout.text_size, np.count_nonzero(is_random))
-        batch = {"encoder_ids": ids, "targets": windows, "weights": _normalised(chosen)}
+        batch = {"encoder_ids": ids, "targets": windows, "scored": chosen}
         if self.documents:
             batch |= self._sides(encoder=segment.of_documents(windows, self.layout.eos_id))
         return batch
-
-
-def _normalised(scored: np.ndarray) -> np.ndarray:
-    """Weights with mean 1 over the whole batch, so that a loss summed over them and divided by all targets is per scored one."""
-    return scored.astype(np.float32) * np.float32(scored.size / np.count_nonzero(scored))
 
 
 def build(cfg: Mapping[str, Any], corpus: Any) -> Objective:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 
@@ -12,31 +13,28 @@ ROUNDS = 6
 def permute(places: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
     """What stands at `places` of a permutation of range(n) that (seed, epoch) chooses; int64 like `places`.
 
-    A Feistel network over the next power of four, walked until it lands below n (Black and Rogaway 2002): any place is
-    found in the same time and no memory, so that an order has no state to save.
+    A generalised Feistel network on the nearest a x b >= n, walked until it lands below n (Black and Rogaway 2002): any
+    place is found in the same time and no memory, so that an order has no state to save.
     """
-    half = max(1, ((n - 1).bit_length() + 1) // 2)
-    keys = _keys(seed, epoch)
-    found = places.astype(np.uint64)
-    wandering = np.ones(len(found), bool)
-    while wandering.any():
-        found[wandering] = _mix(found[wandering], keys, half)
-        wandering = found >= n
+    a = math.isqrt(n - 1) + 1
+    b = -(-n // a)
+    digest = hashlib.blake2b(f"order/{seed}/{epoch}".encode(), digest_size=8 * ROUNDS).digest()
+    keys = np.frombuffer(digest, "<u8")
+    found = _mix(places.astype(np.uint64), keys, np.uint64(a), np.uint64(b))
+    outside = np.flatnonzero(found >= n)
+    while len(outside):
+        found[outside] = _mix(found[outside], keys, np.uint64(a), np.uint64(b))
+        outside = outside[found[outside] >= n]
     return found.astype(np.int64)
 
 
-def _keys(seed: int, epoch: int) -> np.ndarray:
-    digest = hashlib.blake2b(f"order/{seed}/{epoch}".encode(), digest_size=8 * ROUNDS).digest()
-    return np.frombuffer(digest, "<u8")
-
-
-def _mix(numbers: np.ndarray, keys: np.ndarray, half: int) -> np.ndarray:
-    """One pass of the network over numbers of 2 x `half` bits."""
-    shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
-    left, right = numbers >> shift, numbers & mask
-    for key in keys:
-        left, right = right, left ^ (_hash(right + key) & mask)
-    return (left << shift) | right
+def _mix(numbers: np.ndarray, keys: np.ndarray, a: np.uint64, b: np.uint64) -> np.ndarray:
+    """One pass of the network over numbers below a b."""
+    left, right = np.divmod(numbers, b)
+    for key_of_left, key_of_right in keys.reshape(-1, 2):
+        left = (left + _hash(right + key_of_left) % a) % a
+        right = (right + _hash(left + key_of_right) % b) % b
+    return left * b + right
 
 
 def _hash(x: np.ndarray) -> np.ndarray:

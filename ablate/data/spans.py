@@ -56,52 +56,73 @@ def lengths_for(input_length: int, noise_density: float, mean_span: float) -> Le
     return found
 
 
-def noise_mask(rows: int, lengths: Lengths, rng: np.random.Generator) -> np.ndarray:
-    """Which tokens are noise, (rows, raw) bool, drawn uniformly: each row starts with text and ends with noise.
+def draw(rows: int, lengths: Lengths, rng: np.random.Generator) -> np.ndarray:
+    """Sizes of the pieces of text and of noise by turns, (rows, spans, 2), none empty, all ways equally likely.
 
-        text noise text noise ...      both kinds are cut into `spans` pieces, none empty
+    text noise text noise ...: a row starts with text and ends with noise.
     """
-    pieces = np.empty((rows, lengths.spans, 2), np.int64)
-    pieces[:, :, 0] = _cut(rows, lengths.raw - lengths.noise, lengths.spans, rng)
-    pieces[:, :, 1] = _cut(rows, lengths.noise, lengths.spans, rng)
-    is_noise = np.broadcast_to(np.array([False, True]), pieces.shape)
-    return np.repeat(is_noise.ravel(), pieces.ravel()).reshape(rows, lengths.raw)
+    return np.stack([_cut(rows, lengths.raw - lengths.noise, lengths.spans, rng), _cut(rows, lengths.noise, lengths.spans, rng)], axis=2)
 
 
 def _cut(rows: int, n: int, pieces: int, rng: np.random.Generator) -> np.ndarray:
-    """`n` items cut into `pieces` non-empty pieces, all ways equally likely: their sizes, (rows, pieces)."""
-    if pieces > n:
-        raise UserError(f"span corruption cannot cut {n} tokens into {pieces} spans; choose a longer mean_span or a lower noise_density")
+    """`n` items cut into `pieces` non-empty pieces: their sizes, (rows, pieces) int64."""
     cuts = np.empty((rows, pieces + 1), np.int64)
     cuts[:, 0], cuts[:, -1] = 0, n
     if pieces > 1:
-        # random keys, one a gap between items; the smallest pieces-1 of a row are cut. The gap's own number in the low
-        # bits keeps keys apart, so that exactly so many lie below the threshold.
-        keys = rng.integers(0, 1 << 64, (rows, n - 1), np.uint64)
-        low = np.uint64((1 << (n - 1).bit_length()) - 1)
-        keys = (keys & ~low) | np.arange(n - 1, dtype=np.uint64)
+        # Random keys, one a gap between items; the smallest pieces-1 of a row are cut. The gap's own number in the low bits
+        # keeps keys apart, so that exactly so many lie below the threshold; 22 random bits or more stand above it.
+        gaps = n - 1
+        kind = np.uint32 if gaps.bit_length() <= 10 else np.uint64
+        low = kind((1 << gaps.bit_length()) - 1)
+        keys = rng.integers(0, np.iinfo(kind).max, (rows, gaps), kind, endpoint=True)
+        keys &= ~low
+        keys |= np.arange(gaps, dtype=kind)
         threshold = np.partition(keys, pieces - 2, axis=1)[:, pieces - 2, None]
-        cuts[:, 1:-1] = (np.flatnonzero(keys <= threshold) % (n - 1) + 1).reshape(rows, pieces - 1)
+        cuts[:, 1:-1] = (np.flatnonzero(keys <= threshold) % gaps + 1).reshape(rows, pieces - 1)
     return np.diff(cuts, axis=1)
 
 
-def corrupt(windows: np.ndarray, mask: np.ndarray, sentinels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs in which a sentinel stands for each noise span, targets in which one stands for each span of text.
+@dataclass(frozen=True)
+class Runs:
+    """One side of corrupted rows as runs of raw tokens, a run a span, each with a slot for its sentinel; a last slot is for the end.
 
-    windows, mask: (rows, raw), the mask with equally many noise tokens and spans in each row, starting with text and ending with
-    noise. Returns (rows, raw - noise + spans) and (rows, noise + spans), without end-of-sequence.
+    index: where each token stands in the flat windows, (rows, length). slots: where the sentinels stand in it, flat.
+    sizes: tokens of each run with its sentinel, (rows, spans); the last one with the end.
     """
-    rows = len(windows)
-    starts = mask.copy()  # of spans of noise
-    starts[:, 1:] &= ~mask[:, :-1]
-    text_starts = ~mask
-    text_starts[:, 1:] &= mask[:, :-1]
-    used = np.tile(sentinels[: np.count_nonzero(starts[0])].astype(windows.dtype), rows)
-    return _replaced(windows, starts, ~mask | starts, used), _replaced(windows, text_starts, mask | text_starts, used)
+
+    index: np.ndarray
+    slots: np.ndarray
+    sizes: np.ndarray
+
+    def fill(self, windows: np.ndarray, sentinels: np.ndarray, eos_id: int) -> np.ndarray:
+        """The ids of this side, (rows, length), in the windows' type."""
+        ids = windows.ravel().take(self.index, mode="clip")  # the end's slot may lie behind the last window
+        ids.ravel()[self.slots] = sentinels[: self.sizes.shape[1]]
+        ids[:, -1] = eos_id
+        return ids
 
 
-def _replaced(windows: np.ndarray, places: np.ndarray, kept: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """`windows` with `values` at `places`, and of that what is `kept`."""
-    changed = windows.copy()
-    changed[places] = values
-    return changed[kept].reshape(len(windows), -1)
+def sides(pieces: np.ndarray) -> tuple[Runs, Runs]:
+    """Inputs and targets from the sizes of text and noise (rows, spans, 2), each row the same in all.
+
+        raw      a a a N N a a N        inputs   a a a <0> a a <1> end        targets   <0> N N <1> N end
+    """
+    text, noise = pieces[:, :, 0], pieces[:, :, 1]
+    both = text + noise
+    ends = np.cumsum(both, axis=1)
+    inputs = _runs(ends - both, text, ends[0, -1], slot_after=True)
+    targets = _runs(ends - noise - 1, noise, ends[0, -1], slot_after=False)
+    return inputs, targets
+
+
+def _runs(starts: np.ndarray, tokens: np.ndarray, raw: int, *, slot_after: bool) -> Runs:
+    """Runs of so many tokens and a slot, from raw positions `starts` in each row of `raw` tokens."""
+    rows = len(tokens)
+    sizes = tokens + 1
+    sizes[:, -1] += 1
+    flat = sizes.ravel()
+    begins = np.cumsum(flat) - flat
+    index = np.arange(flat.sum())
+    index += np.repeat((starts + raw * np.arange(rows)[:, None]).ravel() - begins, flat)
+    slots = begins.reshape(tokens.shape) + (tokens if slot_after else 0)
+    return Runs(index.reshape(rows, -1), slots, sizes)
