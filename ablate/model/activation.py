@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ablate.errors import UserError
 from ablate.model.contract import Parts, Place
 
 
@@ -42,7 +43,12 @@ def relu(h: Tensor) -> Tensor:
 
 
 def gelu(h: Tensor, approximate: str = "tanh") -> Tensor:
-    """GELU (Hendrycks and Gimpel 2016): the tanh form, as the paper ran it, or ``approximate: none``, the exact one."""
+    """GELU (Hendrycks and Gimpel 2016): the tanh form, as the paper ran it, or ``approximate: none``, the exact one.
+
+    Raises UserError for another word.
+    """
+    if approximate not in ("tanh", "none"):
+        raise UserError(f"activation.function.approximate={approximate}: must be tanh or none")
     return functional.gelu(h, approximate=approximate)
 
 

@@ -61,6 +61,11 @@ def test_gelu_says_which(name, form):
     torch.testing.assert_close(activation.function(random(100)), functional.gelu(random(100), approximate=form))
 
 
+def test_gelu_of_another_form_is_refused():
+    with pytest.raises(UserError, match="approximate=erf"):
+        feedforward("activation=gelu", "activation.function.approximate=erf")(random(1, 1, D), None)
+
+
 def test_glu_against_torch():
     gate, up = random(2, 3, 8), random(3, 8)
     torch.testing.assert_close(feedforward("activation=glu").activation(gate, up), functional.glu(torch.cat((up + 0 * gate, gate), -1)))
