@@ -25,10 +25,23 @@ def train(job: dict[str, Any]) -> int:
 
 
 def prepare(job: dict[str, Any]) -> int:
-    """Prepare the corpus of each list in `job` {"overrides", "result"}; the hashes go to the file `result`."""
-    from ablate.config import compose
+    """Prepare the corpus of each list in `job` {"rows", "overrides", "result"}; the hashes go to the file `result`.
+
+    First the model of each row is built without memory, so that a row that cannot be is told before any run begins.
+    """
+    from ablate.config import build_model, compose
     from ablate.data import corpus
 
+    refused = False
+    for row, overrides in job["rows"].items():
+        try:
+            build_model(compose(overrides), device="meta")
+        except UserError as error:
+            refused = True
+            for line in str(error).splitlines():
+                print(f"ablate: {row}: {line}", file=sys.stderr)
+    if refused:
+        return 2
     try:
         hashes = [corpus.prepare(compose(overrides), progress=print).sha256 for overrides in job["overrides"]]
     except UserError as error:

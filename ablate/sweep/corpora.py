@@ -17,7 +17,10 @@ from ablate.sweep.session import Session
 
 
 def prepare(session: Session, items: Sequence[Item]) -> dict[Item, str]:
-    """The sha256 of each item's corpus, after making those that are not there; raises `UserError` where it fails."""
+    """The sha256 of each item's corpus, after making those that are not there.
+
+    Raises `UserError` where that fails, or where the model of a row cannot be built.
+    """
     kinds: dict[str, list[Item]] = {}
     for item in items:
         groups = [OmegaConf.to_container(item.cfg[group], resolve=True) for group in ("data", "tokenizer")]
@@ -26,7 +29,11 @@ def prepare(session: Session, items: Sequence[Item]) -> dict[Item, str]:
     folder.mkdir(parents=True, exist_ok=True)
     result, log = folder / f".prepared-{os.getpid()}.json", folder / "prepare.log"
     log.unlink(missing_ok=True)
-    job = {"overrides": [list(members[0].run.overrides) for members in kinds.values()], "result": str(result)}
+    job = {
+        "rows": {item.run.row: list(item.run.overrides) for item in items},
+        "overrides": [list(members[0].run.overrides) for members in kinds.values()],
+        "result": str(result),
+    }
     session.display.say(f"{session.sweep.name}: preparing the text")
     handle = session.starters.forked.start(session.starters.program.prepare, job, log)
     told = ""
@@ -40,7 +47,9 @@ def prepare(session: Session, items: Sequence[Item]) -> dict[Item, str]:
     if session.interruption:
         return {}
     if code:
-        raise UserError(last_line(log).removeprefix("ablate: ") or f"the text could not be prepared; see {log}")
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+        told = [line.removeprefix("ablate: ") for line in lines if line.startswith("ablate: ")]
+        raise UserError("\n".join(told) or last_line(log) or f"the text could not be prepared; see {log}")
     hashes = json.loads(result.read_text())
     result.unlink()
     return {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}
