@@ -30,6 +30,9 @@ ROWS = {
     "tied_decoder_in_out": ["embedding.tie=[decoder,head]"],
     "block_sharing_encoder": ["sharing=encoder", SHARED],
     "block_sharing_decoder": ["sharing=decoder", SHARED],
+    "depth_toy": [  # heads times their width differ from d_model
+        "stack.encoder.n_layers=${of:3/2,shape.n_layers}", "stack.decoder.n_layers=${of:3/2,shape.n_layers}",
+        "feedforward.d_ff=${of:3/4,shape.d_ff}", "attention.n_heads=${of:1/2,shape.n_heads}"],
 }  # fmt: skip
 
 
