@@ -34,6 +34,7 @@ def problems(tree: Any, path: str = "") -> list[str]:
 
 def instantiate(content: dict[str, Any]) -> Any:
     """What `content` describes by its `_target_`, made by Hydra after every target in it was checked."""
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate as hydra_instantiate
 
     if errors := problems(content):
@@ -41,7 +42,12 @@ def instantiate(content: dict[str, Any]) -> Any:
     for key, target in walk(content):
         if key.rpartition(".")[2] == "_target_":
             _check_origin(target)
-    return hydra_instantiate(content, _convert_="all")
+    try:
+        return hydra_instantiate(content, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
 
 
 def _trusted() -> tuple[str, ...]:
