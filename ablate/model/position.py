@@ -63,7 +63,8 @@ def relative_buckets(distance: Tensor, *, bidirectional: bool, n_buckets: int, m
         distance = (-distance).clamp_min(0)
     exact = n_buckets // 2
     ratio = torch.log(distance.float().clamp_min(1) / exact) / math.log(max_distance / exact)
-    far = (exact + (ratio * (n_buckets - exact)).long()).clamp_max(n_buckets - 1)
+    steps = (ratio * (n_buckets - exact) + 1e-5).long()  # powers of two lie on an edge: the same side on every device
+    far = (exact + steps).clamp_max(n_buckets - 1)
     return bucket + torch.where(distance < exact, distance, far)
 
 
