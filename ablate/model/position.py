@@ -135,8 +135,6 @@ class NoPosition(Position):
     """No position at all."""
 
 
-
-
 class Learned(Position):
     """A learned vector for each position, added to the input (Gehring et al. 2017).
 
