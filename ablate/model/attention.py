@@ -34,11 +34,19 @@ def attend(
     `causal` may stand for the lower triangle there. Elsewhere it is plain products, forward and backward faster than
     torch's kernel for CPUs at our lengths (in bfloat16 two to five times), and (B,H,T,S) is kept for each layer.
     """
-    if not q.is_cuda:
-        weights = attention_weights(q, k, bias=bias, hidden=hidden)
-        return by_group(functional.dropout(weights, dropout), v)
+    if q.is_cuda:
+        return fused(q, k, v, bias=bias, hidden=hidden, causal=causal, dropout=dropout)
+    weights = attention_weights(q, k, bias=bias, hidden=hidden)
+    return by_group(functional.dropout(weights, dropout), v)
+
+
+def fused(
+    q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None, hidden: Tensor | None, causal: bool, dropout: float
+) -> Tensor:
+    """The same by torch's scaled_dot_product_attention; `causal` excludes a bias and a penalty."""
     added = hidden if bias is None else bias if hidden is None else bias + hidden
-    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) if t.shape[1] != q.shape[1] else t for t in (k, v))
+    if k.shape[1] != q.shape[1]:
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
     return functional.scaled_dot_product_attention(
         q, k, v, attn_mask=None if added is None else added.to(q.dtype), is_causal=causal, dropout_p=dropout, scale=1.0
     )

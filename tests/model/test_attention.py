@@ -1,0 +1,201 @@
+"""Attention with every position encoding: who sees whom, and the same numbers as torch and transformers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from ablate.config.library import groups
+from ablate.errors import UserError
+from ablate.model.attention import Attention, attend, fused, penalty
+from ablate.model.contract import CAUSAL, Context, View
+from tests.model.tiny import batch_for, set_all, tiny
+
+ATTENTIONS, POSITIONS = list(groups()["attention"]), list(groups()["position"])
+EXACT = dict(atol=1e-6, rtol=0)
+
+
+def hidden(model, batch):
+    with torch.no_grad():
+        return model.topology(batch)[0]
+
+
+def changed(batch, name, where):
+    """The batch with other ids where the mask (B,T) says so."""
+    return {**batch, name: torch.where(where, (batch[name] + 1) % 160, batch[name])}
+
+
+def check_order(model, batch, at):
+    """Outputs before `at` do not see the decoder's token there; the one at `at` does."""
+    where = torch.zeros_like(batch["decoder_ids"], dtype=torch.bool)
+    where[:, at] = True
+    before, after = hidden(model, batch), hidden(model, changed(batch, "decoder_ids", where))
+    torch.testing.assert_close(after[:, :at], before[:, :at], **EXACT)
+    assert (after[:, at] - before[:, at]).abs().amax(-1).min() > 1e-4
+
+
+def check_segments(model, batch, name, segments):
+    """Outputs of the second segment see neither the first one's tokens nor padding on this side; the first's do."""
+    before = hidden(model, batch)
+    scored = batch[f"{model.topology.scored}_segments"]
+    for hidden_part in (0, 1):
+        after = hidden(model, changed(batch, name, segments == hidden_part))
+        unchanged = scored > hidden_part
+        torch.testing.assert_close(after[unchanged], before[unchanged], **EXACT)
+    assert (after[scored == 1] - before[scored == 1]).abs().amax(-1).max() > 1e-4
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_who_sees_whom(attention, position):
+    options = [f"attention={attention}", f"position={position}"]
+    model = tiny(*options)
+    set_all(model, (0.3,))
+    batch, padded = batch_for(model), batch_for(model, padded=True)
+    assert torch.isfinite(hidden(model, batch)).all() and torch.isfinite(hidden(model, padded)).all()
+    for at in (5, 11):
+        check_order(model, batch, at)
+    for stack in ("encoder", "decoder"):
+        check_segments(model, padded, f"{stack}_ids", padded[f"{stack}_segments"])
+
+    model = tiny(*options, "topology=prefix_decoder")
+    set_all(model, (0.3,))
+    batch = batch_for(model) | {"prefix_lengths": torch.tensor([8, 7])}
+    assert torch.isfinite(hidden(model, batch)).all()
+    for at in (8, 11):
+        check_order(model, batch, at)
+    inside = torch.zeros_like(batch["decoder_ids"], dtype=torch.bool)
+    inside[:, 5] = True
+    seen = hidden(model, changed(batch, "decoder_ids", inside)) - hidden(model, batch)
+    assert seen[:, 4].abs().amax(-1).min() > 1e-4
+    padded = batch_for(model, padded=True)
+    check_segments(model, padded, "decoder_ids", padded["decoder_segments"])
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_padding_of_the_memory_only(attention):
+    model = tiny(f"attention={attention}")
+    batch = batch_for(model)
+    batch["encoder_segments"] = torch.ones_like(batch["encoder_ids"])
+    batch["decoder_segments"] = (torch.arange(12) < 9).long().expand(2, -1)
+    loss, nll = model(batch)
+    loss.backward()
+    assert torch.isfinite(nll).all()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def layer_of(*options, **shape) -> Attention:
+    model = tiny("topology=causal_decoder", *options, **shape)
+    set_all(model, (0.5,))
+    return model.topology.decoder.stack.blocks[0].steps[0].sublayers[0]
+
+
+def context(length=10, order=CAUSAL):
+    return Context(View(ids=torch.ones(2, length, dtype=torch.long), order=order))
+
+
+def run(layer, x, order=CAUSAL):
+    with torch.no_grad():
+        return layer(x, context(x.shape[1], order))
+
+
+@pytest.mark.parametrize("groups_of_heads", [1, 2, 4])
+def test_grouped_queries_as_in_torch(groups_of_heads):
+    layer = layer_of("position=none", f"attention.n_kv_heads={groups_of_heads}")
+    x = torch.randn(2, 10, 24)
+    with torch.no_grad():
+        q, k, v = (
+            part(x).unflatten(-1, (-1, 6)).transpose(1, 2) for part in (layer.query, layer.key, layer.value)
+        )
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=True)
+        expected = layer.output(mixed.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(run(layer, x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("option", ["full", "grouped_query", "multi_query"])
+def test_as_llama(option):
+    from transformers.models.llama.modeling_llama import LlamaAttention, LlamaConfig, LlamaRotaryEmbedding
+
+    layer = layer_of(f"attention={option}", "position=rope", f"attention.score_scale={6**-0.5}")
+    config = LlamaConfig(
+        hidden_size=24, num_attention_heads=4, num_key_value_heads=layer.n_kv_heads, head_dim=6, attention_bias=False
+    )
+    config._attn_implementation = "eager"
+    theirs = LlamaAttention(config, layer_idx=0)
+    for name, part in zip("qkvo", (layer.query, layer.key, layer.value, layer.output), strict=True):
+        getattr(theirs, f"{name}_proj").weight.data = part.weight.data
+    x = torch.randn(2, 10, 24)
+    mask = torch.full((10, 10), float("-inf")).triu(1)[None, None]
+    with torch.no_grad():
+        angles = LlamaRotaryEmbedding(config)(x, torch.arange(10)[None])
+        expected = theirs(x, position_embeddings=angles, attention_mask=mask)[0]
+    torch.testing.assert_close(run(layer, x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("groups_of_heads", [1, 2])
+def test_grouped_is_full_with_equal_heads(groups_of_heads):
+    few, full = layer_of(f"attention.n_kv_heads={groups_of_heads}"), layer_of()
+    full.query, full.output, full.position = few.query, few.output, few.position
+    for name in ("key", "value"):
+        by_head = getattr(few, name).weight.data.unflatten(0, (groups_of_heads, 6))
+        getattr(full, name).weight.data = by_head.repeat_interleave(4 // groups_of_heads, 0).flatten(0, 1)
+    x = torch.randn(2, 10, 24)
+    torch.testing.assert_close(run(few, x), run(full, x), atol=1e-5, rtol=1e-5)
+
+
+def test_as_many_groups_as_heads_is_full():
+    every = tiny("attention=grouped_query", "attention.n_kv_heads=4")
+    full = tiny("attention=full")
+    batch = batch_for(full)
+    assert torch.equal(hidden(every, batch), hidden(full, batch))
+
+
+@pytest.mark.parametrize("batch_of_hidden", [0, 1, 3])
+@pytest.mark.parametrize("batch_of_bias", [0, 1, 3])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_plain_is_fused(kv_heads, batch_of_bias, batch_of_hidden):
+    q, k, v = (torch.randn(3, heads, 7, 5, requires_grad=True) for heads in (4, kv_heads, kv_heads))
+    bias = torch.randn(batch_of_bias, 4, 7, 7, requires_grad=True) if batch_of_bias else None
+    visible = torch.rand(batch_of_hidden, 1, 7, 7) > 0.4 if batch_of_hidden else None
+    unseen = penalty(None if visible is None else visible | torch.eye(7, dtype=torch.bool))
+    inputs = [t for t in (q, k, v, bias) if t is not None]
+    upstream = torch.randn(3, 4, 7, 5)
+    ours = attend(q, k, v, bias=bias, hidden=unseen)
+    theirs = fused(q, k, v, bias=bias, hidden=unseen, causal=False, dropout=0.0)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    for a, b in zip(torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(theirs, inputs, upstream), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_score_scale():
+    layer, scaled = layer_of("position=none"), layer_of("position=none", "attention.score_scale=0.25")
+    scaled.load_state_dict(layer.state_dict())
+    layer.query.weight.data *= 0.25
+    x = torch.randn(2, 10, 24)
+    torch.testing.assert_close(run(layer, x), run(scaled, x), atol=1e-6, rtol=1e-6)
+
+
+def test_masks_are_made_once(monkeypatch):
+    made = []
+    visible = View.visible
+    monkeypatch.setattr(View, "visible", lambda view: made.append(view) or visible(view))
+    for attention in ("full", "sliding_window", "alternating"):
+        made.clear()
+        model = tiny(f"attention={attention}", n_layers=4)
+        hidden(model, batch_for(model))
+        assert len(made) == (4 if attention == "alternating" else 2), attention
+
+
+@pytest.mark.parametrize("kv_heads", [3, 8])
+def test_heads_that_cannot_be_grouped(kv_heads):
+    with pytest.raises(UserError, match="do not divide"):
+        tiny(f"attention.n_kv_heads={kv_heads}")
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("shape", groups()["shape"])
+def test_comes_out_at_every_ready_shape(attention, shape):
+    from ablate.config import build_model, compose
+
+    build_model(compose([f"attention={attention}", f"shape={shape}", "shape.n_layers=2"]), device="meta")
