@@ -16,6 +16,7 @@ from ablate.errors import UserError, nearest
 from ablate.record import slug
 
 KEYS = (
+    "extends",
     "question",
     "base",
     "baseline",
@@ -28,6 +29,7 @@ KEYS = (
     "protocol",
     "notes",
 )
+KINDS = ("rows", "grid", "sections")  # the ways to list rows
 REFERENCES = Path(ablate.__file__).parent / "reference"
 NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
 GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
@@ -86,10 +88,7 @@ def load(name: str, folder: str | Path = "sweeps") -> Sweep:
 
 def parse(name: str, text: str, path: Path) -> Sweep:
     """The sweep that `text`, the content of `path`, describes; raises `UserError`."""
-    content = _read(text, path)
-    for key in content:
-        if key not in KEYS:
-            raise UserError(f"{path}: unknown key {key!r}{nearest(str(key), KEYS)}")
+    content = _extended(_read(text, path), path)
     question = _text(content, "question", path)
     if not question:
         raise UserError(f"{path}: question is missing; say in a sentence what the sweep asks")
@@ -146,6 +145,29 @@ def _read(text: str, path: Path) -> dict[str, Any]:
     return content
 
 
+def _extended(content: dict[str, Any], path: Path, below: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`content` over that of the sweep it extends: each key that it gives replaces the other's.
+
+    One way of listing rows replaces another: rows, grid and sections are one key here.
+    """
+    for key in content:
+        if key not in KEYS:
+            raise UserError(f"{path}: unknown key {key!r}{nearest(str(key), KEYS)}")
+    parent = content.pop("extends", None)
+    if parent is None:
+        return content
+    if not isinstance(parent, str) or parent in (*below, path.stem):
+        raise UserError(f"{path}: extends must name another sweep, and is {parent!r}")
+    parent_path = path.parent / f"{parent}.yaml"
+    if not NAME.fullmatch(parent) or not parent_path.is_file():
+        there = names(path.parent)
+        raise UserError(f"{path}: extends: no sweep {parent!r}{nearest(parent, there)}")
+    inherited = _extended(_read(parent_path.read_text(encoding="utf-8"), parent_path), parent_path, (*below, path.stem))
+    if any(kind in content for kind in KINDS):
+        inherited = {key: value for key, value in inherited.items() if key not in KINDS}
+    return inherited | content
+
+
 def _text(content: dict[str, Any], key: str, path: Path) -> str:
     value = content.get(key, "") or ""
     if not isinstance(value, str):
@@ -174,7 +196,7 @@ def _rows(
     content: dict[str, Any], base: tuple[str, ...], path: Path
 ) -> tuple[str, dict[str, tuple[str, ...]], dict[str, str]]:
     """The baseline's label, overrides by label, section by label."""
-    kinds = [kind for kind in ("rows", "grid", "sections") if kind in content]
+    kinds = [kind for kind in KINDS if kind in content]
     if len(kinds) != 1:
         found = " and ".join(kinds) or "none of them"
         raise UserError(f"{path}: give one of rows, grid or sections; there is {found}")
