@@ -68,7 +68,8 @@ def test_gelu_of_another_form_is_refused():
 
 def test_glu_against_torch():
     gate, up = random(2, 3, 8), random(3, 8)
-    torch.testing.assert_close(feedforward("activation=glu").activation(gate, up), functional.glu(torch.cat((up + 0 * gate, gate), -1)))
+    expected = functional.glu(torch.cat((up.expand_as(gate), gate), -1))
+    torch.testing.assert_close(feedforward("activation=glu").activation(gate, up), expected)
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu", "swish"])
@@ -94,8 +95,7 @@ def test_gated_against_t5(name):
 def test_swiglu_against_llama(bias):
     ours = feedforward("activation=swiglu", f"bias={bias}").eval()
     theirs = LlamaMLP(LlamaConfig(hidden_size=D, num_attention_heads=4, intermediate_size=2 * FF // 3, mlp_bias=bias == "all"))
-    names = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
-    theirs.load_state_dict({f"{names[key.partition('.')[0]]}.{key.partition('.')[2]}": value for key, value in ours.state_dict().items()})
+    theirs.load_state_dict({key.replace(".", "_proj."): values for key, values in ours.state_dict().items()})
     torch.testing.assert_close(ours(random(2, 5, D), None), theirs(random(2, 5, D)))
 
 
@@ -130,13 +130,16 @@ def test_gated_width_is_refused_where_it_is_not_whole():
     assert feedforward("activation=swiglu", "feedforward.gated_ratio=1").up.weight.shape == (FF, D)
 
 
-@pytest.mark.parametrize(("bias", "expected"), [("none", set()), ("paper", {"gate", "up", "down"}), ("all", {"gate", "up", "down"})])
+@pytest.mark.parametrize(
+    ("bias", "expected"), [("none", set()), ("paper", {"gate", "up", "down"}), ("all", {"gate", "up", "down"})]
+)
 def test_biases(bias, expected):
     ours = feedforward("activation=geglu", f"bias={bias}")
     assert {name for name in ("gate", "up", "down") if getattr(ours, name).bias is not None} == expected
 
 
 def test_biases_by_kind():
-    block = tiny("topology=encoder", "bias.query=true", "bias.output=true", "bias.ffn_in=false").topology.encoder.stack.blocks[0]
+    model = tiny("topology=encoder", "bias.query=true", "bias.output=true", "bias.ffn_in=false")
+    block = model.topology.encoder.stack.blocks[0]
     named = {name for name, _ in block.named_parameters() if name.endswith(".bias")}
     assert named == {f"steps.{step}.sublayers.0.{kind}.bias" for step, kind in ((0, "query"), (0, "output"), (1, "down"))}

@@ -24,9 +24,9 @@ from tests.model.tiny import tiny
 
 
 @cache
-def published() -> dict[str, dict[str, str]]:
-    """Row -> variable of the authors' library -> its initialiser; other rows hold what differs from `vanilla`."""
-    rows: dict[str, dict[str, str]] = {}
+def published() -> dict[str, dict[str, tuple[str, str]]]:
+    """Row -> variable of the authors' library -> its initialiser and shape; other rows hold what differs from `vanilla`."""
+    rows: dict[str, dict[str, tuple[str, str]]] = {}
     for line in csv.DictReader((GOLDEN / "initialisers.csv").open()):
         for layer in range(int(line["count"])):
             name = line["variable_pattern"].replace("*", f"{layer:03d}")
