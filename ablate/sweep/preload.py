@@ -1,8 +1,14 @@
-"""Everything that a run imports, imported once in the fork server; it only has to stand here to be paid for."""
+"""What every run would do first, done once in the fork server: imports, option files, the machinery of counting costs.
+
+Nothing here may start a thread, which a fork would lose, or touch what a run's result depends on.
+"""
 
 import datasets  # noqa: F401
 import lightning.pytorch  # noqa: F401
-import numpy  # noqa: F401
-import torch  # noqa: F401
 
-import ablate.train  # noqa: F401
+import ablate.data.corpus  # noqa: F401
+import ablate.training.fit  # noqa: F401
+from ablate.config import compose
+from ablate.cost import cost
+
+cost(compose([]))
