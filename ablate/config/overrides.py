@@ -5,6 +5,7 @@ Hydra accepts `norm=a norm=b`, `~norm`, `position=[a,b]` and `+typo=1` in silenc
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -99,13 +100,13 @@ def _by_grammar(text: str, key: str) -> Override:
 
     is_group = key in library.groups()
     try:
-        parsed = _parser().parse_override(text)
+        parsed = _parsed(text)
     except HydraException as error:
         problem = str(error).strip().splitlines()[-1] if is_group or "\n" in str(error) else str(error)
         raise UserError(f"{text}: cannot be read ({problem}); quote values with special characters") from None
     if parsed.is_sweep_override():
         raise UserError(f"{text}: gives several values; `ablate train --multirun` runs each of them")
-    value = parsed.value()
+    value = copy.deepcopy(parsed.value())
     if is_group:
         if not isinstance(value, str):
             shown = "a list" if isinstance(value, list) else "null" if value is None else repr(value)
@@ -119,10 +120,11 @@ def _by_grammar(text: str, key: str) -> Override:
 
 
 @cache
-def _parser() -> Any:
+def _parsed(text: str) -> Any:
+    """What Hydra's grammar makes of an override; the rows of a sweep share most of theirs."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    return OverridesParser.create()
+    return OverridesParser.create().parse_override(text)
 
 
 def _unquoted(text: str) -> str | None:
