@@ -82,6 +82,9 @@ def test_options_of_one_group_and_one_option(capsys):
         (["train", "sweep=tiny", "row=Base", "seed=x"], ["seed=x: must be a whole number"]),
         (["train", "-m", "norm=layernorm,rmsnom"], ["norm=rmsnom: unknown option"]),
         (["train", "-m", "seed=0,1", "sweep=tiny"], ["sweep=tiny: rows of a sweep file are run by `ablate sweep NAME`"]),
+        (["train", "--cfg", "jib"], ["--cfg jib: must be one of job, hydra, all; did you mean 'job'?"]),
+        (["train", "--info"], ["must be one of all, config, defaults"]),
+        (["train", "-m", "norm=("], ["cannot be read"]),
         (["train", "-m", "seed=0,1", "hydra.sweep.dir=../x"], ["only hydra/launcher, hydra/sweeper"]),
         (["sweep"], ["ablate sweep takes the name of one sweep, and was given none"]),
         (["sweep", "tny"], ["no sweep 'tny' in sweeps; did you mean 'tiny'? (there are: tiny)"]),
@@ -119,6 +122,15 @@ def test_multirun_refuses_several_devices_with_the_right_command(capsys):
     assert cli.run(["train", "-m", "norm=layernorm,rmsnorm", "trainer.devices=2"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("run each alone: ablate train norm=layernorm trainer.devices=2")
+
+
+@pytest.mark.parametrize("flags", [["--cfg", "job"], ["--cfg=job"], ["-c", "job", "--resolve"], ["--info", "defaults"]])
+def test_hydra_shows_the_config(flags):
+    words = [sys.executable, "-m", "ablate", "train", "norm=rmsnorm", "seed=4", *flags]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "norm/rmsnorm" in done.stdout if "--info" in flags else "ablate.model.norm.RMSNorm" in done.stdout
+    assert "--resolve" not in flags or "data: 4" in done.stdout
 
 
 def test_a_traceback_for_those_who_ask(monkeypatch):

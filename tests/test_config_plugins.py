@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ from ablate.config import build_model, compose, identity, library
 from ablate.config.composing import by_hydra, compose_groups
 from ablate.cost import cost
 from ablate.errors import UserError
+
+NUMBERS = itertools.count()
 
 MODULE = '''
 import torch
@@ -36,9 +39,9 @@ OPTION = "# Divides by the mean absolute value\n_target_: {package}.means.MeanNo
 
 
 @pytest.fixture
-def plugin(tmp_path, monkeypatch, request):
+def plugin(tmp_path, monkeypatch):
     """A package with a norm of its own; its name is new in each test, because Python keeps what it imported."""
-    name = f"plugin_{request.node.name}"
+    name = f"plugin_{next(NUMBERS)}"
     (tmp_path / name / "conf" / "norm").mkdir(parents=True)
     (tmp_path / name / "__init__.py").write_text("")
     (tmp_path / name / "means.py").write_text(MODULE)
@@ -100,8 +103,9 @@ def test_a_package_that_is_not_there(monkeypatch):
         compose()
 
 
-def test_an_option_file_that_is_no_yaml(plugin, tmp_path, capsys):
-    (tmp_path / plugin / "conf" / "norm" / "broken.yaml").write_text("a: [1\nb: 2\n")
+@pytest.mark.parametrize("text", ["a: [1\nb: 2\n", "a: !!python/object/apply:os.system [exit 1]\n"])
+def test_an_option_file_that_is_no_plain_yaml(text, plugin, tmp_path, capsys):
+    (tmp_path / plugin / "conf" / "norm" / "broken.yaml").write_text(text)
     assert cli.run(["train", "norm=broken"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "broken.yaml, line" in line and "no valid YAML" in line

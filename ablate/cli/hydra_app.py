@@ -12,7 +12,9 @@ from ablate.config.overrides import ALIASES
 from ablate.errors import UserError, nearest
 
 MULTIRUN = ("-m", "--multirun")
-SHOWING = {"--cfg": 1, "-c": 1, "--package": 1, "-p": 1, "--info": 1, "-i": 1, "--resolve": 0}  # flag: values it takes
+PARTS = ("job", "hydra", "all")
+INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+SHOWING = {"--cfg": PARTS, "-c": PARTS, "--info": INFOS, "-i": INFOS, "--package": None, "-p": None, "--resolve": ()}
 ALLOWED = ("hydra/launcher", "hydra.launcher.", "hydra/sweeper", "hydra.sweeper.")
 
 
@@ -31,21 +33,24 @@ def run(words: list[str]) -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and the overrides."""
     flags, overrides = [], []
     queue = list(words)
     while queue:
         word = queue.pop(0)
+        name, equals, value = word.partition("=")
         if not word.startswith("-"):
             overrides.append(word)
-            continue
-        name, equals, _ = word.partition("=")
-        if name not in (*MULTIRUN, *SHOWING):
+        elif name in MULTIRUN or SHOWING.get(name) == ():
+            flags.append(word)
+        elif name in SHOWING:
+            value = value if equals else queue.pop(0) if queue else ""
+            choices = SHOWING[name]
+            if choices and value not in choices:
+                raise UserError(f"{name} {value}: must be one of {', '.join(choices)}{nearest(value, choices)}")
+            flags += [name, value]
+        else:
             raise UserError(f"{word}: unknown flag{nearest(name, (*MULTIRUN, *SHOWING))}")
-        flags.append(word)
-        takes = SHOWING.get(name, 0) - bool(equals)
-        if name == "--info" and (not queue or "=" in queue[0]):
-            takes = 0
-        flags += [queue.pop(0) for _ in range(min(takes, len(queue)))]
     return flags, overrides
 
 
