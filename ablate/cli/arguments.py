@@ -36,7 +36,7 @@ def sort(arguments: list[str], *, switches: Collection[str] = (), valued: Collec
     for word in words:
         if not word.startswith("--"):
             if word.startswith("-") and len(word) > 1:
-                raise UserError(f"{word}: unknown flag{_known(word, [*switches, *valued])}")
+                raise UserError(f"{word}: unknown flag{nearest(word, [*switches, *valued])}")
             rest.append(word) if word else None
             continue
         name, equals, value = word.partition("=")
@@ -45,7 +45,7 @@ def sort(arguments: list[str], *, switches: Collection[str] = (), valued: Collec
             if not value:
                 raise UserError(f"{name} needs a value")
         elif name not in switches or equals:
-            raise UserError(f"{word}: unknown flag{_known(name, [*switches, *valued])}")
+            raise UserError(f"{word}: unknown flag{nearest(name, [*switches, *valued])}")
         flags[name] = value
     return Words(flags, rest)
 
@@ -61,7 +61,7 @@ def one_name(words: Words, what: str, usage: str) -> str:
 def only_overrides(words: Words, usage: str) -> list[str]:
     """The overrides of a verb that takes nothing else; a bare word is a mistake."""
     for word in words.names:
-        raise UserError(f"{word}: {usage} takes overrides, as in norm=rmsnorm{_known(word, _groups())}")
+        raise UserError(f"{word}: {usage} takes overrides, as in norm=rmsnorm{nearest(word, _groups())}")
     return words.overrides
 
 
@@ -69,7 +69,3 @@ def _groups() -> list[str]:
     from ablate.config import library
 
     return list(library.groups())
-
-
-def _known(word: str, choices: Collection[str]) -> str:
-    return nearest(word, choices)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ablate.cli import arguments
-from ablate.config import keys
+from ablate.config import keys, library
 from ablate.errors import UserError, nearest
 
 HELP = """Run every row of sweeps/NAME.yaml that has no result yet, time the rows, write reports/NAME/.
@@ -47,7 +47,7 @@ def split(words: list[str], known: dict[str, Callable[[str, str], Any]]) -> tupl
         if key in known:
             settings[key] = known[key](key, value)
         elif "." not in key and not keys.exists(key.lstrip("+~")):
-            raise UserError(f"{word}: no setting and no group{nearest(key, [*known, *keys.known(), *keys.library.groups()])}")
+            raise UserError(f"{word}: no setting and no group{nearest(key, [*known, *keys.known(), *library.groups()])}")
         else:
             overrides.append(word)
     return settings, overrides

@@ -52,21 +52,18 @@ def told(record: dict[str, Any]) -> dict[str, Any]:
 
 def of_sweep(overrides: list[str]) -> list[str]:
     """The overrides with those of the sweep's row that `sweep=NAME row=LABEL` names; as they are without `sweep=`."""
+    from ablate.config.overrides import unquoted
     from ablate.sweep import plan
     from ablate.sweep.paths import Paths
 
     given = {key: value for key, _, value in (word.partition("=") for word in overrides)}
     if "sweep" not in given:
         return overrides
-    sweep = plan.load(_unquoted(given["sweep"]), Paths.of(overrides).sweeps)
+    sweep = plan.load(unquoted(given["sweep"]) or "", Paths.of(overrides).sweeps)
     if "row" not in given:
         raise UserError(f"sweep={sweep.name} needs row=LABEL (one of: {', '.join(sweep.rows)})")
     seed = given.get("seed", given.get("seed.base", "0"))
     if not seed.isdigit():
         raise UserError(f"seed={seed}: must be a whole number")
     extra = [word for word in overrides if word.partition("=")[0] not in ("sweep", "row", "seed", "seed.base")]
-    return list(plan.overrides(sweep, _unquoted(given["row"]), int(seed), extra))
-
-
-def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+    return list(plan.overrides(sweep, unquoted(given["row"]) or "", int(seed), extra))

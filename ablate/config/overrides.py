@@ -89,7 +89,7 @@ def _read_one(text: str) -> Override:
     if key in LABELS:
         if "${" in written:
             raise UserError(f"{text}: a label is one line of printable text, without ${{")
-        return Override(text, key, _unquoted(written.strip()))
+        return Override(text, key, unquoted(written.strip()))
     if key == "hydra" or key.startswith(("hydra.", "hydra/")):
         raise UserError(f"{text}: Hydra's own settings are for `ablate train --multirun`")
     return _by_grammar(text, key)
@@ -102,7 +102,7 @@ def _by_grammar(text: str, key: str) -> Override:
     try:
         parsed = _parsed(text)
     except HydraException as error:
-        problem = str(error).strip().splitlines()[-1] if is_group or "\n" in str(error) else str(error)
+        problem = str(error).strip().splitlines()[0]
         raise UserError(f"{text}: cannot be read ({problem}); quote values with special characters") from None
     if parsed.is_sweep_override():
         raise UserError(f"{text}: gives several values; `ablate train --multirun` runs each of them")
@@ -127,7 +127,8 @@ def _parsed(text: str) -> Any:
     return OverridesParser.create().parse_override(text)
 
 
-def _unquoted(text: str) -> str | None:
+def unquoted(text: str) -> str | None:
+    """A label without the quotes around it; null is none."""
     if text in ("null", ""):
         return None
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
