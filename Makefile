@@ -31,8 +31,10 @@ test-all: $(INSTALLED) ## all tests; those for a GPU are skipped where there is 
 	$(BIN)/python -m pip check
 	$(PYTEST) -n 2 $(ARGS)
 
-bench: $(INSTALLED) ## measure speed against bare loops, as ratios
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks $(ARGS)
+bench: $(INSTALLED) ## measure speed, as ratios in one run [ARGS=--check: fail below the floors]
+	@for file in benchmarks/*.py; do \
+		echo "$$file"; OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python $$file $(ARGS) || exit 1; \
+	done
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
