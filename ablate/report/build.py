@@ -7,7 +7,7 @@ from pathlib import Path
 from ablate.record import atomic_write
 from ablate.report import results as gathered
 from ablate.report.results import Results
-from ablate.report.text import decimals
+from ablate.report.text import decimals, md_escape
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,7 +43,9 @@ def _write(results: Results, folder: Path) -> None:
     import jinja2
 
     from ablate.report import plots, reference, tables, verdicts
-    from ablate.report.summary import Words
+    from ablate.report.circumstances import Circumstances
+    from ablate.report.sheets import Sheets
+    from ablate.report.summary import Summary
 
     judged = verdicts.judge(results)
     published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
@@ -55,6 +57,13 @@ def _write(results: Results, folder: Path) -> None:
     atomic_write(folder / "runs.csv", tables.runs_csv(results))
     atomic_write(folder / "evidence.csv", tables.evidence_csv(judged))
     atomic_write(folder / "table.tex", tables.table_tex(judged, decimals(judged.noise)))
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    words = Words(results, judged, published, agreements, drawn)
-    atomic_write(folder / "report.md", environment.get_template("report.md.j2").render(words=words))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    text = environment.get_template("report.md.j2").render(
+        summary=Summary(results, judged),
+        sheets=Sheets(judged, published, agreements),
+        plots=[{"file": file, "caption": md_escape(caption)} for file, caption in drawn],
+        circumstances=Circumstances(results, judged),
+    )
+    atomic_write(folder / "report.md", text)

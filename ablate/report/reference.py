@@ -51,10 +51,9 @@ class Published:
 class Agreement:
     """How far the order of our rows is that of a published table, for one pair of columns.
 
-    `ours` and `theirs` are differences to each one's own baseline, in nats a token, `errors` the
-    standard errors of ours. `ceiling` holds the median and the
-    lower 5 % of each figure that our seed noise would leave if our true differences were the published ones, times `scale`;
-    it is empty where no row's noise is known.
+    `ours` and `theirs` are differences to each one's own baseline, in nats a token, `errors` the standard errors of
+    ours. `ceiling` holds the median and the lower 5 % of each figure that our seed noise would leave if our true
+    differences were the published ones, times `scale`; it is empty where no row's noise is known.
     """
 
     column: str
@@ -136,7 +135,7 @@ def _agreement(column: str, labels: list[str], ours: np.ndarray, theirs: np.ndar
         theirs=theirs,
         errors=errors,
         spearman=spearman,
-        # Bonett and Wright 2000 for Spearman, Fieller, Hartley and Pearson 1957 for Kendall: Fisher's z with their variances.
+        # Fisher's z; its variance after Bonett and Wright 2000 for Spearman, after Fieller et al. 1957 for Kendall.
         spearman_interval=_fisher(spearman, (1 + spearman**2 / 2) / (count - 3)),
         kendall=kendall,
         kendall_interval=_fisher(kendall, 0.437 / (count - 4)),
@@ -151,7 +150,8 @@ def _ceiling(ours: np.ndarray, theirs: np.ndarray, errors: np.ndarray) -> tuple[
     """What seed noise alone leaves of a perfect agreement, simulated with a fixed seed.
 
     The published differences, scaled to the size that ours have beyond their noise, are taken as the truth; each then
-    gets its row's noise and all of them the baseline's. Half of the variance of a difference is taken as the baseline's.
+    gets its row's noise and all of them the baseline's. Half of the variance of a difference is taken as the
+    baseline's.
     """
     if not np.isfinite(errors).any():
         return np.nan, {}
@@ -168,7 +168,9 @@ def _ceiling(ours: np.ndarray, theirs: np.ndarray, errors: np.ndarray) -> tuple[
     told = theirs != 0
     signs = (np.sign(measured[:, told]) == np.sign(theirs[told])).mean(1) if told.any() else np.zeros(1)
     figures = {"spearman": np.array(spearman), "kendall": pairs.mean(1), "signs": signs}
-    return scale, {name: (float(np.median(values)), float(np.quantile(values, 0.05))) for name, values in figures.items()}
+    return scale, {
+        name: (float(np.median(values)), float(np.quantile(values, 0.05))) for name, values in figures.items()
+    }
 
 
 def _fisher(correlation: float, variance: float) -> tuple[float, float]:
@@ -181,4 +183,3 @@ def _fisher(correlation: float, variance: float) -> tuple[float, float]:
 
 def _key(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "", label.lower())
-

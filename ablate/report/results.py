@@ -3,7 +3,8 @@
     runs/<sweep>/*/seed-*/  ->  records.jsonl   first line: the sweep as it was asked; then a line a run
                             ->  curves.csv      loss curves, at most 48 points a run
 
-Whatever else a report says is a function of these two files. What cannot be read is left out and named in the first line.
+Whatever else a report says is a function of these two files. What cannot be read is left out and named in the first
+line.
 """
 
 from __future__ import annotations
@@ -16,19 +17,55 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 from ablate.errors import UserError
 from ablate.record import DONE, SCHEMA, STATES, atomic_write, run_path
 from ablate.report.text import csv_plain, csv_text, is_number, one_line
 
+if TYPE_CHECKING:
+    import pandas
+
 RECORDS, CURVES = "records.jsonl", "curves.csv"
 CURVE_COLUMNS = ("row", "seed", "kind", "step", "loss")
 CURVE_POINTS = 48
+RUN_NUMBERS = {
+    "parameters": ("parameters", "total"),
+    "parameters_non_embedding": ("parameters", "non_embedding"),
+    "parameters_active": ("parameters", "active"),
+    "ops_paper": ("ops_paper",),
+    "flops_per_step": ("flops_per_step",),
+    "steps_per_second": ("steps_per_second", "median"),
+    "steps_per_second_p25": ("steps_per_second", "p25"),
+    "steps_per_second_p75": ("steps_per_second", "p75"),
+    "steps_per_second_exclusive": ("steps_per_second", "exclusive"),
+    "tokens_per_second": ("tokens_per_second",),
+    "mfu": ("mfu",),
+    "peak_memory_bytes": ("peak_memory_bytes",),
+    "early_step": ("loss", "early_step"),
+    "final_step": ("loss", "final_step"),
+    "early_loss": ("loss", "early"),
+    "final_loss": ("loss", "final"),
+    "bits_per_byte": ("loss", "bits_per_byte"),
+    "seconds": ("seconds",),
+    "attempts": ("attempts",),
+}
+RUN_TEXTS = {
+    "identity": ("identity",),
+    "data": ("data", "name"),
+    "data_sha256": ("data", "sha256"),
+    "device": ("hardware", "device"),
+    "git": ("git", "sha"),
+    "torch": ("versions", "torch"),
+    "reason": ("reason",),
+    "overrides": ("overrides",),
+}
 _SEED_FOLDER = re.compile(r"seed-\d+")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_OBJECTS = ("versions", "git", "hardware", "data", "parameters", "steps_per_second", "loss", "downstream")
 _SETTINGS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule", "early", "dropout")
 _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
 
@@ -41,6 +78,26 @@ class Results:
     sweep: dict[str, Any]
     records: list[dict[str, Any]]
     curves: dict[tuple[str, int, str], list[tuple[int, float]]] = field(default_factory=dict)
+
+    def frame(self) -> pandas.DataFrame:
+        """A line a run: row, section, seed, status, then numbers (NaN where unknown), downstream scores, and texts."""
+        import pandas
+
+        sections = {row["row"]: row["section"] for row in self.sweep["rows"]}
+        tasks = sorted({task for record in self.records for task in record.get("downstream") or {}})
+        lines = [
+            {
+                "row": record["row"],
+                "section": sections[record["row"]],
+                "seed": record["seed"],
+                "status": record["status"],
+            }
+            | {name: number(record, *keys) for name, keys in RUN_NUMBERS.items()}
+            | {task: number(record, "downstream", task) for task in tasks}
+            | {name: _text(record, *keys) for name, keys in RUN_TEXTS.items()}
+            for record in self.records
+        ]
+        return pandas.DataFrame(lines, columns=["row", "section", "seed", "status", *RUN_NUMBERS, *tasks, *RUN_TEXTS])
 
 
 def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str) -> Results:
@@ -57,7 +114,7 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str) -> Results:
         if record is None:
             continue
         records.append(record)
-        for (kind, points) in _read_curves(path / "metrics.csv").items():
+        for kind, points in _read_curves(path / "metrics.csv").items():
             curves[record["row"], record["seed"], kind] = points
     header = _header(name, Path(sweeps_dir), records)
     planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
@@ -117,6 +174,14 @@ def read(folder: Path | str) -> Results:
     return Results(lines[0], lines[1:], curves)
 
 
+def number(record: dict[str, Any], *keys: str) -> float:
+    """A number somewhere in a record, NaN where there is none."""
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return float(value) if is_number(value) else np.nan
+
+
 def _run_folders(folder: Path) -> Iterator[Path]:
     for row in sorted(folder.glob("*")) if folder.is_dir() else []:
         if row.is_dir() and not row.name.startswith("."):
@@ -138,13 +203,16 @@ def _read_record(path: Path, sweep: str, runs_dir: Path) -> dict[str, Any] | Non
         raise ValueError(f"record.json has schema {schema!r}; this version reads up to {SCHEMA}")
     if not isinstance(row, str) or not isinstance(seed, int) or status not in STATES:
         raise ValueError("record.json lacks row, seed or status")
+    for key in _OBJECTS:
+        if not isinstance(record.get(key), (dict, type(None))):
+            raise ValueError(f"record.json: {key} holds no names and values")
     try:
         expected = run_path(runs_dir, sweep, row, seed)
     except UserError as error:
         raise ValueError(str(error)) from None
     if record.get("sweep") != sweep or expected != path:
         raise ValueError(f"record.json is of another run ({record.get('sweep')}, {row}, seed {seed})")
-    if status == DONE and not is_number((record.get("loss") or {}).get("final")):
+    if status == DONE and math.isnan(number(record, "loss", "final")):
         raise ValueError("record.json says done, but has no final loss")
     record = _finite(record)
     return {**record, "kind": "run", "settings": _read_settings(path / "config.yaml")}
@@ -235,8 +303,17 @@ def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str
     if record["row"] not in planned:
         return f"the sweep has no row {record['row']!r}"
     given = record.get("overrides")
-    absent = [override for override in planned[record["row"]] if override not in given] if isinstance(given, list) else []
+    absent = (
+        [override for override in planned[record["row"]] if override not in given] if isinstance(given, list) else []
+    )
     return f"made without {', '.join(absent)}, which the sweep now asks of this row" if absent else ""
+
+
+def _text(record: dict[str, Any], *keys: str) -> str:
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def _canonical(value: dict[str, Any]) -> str:

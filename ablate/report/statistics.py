@@ -1,14 +1,16 @@
 """Which differences from the baseline are more than seed noise, told from three to five seeds a row.
 
-The test is two-way, moderated and guarded. Every row runs the same seeds on the same batches, so a seed's effect is common to all
-rows and is taken out first; each row's remaining variance is shrunk towards the common one (empirical Bayes, Smyth 2004) but never
-below its own; differences of means then get a t test, Holm's correction within a section, and an interval.
+The test is two-way, moderated and guarded. Every row runs the same seeds on the same batches, so a seed's effect is
+common to all rows and is taken out first (the median over the other rows); each row's remaining variance is shrunk
+towards the common one (empirical Bayes, Smyth 2004) but never below its own; differences of means then get a t test,
+Holm's correction within a section, and an interval.
 
 Loss tables are arrays of shape (rows, seeds), NaN where a run is missing, the baseline in row 0; lower is better.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +25,11 @@ _GRID = (np.arange(2000) + 0.5) / 2000
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row against the baseline: `delta` = row minus baseline in the unit of the losses, NaN where it cannot be known.
+    """One row against the baseline: `delta` = row minus baseline in the unit of the losses, NaN where it cannot be
+    known.
 
-    `seeds` is the number of seeds shared with the baseline, `threshold` the level at which Holm's procedure judged this row,
-    `low` and `high` the t interval at that level: it excludes zero exactly when the row `differs`.
+    `seeds` is the number of seeds shared with the baseline, `threshold` the level at which Holm's procedure judged
+    this row, `low` and `high` the t interval at that level: it excludes zero exactly when the row `differs`.
     """
 
     seeds: int
@@ -50,8 +53,9 @@ class Comparison:
 class Noise:
     """What is left of a loss table without row and seed effects.
 
-    `variance` (rows,) of one run's noise, NaN where a row has fewer than two usable seeds; `degrees` (rows,) behind each, shrinkage
-    included; `pooled` the degrees of freedom of all residuals together; `seed_variance` the variance of the seed effects.
+    `variance` (rows,) of one run's noise, NaN where a row has fewer than two usable seeds; `degrees` (rows,) behind
+    each, shrinkage included; `pooled` the degrees of freedom of all residuals together; `seed_variance` the variance
+    of the seed effects.
     """
 
     variance: np.ndarray
@@ -61,10 +65,11 @@ class Noise:
 
 
 def compare(losses: np.ndarray, sections: list[str], alpha: float = ALPHA) -> list[Comparison]:
-    """Compare rows 1… of `losses` (rows, seeds) with row 0; `sections` names the section of each row 1… (a family for Holm).
+    """Compare rows 1… of `losses` (rows, seeds) with row 0; `sections` names the section of each row 1… (a family for
+    Holm).
 
-    A row is judged on the seeds that it shares with the baseline; the baseline's other seeds sharpen the baseline's mean as far as
-    the variance between seeds allows. Fewer than 3 shared seeds: only the mean difference, no test.
+    A row is judged on the seeds that it shares with the baseline; the baseline's other seeds sharpen the baseline's
+    mean as far as the variance between seeds allows. Fewer than 3 shared seeds: only the mean difference, no test.
     """
     losses = np.asarray(losses, dtype=float)
     if len(sections) != len(losses) - 1:
@@ -76,7 +81,7 @@ def compare(losses: np.ndarray, sections: list[str], alpha: float = ALPHA) -> li
         family = [i for i, name in enumerate(sections) if name == section and differences[i][0] >= FEWEST_SEEDS]
         if not family:
             continue
-        p = np.array([_two_sided(differences[i][1] / differences[i][2], differences[i][3]) for i in family])
+        p = np.array([_two_sided(*differences[i][1:]) for i in family])
         adjusted, thresholds = holm(p, alpha)
         for i, p_i, adjusted_i, threshold in zip(family, p, adjusted, thresholds, strict=True):
             seeds, delta, error, degrees = differences[i]
@@ -100,8 +105,10 @@ def estimate_noise(losses: np.ndarray) -> Noise:
     """Variance of one run in each row of `losses` (rows, seeds): residuals of the two-way table, moderated, guarded."""
     rows = len(losses)
     present = ~np.isnan(losses)
-    present &= present.sum(0) >= 2  # a seed that one row alone ran says nothing of its effect
-    present &= (present.sum(1) >= 2)[:, None]
+    for _ in range(2):  # a seed that one row alone ran says nothing of its effect, nor does a row with one such seed
+        present &= present.sum(0) >= 2
+        present &= (present.sum(1) >= 2)[:, None]
+    present &= present.sum(0) >= 2
     nothing = Noise(np.full(rows, np.nan), np.full(rows, np.nan), 0.0, np.nan)
     if present.sum() == 0:
         return nothing
@@ -114,32 +121,40 @@ def estimate_noise(losses: np.ndarray) -> Noise:
     usable = own_degrees > 0
     if pooled <= 0 or usable.sum() < 2:
         return nothing
-    # The median of m rows follows each of them a little: residuals are too small by this factor, 1/2 for two rows, 0.97 for thirteen.
-    left = np.nansum(np.where(present[:, used], _share_left(present[:, used].sum(0))[None], np.nan), axis=1)
+    # A residual has the noise of the median in it, too: twice the variance with one other row, 1.13 times with twelve.
+    gained = np.where(present, 1 + _variance_of_median(present.sum(0) - 1), 0.0).sum(1)
     own = np.full(rows, np.nan)
-    own[usable] = np.nansum(residuals[usable] ** 2, axis=1) * runs[usable] / (left[usable] * own_degrees[usable])
+    own[usable] = np.nansum(residuals[usable] ** 2, axis=1) * runs[usable] / (gained[usable] * own_degrees[usable])
     seed_variance = float(np.var(effects, ddof=1)) if used.sum() > 1 else np.nan
-    prior_degrees, prior = (np.inf, float(np.mean(own[usable]))) if usable.sum() == 2 else _prior(own[usable], own_degrees[usable])
+    prior_degrees, prior = (
+        (np.inf, float(np.mean(own[usable]))) if usable.sum() == 2 else _prior(own[usable], own_degrees[usable])
+    )
     if np.isinf(prior_degrees):
         moderated = np.full(rows, prior)
     else:
         moderated = (prior_degrees * prior + own_degrees * own) / (prior_degrees + own_degrees)
     variance = np.where(usable, np.fmax(moderated, own), np.nan)
-    return Noise(variance, np.where(usable, np.minimum(prior_degrees + own_degrees, pooled), np.nan), pooled, seed_variance)
+    return Noise(
+        variance, np.where(usable, np.minimum(prior_degrees + own_degrees, pooled), np.nan), pooled, seed_variance
+    )
 
 
 def holm(p: np.ndarray, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:
-    """Holm's adjusted p and the level at which each was judged: alpha / (number not yet rejected when its turn came)."""
-    from statsmodels.stats.multitest import multipletests  # a second of imports
+    """Holm's adjusted p, and the level at which each p was judged: alpha / (those not rejected before it).
 
-    rejected, adjusted, _, _ = multipletests(p, alpha=alpha, method="holm")
+    Written out, because statsmodels' `multipletests` collects all garbage at each call; the tests hold it to that.
+    """
+    order = np.argsort(p, kind="stable")
+    left = len(p) - np.arange(len(p))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * left))
     turn = np.empty(len(p), dtype=int)
-    turn[np.argsort(p, kind="stable")] = np.arange(len(p))
-    return adjusted, alpha / (len(p) - np.minimum(turn, rejected.sum()))
+    turn[order] = np.arange(len(p))
+    return adjusted, alpha / (len(p) - np.minimum(turn, (adjusted <= alpha).sum()))
 
 
 def detectable_effect(error: float, degrees: float, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The true difference that a two-sided t test at level `alpha` finds with chance `power`; `error` is its standard error."""
+    """The true difference that a two-sided t test at level `alpha` finds with chance `power`; `error`: its standard error."""
     if not error > 0 or np.isnan(degrees + alpha):
         return 0.0 if error == 0 else np.nan
     critical = float(stdtrit(degrees, 1 - alpha / 2))
@@ -152,11 +167,14 @@ def detectable_effect(error: float, degrees: float, alpha: float = ALPHA, power:
     return error * brentq(excess, 0.0, 4 * critical * float(spread.max()) + 10)
 
 
-def planned_effect(noise: float, rows: int, seeds: int, baseline_seeds: int | None = None, alpha: float = ALPHA) -> float:
-    """What a sweep could detect, before it runs: `noise` is one run's sd within a seed, `rows` the rows of its largest section.
+def planned_effect(
+    noise: float, rows: int, seeds: int, baseline_seeds: int | None = None, alpha: float = ALPHA
+) -> float:
+    """What a sweep could detect, before it runs: `noise` is one run's sd within a seed, `rows` the rows of its
+    largest section.
 
-    The level is alpha / rows (Holm's first step). Extra baseline seeds count as if their seed effect were known: an optimistic bound.
-    NaN below 3 seeds, where there is no verdict.
+    The level is alpha / rows (Holm's first step). Extra baseline seeds count as if their seed effect were known: an
+    optimistic bound. NaN below 3 seeds, where there is no verdict.
     """
     baseline_seeds = seeds if baseline_seeds is None else baseline_seeds
     if min(seeds, baseline_seeds) < FEWEST_SEEDS or rows < 1:
@@ -199,34 +217,41 @@ def _difference(baseline: np.ndarray, row: np.ndarray, noise: Noise, index: int)
 
 
 def _seed_effects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Seed effects (seeds,), mean zero, and residuals (rows, seeds); medians over rows, so that one wild row moves nothing.
+    """Seed effects (seeds,), mean zero, and residuals (rows, seeds); medians over rows, so that one wild row moves
+    nothing.
 
-    With every run present one pass is exact; with holes the row means are taken again without the seed effects, until they stand.
+    A residual is taken from the median of the *other* rows: its own row, in it, would follow the noise that is to be
+    measured. With every run present one pass is exact; with holes the row means are taken again without the seed
+    effects, until they stand.
     """
     effects = np.zeros(values.shape[1])
     some = ~np.isnan(values).all(1)
-    residuals = np.full_like(values, np.nan)
-    for _ in range(50):
-        means = np.nanmean(values[some] - effects, axis=1, keepdims=True)
-        new = np.nanmedian(values[some] - means, axis=0)
-        new -= new.mean()
-        moved = np.abs(new - effects).max()
-        effects = new
-        if not np.isnan(values[some]).any() or moved <= 1e-12 * (1 + np.abs(effects).max()):
+    known = values[some]
+    has_holes = np.isnan(known).any()
+    median = np.nanmedian if has_holes else np.median
+    for _ in range(50 if has_holes else 1):
+        centred = known - np.nanmean(known - effects, axis=1, keepdims=True)
+        before, effects = effects, median(centred, axis=0)
+        effects -= effects.mean()
+        if np.abs(effects - before).max() <= 1e-12 * (1 + np.abs(effects).max()):
             break
-    centred = values[some] - effects
-    residuals[some] = centred - np.nanmean(centred, axis=1, keepdims=True)
+    count = len(known)
+    others = np.array([[other for other in range(count) if other != row] for row in range(count)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a run that is missing has no residual
+        left = centred - median(centred[others], axis=1)
+    residuals = np.full_like(values, np.nan)
+    residuals[some] = left - np.nanmean(left, axis=1, keepdims=True)
     return effects, residuals
 
 
-def _share_left(rows: np.ndarray) -> np.ndarray:
-    """Expected square of (value minus median of `rows` values, itself among them) over the variance, for normal noise."""
-    of_median = np.pi / 2 / (rows + np.where(rows % 2, 0.5, 1.25))  # within 2 % of the exact variance of a median
-    return 1 + of_median - 2 / rows
+def _variance_of_median(rows: np.ndarray) -> np.ndarray:
+    """Variance of the median of `rows` standard normal values, within 2 %."""
+    return np.where(rows > 1, np.pi / 2 / (rows + np.where(rows % 2, 0.5, 1.25)), 1.0)
 
 
 def _prior(variances: np.ndarray, degrees: np.ndarray) -> tuple[float, float]:
-    """Degrees of freedom and scale of the common variance: method of moments on log variances (Smyth 2004, section 6.2)."""
+    """Degrees of freedom and scale of the common variance: moments of the log variances (Smyth 2004, section 6.2)."""
     middle = float(np.median(variances))
     if middle == 0:
         return np.inf, float(np.mean(variances))
@@ -251,5 +276,8 @@ def _inverse_trigamma(value: float) -> float:
     return y
 
 
-def _two_sided(t: float, degrees: float) -> float:
-    return 1.0 if np.isnan(t) else 2 * float(stdtr(min(degrees, 1e9), -abs(t)))
+def _two_sided(delta: float, error: float, degrees: float) -> float:
+    """The p of a t test; without any noise whatever differs differs."""
+    if error == 0:
+        return 0.0 if delta else 1.0
+    return 2 * float(stdtr(min(degrees, 1e9), -abs(delta / error)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ablate.report.results import Results
 from ablate.report.text import csv_text, fixed, latex_escape, scaled
-from ablate.report.verdicts import BASELINE, BETTER, WORSE, Row, Verdicts, comparable_speeds, mean, number, spread
+from ablate.report.verdicts import BASELINE, BETTER, WORSE, Row, Verdicts, comparable_speeds, mean, spread
 
 RESULT_COLUMNS = (
     "row",
@@ -54,41 +54,10 @@ EVIDENCE_COLUMNS = (
     "failed",
     "missing",
 )
-RUN_NUMBERS = {
-    "parameters": ("parameters", "total"),
-    "parameters_non_embedding": ("parameters", "non_embedding"),
-    "parameters_active": ("parameters", "active"),
-    "ops_paper": ("ops_paper",),
-    "flops_per_step": ("flops_per_step",),
-    "steps_per_second": ("steps_per_second", "median"),
-    "steps_per_second_p25": ("steps_per_second", "p25"),
-    "steps_per_second_p75": ("steps_per_second", "p75"),
-    "steps_per_second_exclusive": ("steps_per_second", "exclusive"),
-    "tokens_per_second": ("tokens_per_second",),
-    "mfu": ("mfu",),
-    "peak_memory_bytes": ("peak_memory_bytes",),
-    "early_step": ("loss", "early_step"),
-    "final_step": ("loss", "final_step"),
-    "early_loss": ("loss", "early"),
-    "final_loss": ("loss", "final"),
-    "bits_per_byte": ("loss", "bits_per_byte"),
-    "seconds": ("seconds",),
-    "attempts": ("attempts",),
-}
-RUN_TEXTS = {
-    "identity": ("identity",),
-    "data": ("data", "name"),
-    "data_sha256": ("data", "sha256"),
-    "device": ("hardware", "device"),
-    "git": ("git", "sha"),
-    "torch": ("versions", "torch"),
-    "reason": ("reason",),
-    "overrides": ("overrides",),
-}
 
 
 def results_csv(verdicts: Verdicts) -> str:
-    """A line a row of the sweep, the baseline first; downstream scores, mean and std over seeds, after the fixed columns."""
+    """A line a row of the sweep, the baseline first; after the fixed columns each downstream score, mean and std."""
     tasks = sorted({task for row in verdicts for task in row.downstream})
     speeds = comparable_speeds(verdicts)
     lines = []
@@ -140,18 +109,8 @@ def evidence_csv(verdicts: Verdicts) -> str:
 
 def runs_csv(results: Results) -> str:
     """A line a run, whatever became of it."""
-    sections = {row["row"]: row["section"] for row in results.sweep["rows"]}
-    tasks = sorted({task for record in results.records for task in record.get("downstream") or {}})
-    lines = [
-        [
-            *(record["row"], sections[record["row"]], record["seed"], record["status"]),
-            *(number(record, *keys) for keys in RUN_NUMBERS.values()),
-            *(number(record, "downstream", task) for task in tasks),
-            *(_text(record, *keys) for keys in RUN_TEXTS.values()),
-        ]
-        for record in results.records
-    ]
-    return _csv(["row", "section", "seed", "status", *RUN_NUMBERS, *tasks, *RUN_TEXTS], lines)
+    frame = results.frame()
+    return _csv(frame.columns, frame.itertuples(index=False))
 
 
 def table_tex(verdicts: Verdicts, places: int) -> str:
@@ -196,13 +155,6 @@ def _plus_minus(losses: Iterable[float], places: int) -> str:
     losses = list(losses)
     centre, width = mean(losses), spread(losses)
     return fixed(centre, places) + (rf" $\pm$ {fixed(width, places)}" if math.isfinite(width) else "")
-
-
-def _text(record: dict[str, Any], *keys: str) -> str:
-    value: Any = record
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def _csv(columns: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:

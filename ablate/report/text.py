@@ -119,12 +119,20 @@ def scaled(value: float | None, unit: str = "") -> str:
         return MISSING
     for factor, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
-            return f"{value / factor:.3g} {letter}{unit}" if value < 999.5 * factor else f"{value / factor:.0f} {letter}{unit}"
+            return (
+                f"{value / factor:.3g} {letter}{unit}"
+                if value < 999.5 * factor
+                else f"{value / factor:.0f} {letter}{unit}"
+            )
     return f"{value:.3g}{' ' + unit if unit else ''}"
 
 
 def percent(share: float) -> str:
     """A signed share of one as whole percents, or with a decimal below ten."""
+    if not math.isfinite(share):
+        return MISSING
+    if abs(share) < 0.0005:
+        return "0 %"
     return f"{fixed(100 * share, 0 if abs(share) >= 0.0995 else 1, signed=True)} %"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from ablate.record import DIVERGED, DONE, FAILED
 from ablate.report import statistics
-from ablate.report.results import Results
+from ablate.report.results import Results, number
 from ablate.report.statistics import FEWEST_SEEDS, Comparison
 
 BASELINE = "baseline"
@@ -23,8 +24,9 @@ BUDGET_TOLERANCE = 0.02  # of the baseline's FLOPs; what differs by more is flag
 class Row:
     """One row of the sweep over all its seeds; losses in nats a token, NaN where nothing is known.
 
-    `speed` is in steps a second, measured with nothing else running where `is_exclusive`; `budget` is the share by which
-    the FLOPs of a whole run differ from the baseline's; `is_control` marks rows that change nothing but seeds (A/A).
+    `speed` is in steps a second, measured with nothing else running where `is_exclusive`; `budget` is the share by
+    which the FLOPs of a whole run differ from the baseline's; `is_control` marks rows that change nothing but seeds
+    (A/A).
     """
 
     label: str
@@ -62,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The rows of a sweep in the order of its file, judged; `noise` is the sd of the baseline's final loss over its seeds."""
+    """The rows of a sweep in the order of its file; `noise` is the sd of the baseline's final loss over its seeds."""
 
     baseline: Row
     rows: list[Row]
@@ -76,6 +78,16 @@ class Verdicts:
     def sections(self) -> list[str]:
         """The sections in the order of the sweep file."""
         return list(dict.fromkeys(row.section for row in self.rows))
+
+    def ordered(self) -> list[Row]:
+        """The rows by section, the best first within each, those without a difference last."""
+        place = {section: number for number, section in enumerate(self.sections)}
+        known = [math.isfinite(row.comparison.delta) for row in self.rows]
+        keys = [
+            (place[row.section], not is_known, row.comparison.delta if is_known else 0.0)
+            for row, is_known in zip(self.rows, known, strict=True)
+        ]
+        return [row for _, row in sorted(zip(keys, self.rows, strict=True), key=lambda pair: pair[0])]
 
     def of(self, *verdicts: str) -> list[Row]:
         """The rows with one of these verdicts, controls left out."""
@@ -99,7 +111,9 @@ def judge(results: Results) -> Verdicts:
     sections = [row.section for row in tested]
     final, early = (np.array([getattr(row, name) for row in (baseline, *tested)]) for name in ("final", "early"))
     compared = zip(tested, statistics.compare(final, sections), statistics.compare(early, sections), strict=True)
-    comparisons = {row.label: {"comparison": of_final, "early_comparison": of_early} for row, of_final, of_early in compared}
+    comparisons = {
+        row.label: {"comparison": of_final, "early_comparison": of_early} for row, of_final, of_early in compared
+    }
     judged = [_judged(replace(row, **comparisons.get(row.label, {})), baseline, differing[row.label]) for row in others]
     noise = statistics.estimate_noise(final)
     baseline = replace(baseline, verdict=BASELINE, budget=0.0)
@@ -128,7 +142,9 @@ def _part(settings: dict[str, Any], part: str) -> Any:
 
 def _judged(row: Row, baseline: Row, differing: str) -> Row:
     budget = ratio(row.flops_per_step * row.steps, baseline.flops_per_step * baseline.steps) - 1
-    row = replace(row, budget=budget, is_control=bool(row.overrides) and all(_only_seed(text) for text in row.overrides))
+    row = replace(
+        row, budget=budget, is_control=bool(row.overrides) and all(_only_seed(text) for text in row.overrides)
+    )
     if row.diverged:
         shared = row.final - baseline.final
         known = shared[~np.isnan(shared)] if not differing else shared[:0]
@@ -186,14 +202,6 @@ def comparable_speeds(verdicts: Verdicts) -> dict[str, float]:
     return {row.label: row.speed if row.is_exclusive == alone else np.nan for row in verdicts}
 
 
-def number(record: dict[str, Any], *keys: str) -> float:
-    """A number somewhere in a record, NaN where there is none."""
-    value: Any = record
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else np.nan
-
-
 def ratio(value: float, base: float) -> float:
     """`value` over `base`, NaN where that is no number."""
     return value / base if base else np.nan
@@ -223,4 +231,3 @@ def _middle(records: list[dict[str, Any]], *keys: str) -> float:
 
 def _only_seed(override: str) -> bool:
     return override.lstrip("+").partition("=")[0].strip().startswith("seed")
-

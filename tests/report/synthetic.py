@@ -12,10 +12,24 @@ from ablate.record import run_path
 SHA = "d" * 64
 SETTINGS = {
     "topology": {"_target_": "ablate.model.topology.EncoderDecoder", "_partial_": True},
-    "objective": {"_target_": "ablate.data.objective.SpanCorruption", "length": 64, "noise_density": 0.15, "mean_span": 3.0},
+    "objective": {
+        "_target_": "ablate.data.objective.SpanCorruption",
+        "length": 64,
+        "noise_density": 0.15,
+        "mean_span": 3.0,
+    },
     "tokenizer": {"_target_": "ablate.data.tokenizer.Trained", "kind": "bpe", "vocab_size": 2048},
     "evaluation": {"tokens": 65536, "seed": 20210611},
-    "shape": {"d_model": 48, "n_layers": 6, "n_heads": 6, "head_dim": 8, "d_ff": 192, "vocab_size": 2048, "length": 64, "steps": 200},
+    "shape": {
+        "d_model": 48,
+        "n_layers": 6,
+        "n_heads": 6,
+        "head_dim": 8,
+        "d_ff": 192,
+        "vocab_size": 2048,
+        "length": 64,
+        "steps": 200,
+    },
     "optimizer": {"_target_": "ablate.training.adafactor.Adafactor"},
     "schedule": {"_target_": "ablate.training.schedule.InverseSquareRoot", "peak": 0.01},
     "early": 0.125,
@@ -62,30 +76,81 @@ class Maker:
         path = self.sweeps / f"{self.name}.yaml"
         path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
-    def run(self, label, seed, overrides=(), *, final=None, early=None, status="done", settings=None, sha=SHA, extra=(), speed=1.0, flops=1.0, **changes):
+    def run(
+        self,
+        label,
+        seed,
+        overrides=(),
+        *,
+        final=None,
+        early=None,
+        status="done",
+        settings=None,
+        sha=SHA,
+        extra=(),
+        speed=1.0,
+        flops=1.0,
+        **changes,
+    ):
         """Write one run's folder; returns its path."""
         path = run_path(self.runs, self.name, label, seed)
         path.mkdir(parents=True, exist_ok=True)
         given = [f"sweep={self.name}", f"row='{label}'", f"seed.base={seed}"]
         final = 5.0 if final is None else final
         early = final + 1.1 if early is None else early
+        bits = 1 / math.log(2) / 3.9
         record = {
-            "schema": 1, "sweep": self.name, "row": label, "seed": seed, "status": status, "reason": "",
+            "schema": 1,
+            "sweep": self.name,
+            "row": label,
+            "seed": seed,
+            "status": status,
+            "reason": "",
             "overrides": ["shape=nano", "data=local", *extra, *overrides, *given],
-            "command": f"ablate train sweep={self.name} row='{label}' seed={seed}", "identity": f"{abs(hash((label, seed))) % 16**8:08x}",
+            "command": f"ablate train sweep={self.name} row='{label}' seed={seed}",
+            "identity": "0123456789abcdef",
             "versions": {"ablate": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
             "git": {"sha": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
-            "hardware": {"device": "AMD EPYC 9B14", "kind": "cpu", "devices": 1, "processor": "AMD EPYC 9B14", "cores": 2},
-            "data": {"name": self.data, "sha256": sha, "tokens": 6_100_000, "validation_tokens": 310_000, "documents": 20_000, "validation_documents": 1_000, "vocab_size": 2048, "python": "3.11.9"},
+            "hardware": {"device": "A processor", "kind": "cpu", "devices": 1, "processor": "A processor", "cores": 2},
+            "data": {"name": self.data, "sha256": sha, "tokens": 6_100_000, "validation_tokens": 310_000},
             "parameters": {"total": 640_000, "non_embedding": 541_000, "active": 640_000},
-            "ops_paper": 2.1e9, "flops_per_step": 7.4e9 * flops, "tokens_per_step": 2048,
-            "steps_per_second": {"median": 14.0 * speed, "p25": 13.1 * speed, "p75": 14.4 * speed, "exclusive": 19.0 * speed if seed == 0 else None},
-            "tokens_per_second": 14.0 * speed * 2048, "mfu": None, "peak_memory_bytes": 611_000_000, "data_wait_fraction": 0.004,
-            "loss": {"early": early, "final": final, "early_step": self.steps // 8, "final_step": self.steps, "bits_per_byte": final / math.log(2) / 3.9, "early_bits_per_byte": early / math.log(2) / 3.9},
-            "downstream": {}, "step": self.steps, "seconds": 15.5, "attempts": 1, "tags": [], "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:00:16Z",
-        }  # fmt: skip
+            "ops_paper": 2.1e9,
+            "flops_per_step": 7.4e9 * flops,
+            "tokens_per_step": 2048,
+            "steps_per_second": {
+                "median": 14.0 * speed,
+                "p25": 13.1 * speed,
+                "p75": 14.4 * speed,
+                "exclusive": 19.0 * speed if seed == 0 else None,
+            },
+            "tokens_per_second": 14.0 * speed * 2048,
+            "mfu": None,
+            "peak_memory_bytes": 611_000_000,
+            "data_wait_fraction": 0.004,
+            "loss": {
+                "early": early,
+                "final": final,
+                "early_step": self.steps // 8,
+                "final_step": self.steps,
+                "bits_per_byte": final * bits,
+                "early_bits_per_byte": early * bits,
+            },
+            "downstream": {},
+            "step": self.steps,
+            "seconds": 15.5,
+            "attempts": 1,
+            "tags": [],
+            "started": "2026-01-01T00:00:00Z",
+            "finished": "2026-01-01T00:00:16Z",
+        }
         if status != "done":
-            record["loss"] = {"early": early if status == "diverged" else None, "final": None, "early_step": self.steps // 8, "final_step": self.steps, "bits_per_byte": None}
+            record["loss"] = {
+                "early": early if status == "diverged" else None,
+                "final": None,
+                "early_step": self.steps // 8,
+                "final_step": self.steps,
+                "bits_per_byte": None,
+            }
         record |= changes
         (path / "record.json").write_text(json.dumps(record))
         (path / "config.yaml").write_text(yaml.safe_dump(SETTINGS | (settings or {})))
@@ -126,14 +191,36 @@ def small_sweep(root, **options):
             maker.run(label, seed, overrides, final=loss, early=loss + 1.1 + 0.5 * difference, speed=speed, flops=flops)
     maker.add("No norm, deep", "norm", ["norm=none", "stack.encoder.n_layers=12"])
     for seed in range(3):
-        maker.run("No norm, deep", seed, ["norm=none", "stack.encoder.n_layers=12"], status="diverged" if seed else "done", reason="the loss is nan at step 84" if seed else "", final=5.4, flops=1.5)
+        maker.run(
+            "No norm, deep",
+            seed,
+            ["norm=none", "stack.encoder.n_layers=12"],
+            status="diverged" if seed else "done",
+            reason="the loss is nan at step 84" if seed else "",
+            final=5.4,
+            flops=1.5,
+        )
     maker.add("Sigmoid", "activation", ["activation=sigmoid"])
     for seed in range(3):
-        failed = {"status": "failed", "reason": "out of memory (can't allocate memory); a smaller trainer.micro_batch needs less"} if seed == 2 else {}
+        failed = (
+            {
+                "status": "failed",
+                "reason": "out of memory (can't allocate memory); a smaller trainer.micro_batch needs less",
+            }
+            if seed == 2
+            else {}
+        )
         maker.run("Sigmoid", seed, ["activation=sigmoid"], final=final(seed, 0.09, 0.01), **failed)
     maker.add("Larger vocabulary", "block", ["tokenizer.vocab_size=4096"])
     for seed in range(3):
-        maker.run("Larger vocabulary", seed, ["tokenizer.vocab_size=4096"], final=final(seed, 0.4, 0.01), sha="e" * 64, settings={"tokenizer": SETTINGS["tokenizer"] | {"vocab_size": 4096}})
+        maker.run(
+            "Larger vocabulary",
+            seed,
+            ["tokenizer.vocab_size=4096"],
+            final=final(seed, 0.4, 0.01),
+            sha="e" * 64,
+            settings={"tokenizer": SETTINGS["tokenizer"] | {"vocab_size": 4096}},
+        )
     maker.add("Squared ReLU", "activation", ["activation=squared_relu"])
     maker.run("Squared ReLU", 0, ["activation=squared_relu"], final=final(0, -0.01, 0.008), flops=1.0)
     maker.run("Squared ReLU", 1, ["activation=squared_relu"], status="preempted", reason="SIGTERM")

@@ -1,4 +1,4 @@
-"""What the plots have in common: colours, labels that do not overlap, axes that one wild row cannot squash, steady bytes."""
+"""What plots share: colours, labels that do not overlap, axes that one wild row cannot squash, steady bytes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ LOOKS = {
     BASELINE: (INK, "*"),
 }
 DPI = 110
+
+Plot = tuple[str, str, Figure | None]  # file name, caption; no figure where there is nothing to draw
 _STYLE = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
@@ -138,13 +140,19 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fo
         box = text.get_window_extent(renderer)
         text.remove()
         for dx, dy, horizontal, vertical in _PLACES:
-            left = x + dx if horizontal == "left" else x - box.width / 2 if horizontal == "center" else x + dx - box.width
+            left = (
+                x + dx if horizontal == "left" else x - box.width / 2 if horizontal == "center" else x + dx - box.width
+            )
             bottom = y + dy - (box.height / 2 if vertical == "center" else 0 if vertical == "bottom" else box.height)
             room = (left, bottom, left + box.width, bottom + box.height)
             inside = left >= frame.x0 and room[2] <= frame.x1 and bottom >= frame.y0 and room[3] <= frame.y1
             if inside and not any(_overlap(room, other) for other in taken):
                 taken.append(room)
-                tie = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3} if abs(dx) + abs(dy) > 16 else None
+                tie = (
+                    {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+                    if abs(dx) + abs(dy) > 16
+                    else None
+                )
                 axes.annotate(
                     label,
                     xy=(x, y),

@@ -1,0 +1,37 @@
+"""The plots of a report, each a PNG that says by itself what it shows, in which unit, over how many runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ablate.report.plots import drawing
+from ablate.report.plots.costs import costs
+from ablate.report.plots.curves import curves
+from ablate.report.plots.forest import forest
+from ablate.report.plots.heatmap import heatmap
+from ablate.report.plots.published import published
+from ablate.report.reference import Agreement
+from ablate.report.results import Results
+from ablate.report.verdicts import Verdicts
+
+
+def draw(
+    results: Results, verdicts: Verdicts, agreements: list[Agreement], title: str, folder: Path
+) -> list[tuple[str, str]]:
+    """Draw what there is something to draw of; returns (file name, caption) in the order of the report.
+
+    `title` names the published table that `agreements` are about.
+    """
+    plots = []
+    with drawing.style():
+        for name, caption, figure in (
+            forest(verdicts),
+            *curves(results, verdicts),
+            costs(verdicts),
+            published(agreements, title),
+            heatmap(verdicts),
+        ):
+            if figure is not None:
+                drawing.save(figure, folder / name)
+                plots.append((name, caption))
+    return plots
