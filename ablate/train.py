@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -58,6 +59,16 @@ def exit_code(call: Callable[[], Record]) -> int:
     return EXIT_CODES[record["status"]]
 
 
+def measure(cfg: DictConfig, scratch: Path | str, seconds: float) -> dict[str, float | None]:
+    """Steps per second (median, p25, p75) of a run that lasts about `seconds`, logging and all, in folder `scratch`.
+
+    Neither evaluates nor saves; None where not one step came after the warm-up.
+    """
+    from ablate.training.speed import measure_speed
+
+    return measure_speed(cfg, RunFolder(scratch), seconds)
+
+
 class _Attempt:
     """One attempt at a run, by one process."""
 
@@ -82,7 +93,7 @@ class _Attempt:
                     self._train(interruption)
             except UserError as error:
                 if not self.found:
-                    self._end(FAILED, str(error).splitlines()[0])
+                    self._finish(FAILED, str(error).splitlines()[0])
                 raise
             except (Interrupted, KeyboardInterrupt):
                 self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGINT).name)
@@ -194,13 +205,15 @@ class _Attempt:
         }
 
     def _end(self, status: str, reason: str) -> None:
+        self._finish(status, reason)
+        self.say(f"{status}{f': {reason}' if reason else ''} ({self.folder.path})")
+
+    def _finish(self, status: str, reason: str) -> None:
         if self.found and self.found.get("status") in FINISHED:
             self.record = {**self.found, "status": status, "reason": reason}  # told, but not written over a result
             return
-        spent = time.monotonic() - self.began
-        seconds = (self.record.get("seconds") or 0.0) + spent
+        seconds = (self.record.get("seconds") or 0.0) + time.monotonic() - self.began
         self._write({**self._unless_there(), "status": status, "reason": reason, "seconds": seconds, "finished": _now()})
-        self.say(f"{status}{f': {reason}' if reason else ''} ({self.folder.path})")
 
     def _unless_there(self) -> Record:
         return {} if "schema" in self.record else self._asked()
@@ -221,11 +234,12 @@ class _Attempt:
 
 
 def tags(overrides: list[str]) -> list[str]:
-    """The axes that a run differs on, as `group:option`."""
-    from ablate.config import library
+    """The axes on which a run was told what to be, as `group:option`."""
+    from ablate.config import MODEL_SLOTS
 
+    axes = {*MODEL_SLOTS, "objective", "data", "tokenizer", "optimizer", "schedule"}
     pairs = [override.partition("=") for override in overrides]
-    return [f"{key}:{value}" for key, _, value in pairs if key in library.groups()]
+    return [f"{key}:{value}" for key, _, value in pairs if key in axes]
 
 
 def reason_of(error: Exception) -> str:

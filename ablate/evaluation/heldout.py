@@ -45,7 +45,7 @@ def heldout_loss(
                     return None
                 batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
                 with autocast():
-                    _, nll = model(batch)
+                    _, nll = model.forward(batch)  # never compiled: a second graph costs more than a few batches
                 counted = torch.ones_like(nll) if "weights" not in batch else (batch["weights"] > 0).to(nll.dtype)
                 size = token_bytes[batch["targets"]].to(nll.dtype)
                 sums += torch.stack([(part * counted).double().sum() for part in (nll, torch.ones_like(nll), size)])

@@ -98,16 +98,17 @@ class CheckpointFolder:
         found = [(int(match[1]), path) for path in self.path.glob("*") if (match := _NAME.fullmatch(path.name))]
         return [path for _, path in sorted(found, reverse=True)]
 
-    def newest(self, warn: Callable[[str], None]) -> Path | None:
+    def newest(self, warn: Callable[[str], None], set_aside: bool = True) -> Path | None:
         """The newest whole checkpoint, or None where there is none at all.
 
-        A damaged one is named by `warn` and set aside; raises `CheckpointError` where all are damaged.
+        A damaged one is named by `warn` and, by the process that writes, set aside; raises `CheckpointError` where all
+        are damaged.
         """
         damaged: list[Path] = []
         for path in self.all():
             problem = damage(path)
             if not problem:
-                for other in damaged:  # out of the way, so that it is not kept in place of a whole one
+                for other in damaged if set_aside else ():  # out of the way, so that it is not kept in place of a whole one
                     other.rename(other.with_name(f"{other.name}.damaged"))
                 return path
             warn(f"checkpoint {path} {problem}; going back to the one before")

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
@@ -60,6 +61,7 @@ class Fit:
         interruption: Interruption,
         say: Callable[[str], None],
         listeners: tuple[Callable[[dict[str, Any]], None], ...] = (),
+        upkeep: Callable[..., Upkeep] = Upkeep,
     ) -> None:
         self.cfg, self.folder, self.identity, self.say = cfg, folder, identity, say
         self.device_type = device_type(cfg)
@@ -84,7 +86,7 @@ class Fit:
             autocast=self._autocast(),
             mark={"identity": identity, "config": effective(cfg)},
         )
-        self.upkeep = Upkeep(
+        self.upkeep = upkeep(
             folder,
             self.agenda,
             self.progress,
@@ -98,13 +100,16 @@ class Fit:
 
     def run(self) -> Outcome:
         """Train to the end, a signal or a divergence, from the newest whole checkpoint if there is one."""
-        trainer = make_trainer(self.cfg, self.device_type, self.folder, [self.upkeep])
-        newest = self.upkeep.checkpoints.newest(self.say)
-        self.trainer = trainer
-        trainer.fit(self.module, ckpt_path=newest, weights_only=True)
+        newest = self.upkeep.checkpoints.newest(self.say, set_aside=processes.is_main())
+        self.train(newest)
         if not self.upkeep.has_stopped:
             self._keep()
         return Outcome(self.upkeep.has_stopped, self.progress.diverged, self._measured())
+
+    def train(self, checkpoint_path: Path | None = None) -> None:
+        """Train until the callback ends it."""
+        self.trainer = make_trainer(self.cfg, self.device_type, self.folder, [self.upkeep])
+        self.trainer.fit(self.module, ckpt_path=checkpoint_path, weights_only=True)
 
     def _heldout_loss(self, stop: Callable[[], bool]) -> HeldOutLoss | None:
         world, rank = self.trainer.world_size, self.trainer.global_rank

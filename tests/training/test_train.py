@@ -174,4 +174,4 @@ def test_a_failed_run_is_begun_again(asked):
 
 
 def test_tags_are_the_axes(asked):
-    assert train.tags(["norm=rmsnorm", "seed=3", "shape.steps=4", "activation=swiglu"]) == ["norm:rmsnorm", "activation:swiglu"]
+    assert train.tags(["norm=rmsnorm", "seed=3", "shape=micro", "shape.steps=4", "activation=swiglu"]) == ["norm:rmsnorm", "activation:swiglu"]

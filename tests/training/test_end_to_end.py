@@ -1,0 +1,137 @@
+"""Runs on text, from documents to records; in one process and in two."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from ablate.config import merge
+from ablate.errors import UserError
+from tests.faults import faults
+from tests.training.standin import folder_of, in_child, result, run
+
+SMALL = [
+    "shape.d_model=24", "shape.n_layers=1", "shape.n_heads=2", "shape.head_dim=8", "shape.d_ff=32",
+    "shape.vocab_size=768", "shape.length=32", "shape.batch_tokens=256", "shape.steps=30", "trainer=cpu",
+    "trainer.log_every=5", "data=local", "evaluation.tokens=1024", "row=small",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A file of documents, and the folder in which their corpus is made once."""
+    folder = tmp_path_factory.mktemp("text")
+    choose = random.Random(0)
+    words = ["".join(choose.choices("abcdefghijklmnop", k=choose.randint(2, 8))) for _ in range(300)]
+    documents = [" ".join(choose.choices(words, k=choose.randint(20, 300))) for _ in range(300)]
+    (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    return [f"data.files=[{folder / 'text.jsonl'}]", f"paths.data={folder / 'corpora'}"]
+
+
+@pytest.fixture
+def asked(text, tmp_path):
+    """`asked(*overrides)`: the overrides of a small run on the text."""
+    return lambda *more: merge(SMALL, text, [f"paths.runs={tmp_path / 'runs'}"], more)
+
+
+def losses(folder):
+    lines = [line.split(",") for line in folder.metrics.read_text().splitlines()[1:]]
+    return [(int(line[0]), line[5], float(line[2])) for line in lines]
+
+
+def test_a_run_on_text(asked):
+    found = run(asked())
+    assert found["status"] == "done" and found["loss"]["final"] < found["loss"]["early"] < 7
+    assert found["data"]["name"] == "local" and len(found["data"]["sha256"]) == 64 and found["data"]["tokens"] > 10000
+    assert found["parameters"]["total"] > 768 * 24 and found["ops_paper"] > 0 and found["flops_per_step"] > 0
+    assert found["tokens_per_step"] == 256 and found["tokens_per_second"] > 0
+    assert 0 < found["loss"]["bits_per_byte"] < 10 and found["tags"] == ["data:local"]
+
+
+def test_killed_and_resumed_on_text(asked):
+    whole, killed = asked("sweep=whole"), asked("sweep=killed", "trainer.checkpoint_every=8")
+    run(whole)
+    assert in_child(killed, faults.at_step(20, signal.SIGKILL)) == -signal.SIGKILL
+    assert run(killed)["status"] == "done"
+    assert result(folder_of(killed)) == result(folder_of(whole))
+
+
+def test_another_text_is_another_run(asked, tmp_path):
+    run(asked())
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps({"text": f"word {number} " * 300}) + "\n" for number in range(100)))
+    with pytest.raises(UserError, match="holds another run"):
+        run(asked(f"data.files=[{other}]"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_are_one_with_accumulation(asked):
+    two = asked("sweep=two", "trainer.devices=2", "dropout=0.1")
+    one = asked("sweep=one", "trainer.micro_batch=4", "dropout=0.1")
+    assert run(two)["status"] == "done" and run(one)["status"] == "done"
+    for (step, kind, loss), (other_step, other_kind, other) in zip(
+        losses(folder_of(two)), losses(folder_of(one)), strict=True
+    ):
+        assert (step, kind) == (other_step, other_kind) and loss == pytest.approx(other, rel=1e-6)
+    weights = [torch.load(folder_of(o).checkpoints / "weights.pt", weights_only=True)["state_dict"] for o in (two, one)]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][name], rtol=1e-5, atol=1e-6)
+    assert folder_of(two).read()["hardware"]["devices"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_stop_and_go_on_together(asked):
+    whole = asked("sweep=whole", "trainer.devices=2")
+    assert run(whole)["status"] == "done"
+    stopped = asked("row=stopped", "trainer.devices=2", "trainer.checkpoint_every=8")
+    folder = folder_of(stopped)
+    process = subprocess.Popen([sys.executable, "-m", "ablate", "train", *stopped])
+    deadline = time.monotonic() + 120
+    while not list(folder.checkpoints.glob("*.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert folder.read()["status"] == "preempted"
+    assert run(stopped)["status"] == "done"
+    assert losses(folder) == losses(folder_of(whole))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_process_that_dies_takes_the_others_along(asked):
+    overrides = asked("trainer.devices=2", "shape.steps=100000")
+    folder = folder_of(overrides)
+    process = subprocess.Popen([sys.executable, "-m", "ablate", "train", *overrides])
+    deadline = time.monotonic() + 120
+    while not folder.metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    main = json.loads(folder.progress.read_text())["pid"]
+    listed = subprocess.run(["pgrep", "-f", "ablate.training.processes"], capture_output=True, text=True, check=False)
+    for other in map(int, listed.stdout.split()):
+        parent = int(open(f"/proc/{other}/stat").read().rpartition(")")[2].split()[1])
+        if other != main and parent == int(open(f"/proc/{main}/stat").read().rpartition(")")[2].split()[1]):
+            os.kill(other, signal.SIGKILL)
+    began = time.monotonic()
+    assert process.wait(60) != 0 and time.monotonic() - began < 60
+    assert folder.read()["status"] != "done"
+    assert not os.path.exists(f"/proc/{main}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_compiled_model_trains(asked):
+    if not shutil.which("g++"):
+        pytest.skip("torch.compile needs a C++ compiler")
+    plain, compiled = run(asked("sweep=plain", "shape.steps=5")), run(asked("sweep=compiled", "shape.steps=5", "trainer.compile=model"))
+    assert compiled["loss"]["final"] == pytest.approx(plain["loss"]["final"], rel=1e-3)
+    weights = torch.load(folder_of(asked("sweep=compiled", "shape.steps=5")).checkpoints / "weights.pt", weights_only=True)
+    assert not any("_orig_mod" in name for name in weights["state_dict"])

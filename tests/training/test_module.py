@@ -1,0 +1,182 @@
+"""The training step alone, on a model of two parameters."""
+
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from ablate.errors import UserError
+from ablate.evaluation.heldout import heldout_loss
+from ablate.training.batching import Share, Steps
+from ablate.training.module import Training, seed_dropout
+from ablate.training.progress import Agenda, Progress, StepTimer
+
+
+class Line(nn.Module):
+    """loss = mean of (weight x targets + bias)^2, or of what `shape` makes of it."""
+
+    def __init__(self, shape=torch.square):
+        super().__init__()
+        self.weight, self.bias, self.shape = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(0.5)), shape
+
+    def forward(self, batch):
+        nll = self.shape(self.weight * batch["targets"] + self.bias)
+        return nll.mean(), nll
+
+
+def training(model, batch, shared=None, **options):
+    """A module as the trainer sets it up, and the iterator that the trainer hands it."""
+    shared = shared or Share(4, 1, 1)
+
+    def micro(step, index, count):
+        rows = len(batch) // count
+        return {"targets": batch[index * rows : (index + 1) * rows]}
+
+    module = Training(
+        model, lambda parameters: torch.optim.SGD(parameters, lr=0.0), lambda step: 0.1, micro, shared,
+        Agenda(100, 50, 1, None, None), Progress(), **options,
+    )  # fmt: skip
+    module.trained = list(model.parameters())
+    module.optimizer = module.configure_optimizers()
+    module.slices, module.on_device, module.is_alone = shared.slices(0), torch.device("cpu"), True
+    batches = ((batch, 0, 0) for batch in Steps(micro, shared, 0, 0))
+    return module, batches
+
+
+TARGETS = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5], [2.0, 1.0]])
+
+
+def test_a_step_is_gradient_descent():
+    model, reference = Line(), Line()
+    module, batches = training(model, TARGETS)
+    module.training_step(batches)
+    loss, _ = reference({"targets": TARGETS})
+    loss.backward()
+    for parameter, other in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other - 0.1 * other.grad)
+    progress = module.progress
+    assert progress.step == 1 and progress.mean_loss() == pytest.approx(loss.item())
+    norm = torch.stack([parameter.grad for parameter in reference.parameters()]).norm().item()
+    assert progress.gradient_norm == pytest.approx(norm) and progress.learning_rate == 0.1
+
+
+@pytest.mark.parametrize("accumulation", [2, 4])
+def test_accumulation_gives_the_gradient_of_the_whole_batch(accumulation):
+    whole, parts = Line(), Line()
+    for model, shared in ((whole, Share(4, 1, 1)), (parts, Share(4, 1, accumulation))):
+        module, batches = training(model, TARGETS, shared)
+        module.training_step(batches)
+        module.training_step(batches)
+    for parameter, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other, rtol=1e-5, atol=1e-6)
+
+
+def test_clipping_shortens_the_step():
+    model = Line()
+    module, batches = training(model, TARGETS, clip_norm=0.01)
+    before = torch.stack(list(model.parameters())).detach().clone()
+    module.training_step(batches)
+    moved = (torch.stack(list(model.parameters())).detach() - before).norm().item()
+    assert moved == pytest.approx(0.1 * 0.01, rel=1e-3) and module.progress.gradient_norm > 0.01
+
+
+def test_a_gradient_that_is_no_number_is_not_followed():
+    model = Line(shape=lambda x: (x * x).sqrt())  # at zero the loss is 0 and its slope infinity times 0
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    module, batches = training(model, TARGETS)
+    module.training_step(batches)
+    assert module.progress.diverged == "the gradient norm was nan at step 1" and module.progress.step == 0
+    assert all(parameter.item() == 0.0 for parameter in model.parameters())
+
+
+def test_steps_are_taken_up_to_the_next_thing_to_do():
+    module, batches = training(Line(), TARGETS)
+    module.agenda = Agenda(steps=100, early_step=50, log_every=7, evaluate_every=None, checkpoint_every=10)
+    stops = []
+    for _ in range(6):
+        module.training_step(batches)
+        stops.append(module.progress.step)
+    assert stops == [1, 7, 10, 14, 20, 21]
+
+
+def test_a_wish_ends_the_stretch():
+    module, batches = training(Line(), TARGETS)
+    module.agenda = Agenda(steps=100, early_step=50, log_every=90, evaluate_every=None, checkpoint_every=None)
+    module.progress.step = 1
+    module.wishes = lambda: (False, module.progress.step == 4)
+    module.training_step(batches)
+    assert module.progress.step == 5 and module.wish_of_any == (False, True)
+
+
+def test_another_runs_checkpoint_is_refused_by_its_keys():
+    module, _ = training(Line(), TARGETS, mark={"identity": "a", "config": {"norm": "rms", "seed": 0}})
+    checkpoint = {}
+    module.on_save_checkpoint(checkpoint)
+    module.on_load_checkpoint(checkpoint)
+    module.mark = {"identity": "b", "config": {"norm": "layer", "seed": 0}}
+    with pytest.raises(UserError, match="norm was rms, is layer"):
+        module.on_load_checkpoint(checkpoint)
+    with pytest.raises(UserError, match="another run"):
+        module.on_load_checkpoint({})
+
+
+def test_dropout_is_a_function_of_seed_step_and_slice():
+    def draw(*key):
+        seed_dropout(*key, torch.device("cpu"))
+        return torch.rand(4).tolist()
+
+    assert draw(0, 3, 1) == draw(0, 3, 1)
+    assert len({tuple(draw(seed, step, index)) for seed in (0, 1) for step in (0, 1, 11) for index in (0, 1, 11)}) == 18
+
+
+def test_ranks_and_micro_batches_together_are_the_batch():
+    for ranks, accumulation in ((1, 4), (2, 2), (4, 1)):
+        shared = Share(8, ranks, accumulation)
+        assert [index for rank in range(ranks) for index in shared.slices(rank)] == list(range(shared.count))
+
+
+def test_the_held_out_loss_counts_tokens_and_bytes():
+    batches = [
+        {"targets": torch.tensor([[1, 2], [3, 0]]), "weights": torch.tensor([[1.0, 1.0], [0.5, 0.0]])},
+        {"targets": torch.tensor([[2, 2]])},
+    ]
+    model = Line(shape=lambda x: x)  # nll = target + 0.5
+    token_bytes = torch.tensor([9, 1, 2, 0])
+    found = heldout_loss(model, batches, token_bytes, torch.device("cpu"))
+    assert found.tokens == 5 and found.bytes == 1 + 2 + 0 + 2 + 2
+    assert found.loss == pytest.approx((1 + 2 + 3 + 2 + 2) / 5 + 0.5)
+    assert found.bits_per_byte == pytest.approx(found.loss * 5 / 0.6931471805599453 / 7)
+    assert model.training
+
+
+def test_the_held_out_loss_of_targets_that_stand_for_no_text_has_no_bits_per_byte():
+    found = heldout_loss(Line(), [{"targets": torch.tensor([[0]])}], torch.tensor([0]), torch.device("cpu"))
+    assert found.bits_per_byte is None
+
+
+def test_step_times_leave_out_the_warm_up_and_what_is_skipped(monkeypatch):
+    clock = iter([0.0, 10.0, 11.0, 12.0, 20.0, 20.5])
+    from ablate.training import progress
+
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    timer = StepTimer()
+    timer.start(warm_up=1)
+    timer.tick(1.0)  # 10 s of warm-up
+    timer.tick(0.1)
+    timer.tick(0.1)
+    timer.skip()  # 8 s of evaluation
+    timer.tick(0.05)
+    assert list(timer.durations) == [1.0, 1.0, 0.5]
+    assert timer.steps_per_second()["median"] == 1.0 and timer.steps_per_second()["p75"] == pytest.approx(1 / 0.75)
+    assert timer.data_wait_fraction() == pytest.approx(0.25 / 2.5)
+    assert StepTimer().steps_per_second() == {"median": None, "p25": None, "p75": None}
+
+
+@pytest.mark.parametrize("device, known", [("NVIDIA H200", True), ("NVIDIA A100-SXM4-80GB", True), ("AMD EPYC", False), ("GPU X", False)])
+def test_utilisation_is_told_of_known_devices_only(device, known):
+    from ablate.training.environment import mfu
+
+    value = mfu(100e12, device, "bf16", devices=2)
+    assert (value is not None) == known and (value is None or 0 < value < 1)
