@@ -1,0 +1,58 @@
+"""A sweep over another: what it gives replaces, what it does not give stays."""
+
+import pytest
+
+from ablate.errors import UserError
+from ablate.sweep import plan
+
+PARENT = """
+question: Which activation?
+base: [shape=nano, data=builtin]
+baseline: ReLU
+rows:
+  ReLU: []
+  SwiGLU: [activation=swiglu]
+seeds: {baseline: 3, rows: 2}
+early: 0.25
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name: str, text: str) -> None:
+        (tmp_path / f"{name}.yaml").write_text(text)
+
+    write("parent", PARENT)
+    return write
+
+
+def refusal(folder, name: str) -> str:
+    with pytest.raises(UserError) as caught:
+        plan.load(name, folder)
+    return str(caught.value)
+
+
+def test_keeps_what_it_does_not_give(write, tmp_path):
+    write("child", "extends: parent\nbase: [shape=micro]\nearly: 0.5\n")
+    child, parent = plan.load("child", tmp_path), plan.load("parent", tmp_path)
+    assert (child.rows, child.question, child.seeds) == (parent.rows, parent.question, parent.seeds)
+    assert (child.name, child.base, child.early) == ("child", ("shape=micro",), 0.5)
+
+
+def test_one_way_of_listing_rows_replaces_another(write, tmp_path):
+    write("child", "extends: parent\nsections: {gated: {SwiGLU: [activation=swiglu]}, plain: {Swish: [activation=swish]}}\n")
+    assert list(plan.load("child", tmp_path).rows) == ["ReLU", "SwiGLU", "Swish"]
+
+
+def test_a_mistake_is_told_with_its_own_file(write, tmp_path):
+    write("child", "extends: parnt\n")
+    assert "no sweep 'parnt'; did you mean 'parent'?" in refusal(tmp_path, "child")
+    write("broken", PARENT.replace("question", "qestion"))
+    write("child", "extends: broken\n")
+    assert "broken.yaml: unknown key 'qestion'; did you mean 'question'?" in refusal(tmp_path, "child")
+
+
+def test_a_circle_is_refused(write, tmp_path):
+    write("a", "extends: b\n")
+    write("b", "extends: a\n")
+    assert "extends must name another sweep" in refusal(tmp_path, "a")
