@@ -41,7 +41,7 @@ def interleaved(*functions: Callable[[], object]) -> list[float]:
     return [float(np.median(seconds[ROUNDS // 10 :])) for seconds in times]
 
 
-# --- the T5 example's collator: masks row by row, then the batch is filtered ---------------------------------------------
+# --- the T5 example's collator: masks row by row, then the batch is filtered ---
 
 
 def row_mask(length: int, density: float, mean_span: float) -> np.ndarray:
@@ -97,9 +97,16 @@ def span_corruption() -> float:
     def theirs() -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(ids) for name, ids in by_rows(examples, objective.raw_length, layout).items()}
 
-    assert {tuple(t.shape) for t in ours().values()} == {tuple(t.shape) for t in theirs().values()} == {(128, 512), (128, 114)}
+    assert (
+        {tuple(t.shape) for t in ours().values()}
+        == {tuple(t.shape) for t in theirs().values()}
+        == {(128, 512), (128, 114)}
+    )
     fast, slow = interleaved(ours, theirs)
-    print(f"span corruption, 128 x 512/114: {fast * 1e3:6.2f} ms, row by row {slow * 1e3:6.2f} ms: {slow / fast:5.1f} times as fast")
+    print(
+        f"span corruption, 128 x 512/114: {fast * 1e3:6.2f} ms, row by row {slow * 1e3:6.2f} ms: "
+        f"{slow / fast:5.1f} times as fast"
+    )
     return slow / fast
 
 
@@ -142,7 +149,13 @@ def waiting(folder: Path) -> float:
         readers[part] = shards.Reader(folder, writer.close(), np.dtype(np.uint16))
     corpus = SimpleNamespace(name="random", layout=layout, **readers)
     cfg = {
-        "objective": {"_target_": "ablate.data.objective.SpanCorruption", "_partial_": True, "length": 64, "noise_density": 0.15, "mean_span": 3.0},
+        "objective": {
+            "_target_": "ablate.data.objective.SpanCorruption",
+            "_partial_": True,
+            "length": 64,
+            "noise_density": 0.15,
+            "mean_span": 3.0,
+        },
         "topology": {"_target_": "ablate.model.topology.EncoderDecoder"},
         "data": {"document_mask": False},
         "seed": {"data": 0},

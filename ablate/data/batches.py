@@ -28,8 +28,8 @@ class Batches:
 
         step -> places in the epoch's order -> windows (one gather) -> objective (masks from seed and step) -> tensors
 
-    Small batches are made some steps at a time, because a call costs more than their arithmetic, and a thread makes the next
-    ones while the model works. Raises UserError where the corpus has fewer windows than a batch.
+    Small batches are made some steps at a time, because a call costs more than their arithmetic, and a thread makes the
+    next ones while the model works. Raises UserError where the corpus has fewer windows than a batch.
     """
 
     def __init__(self, cfg: Mapping[str, Any], corpus: Corpus):
@@ -39,17 +39,20 @@ class Batches:
         self.tokens = cfg["trainer"]["global_batch_tokens"]
         self.sequences, rest = divmod(self.tokens, self.objective.length)
         if rest or not self.sequences:
-            raise UserError(f"trainer.global_batch_tokens={self.tokens}: no whole number of sequences of {self.objective.length} tokens")
-        self.n_windows = corpus.train.n_windows(self.objective.raw_length)
+            raise UserError(
+                f"trainer.global_batch_tokens={self.tokens}: no whole number of sequences of {self.objective.length}"
+            )
+        length = self.objective.raw_length
+        self.n_windows = corpus.train.n_windows(length)
         if self.n_windows < self.sequences:
             raise UserError(
-                f"data={corpus.name}: its {corpus.train.n_tokens:,} tokens make {self.n_windows} windows of {self.objective.raw_length}, "
+                f"data={corpus.name}: its {corpus.train.n_tokens:,} tokens make {self.n_windows} windows of {length}, "
                 f"and a batch takes {self.sequences}; give more text or lower trainer.global_batch_tokens"
             )
-        if not corpus.validation.n_windows(self.objective.raw_length):
+        if not corpus.validation.n_windows(length):
             raise UserError(
-                f"data={corpus.name}: the validation part has {corpus.validation.n_tokens:,} tokens, fewer than one window of "
-                f"{self.objective.raw_length}; raise data.validation_share or give more text"
+                f"data={corpus.name}: its validation part has {corpus.validation.n_tokens:,} tokens and a window takes "
+                f"{length}; raise data.validation_share or give more text"
             )
         self._steps = max(1, BLOCK // self.tokens)  # that are made at once
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -60,7 +63,8 @@ class Batches:
         block, number = divmod(step, self._steps)
         if block not in self._made or block + 1 not in self._made:
             self._made = {
-                wanted: self._made.get(wanted) or self._ahead.submit(self._make, wanted) for wanted in (block, block + 1)
+                wanted: self._made.get(wanted) or self._ahead.submit(self._make, wanted)
+                for wanted in (block, block + 1)
             }
         return self._made[block].result()[number]
 
@@ -72,7 +76,7 @@ class Batches:
         return {name: tensor[index * rows : (index + 1) * rows] for name, tensor in self.train(step).items()}
 
     def evaluation(self, n_tokens: int) -> list[Batch]:
-        """Held-out batches of `n_tokens` input tokens, the same for every run: the first windows, and masks from a seed of their own.
+        """Held-out batches of `n_tokens` input tokens, the same for every run: the first windows.
 
         Whole batches, at least one; where the validation part holds fewer, all of it, the last batch being smaller.
         """
@@ -80,18 +84,25 @@ class Batches:
         there, asked = self.corpus.validation.n_windows(length), max(n_tokens // self.tokens, 1) * self.sequences
         if there < asked:
             log.warning(
-                "the validation part of %s has %d windows and evaluation.tokens asks for %d: all are used", self.corpus.name, there, asked
+                "the validation part of %s has %d windows and evaluation.tokens asks for %d: all are used",
+                self.corpus.name,
+                there,
+                asked,
             )
         batches = []
         for number, start in enumerate(range(0, min(there, asked), self.sequences)):
             windows = self.corpus.validation.windows(np.arange(start, min(start + self.sequences, there)), length)
-            batches += _batches(self.objective.apply(windows, _generator("evaluation", self.evaluation_seed, number)), len(windows))
+            batches += _batches(
+                self.objective.apply(windows, _generator("evaluation", self.evaluation_seed, number)), len(windows)
+            )
         return batches
 
     def _make(self, block: int) -> list[Batch]:
         """The batches of the steps of a block."""
         rows = self._steps * self.sequences
-        windows = self.corpus.train.windows(self._order(np.arange(block * rows, (block + 1) * rows)), self.objective.raw_length)
+        windows = self.corpus.train.windows(
+            self._order(np.arange(block * rows, (block + 1) * rows)), self.objective.raw_length
+        )
         return _batches(self.objective.apply(windows, _generator("train", self.seed, block)), self.sequences)
 
     def _order(self, places: np.ndarray) -> np.ndarray:

@@ -20,16 +20,16 @@ from ablate.data.problems import Problems
 
 # Folders and files without documentation: tests, vendored copies, examples of wrong syntax.
 SKIPPED = re.compile(
-    r"(^|/)(tests?|testing|_vendor|vendored|idlelib|lib2to3|site-packages|pydoc_data|__pycache__|\w*_tests?|test_\w+)(/|\.py$)"
+    r"(^|/)(tests?|testing|\w*_tests?|test_\w+|_vendor|vendored|idlelib|lib2to3|site-packages|pydoc_data)(/|\.py$)"
 )
 SHORTEST, USEFUL, LONGEST = 200, 1000, 8000  # characters of a document: dropped below, joined below, cut above
 REPEATED = 40  # letters from which a paragraph may stand only once in the corpus
 
 
 class Builtin:
-    """Documentation strings as documents, read without importing anything: for demonstrations, never to compare machines.
+    """Documentation strings as documents, read without importing: for demonstrations, never to compare machines.
 
-    packages: names of distributions (absent ones are left out and named in the manifest); the standard library comes always.
+    packages: names of distributions, beside the standard library; absent ones are left out and named in the manifest.
     characters: about how much text to keep.
     """
 
@@ -106,12 +106,14 @@ def _read_all(files: list[str]) -> list[list[list[str]]]:
 
 def _read_share(files: list[str]) -> list[list[list[str]]]:
     command = [sys.executable, "-P", "-W", "ignore", docstrings.__file__]
-    finished = subprocess.run(command, input=json.dumps(files), capture_output=True, text=True, encoding="utf-8", check=True)
+    finished = subprocess.run(
+        command, input=json.dumps(files), capture_output=True, text=True, encoding="utf-8", check=True
+    )
     return json.loads(finished.stdout)
 
 
 def _unseen(units: list[list[str]], seen: set[bytes]) -> Iterator[list[str]]:
-    """The paragraphs that no earlier one equals up to case, digits and punctuation; short ones may repeat in other files."""
+    """The paragraphs that none before equals up to case, digits and punctuation; short ones may repeat elsewhere."""
     short: set[str] = set()
     for unit in units:
         fresh = []

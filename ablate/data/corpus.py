@@ -1,11 +1,11 @@
 """A corpus on disk: text prepared once into token shards with a manifest, and opened for training.
 
-    <paths.data>/<name>-<hash of what was asked>/
-        manifest.json            what was asked, the ids, counts, what was wrong with the data, the hash of every file
-        train-00000.bin          tokens, uint16 or uint32          validation-00000.bin
-        train-offsets.npy        where documents start             validation-offsets.npy
-        tokenizer.json           or tokenizer.model
-        token_bytes.npy          bytes of text that each id stands for
+<paths.data>/<name>-<hash of what was asked>/
+    manifest.json            what was asked, the ids, counts, what was wrong with the data, the hash of every file
+    train-00000.bin          tokens, uint16 or uint32          validation-00000.bin
+    train-offsets.npy        where documents start             validation-offsets.npy
+    tokenizer.json           or tokenizer.model
+    token_bytes.npy          bytes of text that each id stands for
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from ablate.record import sha256
 
 VERSION = 1  # raised when the same question would give other tokens
 MANIFEST = "manifest.json"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 Progress = Callable[[str], None]
 
@@ -103,7 +105,7 @@ class Question:
     name: str
     root: Path
     source: Any
-    make_tokenizer: Callable
+    tokenizer: Any
     validation_share: float
     on_error: str
     asked: dict[str, Any]
@@ -117,20 +119,22 @@ class Question:
 def question(cfg: DictConfig | dict) -> Question:
     """What `cfg.data`, `cfg.tokenizer` and `cfg.paths.data` ask for; raises UserError where it cannot be answered."""
     data, tokenizer = (_plain(cfg, group) for group in ("data", "tokenizer"))
-    fraction = data["validation_share"]
-    if not 0 < fraction < 1:
-        raise UserError(f"data.validation_share={fraction}: must be above 0 and below 1")
+    share = data["validation_share"]
+    if not 0 < share < 1:
+        raise UserError(f"data.validation_share={share}: must be above 0 and below 1")
+    if not NAME.fullmatch(data["name"]):
+        raise UserError(f"data.name={data['name']!r}: a name has letters, digits, and . _ - within")
     Problems(data["on_error"])
     source = instantiate(data["source"])
     asked = {
         "version": VERSION,
         "source": source.fingerprint(),
         "tokenizer": {**tokenizer, **_contents_of_files(tokenizer)},
-        "validation_share": fraction,
+        "validation_share": share,
         "on_error": data["on_error"],
     }
     root = Path(str(OmegaConf.select(cfg, "paths.data") if isinstance(cfg, DictConfig) else cfg["paths"]["data"]))
-    return Question(data["name"], root, source, instantiate(tokenizer), fraction, data["on_error"], asked)
+    return Question(data["name"], root, source, instantiate(tokenizer), share, data["on_error"], asked)
 
 
 def locate(cfg: DictConfig | dict) -> Corpus | None:
@@ -171,6 +175,8 @@ def check(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> Pro
 def _make(asked: Question, folder: Path, progress: Progress) -> None:
     from ablate.data.preparing import build
 
+    if folder.exists():
+        raise UserError(f"{folder}: has no {MANIFEST}, so that nothing says what it holds; move it away")
     prefix = f".{folder.name}.tmp"
     for left in folder.parent.glob(f"{prefix}*"):  # of a process that died; this one holds the lock
         shutil.rmtree(left, ignore_errors=True)

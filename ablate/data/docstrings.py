@@ -1,6 +1,6 @@
-"""English in Python source files: their documentation strings, cleaned. A program of its own, so that several can run at once.
+"""English in Python source files: their documentation strings, cleaned. A program of its own, to run several at once.
 
-    python -P docstrings.py < files.json > units.json
+python -P docstrings.py < files.json > units.json
 """
 
 from __future__ import annotations
@@ -19,10 +19,16 @@ STOP_WORDS = frozenset("the of a to is and in for be this that if are with or it
 
 
 def units_of(file: str) -> list[list[str]]:
-    """The documented units of one Python file, each a list of paragraphs: its module with the functions, each class with its methods."""
+    """The units of one Python file, lists of paragraphs: the module with its functions, each class with its methods."""
     try:
         tree = ast.parse(Path(file).read_bytes())
-    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError):  # some packages ship examples of broken code
+    except (
+        SyntaxError,
+        ValueError,
+        OSError,
+        RecursionError,
+        MemoryError,
+    ):  # some packages ship examples of broken code
         return []
     module: list[str] = []
     units = [module]
@@ -50,7 +56,12 @@ def _paragraphs(documentation: str) -> Iterator[str]:
             continue
         text = "\n".join(line for line in lines if line and not RULE.match(line))
         letters = sum(map(str.isalpha, text)) + text.count(" ") + text.count("\n")
-        if text.isascii() and text.count(" ") >= 2 and letters >= 0.75 * len(text) and (len(text) < 60 or _is_english(text)):
+        if (
+            text.isascii()
+            and text.count(" ") >= 2
+            and letters >= 0.75 * len(text)
+            and (len(text) < 60 or _is_english(text))
+        ):
             yield text
 
 

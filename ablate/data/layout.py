@@ -53,24 +53,26 @@ class Layout:
 
 
 def trained(vocab_size: int, n_sentinels: int) -> Layout:
-    """Padding 0, end 1, unknown 2, then pieces up to vocab_size - 28 - n_sentinels; raises UserError where no pieces are left."""
+    """Padding 0, end 1, unknown 2, then pieces up to vocab_size - 28 - n_sentinels; UserError where few are left."""
     text_size = vocab_size - UNUSED - n_sentinels
     if text_size < 512:
         raise UserError(
-            f"tokenizer.vocab_size={vocab_size} leaves {max(text_size, 0)} pieces for text beside {n_sentinels} sentinels; "
-            f"at least {512 + UNUSED + n_sentinels} is needed (256 of the pieces are bytes)"
+            f"tokenizer.vocab_size={vocab_size} leaves {max(text_size, 0)} pieces for text beside {n_sentinels} "
+            f"sentinels; at least {512 + UNUSED + n_sentinels} is needed (256 of the pieces are bytes)"
         )
     return Layout(vocab_size, text_size, n_sentinels, pad_id=0, eos_id=1)
 
 
-def loaded(vocab_size: int, n_sentinels: int, text_size: int, pad_id: int | None, eos_id: int | None, name: str) -> Layout:
-    """The ids of a tokenizer that has its own, sentinels behind them; raises UserError where they do not fit vocab_size."""
+def loaded(
+    vocab_size: int, n_sentinels: int, text_size: int, pad_id: int | None, eos_id: int | None, name: str
+) -> Layout:
+    """The ids of a tokenizer that has its own, sentinels behind them; raises UserError where they do not fit."""
     end = text_size + n_sentinels
     pad_id, end = (end, end + 1) if pad_id is None else (pad_id, end)
     eos_id, end = (end, end + 1) if eos_id is None else (eos_id, end)
     if end > vocab_size:
         raise UserError(
-            f"{name}: its {text_size} pieces with {n_sentinels} sentinels need {end} ids and tokenizer.vocab_size is {vocab_size}; "
-            f"set shape.vocab_size={-(-end // 64) * 64} or take another tokenizer"
+            f"{name}: its {text_size} pieces with {n_sentinels} sentinels need {end} ids and tokenizer.vocab_size is "
+            f"{vocab_size}; set shape.vocab_size={-(-end // 64) * 64} or take another tokenizer"
         )
     return Layout(vocab_size, text_size, n_sentinels, pad_id, eos_id)

@@ -53,7 +53,9 @@ def _by_hand(file: str, done: int, problems: Problems) -> Iterator[tuple[int, st
     except EOFError:
         problems.bad("truncated gzip", f"{file}:{number + 1}", "the rest of the file is missing")
     except (OSError, zlib.error) as error:
-        problems.bad("damaged gzip" if file.endswith(".gz") else "unreadable", f"{file}:{number + 1}", first_line(error))
+        problems.bad(
+            "damaged gzip" if file.endswith(".gz") else "unreadable", f"{file}:{number + 1}", first_line(error)
+        )
 
 
 def _note_line_ends(file: str, problems: Problems) -> None:

@@ -1,9 +1,9 @@
 """What a model learns from: windows of tokens -> inputs and targets, a whole batch at once.
 
-    span_corruption   the <0> sat on <1>.   ->  <0> cat <1> the mat       (encoder and decoder)
-    prefix            the cat | sat on      ->            sat on          (a prefix is seen whole)
-    causal            the cat sat on        ->  the cat sat on            (each token from those before)
-    masked            the <0> sat on        ->      cat                   (an encoder fills the gaps)
+span_corruption   the <0> sat on <1>.   ->  <0> cat <1> the mat       (encoder and decoder)
+prefix            the cat | sat on      ->            sat on          (a prefix is seen whole)
+causal            the cat sat on        ->  the cat sat on            (each token from those before)
+masked            the <0> sat on        ->      cat                   (an encoder fills the gaps)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Objective:
-    """Turns windows (rows, raw_length) into a batch; `documents` adds segments and positions for each document in a row.
+    """Turns windows (rows, raw_length) into a batch; `documents` adds segments and positions of a row's documents.
 
     Subclasses set `raw_length` (tokens of text), `target_length`, and define `apply`.
     """
@@ -53,7 +53,15 @@ class SpanCorruption(Objective):
     length: of the inputs, exactly. noise_density: part of the text that is noise. mean_span: mean length of a span.
     """
 
-    def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int, noise_density: float, mean_span: float):
+    def __init__(
+        self,
+        layout: Layout,
+        stacks: Collection[str],
+        documents: bool,
+        length: int,
+        noise_density: float,
+        mean_span: float,
+    ):
         super().__init__(layout, stacks, documents, length)
         if not 0 < noise_density < 1:
             raise UserError(f"objective.noise_density={noise_density}: must be above 0 and below 1")
@@ -62,13 +70,13 @@ class SpanCorruption(Objective):
         self.lengths = spans.lengths_for(length, noise_density, mean_span)
         if self.lengths.spans > min(self.lengths.raw - self.lengths.noise, self.lengths.noise):
             raise UserError(
-                f"objective: {self.lengths.noise} of {self.lengths.raw} tokens cannot be {self.lengths.spans} spans with text between; "
-                "choose a longer mean_span or a lower noise_density"
+                f"objective: {self.lengths.noise} of {self.lengths.raw} tokens cannot be {self.lengths.spans} spans "
+                "with text between; choose a longer mean_span or a lower noise_density"
             )
         if self.lengths.spans > layout.n_sentinels:
             raise UserError(
-                f"objective.length={length} makes {self.lengths.spans} spans and there are {layout.n_sentinels} sentinels; "
-                f"set tokenizer.sentinels={self.lengths.spans} or a longer objective.mean_span"
+                f"objective.length={length} makes {self.lengths.spans} spans and there are {layout.n_sentinels} "
+                f"sentinels; set tokenizer.sentinels={self.lengths.spans} or a longer objective.mean_span"
             )
         self.raw_length, self.target_length = self.lengths.raw, self.lengths.target
 
@@ -104,8 +112,8 @@ class Causal(Objective):
 class Prefix(Objective):
     """A prefix of random length is seen whole, what follows is scored (Liu et al. 2018; Raffel et al. 2020).
 
-    A decoder reads both in one sequence of `length`; an encoder-decoder reads the prefix in the encoder and writes the rest, both padded
-    to `length`. The prefix has 1 to length-1 tokens, each number equally likely.
+    A decoder reads both in one sequence of `length`; an encoder-decoder reads the prefix in the encoder and writes the
+    rest, both padded to `length`. The prefix has 1 to length-1 tokens, each number equally likely.
     """
 
     def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int):
@@ -115,7 +123,7 @@ class Prefix(Objective):
         self.is_split = "encoder" in stacks
         if self.is_split and documents:
             raise UserError(
-                "data.document_mask=true with objective=prefix would leave an encoder-decoder documents without an input; "
+                "data.document_mask=true with objective=prefix leaves an encoder-decoder documents without an input; "
                 "use topology=prefix_decoder, or data.document_mask=false"
             )
 
@@ -169,7 +177,9 @@ class Masked(Objective):
         if not 0 < probability < 1:
             raise UserError(f"objective.probability={probability}: must be above 0 and below 1")
         if min(random_share, keep_share) < 0 or random_share + keep_share > 1:
-            raise UserError(f"objective.random_share={random_share} and keep_share={keep_share}: shares add up to at most 1")
+            raise UserError(
+                f"objective.random_share={random_share} and keep_share={keep_share}: shares add up to at most 1"
+            )
         self.n_masked = min(max(round(length * probability), 1), length)
         self.random_share, self.keep_share = random_share, keep_share
 
@@ -191,7 +201,10 @@ def build(cfg: Mapping[str, Any], corpus: Any) -> Objective:
     from omegaconf import OmegaConf
 
     groups = {name: cfg[name] for name in ("objective", "topology")}
-    plain = {name: OmegaConf.to_container(g, resolve=True) if OmegaConf.is_config(g) else dict(g) for name, g in groups.items()}
+    plain = {
+        name: OmegaConf.to_container(g, resolve=True) if OmegaConf.is_config(g) else dict(g)
+        for name, g in groups.items()
+    }
     make = instantiate(plain["objective"])
     stacks = instantiate({"_target_": plain["topology"]["_target_"], "_partial_": True}).func.stacks
     return make(corpus.layout, stacks, cfg["data"]["document_mask"])

@@ -64,6 +64,7 @@ class Ticker:
 
 def build(asked: Question, folder: Path, progress: Progress) -> None:
     """Prepare what was asked into an empty folder, which is whole when this returns."""
+    layout = asked.tokenizer.layout  # what does not fit is refused before hours of reading
     ticker = Ticker(progress, asked.name)
     problems = Problems(asked.on_error)
     spools = {part: Spool(folder / f"{part}.txt") for part in PARTS}
@@ -71,14 +72,17 @@ def build(asked: Question, folder: Path, progress: Progress) -> None:
     duplicates = _divide(asked, problems, spools, ticker)
 
     ticker.say("making the tokenizer")
-    tokenizer, layout = asked.make_tokenizer(spools["train"].texts())
+    tokenizer = asked.tokenizer.make(spools["train"].texts())
     (folder / tokenizer.file).write_bytes(tokenizer.content())
     token_bytes = np.zeros(layout.vocab_size, np.uint16)
     token_bytes[: tokenizer.size] = tokenizer.bytes_per_piece()
     token_bytes[[layout.pad_id, layout.eos_id]] = 0
     np.save(folder / "token_bytes.npy", token_bytes)
 
-    parts = {part: _encode(spools[part], Writer(folder, part, layout.dtype), tokenizer, layout.eos_id, ticker) for part in PARTS}
+    parts = {
+        part: _encode(spools[part], Writer(folder, part, layout.dtype), tokenizer, layout.eos_id, ticker)
+        for part in PARTS
+    }
     manifest = {
         "name": asked.name,
         "sha256": "",
@@ -110,15 +114,19 @@ def _divide(asked: Question, problems: Problems, spools: dict[str, Spool], ticke
         if digest not in seen:
             seen.add(digest)
             spools["validation" if int.from_bytes(digest[:8], "big") < border else "train"].add(content)
-        ticker.maybe(f"read {documents:,} documents, {characters / 1e6:,.1f} M characters")
+        if documents % 100 == 0:
+            ticker.maybe(f"read {documents:,} documents, {characters / 1e6:,.1f} M characters")
     if not seen:
         found = sum(problems.skipped.values())
-        raise UserError(f"data={asked.name}: no usable document" + (f"; {found} were skipped, first {problems.examples[0]}" if found else ""))
+        raise UserError(
+            f"data={asked.name}: no usable document"
+            + (f"; {found} were skipped, first {problems.examples[0]}" if found else "")
+        )
     for part, spool in spools.items():
         if not spool.lengths:
             raise UserError(
                 f"data={asked.name}: of {len(seen)} documents none fell into the {part} part "
-                f"at data.validation_share={asked.validation_share}; give more or shorter documents, or another fraction"
+                f"at data.validation_share={asked.validation_share}; give more or shorter documents, or another share"
             )
     return documents - len(seen)
 

@@ -43,4 +43,8 @@ class Problems:
 
     def as_dict(self) -> dict:
         """What the manifest keeps."""
-        return {"skipped": dict(sorted(self.skipped.items())), "noted": dict(sorted(self.noted.items())), "examples": self.examples}
+        return {
+            "skipped": dict(sorted(self.skipped.items())),
+            "noted": dict(sorted(self.noted.items())),
+            "examples": self.examples,
+        }

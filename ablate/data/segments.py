@@ -6,7 +6,7 @@ import numpy as np
 
 
 def of_documents(windows: np.ndarray, eos_id: int) -> np.ndarray:
-    """The number of each token's document in its row, from 1; an end-of-sequence belongs to what it ends. (rows, length) int64."""
+    """The number of each token's document in its row, from 1, (rows, length) int64; an end belongs to what it ends."""
     segments = np.ones(windows.shape, np.int64)
     np.cumsum(windows[:, :-1] == eos_id, axis=1, out=segments[:, 1:])
     segments[:, 1:] += 1

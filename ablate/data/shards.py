@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -60,7 +61,9 @@ class Writer:
         self._open.flush()
         os.fsync(self._open.fileno())
         self._open.close()
-        self.shards.append({"file": Path(self._open.name).name, "sha256": self._hash.hexdigest(), "tokens": self._written})
+        self.shards.append(
+            {"file": Path(self._open.name).name, "sha256": self._hash.hexdigest(), "tokens": self._written}
+        )
         self._open = None
 
 
@@ -115,14 +118,19 @@ def entry(file: Path) -> dict:
 def entries(manifest: dict) -> list[dict]:
     """Every file that a manifest vouches for."""
     parts = [manifest["train"], manifest["validation"]]
-    return [manifest["tokenizer"], manifest["token_bytes"], *(part["offsets"] for part in parts), *(s for part in parts for s in part["shards"])]
+    return [
+        manifest["tokenizer"],
+        manifest["token_bytes"],
+        *(part["offsets"] for part in parts),
+        *(s for part in parts for s in part["shards"]),
+    ]
 
 
 _verified: set[tuple[str, str, int, int]] = set()  # (path, sha256, size, time) of files found good by this process
 
 
 def verify(folder: Path, manifest: dict) -> None:
-    """Raise UserError where a file of a corpus is gone or differs from its manifest; a file is hashed once a process."""
+    """Raise UserError where a file of a corpus is gone or differs from its manifest; each is hashed once a process."""
     stamps = _read_stamps(folder)
     fresh = False
     for item in entries(manifest):
@@ -137,7 +145,10 @@ def verify(folder: Path, manifest: dict) -> None:
         if key in _verified or (is_large and stamps.get(file.name) == stamp):
             continue
         if sha256(file) != item["sha256"]:
-            raise UserError(f"{file}: changed after it was prepared (its hash is not the manifest's); delete {folder} to prepare it again")
+            raise UserError(
+                f"{file}: changed after it was prepared (its hash is not the manifest's); "
+                f"delete {folder} to prepare it again"
+            )
         _verified.add(key)
         if is_large:
             stamps[file.name], fresh = stamp, True
@@ -153,7 +164,5 @@ def _read_stamps(folder: Path) -> dict:
 
 
 def _write_stamps(folder: Path, stamps: dict) -> None:
-    try:
+    with contextlib.suppress(OSError):  # a shared corpus that only others may write: hashed again next time
         atomic_write(folder / STAMPS, json.dumps(stamps))
-    except OSError:  # a shared corpus that only others may write: hash again next time
-        pass

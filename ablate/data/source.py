@@ -89,7 +89,11 @@ class Local:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                at = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else first_line(error)
+                at = (
+                    f"{error.msg} at character {error.pos + 1}"
+                    if isinstance(error, json.JSONDecodeError)
+                    else first_line(error)
+                )
                 problems.bad("broken JSON", where, at)
                 continue
             if not isinstance(row, dict):
@@ -247,4 +251,8 @@ def _refuse_column(text: str, columns: Sequence[str], where: str) -> None:
 
 
 def _offline() -> str:
-    return "; HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false", "no") else ""
+    return (
+        "; HF_HUB_OFFLINE is set"
+        if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false", "no")
+        else ""
+    )

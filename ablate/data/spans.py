@@ -13,7 +13,7 @@ from ablate.errors import UserError
 class Lengths:
     """Numbers of one example: `raw` tokens of text, of which `noise` in `spans` spans become targets.
 
-    input = raw - noise + spans + 1 and target = noise + spans + 1: a sentinel a span and an end-of-sequence on each side.
+    input = raw - noise + spans + 1, target = noise + spans + 1: a sentinel a span and an end-of-sequence on each side.
     """
 
     raw: int
@@ -42,7 +42,9 @@ def lengths_for(input_length: int, noise_density: float, mean_span: float) -> Le
     """
     raw = 2
     if lengths_of(raw, noise_density, mean_span).input > input_length:
-        raise UserError(f"objective.length={input_length}: too short for span corruption, whose inputs have at least 3 tokens")
+        raise UserError(
+            f"objective.length={input_length}: too short for span corruption, whose inputs have at least 3 tokens"
+        )
     while lengths_of(raw + 1, noise_density, mean_span).input <= input_length:
         raw += 1
     found = lengths_of(raw, noise_density, mean_span)
@@ -61,7 +63,10 @@ def draw(rows: int, lengths: Lengths, rng: np.random.Generator) -> np.ndarray:
 
     text noise text noise ...: a row starts with text and ends with noise.
     """
-    return np.stack([_cut(rows, lengths.raw - lengths.noise, lengths.spans, rng), _cut(rows, lengths.noise, lengths.spans, rng)], axis=2)
+    return np.stack(
+        [_cut(rows, lengths.raw - lengths.noise, lengths.spans, rng), _cut(rows, lengths.noise, lengths.spans, rng)],
+        axis=2,
+    )
 
 
 def _cut(rows: int, n: int, pieces: int, rng: np.random.Generator) -> np.ndarray:
@@ -69,8 +74,8 @@ def _cut(rows: int, n: int, pieces: int, rng: np.random.Generator) -> np.ndarray
     cuts = np.empty((rows, pieces + 1), np.int64)
     cuts[:, 0], cuts[:, -1] = 0, n
     if pieces > 1:
-        # Random keys, one a gap between items; the smallest pieces-1 of a row are cut. The gap's own number in the low bits
-        # keeps keys apart, so that exactly so many lie below the threshold; 22 random bits or more stand above it.
+        # Random keys, one a gap between items; the smallest pieces-1 of a row are cut. The gap's own number in the low
+        # bits keeps keys apart, so that exactly so many lie below the threshold; 22 random bits or more stand above it.
         gaps = n - 1
         kind = np.uint32 if gaps.bit_length() <= 10 else np.uint64
         low = kind((1 << gaps.bit_length()) - 1)
@@ -84,7 +89,7 @@ def _cut(rows: int, n: int, pieces: int, rng: np.random.Generator) -> np.ndarray
 
 @dataclass(frozen=True)
 class Runs:
-    """One side of corrupted rows as runs of raw tokens, a run a span, each with a slot for its sentinel; a last slot is for the end.
+    """One side of corrupted rows: runs of raw tokens, one a span, each with a slot for its sentinel; at last the end.
 
     index: where each token stands in the flat windows, (rows, length). slots: where the sentinels stand in it, flat.
     sizes: tokens of each run with its sentinel, (rows, spans); the last one with the end.
@@ -105,7 +110,7 @@ class Runs:
 def sides(pieces: np.ndarray) -> tuple[Runs, Runs]:
     """Inputs and targets from the sizes of text and noise (rows, spans, 2), each row the same in all.
 
-        raw      a a a N N a a N        inputs   a a a <0> a a <1> end        targets   <0> N N <1> N end
+    raw      a a a N N a a N        inputs   a a a <0> a a <1> end        targets   <0> N N <1> N end
     """
     text, noise = pieces[:, :, 0], pieces[:, :, 1]
     both = text + noise

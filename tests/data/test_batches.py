@@ -1,0 +1,172 @@
+"""Which text a step sees: a pure function of (seed, step), the same for any number of processes and for every variant."""
+
+import logging
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+
+from ablate.config import compose, merge
+from ablate.data import corpus
+from ablate.data.module import Batches, DataModule
+from ablate.errors import UserError
+from tests.data.conftest import texts, write_jsonl
+
+VARIANTS = {
+    "span corruption": [],
+    "span corruption, documents": ["data.document_mask=true"],
+    "causal": ["topology=causal_decoder"],
+    "causal, documents": ["topology=causal_decoder", "data.document_mask=true"],
+    "prefix": ["topology=prefix_decoder"],
+    "prefix, documents": ["topology=prefix_decoder", "data.document_mask=true"],
+    "prefix, two stacks": ["objective=prefix"],
+    "masked": ["topology=encoder"],
+    "masked, documents": ["topology=encoder", "data.document_mask=true"],
+}
+
+
+@pytest.fixture
+def batches(shared):
+    """`batches(*overrides)`: the batches of a tiny run over the shared corpus."""
+    made, overrides = shared
+
+    def make(*more):
+        return Batches(compose(merge(overrides, ["shape.batch_tokens=512", "shape.length=32", *more])), made)
+
+    return make
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_batch_follows_from_seed_and_step(batches, name):
+    there = batches(*VARIANTS[name])
+    in_order = [there.train(step) for step in range(200)]
+    fresh = batches(*VARIANTS[name])
+    for step in (150, 0, 127, 128, 129, 3, 199):  # a block has 128 steps here
+        assert equal(fresh.train(step), in_order[step])
+    assert not equal(in_order[0], in_order[1])
+    assert not equal(batches("seed=1", *VARIANTS[name]).train(0), in_order[0])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_slices_together_are_the_batch(batches, name):
+    there = batches(*VARIANTS[name])
+    whole = there.train(5)
+    for count in (1, 2, 4, 16):
+        parts = [there.micro(5, index, count) for index in range(count)]
+        assert all(torch.equal(torch.cat([part[key] for part in parts]), whole[key]) for key in whole)
+    with pytest.raises(UserError, match="16 sequences cannot be cut into 3"):
+        there.micro(5, 0, 3)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_weights_have_the_mean_one(batches, name):
+    batch = batches(*VARIANTS[name]).train(0)
+    rows = {tensor.shape[0] for tensor in batch.values()}
+    assert rows == {16} and all(tensor.dtype in (torch.int64, torch.float32) for tensor in batch.values())
+    if "weights" in batch:
+        assert batch["weights"].shape == batch["targets"].shape
+        assert batch["weights"].mean().item() == pytest.approx(1, abs=1e-6)
+        assert len(batch["weights"].unique()) == 2
+    else:
+        assert name.startswith(("span", "causal"))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_model_takes_it(batches, shared, name):
+    from ablate.config import build_model
+
+    small = ["shape.d_model=16", "shape.n_layers=1", "shape.n_heads=2", "shape.head_dim=8", "shape.d_ff=32"]
+    cfg = compose(merge(shared[1], ["shape.batch_tokens=512", "shape.length=32", *small, *VARIANTS[name]]))
+    batch = Batches(cfg, shared[0]).micro(0, 0, 4)
+    loss, nll = build_model(cfg)(batch)
+    assert torch.isfinite(loss) and torch.isfinite(nll).all() and nll.shape == batch["targets"].shape
+    loss.backward()
+
+
+def test_an_epoch_reads_every_window_once_and_the_next_in_another_order(batches, shared):
+    there = batches("topology=causal_decoder")
+    n, rows = there.n_windows, there.sequences
+    steps = -(-2 * n // rows)
+    seen = torch.cat([there.train(step)["targets"] for step in range(steps)])[: 2 * n].numpy()
+    whole = shared[0].train.windows(np.arange(n), 32)
+    first, second = (sorted(map(tuple, part.tolist())) for part in (seen[:n], seen[n:]))
+    assert first == second == sorted(map(tuple, whole.tolist()))
+    assert (seen[:n] != seen[n:]).any() and (seen[:n] != whole).any()
+
+
+def test_variants_see_the_same_text(batches):
+    """Shape and objective kept, nothing else matters: rows of a sweep are paired."""
+    one = batches("norm=rmsnorm", "position=rope", "optimizer=adamw", "seed.init=4", "trainer.micro_batch=4")
+    assert equal(one.train(3), batches().train(3))
+
+
+def test_evaluation_is_the_same_for_every_run(batches, shared):
+    one, other = batches("seed=0"), batches("seed=5")
+    for a, b in zip(one.evaluation(2048), other.evaluation(2048), strict=True):
+        assert equal(a, b)
+    assert len(one.evaluation(2048)) == 4 and len(one.evaluation(1)) == 1
+    assert not equal(one.evaluation(512)[0], batches("evaluation.seed=3").evaluation(512)[0])
+    causal = batches("topology=causal_decoder").evaluation(512)[0]["targets"].numpy()
+    assert (causal == shared[0].validation.windows(np.arange(16), 32)).all()
+
+
+def test_evaluation_takes_all_there_is_and_says_so(batches, shared, caplog):
+    there = batches("topology=causal_decoder")
+    with caplog.at_level(logging.WARNING):
+        found = there.evaluation(10**7)
+    n = shared[0].validation.n_windows(32)
+    assert sum(len(batch["targets"]) for batch in found) == n
+    assert [len(batch["targets"]) for batch in found[:-1]] == [16] * (len(found) - 1)
+    assert f"has {n} windows" in caplog.text and "all are used" in caplog.text
+
+
+def test_too_little_text(shared):
+    with pytest.raises(UserError, match="tokens make .* windows of 141, and a batch takes 8192"):
+        Batches(compose(merge(shared[1], ["shape.length=128", "shape.batch_tokens=1048576"])), shared[0])
+
+
+def test_too_little_validation_text(config, tmp_path):
+    asked = config(
+        write_jsonl(tmp_path / "text.jsonl", texts(150, words=12)), "shape.length=512", "shape.batch_tokens=512"
+    )
+    with pytest.raises(UserError, match="its validation part has .* tokens and a window takes 568"):
+        Batches(asked, corpus.prepare(asked))
+
+
+def test_an_error_in_the_thread_is_told(batches, monkeypatch):
+    there = batches()
+    monkeypatch.setattr(there.objective, "apply", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        there.train(0)
+
+
+class Recorder(L.LightningModule):
+    """Remembers what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch, index):
+        self.seen.append(batch["targets"])
+        return self.weight * 0
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_lightning_takes_them(batches, tmp_path):
+    there, recorder = batches(), Recorder()
+    quiet = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = L.Trainer(
+        max_steps=3, accumulate_grad_batches=2, enable_model_summary=False, default_root_dir=tmp_path, **quiet
+    )
+    trainer.fit(recorder, DataModule(there, accumulation=2))
+    expected = torch.cat([there.train(step)["targets"] for step in range(3)])
+    assert torch.equal(torch.cat(recorder.seen), expected)

@@ -1,0 +1,290 @@
+"""Corpora on disk: the same for the same question, whole or not there, refused when changed."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from ablate.data import corpus, preparing, shards
+from ablate.data.pieces import HuggingFace
+from ablate.errors import UserError
+from tests.data.conftest import texts, write_jsonl
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write_jsonl(tmp_path / "text.jsonl", texts(200))
+
+
+def documents_of(made, part):
+    """The texts of a part, by its tokens and offsets."""
+    tokenizer = HuggingFace((made.folder / "tokenizer.json").read_text())
+    reader = getattr(made, part)
+    stream = reader.windows(np.array([0]), reader.n_tokens)[0]
+    ends = reader.offsets
+    assert (stream[ends[1:] - 1] == made.eos_id).all() and (stream == made.eos_id).sum() == reader.n_documents
+    return [tokenizer.decode(stream[start : end - 1]) for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def test_every_document_is_on_one_side(config, tmp_path):
+    documents = texts(200)
+    file = write_jsonl(tmp_path / "text.jsonl", [*documents, *documents[:50], documents[3]])
+    made = corpus.prepare(config(file, "data.validation_share=0.2"))
+    train, validation = documents_of(made, "train"), documents_of(made, "validation")
+    assert sorted(train + validation) == sorted(documents) and not set(train) & set(validation)
+    assert 20 < len(validation) < 60 and made.manifest["duplicates"] == 51
+    told = made.describe()
+    assert (told["documents"], told["validation_documents"]) == (len(train), len(validation))
+    assert told["tokens"] == made.train.n_tokens and told["vocab_size"] == 768 and told["python"] is None
+    sizes = made.token_bytes[np.concatenate([made.train.windows(np.array([0]), made.train.n_tokens)[0]])]
+    assert sizes.sum() == sum(len(text.encode()) for text in train) == made.manifest["train"]["bytes"]
+
+
+def test_a_document_stays_on_its_side_when_others_come(config, tmp_path):
+    few = corpus.prepare(config(write_jsonl(tmp_path / "few.jsonl", texts(100)), "data.validation_share=0.3"))
+    more = corpus.prepare(config(write_jsonl(tmp_path / "more.jsonl", texts(200)), "data.validation_share=0.3"))
+    assert set(documents_of(few, "validation")) <= set(documents_of(more, "validation"))
+
+
+def test_the_tokenizer_sees_no_validation_text(config, tmp_path, monkeypatch):
+    seen = []
+    from ablate.data.tokenizer import BPE
+
+    make = BPE.make
+    monkeypatch.setattr(BPE, "make", lambda self, texts: make(self, [seen.append(text) or text for text in texts]))
+    made = corpus.prepare(config(write_jsonl(tmp_path / "text.jsonl", texts(200))))
+    assert set(seen) == set(documents_of(made, "train"))
+
+
+def test_asking_again_does_nothing(config, file, monkeypatch):
+    asked = config(file)
+    assert corpus.locate(asked) is None
+    told = []
+    made = corpus.prepare(asked, told.append)
+    assert any("documents" in line for line in told)
+    monkeypatch.setattr(preparing, "build", None)
+    assert corpus.prepare(asked).sha256 == corpus.locate(asked).sha256 == made.sha256
+    assert not [name for name in os.listdir(made.folder.parent) if "tmp" in name]
+    assert sorted(os.listdir(made.folder)) == [
+        "manifest.json", "token_bytes.npy", "tokenizer.json", "train-00000.bin", "train-offsets.npy",
+        "validation-00000.bin", "validation-offsets.npy",
+    ]  # fmt: skip
+
+
+def test_the_same_text_has_the_same_hash_wherever_it_lies(config, file, tmp_path):
+    one = corpus.prepare(config(file))
+    other = corpus.prepare(config(write_jsonl(tmp_path / "elsewhere" / "other.jsonl", texts(200))))
+    assert one.sha256 == other.sha256 and one.folder != other.folder
+    changed = corpus.prepare(config(write_jsonl(tmp_path / "changed.jsonl", texts(201))))
+    assert changed.sha256 != one.sha256
+
+
+def test_what_was_asked_decides_the_folder(config, file):
+    asked = [
+        [],
+        ["data.validation_share=0.1"],
+        ["shape.vocab_size=800"],
+        ["tokenizer.sentinels=50"],
+        ["data.on_error=skip"],
+    ]
+    asked += [["tokenizer=unigram"], ["data.name=mine"]]
+    folders = {corpus.question(config(file, *overrides)).folder for overrides in asked}
+    assert len(folders) == len(asked)
+    without_effect = ["data.document_mask=true", "seed=3", "objective.length=32", "shape.steps=10"]
+    assert corpus.question(config(file, *without_effect)).folder == corpus.question(config(file)).folder
+    os.utime(file, (1, 1))
+    assert corpus.question(config(file)).folder not in folders  # a file that was written again is read again
+
+
+def test_unigram_and_a_tokenizer_from_a_file(config, file, tmp_path):
+    one = corpus.prepare(config(file, "tokenizer=unigram"))
+    model = one.folder / "tokenizer.model"
+    other = corpus.prepare(config(file, "tokenizer=file", f"tokenizer.file={model}"))
+    assert other.sha256 == one.sha256 or other.layout.text_size != one.layout.text_size
+    assert (other.train.windows(np.arange(5), 64) == one.train.windows(np.arange(5), 64)).all()
+    assert corpus.question(config(file, "tokenizer=file", f"tokenizer.file={model}")).asked["tokenizer"]["file"] == (
+        hashlib.sha256(model.read_bytes()).hexdigest()
+    )
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused_before_any_reading(config, file, tmp_path, monkeypatch):
+    made = corpus.prepare(config(file))
+    monkeypatch.setattr(preparing, "_divide", None)
+    shutil.copy(made.folder / "tokenizer.json", tmp_path)
+    with pytest.raises(UserError, match="need 740 ids and tokenizer.vocab_size is 704"):
+        corpus.prepare(
+            config(file, "tokenizer=file", f"tokenizer.file={tmp_path}/tokenizer.json", "shape.vocab_size=704")
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["train-00000.bin", "validation-00000.bin", "train-offsets.npy", "token_bytes.npy", "tokenizer.json"]
+)
+def test_a_changed_file_is_refused(config, file, name):
+    asked = config(file)
+    changed = corpus.prepare(asked).folder / name
+    with open(changed, "ab") as opened:
+        opened.write(b"x")
+    with pytest.raises(UserError, match=f"{name}: changed after it was prepared"):
+        corpus.prepare(asked)
+    changed.unlink()
+    with pytest.raises(UserError, match=f"{name}: is gone"):
+        corpus.prepare(asked)
+
+
+def test_a_flipped_bit_is_found_by_the_next_process(config, file):
+    shard = corpus.prepare(config(file)).folder / "train-00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    shards._verified.clear()
+    with pytest.raises(UserError, match="changed after it was prepared"):
+        corpus.prepare(config(file))
+
+
+def test_large_files_are_hashed_once(config, file, monkeypatch):
+    monkeypatch.setattr(shards, "LARGE", 1)
+    made = corpus.prepare(config(file))
+    shards._verified.clear()
+    monkeypatch.setattr(shards, "sha256", None)
+    assert corpus.prepare(config(file)).sha256 == made.sha256
+    os.utime(made.folder / "train-00000.bin", (1, 1))
+    with pytest.raises(TypeError):
+        corpus.prepare(config(file))
+
+
+def test_a_manifest_that_cannot_be_read(config, file):
+    made = corpus.prepare(config(file))
+    (made.folder / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="manifest.json: cannot be read"):
+        corpus.prepare(config(file))
+    (made.folder / "manifest.json").unlink()
+    with pytest.raises(UserError, match="has no manifest.json"):
+        corpus.prepare(config(file))
+
+
+def test_shards_end_with_a_document(config, file, monkeypatch):
+    whole = corpus.prepare(config(file))
+    monkeypatch.setattr(preparing, "Writer", lambda *arguments: shards.Writer(*arguments, shard_tokens=3000))
+    cut = corpus.prepare(config(file, "data.name=cut"))
+    files = cut.manifest["train"]["shards"]
+    assert len(files) > 3 and cut.train.n_tokens == whole.train.n_tokens
+    streams = [np.fromfile(cut.folder / shard["file"], np.uint16) for shard in files]
+    assert all(stream[-1] == cut.eos_id and len(stream) >= 3000 for stream in streams[:-1])
+    expected = np.concatenate([stream[: len(stream) // 50 * 50].reshape(-1, 50) for stream in streams])
+    assert cut.train.n_windows(50) == len(expected)
+    some = np.array([len(expected) - 1, 0, 61, 60, 59, 5, 5])
+    assert (cut.train.windows(some, 50) == expected[some]).all()
+
+
+def test_large_vocabularies_take_four_bytes(config, file):
+    made = corpus.prepare(config(file, "shape.vocab_size=70000"))
+    assert made.train.windows(np.arange(2), 10).dtype == np.uint32
+    assert made.sentinel(0) == 70000 - 29
+
+
+def test_skipped_documents_are_counted_in_the_manifest(config, tmp_path):
+    file = write_jsonl(tmp_path / "text.jsonl", texts(200))
+    with open(file, "a") as opened:
+        opened.write('{"text": null}\n{"text": ""}\nbroken\n')
+    with pytest.raises(UserError, match="text.jsonl:201: no text"):
+        corpus.prepare(config(file))
+    assert not [name for name in os.listdir(tmp_path / "corpora") if not name.endswith(".lock")]
+    told = []
+    made = corpus.prepare(config(file, "data.on_error=skip"), told.append)
+    problems = made.manifest["problems"]
+    assert problems["skipped"] == {"broken JSON": 1, "empty document": 1, "no text": 1}
+    assert [line.split(": ")[0] for line in problems["examples"]] == [f"{file}:{line}" for line in (201, 202, 203)]
+    assert made.describe()["skipped"] == 3 and "skipped: 1 broken JSON" in told[-1]
+    found = corpus.check(config(file))
+    assert found.skipped == made.manifest["problems"]["skipped"] and len(found.examples) == 3
+
+
+@pytest.mark.parametrize(
+    "documents, overrides, reason",
+    [
+        ([], [], "empty file"),
+        ([""], ["data.on_error=skip"], "no usable document; 1 were skipped, first .*: empty document"),
+        (["one"], [], "of 1 documents none fell into the validation part"),
+        (["one"], ["data.validation_share=1.0"], "validation_share=1.0: must be above 0 and below 1"),
+        (["one"], ["data.name=../outside"], "data.name='../outside'"),
+    ],
+)
+def test_what_makes_no_corpus(config, tmp_path, documents, overrides, reason):
+    with pytest.raises(UserError, match=reason):
+        corpus.prepare(config(write_jsonl(tmp_path / "text.jsonl", documents), *overrides))
+
+
+def test_others_wait_for_the_one_that_prepares(config, file):
+    asked = config(file)
+    folder = corpus.question(asked).folder
+    folder.parent.mkdir()
+    told, made = [], []
+    with open(folder.parent / f".{folder.name}.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=lambda: made.append(corpus.prepare(asked, told.append)))
+        waiting.start()
+        while not told:
+            time.sleep(0.01)
+        assert "another process prepares it" in told[0] and not folder.exists()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    waiting.join()
+    assert made[0].train.n_tokens
+
+
+PREPARE = """
+import os, signal, sys
+from ablate.config import compose
+from ablate.data import corpus, preparing
+fault = sys.argv[1]
+if fault != "none":
+    place = getattr(preparing, fault)
+    def deadly(*arguments):
+        place(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(preparing, fault, deadly)
+print(corpus.prepare(compose(sys.argv[2:])).sha256)
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("fault", ["_encode", "atomic_write"])
+def test_a_kill_leaves_nothing_that_is_taken_for_whole(config, file, tmp_path, fault):
+    asked = ["data=local", f"data.files={file}", f"paths.data={tmp_path / 'corpora'}", "shape.vocab_size=768"]
+    killed = subprocess.run([sys.executable, "-c", PREPARE, fault, *asked], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert corpus.locate(config(file)) is None
+    left = [name for name in os.listdir(tmp_path / "corpora") if ".tmp" in name]
+    assert left
+    made = corpus.prepare(config(file))
+    assert not [name for name in os.listdir(tmp_path / "corpora") if ".tmp" in name]
+    assert made.sha256 == json.loads((made.folder / "manifest.json").read_text())["sha256"]
+
+
+@pytest.mark.timeout(120)
+def test_processes_at_once_make_one_corpus(config, file, tmp_path):
+    asked = ["data=local", f"data.files={file}", f"paths.data={tmp_path / 'corpora'}", "shape.vocab_size=768"]
+    started = [
+        subprocess.Popen([sys.executable, "-c", PREPARE, "none", *asked], stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    hashes = {process.communicate()[0] for process in started}
+    assert len(hashes) == 1 and hashes == {f"{corpus.locate(config(file)).sha256}\n".encode()}
+
+
+def test_opening_a_corpus_is_quick_and_imports_no_reader(shared):
+    made, overrides = shared
+    program = (
+        "import sys\nfrom ablate.config import compose\nfrom ablate.data import corpus\n"
+        "assert corpus.locate(compose(sys.argv[1:])).train.n_tokens\n"
+        "assert not {'torch', 'lightning', 'datasets', 'tokenizers', 'sentencepiece'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, *overrides], check=True)
