@@ -22,6 +22,8 @@ usage: ablate sweep NAME [overrides] [settings] [--dry-run]
 
 settings: jobs=2 (runs at a time), only=, retry=failed, replace=true, timeout= (seconds a run may take),
           patience= (seconds without a step), timing= (seconds for the timing pass), report=false
+on Slurm: slurm=true, or settings for it such as slurm.partition=gpu slurm.minutes=240 slurm.memory_gb=32: the runs
+          become one array of jobs, jobs= of them at a time (tried without a cluster only)
 Exit codes: 0 every run has a result, 1 some have none, 2 a mistake in what was asked, 130 Ctrl-C, 143 SIGTERM.
 """
 
@@ -30,10 +32,29 @@ def run(words: list[str]) -> int:
     """Drive the sweep; returns its exit code."""
     asked = arguments.sort(words, switches=("--dry-run",))
     name = arguments.one_name(asked, "sweep", "ablate sweep")
-    settings, overrides = split(asked.overrides, SETTINGS)
+    cluster, others = slurm(asked.overrides)
+    settings, overrides = split(others, SETTINGS)
+    if cluster is not None:
+        settings["slurm"] = cluster
     from ablate.sweep import launch
 
     return launch.run(name, overrides, dry_run="--dry-run" in asked.flags, **settings)
+
+
+def slurm(words: list[str]) -> tuple[dict[str, Any] | None, list[str]]:
+    """The settings of a Slurm cluster, None where the runs stay on this machine, and the other words."""
+    mine = [word for word in words if word.partition("=")[0].partition(".")[0] == "slurm"]
+    others = [word for word in words if word not in mine]
+    if not mine or mine == ["slurm=false"]:
+        return None, others
+    settings: dict[str, Any] = {}
+    for word in mine:
+        key, _, value = word.partition("=")
+        if key == "slurm":
+            boolean(key, value)
+        else:
+            settings[key.removeprefix("slurm.")] = int(value) if value.isdigit() else text(key, value)
+    return settings, others
 
 
 def split(words: list[str], known: dict[str, Callable[[str, str], Any]]) -> tuple[dict[str, Any], list[str]]:

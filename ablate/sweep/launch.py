@@ -76,7 +76,9 @@ def _work(session: Session, items: list[asked.Item]) -> int:
         for line in asked.check_corpora(session.sweep, items, hashes, session.options.replace):
             session.display.say(line)
     tally = Driver(session, items).drive()
-    if not session.interruption and session.options.timing != 0 and session.starters.can_time:
+    if session.interruption:
+        return 1
+    if session.options.timing != 0 and session.starters.can_time:
         timing.measure(session, items)
     _summarise(session, tally, time.monotonic() - began)
     return 1 if tally.failed or tally.preempted else 0
