@@ -24,13 +24,6 @@ def pairs(view: View) -> tuple[Tensor, Tensor]:
     return at[..., :, None], at[..., None, :]
 
 
-def at_least(least: int, **numbers: int) -> None:
-    """Raise UserError for a number below `least`, by its name."""
-    for name, number in numbers.items():
-        if number < least:
-            raise UserError(f"attention.{name}={number}: must be {least} or more")
-
-
 class SlidingWindow(Attention):
     """Attention to the ``window`` tokens on each side, in a decoder to those behind (Longformer, Beltagy et al. 2020,
     https://arxiv.org/abs/2004.05150; Mistral, Jiang et al. 2023, https://arxiv.org/abs/2310.06825, whose window counts
@@ -38,7 +31,6 @@ class SlidingWindow(Attention):
 
     def __init__(self, parts: Parts, place: Place, *, window: int, **numbers: Any):
         super().__init__(parts, place, **numbers)
-        at_least(0, window=window)
         self.window = window
         self.looks = f"window/{window}"
 
@@ -61,7 +53,6 @@ class Factorized(Attention):
         self, parts: Parts, place: Place, *, stride: int, factors: Sequence[str], by_head: bool, **numbers: Any
     ):
         super().__init__(parts, place, **numbers)
-        at_least(1, stride=stride)
         for name in factors:
             if name not in self.known:
                 raise UserError(f"attention.factors: no {name!r}, only {', '.join(self.known)}{nearest(name, self.known)}")
@@ -97,7 +88,6 @@ class Fixed(Factorized):
 
     def __init__(self, parts: Parts, place: Place, *, summary: int, **numbers: Any):
         super().__init__(parts, place, **numbers)
-        at_least(1, summary=summary)
         if summary > self.stride:
             raise UserError(f"attention.summary={summary}: longer than a block, attention.stride={self.stride}")
         self.summary = summary
@@ -134,8 +124,6 @@ class BlockSparse(Attention):
         **numbers: Any,
     ):
         super().__init__(parts, place, **numbers)
-        at_least(1, block_size=block_size)
-        at_least(0, window_blocks=window_blocks, random_blocks=random_blocks)
         self.block_size, self.window_blocks, self.random_blocks = block_size, window_blocks, random_blocks
         self.global_blocks, self.random_seed, self.layer = list(global_blocks), random_seed, place.layer
         self.looks = f"blocks/{block_size}/{window_blocks}/{global_blocks}/{random_blocks}/{random_seed}/{self.layer}"

@@ -69,8 +69,6 @@ def test_who_sees_whom(attention, position):
     inside[:, 5] = True
     seen = hidden(model, changed(batch, "decoder_ids", inside)) - hidden(model, batch)
     assert seen[:, 4].abs().amax(-1).min() > 1e-4
-    padded = batch_for(model, padded=True)
-    check_segments(model, padded, "decoder_ids", padded["decoder_segments"])
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)

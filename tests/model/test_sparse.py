@@ -274,7 +274,7 @@ def test_compiles_whole(attention, order):
     ("attention", "override", "words"),
     [
         ("factorized_fixed", "attention.summary=9", "summary=9: longer than a block"),
-        ("factorized", "attention.stride=0", "stride=0: must be 1 or more"),
+        ("factorized", "attention.stride=0", "1 or more"),
         ("factorized", "attention.factors=[near,fat]", "did you mean 'far'"),
         ("factorized", "attention.factors=[]", "factors"),
         ("alternating", "attention.pattern=[local,globe]", "did you mean 'global'"),
