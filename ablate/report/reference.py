@@ -125,7 +125,9 @@ def agreements(verdicts: Verdicts, published: Published) -> list[Agreement]:
 
 def _agreement(column: str, labels: list[str], ours: np.ndarray, theirs: np.ndarray, errors: np.ndarray) -> Agreement:
     count = len(labels)
-    spearman, kendall = float(stats.spearmanr(ours, theirs)[0]), float(stats.kendalltau(ours, theirs)[0])
+    spearman = kendall = np.nan
+    if np.ptp(ours) and np.ptp(theirs):
+        spearman, kendall = float(stats.spearmanr(ours, theirs)[0]), float(stats.kendalltau(ours, theirs)[0])
     told = theirs != 0
     scale, ceiling = _ceiling(ours, theirs, errors)
     return Agreement(
@@ -162,12 +164,14 @@ def _ceiling(ours: np.ndarray, theirs: np.ndarray, errors: np.ndarray) -> tuple[
     shared = generator.normal(size=(SIMULATIONS, 1)) * np.median(noise) / np.sqrt(2)
     measured = scale * theirs + shared + generator.normal(size=(SIMULATIONS, len(theirs))) * noise / np.sqrt(2)
     ranks, their_ranks = stats.rankdata(measured, axis=1), stats.rankdata(theirs)
-    spearman = [float(np.corrcoef(row, their_ranks)[0, 1]) for row in ranks] if np.ptp(theirs) else [0.0]
+    centred, their_centred = ranks - ranks.mean(1, keepdims=True), their_ranks - their_ranks.mean()
+    sizes = np.sqrt((centred**2).sum(1) * (their_centred**2).sum())
+    spearman = centred @ their_centred / np.where(sizes > 0, sizes, np.inf)
     upper = np.triu_indices(len(theirs), 1)
     pairs = np.sign(measured[:, upper[0]] - measured[:, upper[1]]) * np.sign(theirs[upper[0]] - theirs[upper[1]])
     told = theirs != 0
     signs = (np.sign(measured[:, told]) == np.sign(theirs[told])).mean(1) if told.any() else np.zeros(1)
-    figures = {"spearman": np.array(spearman), "kendall": pairs.mean(1), "signs": signs}
+    figures = {"spearman": spearman, "kendall": pairs.mean(1), "signs": signs}
     return scale, {
         name: (float(np.median(values)), float(np.quantile(values, 0.05))) for name, values in figures.items()
     }

@@ -154,7 +154,7 @@ def holm(p: np.ndarray, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:
 
 
 def detectable_effect(error: float, degrees: float, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The true difference that a two-sided t test at level `alpha` finds with chance `power`; `error`: its standard error."""
+    """The true difference that a t test at level `alpha`, two-sided, finds with chance `power`; `error` is its sd."""
     if not error > 0 or np.isnan(degrees + alpha):
         return 0.0 if error == 0 else np.nan
     critical = float(stdtrit(degrees, 1 - alpha / 2))

@@ -70,7 +70,7 @@ class Summary:
         size, steps = scaled(self.base.parameters["total"]), fixed(self.base.steps, 0)
         return (
             f"a model of {size} parameters, {steps} steps, on the documentation that comes with the installation. It "
-            "shows how a report reads, not which change is worth having; its losses are not to be compared across machines."
+            "shows how a report reads, not which change is worth having; no losses are to be compared across machines."
         )
 
     @property
@@ -91,8 +91,8 @@ class Summary:
             size = low if low == high else f"{low} to {high}"
             found.append(
                 f"**No difference detected:** {_names(rows)}. That is not the same as no difference: of true "
-                f"differences of {size} nats a token, depending on the row, this sweep finds four in five, and fewer of "
-                "smaller ones."
+                f"differences of {size} nats a token, depending on the row, this sweep finds four in five, and fewer "
+                "of smaller ones."
             )
         for verdict, heading in (
             (HAS_DIVERGED, "Diverged"),

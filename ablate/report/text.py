@@ -118,13 +118,9 @@ def scaled(value: float | None, unit: str = "") -> str:
     if value is None or not math.isfinite(value):
         return MISSING
     for factor, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return (
-                f"{value / factor:.3g} {letter}{unit}"
-                if value < 999.5 * factor
-                else f"{value / factor:.0f} {letter}{unit}"
-            )
-    return f"{value:.3g}{' ' + unit if unit else ''}"
+        if abs(value) >= 0.9995 * factor:
+            return f"{value / factor:.3g} {letter}{unit}" if abs(value) < 999.5e15 else f"{value:.2e} {unit}".rstrip()
+    return f"{value:.3g} {unit}".rstrip()
 
 
 def percent(share: float) -> str:

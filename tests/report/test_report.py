@@ -1,0 +1,317 @@
+"""The report as files: what stands in them, in which order, and that they come out the same each time."""
+
+import csv
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ablate.errors import UserError
+from ablate.report import build, results, tables, verdicts
+from tests.report.synthetic import SETTINGS, Maker, large_sweep, small_sweep
+
+COLUMNS = (
+    "row section runs parameters ops_paper flops_per_step steps_per_second early_loss early_loss_std final_loss "
+    "final_loss_std delta delta_low delta_high p_adjusted verdict"
+).split()
+HEADINGS = [
+    "What was run",
+    "Verdicts",
+    "Agreement",
+    "Cost",
+    "Plots",
+    "What diverged, failed or is missing",
+    "How to repeat it",
+]
+
+
+def make(maker):
+    return build.build(maker.name, maker.runs, maker.reports, maker.sweeps)
+
+
+def judged(maker):
+    return verdicts.judge(results.collect(maker.name, maker.runs, maker.sweeps))
+
+
+def lines_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A report of a sweep in which much went wrong."""
+    maker = small_sweep(tmp_path_factory.mktemp("small"))
+    return maker, make(maker)
+
+
+def test_the_files(small):
+    maker, report = small
+    assert report == maker.reports / maker.name / "report.md"
+    there = set(content(report.parent))
+    assert {"report.md", "results.csv", "runs.csv", "records.jsonl", "curves.csv", "evidence.csv", "table.tex"} < there
+    plots = {name for name in there if name.endswith(".png")}
+    assert plots == {f"{name}.png" for name in "forest loss_curves loss_gap loss_vs_cost published heatmap".split()}
+
+
+def test_the_order_of_the_sections(small):
+    _, report = small
+    text = report.read_text()
+    found = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert len(found) == len(HEADINGS)
+    assert all(line.startswith(heading) for line, heading in zip(found, HEADINGS, strict=True))
+    assert text.startswith("# Which of the best-known changes")
+    for name in content(report.parent):
+        if name.endswith(".png"):
+            assert text.count(f"({name})") == 1
+
+
+def test_results_csv(small):
+    maker, report = small
+    lines = lines_of(report.parent / "results.csv")
+    assert list(lines[0]) == COLUMNS
+    assert lines[0]["row"] == maker.baseline and lines[0]["verdict"] == "baseline" and lines[0]["runs"] == "5"
+    by_row = {line["row"]: line for line in lines}
+    assert len(by_row) == 17
+    told = {row: line["verdict"] for row, line in by_row.items()}
+    assert told["SwiGLU"] == "better" and told["No position"] == "worse"
+    assert (
+        told["RMS Norm"] == "no difference detected" and told["A/A (other initial values)"] == "no difference detected"
+    )
+    assert told["No norm, deep"] == "diverged"
+    assert told["Sigmoid"] == told["Squared ReLU"] == "no verdict"
+    assert told["Larger vocabulary"] == "not comparable" and by_row["Larger vocabulary"]["delta"] == ""
+    for line in lines[1:]:
+        tested = line["verdict"] in ("better", "worse", "no difference detected")
+        assert bool(line["p_adjusted"]) == bool(line["delta_low"]) == tested
+        if tested:
+            excludes_zero = float(line["delta_low"]) > 0 or float(line["delta_high"]) < 0
+            assert excludes_zero == (line["verdict"] != "no difference detected")
+
+
+def test_runs_csv_has_every_run(small):
+    _, report = small
+    lines = lines_of(report.parent / "runs.csv")
+    assert len(lines) == 52
+    states = [line["status"] for line in lines]
+    assert {state: states.count(state) for state in set(states)} == {
+        "done": 48,
+        "diverged": 2,
+        "failed": 1,
+        "preempted": 1,
+    }
+    assert {line["reason"] for line in lines if line["status"] == "diverged"} == {"the loss is nan at step 84"}
+
+
+def test_what_the_report_says(small):
+    _, report = small
+    text = " ".join(report.read_text().split())
+    for words in (
+        "Of 15 changes to Vanilla Transformer, 1 is better, 4 are worse, 6 are undecided",
+        "**Control:** A/A (other initial values) changes nothing but seeds",
+        "another tokenizer",
+        "⚑ +50 % FLOPs",
+        "⚑ −3.0 % FLOPs",
+        "**No norm, deep** diverged (seeds 1 and 2): the loss is nan at step 84",
+        "**Sigmoid** failed (seed 2): out of memory",
+        "**Squared ReLU** lacks 2 runs (begun but not finished: seed 1; not begun: 1 run)",
+        "53 planned: 48 done, 2 diverged, 1 failed, 2 missing",
+        "ablate sweep made-up",
+        "Speeds were measured row after row with nothing else running",
+        "With 3 seeds",
+        "`block.placement=post`",
+    ):
+        assert words in text
+    assert "demonstration" not in text
+
+
+def test_again_and_from_a_fresh_clone_byte_for_byte(small, tmp_path):
+    maker, report = small
+    before = content(report.parent)
+    make(maker)
+    assert content(report.parent) == before
+    clone = tmp_path / "clone" / maker.name
+    clone.mkdir(parents=True)
+    for name in ("records.jsonl", "curves.csv"):
+        shutil.copy(report.parent / name, clone)
+    (clone / "old.png").write_bytes(b"of a plot that is no longer drawn")
+    build.build(maker.name, tmp_path / "no-runs", clone.parent, tmp_path / "no-sweeps")
+    assert content(clone) == before
+
+
+def test_a_broken_record_costs_no_report(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    maker.run(maker.baseline, 0)
+    (maker.run("RMS Norm", 0, ["norm=rmsnorm"]) / "record.json").write_text("{")
+    report = make(maker)
+    (problem,) = build.problems(report.parent)
+    assert "seed-0: record.json cannot be read" in problem
+    assert "Left out: `rms-norm-" in report.read_text()
+
+
+@pytest.mark.parametrize("runs", ["none", "one", "baseline missing", "diverged"])
+def test_a_report_of_next_to_nothing(tmp_path, runs):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.reference = "narang2021"
+    maker.write_sweep()
+    if runs == "one":
+        maker.run(maker.baseline, 0)
+    if runs == "baseline missing":
+        for seed in range(3):
+            maker.run("RMS Norm", seed, ["norm=rmsnorm"])
+    if runs == "diverged":
+        for seed in range(3):
+            maker.run(maker.baseline, seed, status="diverged", reason="nan")
+            maker.run("RMS Norm", seed, ["norm=rmsnorm"], status="diverged", reason="nan")
+    report = make(maker)
+    (line,) = (line for line in lines_of(report.parent / "results.csv") if line["row"] == "RMS Norm")
+    assert line["verdict"] == ("diverged" if runs == "diverged" else "no verdict")
+    assert "Agreement with Narang" in report.read_text()
+
+
+def test_a_demonstration_says_so_in_its_first_line(tmp_path):
+    maker = Maker(tmp_path, data="builtin")
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(3):
+        maker.run(maker.baseline, seed)
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9)
+    first = make(maker).read_text().splitlines()[0]
+    assert first.startswith("**This is a demonstration:**")
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"sha": "f" * 64}, "other data"),
+        ({"settings": {"objective": SETTINGS["objective"] | {"mean_span": 5.0}}}, "another objective"),
+        ({"settings": {"objective": SETTINGS["objective"] | {"length": 128}}}, "another length"),
+        (
+            {"settings": {"tokenizer": SETTINGS["tokenizer"] | {"kind": "unigram"}}, "sha": "f" * 64},
+            "another tokenizer",
+        ),
+        ({"settings": {"evaluation": {"tokens": 1024, "seed": 1}}}, "another evaluation"),
+        ({"settings": {"optimizer": {"_target_": "ablate.training.adam.Adam"}}}, ""),
+    ],
+)
+def test_no_verdict_between_things_that_differ(tmp_path, changes, why):
+    maker = Maker(tmp_path)
+    maker.add("other", "rows", ["data=c4"])
+    maker.write_sweep()
+    for seed in range(3):
+        maker.run(maker.baseline, seed, final=5 + seed / 50)
+        maker.run("other", seed, ["data=c4"], final=4 + seed / 60, **changes)
+    (row,) = judged(maker).rows
+    assert row.why == why
+    assert row.verdict == ("not comparable" if why else "better")
+    assert ("" if why else "-") == tables.results_csv(judged(maker)).splitlines()[2].split(",")[11][:1]
+
+
+def test_one_seed_that_diverged_keeps_a_row_from_being_better(tmp_path):
+    maker = Maker(tmp_path)
+    maker.seeds = {"baseline": 5, "rows": 5}
+    for label in ("fragile", "sound"):
+        maker.add(label, "rows", [f"norm={label}"])
+    maker.write_sweep()
+    for seed in range(5):
+        maker.run(maker.baseline, seed, final=5 + seed / 50)
+        maker.run("sound", seed, ["norm=sound"], final=4.5 + seed / 60)
+        maker.run("fragile", seed, ["norm=fragile"], final=4.5 + seed / 60, status="diverged" if seed == 4 else "done")
+    fragile, sound = judged(maker).rows
+    assert sound.verdict == "better"
+    assert fragile.verdict == "diverged" and fragile.why == "1 of 5 seeds" and fragile.comparison.delta < -0.4
+
+
+def test_what_differs_between_runs_is_named(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(3):
+        maker.run(maker.baseline, seed, extra=["trainer.steps=100"])
+    maker.run("RMS Norm", 0, ["norm=rmsnorm"], versions={"torch": "2.12.0", "python": "3.11.9", "ablate": "0.1.0"})
+    maker.run("RMS Norm", 1, ["norm=rmsnorm"], git={"sha": "f" * 40, "dirty": True})
+    maker.run("RMS Norm", 2, ["norm=rmsnorm"], hardware={"device": "Another", "kind": "cpu", "devices": 1})
+    text = make(maker).read_text()
+    assert "more than one version of torch: 2.13.0 (5 runs), 2.12.0 (1 run)" in text
+    assert "more than one commit" in text and "more than one device" in text
+    assert "1 run used source files that differ from their commit" in text
+    assert "given the same on the command line: nothing (3 runs), trainer.steps=100 (3 runs)" in text
+
+
+def test_strings_from_outside_change_nothing_but_words(tmp_path):
+    nasty = "=1+1 a|b <img src=x onerror=alert(1)> [x](javascript:alert(1)) `$\\alpha$` **b**"
+    maker = Maker(tmp_path)
+    maker.question = f"# {nasty}"
+    maker.notes = f"{nasty}\n\n## not a heading"
+    maker.add(nasty, "| section |", ["norm=rmsnorm"])
+    maker.add("-x", "| section |", ["norm=none"])
+    maker.write_sweep()
+    for seed in range(3):
+        maker.run(maker.baseline, seed, final=5 + seed / 50)
+        maker.run(nasty, seed, ["norm=rmsnorm"], final=4 + seed / 60, command="```\n# oops", hardware={"device": nasty})
+        maker.run("-x", seed, ["norm=none"], status="failed", reason=f"{nasty}\n\n- oops")
+    report = make(maker)
+    text = report.read_text()
+    assert "\n## not" not in text and "\n# oops" not in text
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("gfm-like", {"linkify": False})
+    html = markdown.render(text)
+    assert html.count("<h2") == len(HEADINGS) - 1 and html.count("<h1") == 1
+    assert "onerror=alert(1)&gt;" in html and "<img src=x" not in html and "<a " not in html
+    for name in ("results.csv", "runs.csv", "evidence.csv"):
+        for line in lines_of(report.parent / name):
+            assert not any(value.startswith(("=", "@", "+")) for value in line.values())
+            assert line["row"] in (maker.baseline, "'" + nasty, "'-x")
+    assert r"\textbackslash{}alpha\$" in (report.parent / "table.tex").read_text()
+    assert build.rebuild(report.parent).read_text() == text
+
+
+def test_downstream_scores(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(3):
+        maker.run(maker.baseline, seed, final=5 + seed / 50, downstream={"superglue": 70 + seed, "xsum": 17.0})
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 60, downstream={"superglue": 74 + seed})
+    report = make(maker)
+    base, row = lines_of(report.parent / "results.csv")
+    assert list(row) == [*COLUMNS, "superglue", "superglue_std", "xsum", "xsum_std"]
+    assert row["superglue"] == "75" and row["superglue_std"] == "1" and row["xsum"] == ""
+    assert "### Downstream" in report.read_text()
+
+
+def test_a_sweep_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="no sweep 'axs'"):
+        build.build("axs", tmp_path, tmp_path, tmp_path)
+
+
+def test_neither_torch_nor_lightning_is_imported(small):
+    maker, _ = small
+    code = (
+        "import sys; from ablate.report import build; "
+        f"build.build({maker.name!r}, {str(maker.runs)!r}, {str(maker.reports)!r}, {str(maker.sweeps)!r}); "
+        "sys.exit(sum(name in sys.modules for name in ('torch', 'lightning', 'datasets')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_130_runs_take_less_than_20_seconds(tmp_path):
+    maker = large_sweep(tmp_path)
+    began = time.process_time()
+    report = make(maker)
+    assert time.process_time() - began < 20
+    sizes = [path.stat().st_size for path in report.parent.iterdir()]
+    assert sum(sizes) < 4e6
+    before = content(report.parent)
+    build.rebuild(report.parent)
+    assert content(report.parent) == before
