@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from ablate.cli.train import told
-from ablate.config import compose, library
+from ablate.config import build_model, compose, library
 from ablate.config.overrides import ALIASES
 from ablate.errors import UserError, nearest
 
@@ -78,11 +78,14 @@ def _check(cell: list[str], multirun: bool) -> None:
             raise UserError(f"{word}: rows of a sweep file are run by `ablate sweep NAME`, or one by `ablate train`")
     cfg = compose(cell)
     devices = math.prod(count for count in (cfg.trainer.devices, cfg.trainer.nodes) if isinstance(count, int))
-    if multirun and devices > 1:
+    if not multirun:
+        return
+    if devices > 1:
         raise UserError(
             f"--multirun keeps to one device and was given {devices}; run each alone: "
             f"{shlex.join(['ablate', 'train', *cell])}"
         )
+    build_model(cfg, device="meta")
 
 
 def _by_hydra(words: list[str], command: str) -> int:

@@ -33,9 +33,10 @@ def run(words: list[str]) -> int:
         return hydra_app.run(words)
     asked = arguments.sort(words)
     overrides = of_sweep(arguments.only_overrides(asked, "ablate train"))
-    from ablate.config import compose
+    from ablate.config import build_model, compose
 
     cfg = compose(overrides)
+    build_model(cfg, device="meta")  # what cannot be built is told before a folder is made
     from ablate import train
 
     command = shlex.join(["ablate", "train", *words])
