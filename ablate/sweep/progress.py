@@ -20,11 +20,18 @@ class Running:
     loss: float | None = None
     step_seconds: list[float] = field(default_factory=list)
     last_step_at: float = 0.0
+    last_sign_at: float = 0.0
+    last_beat: float | None = None
 
     def beat(self, heartbeat: dict, now: float) -> None:
-        """Take in a heartbeat read at `now`; remember how long its steps took."""
-        step, self.loss = heartbeat["step"], heartbeat.get("loss")
-        self.steps = heartbeat["steps"]
+        """Take in a heartbeat read at `now`; remember how long its steps took.
+
+        A run beats between steps and between the batches of an evaluation, never beside them: one that beats lives.
+        """
+        self.loss, self.steps = heartbeat.get("loss"), heartbeat["steps"]
+        if heartbeat.get("time") != self.last_beat:
+            self.last_beat, self.last_sign_at = heartbeat.get("time"), now
+        step = heartbeat["step"]
         if step == self.step and self.last_step_at:
             return
         if self.last_step_at and step > self.step:
@@ -43,8 +50,8 @@ class Running:
         return whole
 
     def silent(self, now: float) -> float:
-        """The seconds since its last step."""
-        return now - (self.last_step_at or self.began)
+        """The seconds since its last sign of life."""
+        return now - (self.last_sign_at or self.began)
 
 
 @dataclass

@@ -122,7 +122,7 @@ class Fit:
             device,
             autocast=self.module.autocast,
             reduce=_sum_over_processes if world > 1 else lambda sums: sums,
-            stop=stop if world == 1 else lambda: False,  # processes have to leave together
+            stop=lambda: stop() and world == 1,  # processes have to leave together
         )
 
     @functools.cached_property

@@ -126,7 +126,7 @@ class Upkeep(L.Callback):
     def _evaluate(self, step: int) -> bool:
         """Take the held-out loss; False where a signal came in between."""
         self._beat("evaluating")
-        found = self.heldout(lambda: self.interruption.signal is not None)
+        found = self.heldout(self._leaves_evaluation)
         if found is None:
             return False
         if not math.isfinite(found.loss):
@@ -136,6 +136,12 @@ class Upkeep(L.Callback):
         self._tell("validation", loss=found.loss, bits_per_byte=found.bits_per_byte)
         self.say(f"step {step}/{self.agenda.steps}  held-out loss {found.loss:.4f} nats a token")
         return True
+
+    def _leaves_evaluation(self) -> bool:
+        """Asked at each batch: whether a signal came; shows as well that the run is alive."""
+        if time.perf_counter() >= self.heartbeat.next:
+            self._beat("evaluating")
+        return self.interruption.signal is not None
 
     def save(self, trainer: L.Trainer) -> None:
         """Write a checkpoint of this step, unless there is one, and drop the one before the last."""

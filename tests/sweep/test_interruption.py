@@ -77,15 +77,15 @@ def test_a_killed_fork_server_takes_its_runs_along(place):
 
 
 def test_two_drivers_share_the_work_and_do_nothing_twice(place):
-    place.write("question: Which?\nbaseline: Base\nrows:\n  Base: []\n" + "".join(
+    place.write("question: Which?\nbaseline: Base\nseeds: {baseline: 2, rows: 2}\nrows:\n  Base: []\n" + "".join(
         f"  Row {n}: [norm=rmsnorm, seed.init={n}]\n" for n in range(6)
     ))  # fmt: skip
     one, two = place.start(), place.start()
     said = [driver.communicate()[0] for driver in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), said
-    assert len(place.states()) == 23 and set(place.states().values()) == {"done"}
-    assert len(place.trace("done")) == len(set(place.trace("done"))) == 23
-    assert all("23 done" in text for text in said)
+    assert len(place.states()) == 14 and set(place.states().values()) == {"done"}
+    assert len(place.trace("done")) == len(set(place.trace("done"))) == 14
+    assert all("14 done" in text for text in said)
 
 
 def test_a_second_driver_takes_over_from_one_that_was_stopped(place):

@@ -116,9 +116,11 @@ def test_durations():
 def test_time_left_comes_from_the_pace():
     run = Running("a", began=0.0)
     for step in (1, 2, 4):
-        run.beat({"step": step, "steps": 10, "loss": 3.0}, now=float(step))
-    run.beat({"step": 4, "steps": 10, "loss": 3.0}, now=9.0)
+        run.beat({"step": step, "steps": 10, "loss": 3.0, "time": step}, now=float(step))
+    run.beat({"step": 4, "steps": 10, "loss": 3.0, "time": 4}, now=8.0)
     assert run.median_step == 1.0 and run.left(None) == 6.0 and run.silent(10.0) == 6.0
+    run.beat({"step": 4, "steps": 10, "loss": 3.0, "time": 9}, now=9.0)  # it evaluates
+    assert run.median_step == 1.0 and run.silent(10.0) == 1.0
     assert summary(Totals("s", 10, done=2, failed=1, seconds_left=300.0)) == "s: 3/10 runs, 1 failed, about 5 min left"
 
 
