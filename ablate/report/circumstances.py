@@ -38,6 +38,13 @@ class Circumstances:
             for (row, reason), seeds in reasons.items():
                 yield f"**{md_escape(row)}** {status} ({_seed_list(seeds)}): {md_escape(reason)}"
 
+        for row in self.verdicts:
+            if row.lost:
+                told = (
+                    f"{counted(row.lost, 'run')} ended above the loss of a uniform guess, {row.chance:.2f} nats a token"
+                )
+                yield f"**{md_escape(row.label)}** learned nothing, which counts as diverged: {told}"
+
     def _missing(self) -> Iterable[str]:
         for row in self.verdicts:
             if row.missing:

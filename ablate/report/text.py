@@ -64,8 +64,11 @@ def latex_escape(text: object) -> str:
 
 
 def shortened(text: object, longest: int = 40) -> str:
-    """The text as the label of a plot: one line, not longer than fits."""
+    """The text as the label of a plot: one line, not longer than fits; of `norm=a position=b` only the values."""
     plain = one_line(text)
+    words = plain.split(" ")
+    if len(words) > 1 and all("=" in word for word in words):
+        plain = " · ".join(word.partition("=")[2] for word in words)
     return plain if len(plain) <= longest else plain[: longest - 1] + "…"
 
 

@@ -24,9 +24,10 @@ BUDGET_TOLERANCE = 0.02  # of the baseline's FLOPs; what differs by more is flag
 class Row:
     """One row of the sweep over all its seeds; losses in nats a token, NaN where nothing is known.
 
-    `speed` is in steps a second, measured with nothing else running where `is_exclusive`; `budget` is the share by
-    which the FLOPs of a whole run differ from the baseline's; `is_control` marks rows that change nothing but seeds
-    (A/A).
+    `lost` of the runs that are done ended above `chance`, the loss of a uniform guess: they learned nothing, and
+    count as diverged. `speed` is in steps a second, measured with nothing else running where `is_exclusive`; `budget`
+    is the share by which the FLOPs of a whole run differ from the baseline's; `is_control` marks rows that change
+    nothing but seeds (A/A).
     """
 
     label: str
@@ -36,6 +37,8 @@ class Row:
     done: int
     diverged: int
     failed: int
+    lost: int
+    chance: float
     early: np.ndarray  # (seeds,) as `final`
     final: np.ndarray
     parameters: dict[str, float]
@@ -105,9 +108,10 @@ def judge(results: Results) -> Verdicts:
     if sweep["baseline"] not in asked:  # runs beside any sweep, the baseline not among them
         asked[sweep["baseline"]] = {"row": sweep["baseline"], "section": BASELINE, "overrides": [], "seeds": 0}
     baseline = _row(asked[sweep["baseline"]], runs.get(sweep["baseline"], []), seeds)
+    baseline = replace(baseline, final=np.where(baseline.final > baseline.chance, np.nan, baseline.final))
     others = [_row(asked[label], members, seeds) for label, members in runs.items() if label != baseline.label]
     differing = {row.label: difference(row, baseline) for row in others}
-    tested = [row for row in others if row.done and not differing[row.label] and not row.diverged]
+    tested = [row for row in others if row.done and not differing[row.label] and not row.diverged + row.lost]
     sections = [row.section for row in tested]
     final, early = (np.array([getattr(row, name) for row in (baseline, *tested)]) for name in ("final", "early"))
     compared = zip(tested, statistics.compare(final, sections), statistics.compare(early, sections), strict=True)
@@ -145,11 +149,11 @@ def _judged(row: Row, baseline: Row, differing: str) -> Row:
     row = replace(
         row, budget=budget, is_control=bool(row.overrides) and all(_only_seed(text) for text in row.overrides)
     )
-    if row.diverged:
+    if row.diverged or row.lost:
         shared = row.final - baseline.final
         known = shared[~np.isnan(shared)] if not differing else shared[:0]
         partial = Comparison(seeds=len(known), delta=float(known.mean()) if len(known) else np.nan)
-        return replace(row, comparison=partial, verdict=HAS_DIVERGED, why=f"{row.diverged} of {row.planned} seeds")
+        return replace(row, comparison=partial, verdict=HAS_DIVERGED, why=_how_diverged(row))
     if differing:
         return replace(row, verdict=NOT_COMPARABLE, why=differing)
     if row.comparison.seeds < FEWEST_SEEDS:
@@ -159,6 +163,13 @@ def _judged(row: Row, baseline: Row, differing: str) -> Row:
     return replace(row, verdict=word)
 
 
+def _how_diverged(row: Row) -> str:
+    told = [f"{row.diverged} of {row.planned} seeds"] if row.diverged else []
+    if row.lost:
+        told.append(f"{row.lost} of {row.planned} seeds ended above the loss of a uniform guess, {row.chance:.2f}")
+    return "; ".join(told)
+
+
 def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: int) -> Row:
     done = [record for record in records if record["status"] == DONE]
     early, final = np.full(seeds, np.nan), np.full(seeds, np.nan)
@@ -166,6 +177,7 @@ def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: int) -> Ro
         early[record["seed"]] = number(record, "loss", "early")
         final[record["seed"]] = number(record, "loss", "final")
     known = done or [record for record in records if record.get("parameters")]
+    chance = float(np.log(_middle(known, "data", "vocab_size")))
     speeds = [number(record, "steps_per_second", "median") for record in done]
     exclusive = [number(record, "steps_per_second", "exclusive") for record in done]
     tasks = sorted({task for record in done for task in record.get("downstream") or {}})
@@ -177,6 +189,8 @@ def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: int) -> Ro
         done=len(done),
         diverged=sum(record["status"] == DIVERGED for record in records),
         failed=sum(record["status"] == FAILED for record in records),
+        lost=int((final > chance).sum()),
+        chance=chance,
         early=early,
         final=final,
         parameters={kind: _middle(known, "parameters", kind) for kind in ("total", "non_embedding", "active")},

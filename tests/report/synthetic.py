@@ -96,8 +96,8 @@ class Maker:
         path = run_path(self.runs, self.name, label, seed)
         path.mkdir(parents=True, exist_ok=True)
         given = [f"sweep={self.name}", f"row='{label}'", f"seed.base={seed}"]
-        final = 5.0 if final is None else final
-        early = final + 1.1 if early is None else early
+        final = 5.0 if final is None else float(final)
+        early = final + 1.1 if early is None else float(early)
         bits = 1 / math.log(2) / 3.9
         record = {
             "schema": 1,
@@ -112,7 +112,13 @@ class Maker:
             "versions": {"ablate": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
             "git": {"sha": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
             "hardware": {"device": "A processor", "kind": "cpu", "devices": 1, "processor": "A processor", "cores": 2},
-            "data": {"name": self.data, "sha256": sha, "tokens": 6_100_000, "validation_tokens": 310_000},
+            "data": {
+                "name": self.data,
+                "sha256": sha,
+                "tokens": 6_100_000,
+                "validation_tokens": 310_000,
+                "vocab_size": 2048,
+            },
             "parameters": {"total": 640_000, "non_embedding": 541_000, "active": 640_000},
             "ops_paper": 2.1e9,
             "flops_per_step": 7.4e9 * flops,

@@ -33,6 +33,8 @@ def test_names_of_points_do_not_overlap():
         noise = np.random.default_rng(0).random((30, 2))
         left_out = drawing.label_points(axes, [(x, y, f"point {i}", "black") for i, (x, y) in enumerate(noise)])
         renderer = figure.canvas.get_renderer()
+        for text in axes.texts:
+            text.update_positions(renderer)
         boxes = [Text.get_window_extent(text, renderer) for text in axes.texts]  # without the line to the point
         assert len(boxes) + len(left_out) == 30 and len(boxes) > 15
         for i, one in enumerate(boxes):

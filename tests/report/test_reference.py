@@ -18,7 +18,25 @@ def verdicts(deltas, errors=0.01, baseline="Vanilla Transformer"):
         comparison = Comparison(seeds=3, delta=delta, error=error, degrees=9.0)
         nothing = np.full(3, np.nan)
         return Row(
-            *(label, "rows", (), 3, 3, 0, 0, nothing, nothing, {"total": 1.0, "active": 1.0}, 1.0, 1.0, 1.0, 1.0, True),
+            *(
+                label,
+                "rows",
+                (),
+                3,
+                3,
+                0,
+                0,
+                0,
+                np.nan,
+                nothing,
+                nothing,
+                {"total": 1.0, "active": 1.0},
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+                True,
+            ),
             *(1.0, 1.0, {}, {}, {}),
             comparison=comparison,
             early_comparison=comparison,

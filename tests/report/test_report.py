@@ -231,6 +231,22 @@ def test_one_seed_that_diverged_keeps_a_row_from_being_better(tmp_path):
     assert fragile.verdict == "diverged" and fragile.why == "1 of 5 seeds" and fragile.comparison.delta < -0.4
 
 
+def test_a_run_that_ends_above_a_uniform_guess_has_diverged(tmp_path):
+    maker = Maker(tmp_path)
+    for label in ("lost", "sound", "more", "and more"):
+        maker.add(label, "rows", [f"norm={label}"])
+    maker.write_sweep()
+    for seed in range(3):
+        maker.run(maker.baseline, seed, final=5 + seed / 50)
+        maker.run("lost", seed, ["norm=lost"], final=[205.0, 7.7, 6.0][seed])
+        for number, label in enumerate(("sound", "more", "and more")):
+            maker.run(label, seed, [f"norm={label}"], final=4.5 + seed / 50 + ((seed + number) % 3) / 900)
+    lost, sound, *_ = judged(maker).rows
+    assert lost.verdict == "diverged" and lost.why == "2 of 3 seeds ended above the loss of a uniform guess, 7.62"
+    assert sound.verdict == "better" and sound.comparison.error < 0.01
+    assert "**lost** learned nothing, which counts as diverged: 2 runs" in make(maker).read_text()
+
+
 def test_what_differs_between_runs_is_named(tmp_path):
     maker = Maker(tmp_path)
     maker.add("RMS Norm", "norm", ["norm=rmsnorm"])

@@ -98,5 +98,7 @@ def test_numbers():
     assert text.percent(0.5) == "+50 %" and text.percent(-0.031) == "−3.1 %" and text.percent(0.0) == "0 %"
     assert text.duration(41) == "41 s" and text.duration(700) == "12 min" and text.duration(3.4 * 3600) == "3.4 h"
     assert text.decimals(0.0123) == 3 and text.decimals(0.0034) == 4 and text.decimals(float("nan")) == 3
+    assert text.shortened("norm=rmsnorm activation=swiglu") == "rmsnorm · swiglu"
+    assert text.shortened("norm=rmsnorm") == "norm=rmsnorm" and text.shortened("x" * 50, 10) == "x" * 9 + "…"
     assert text.listed(["a"]) == "a" and text.listed(["a", "b", "c"]) == "a, b and c"
     assert text.listed(map(str, range(20)), 3) == "0, 1, 2 and 17 more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,18 +14,7 @@ from matplotlib.patches import Patch
 from ablate.report.plots import drawing
 from ablate.report.plots.drawing import BLUE, GREY, INK, LOOKS, PALE, Plot
 from ablate.report.text import counted, fixed, scaled, shortened
-from ablate.report.verdicts import (
-    BASELINE,
-    BETTER,
-    HAS_DIVERGED,
-    NO_VERDICT,
-    NOT_COMPARABLE,
-    UNDECIDED,
-    WORSE,
-    Verdicts,
-    comparable_speeds,
-    mean,
-)
+from ablate.report.verdicts import BASELINE, BETTER, NOT_COMPARABLE, WORSE, Row, Verdicts, comparable_speeds, mean
 
 SAME_COST = 0.01  # rows whose costs differ by less all cost the same
 
@@ -32,97 +22,73 @@ SAME_COST = 0.01  # rows whose costs differ by less all cost the same
 def costs(verdicts: Verdicts) -> Plot:
     """Final loss against speed and against FLOPs, with the front of rows that nothing beats in both."""
     name, caption = "loss_vs_cost.png", "Final loss against speed and against FLOPs a step"
-    speeds = comparable_speeds(verdicts)
     alone = " with nothing else running" if verdicts.baseline.is_exclusive else " during training"
     sides = [
-        (f"steps per second{alone}", "faster →", speeds, -1),
-        ("FLOPs per step", "← cheaper", {row.label: row.flops_per_step for row in verdicts}, 1),
+        Side(f"steps per second{alone}     faster →", comparable_speeds(verdicts), -1),
+        Side("FLOPs per step     ← cheaper", {row.label: row.flops_per_step for row in verdicts}, 1),
     ]
     rows = [row for row in verdicts if row.verdict != NOT_COMPARABLE and math.isfinite(mean(row.final))]
-    drawn = [side for side in sides if _varies([side[2][row.label] for row in rows])]
-    if not drawn or len(rows) < 2:
+    drawn = [side for side in sides if _varies([side.costs[row.label] for row in rows])]
+    if not drawn or verdicts.baseline not in rows or len(rows) < 2:
         return name, caption, None
-    figure = Figure(figsize=(6.6 * len(drawn), 5.4))
+    wide = len(drawn) > 1
+    figure = Figure(figsize=(13.2 if wide else 7.6, 5.4))
     grid = figure.subplots(1, len(drawn), squeeze=False)[0]
-    figure.subplots_adjust(left=0.065 * 2 / len(drawn), right=0.985, top=0.84, bottom=0.1, wspace=0.16)
-    base = mean(verdicts.baseline.final)
-    differences = [mean(row.final) - base for row in rows]
-    low, high = drawing.robust_limits(differences, 3 * verdicts.noise if verdicts.noise > 0 else 1e-3)
-    margin = 0.09 * (high - low)
-    for axes, (what, direction, costs, sign) in zip(grid, drawn, strict=True):
-        members = [row for row in rows if math.isfinite(costs[row.label])]
-        axes.set_ylim(base + low - margin, base + high + margin)
-        if verdicts.noise > 0:
-            axes.axhspan(base - verdicts.noise, base + verdicts.noise, color=PALE, linewidth=0)
-        values = [costs[row.label] for row in members]
-        pad = 0.12 * (max(values) - min(values))
-        axes.set_xlim(min(values) - pad, max(values) + pad)
-        axes.axvline(costs[verdicts.baseline.label], color=PALE, linewidth=1, zorder=1)
-        _front(axes, [(sign * costs[row.label], mean(row.final)) for row in members], sign)
-        points = []
-        for row in sorted(members, key=lambda row: (row.verdict != BASELINE, -abs(mean(row.final) - base))):
-            colour, marker = LOOKS[row.verdict]
-            y = mean(row.final)
-            top = base + high + margin
-            inside = y <= top
-            axes.plot(
-                costs[row.label],
-                y if inside else top - 0.25 * margin,
-                marker=marker if inside else "^",
-                color=colour,
-                markersize=11 if row.verdict == BASELINE else 6.5,
-                linestyle="",
-                markerfacecolor=colour if inside else "none",
-            )
-            label = shortened(row.label, 30) if inside else f"{shortened(row.label, 30)} ({fixed(y, 2)}, off scale)"
-            points.append(
-                (
-                    costs[row.label],
-                    y if inside else top - 0.25 * margin,
-                    label,
-                    colour if row.verdict in (BETTER, WORSE) else INK,
-                )
-            )
-        axes.set_xlabel(f"{what}     {direction}")
-        axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
-        left_out = drawing.label_points(axes, points)
-        if left_out:
-            axes.text(
-                0.99,
-                0.01,
-                f"{counted(len(left_out), 'row')} without room for a name: see the table",
-                transform=axes.transAxes,
-                ha="right",
-                va="bottom",
-                fontsize=7.5,
-                color=GREY,
-            )
-    grid[0].set_ylabel("final loss, nats per token (lower is better)")
-    figure.suptitle(
-        f"Final loss (mean over seeds) against cost; star: {shortened(verdicts.baseline.label)}",
-        x=0.012,
-        y=0.985,
-        ha="left",
-        fontsize=11,
+    figure.subplots_adjust(
+        left=0.065 if wide else 0.11, right=0.985, top=0.84 if wide else 0.79, bottom=0.1, wspace=0.16
     )
-    words = [
-        word
-        for word in (BASELINE, BETTER, UNDECIDED, WORSE, NO_VERDICT, HAS_DIVERGED)
-        if any(row.verdict == word for row in rows)
-    ]
-    handles = [Line2D([], [], color=LOOKS[word][0], marker=LOOKS[word][1], linestyle="", label=word) for word in words]
+    for axes, side in zip(grid, drawn, strict=True):
+        _panel(axes, verdicts, [row for row in rows if math.isfinite(side.costs[row.label])], side)
+    grid[0].set_ylabel("final loss, nats per token (lower is better)")
+    title = f"Final loss (mean over seeds) against cost; star: {shortened(verdicts.baseline.label)}"
+    figure.suptitle(title, x=0.012, y=0.985, ha="left", fontsize=11)
+    shown = [word for word in LOOKS if any(row.verdict == word for row in rows)]
+    handles = [Line2D([], [], color=LOOKS[word][0], marker=LOOKS[word][1], linestyle="", label=word) for word in shown]
     handles += [Line2D([], [], color=BLUE, linewidth=1, linestyle=":", label="nothing is better at this cost or less")]
     if verdicts.noise > 0:
         handles += [Patch(color=PALE, label="± sd of the baseline over its seeds")]
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0.005, 0.945),
-        ncols=len(handles),
-        columnspacing=1.2,
-        handletextpad=0.3,
-    )
+    place = {"loc": "upper left", "bbox_to_anchor": (0.005, 0.945), "columnspacing": 1.2, "handletextpad": 0.3}
+    figure.legend(handles=handles, ncols=len(handles) if wide else math.ceil(len(handles) / 2), **place)
     return name, caption, figure
+
+
+@dataclass(frozen=True)
+class Side:
+    """One kind of cost: what the axis says, the cost of each row, and the sign with which less is cheaper."""
+
+    label: str
+    costs: dict[str, float]
+    sign: int
+
+
+def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], side: Side) -> None:
+    base = mean(verdicts.baseline.final)
+    noise = verdicts.noise if verdicts.noise > 0 else 0.0
+    low, high = drawing.robust_limits([mean(row.final) - base for row in rows], max(3 * noise, 1e-3))
+    margin = 0.09 * (high - low)
+    top = base + high + margin
+    axes.set_ylim(base + low - margin, top)
+    costs = [side.costs[row.label] for row in rows]
+    pad = 0.12 * (max(costs) - min(costs))
+    axes.set_xlim(min(costs) - pad, max(costs) + pad)
+    axes.axhspan(base - noise, base + noise, color=PALE, linewidth=0)
+    axes.axvline(side.costs[verdicts.baseline.label], color=PALE, linewidth=1, zorder=1)
+    _front(axes, [(side.sign * side.costs[row.label], mean(row.final)) for row in rows], side.sign)
+    points = []
+    for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(mean(row.final) - base))):
+        colour, marker = LOOKS[row.verdict]
+        x, y, label = side.costs[row.label], mean(row.final), shortened(row.label, 30)
+        look = {"marker": marker, "markersize": 11 if row.verdict == BASELINE else 6.5}
+        if y > top:
+            look = {"marker": "^", "markersize": 6.5, "markerfacecolor": "none"}
+            y, label = top - 0.25 * margin, f"{label} ({fixed(y, 2)}, off scale)"
+        axes.plot(x, y, color=colour, linestyle="", **look)
+        points.append((x, y, label, colour if row.verdict in (BETTER, WORSE) else INK))
+    axes.set_xlabel(side.label)
+    axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
+    if left_out := drawing.label_points(axes, points):
+        told = f"{counted(len(left_out), 'row')} without room for a name: see the table"
+        axes.text(0.99, 0.01, told, transform=axes.transAxes, ha="right", va="bottom", fontsize=7.5, color=GREY)
 
 
 def _varies(values: list[float]) -> bool:

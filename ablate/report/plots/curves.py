@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,80 +15,14 @@ from ablate.report.plots import drawing
 from ablate.report.plots.drawing import INK, LINES, Plot
 from ablate.report.results import Results
 from ablate.report.text import shortened
-from ablate.report.verdicts import NOT_COMPARABLE, Row, Verdicts
+from ablate.report.verdicts import NOT_COMPARABLE, Verdicts
 
 LINES_A_PANEL = 6
+PANEL = (5.6, 2.45)  # inches, with the room for names and axes
 FIRST_PART = 0.2  # of the steps, left out of the loss curves: they fall too far to see the rest
 GAP_PART = 0.4  # of the steps, left out when the scale of the gaps is chosen
 CURVE_CAPTION = "Training loss of each row and of the baseline (black)"
 GAP_CAPTION = "Training loss minus the baseline's on the same batches: whether a difference grows or fades"
-
-
-def curves(results: Results, verdicts: Verdicts) -> list[Plot]:
-    """Training loss, and its distance from the baseline's on the same batches, in panels of at most six rows."""
-    base = _Curves.of(results, verdicts.baseline.label)
-    panels = _panels(results, verdicts)
-    if not panels or not base.done:
-        return []
-    name = shortened(verdicts.baseline.label, 24)
-    rows = [(row, _Curves.of(results, row.label)) for _, members in panels for row in members]
-    gaps = [curves.minus(base) for _, curves in rows]
-    last = base.last
-    reach = drawing.robust_limits([edge for gap in gaps for edge in gap.after(GAP_PART * last)[1:].flat], 1e-4)
-    middle = base.after(FIRST_PART * last)[2]
-    drawn = []
-    for is_gap in (False, True):
-        figure = Figure(figsize=(0.6 + 5.2 * min(2, len(panels)), 0.95 + 2.45 * math.ceil(len(panels) / 2)))
-        limits = (
-            reach if is_gap else (float(middle.min()) + min(0.0, reach[0]), float(middle.max()) + max(0.0, reach[1]))
-        )
-        margin = 0.05 * (limits[1] - limits[0])
-        for number, (title, members) in enumerate(panels):
-            axes = _place(figure, number)
-            axes.set_xlim(FIRST_PART * last, last)
-            axes.set_ylim(limits[0] - margin, limits[1] + margin)
-            lines = [] if is_gap else [(name, base, INK)]
-            for row, colour in zip(members, LINES, strict=False):
-                curves = _Curves.of(results, row.label)
-                lines.append((shortened(row.label, 26), curves.minus(base) if is_gap else curves, colour))
-            _draw_lines(axes, lines)
-            if is_gap:
-                axes.axhline(0, color=INK, linewidth=1.0)
-            axes.set_title(title, weight="bold")
-            axes.set_ylabel("gap, nats per token" if is_gap else "loss, nats per token")
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-            axes.locator_params(axis="x", nbins=5)
-            axes.set_xlabel("step")
-        head = f"Training loss minus that of {name} on the same batches" if is_gap else "Training loss"
-        tail = "below 0 is better" if is_gap else f"the first {FIRST_PART:.0%} of the steps are left out"
-        if any(curves.diverged for _, curves in rows):
-            tail += "; dashed, to a cross: a run that diverged"
-        title = f"{head}: mean over seeds, band from the lowest to the highest;\n{tail}; one scale for all panels"
-        figure.suptitle(title, x=0.012, ha="left", fontsize=9.5, y=1 - 0.08 / figure.get_figheight(), va="top")
-        caption = GAP_CAPTION if is_gap else CURVE_CAPTION
-        drawn.append(("loss_gap.png" if is_gap else "loss_curves.png", caption, figure))
-    return drawn
-
-
-def _panels(results: Results, verdicts: Verdicts) -> list[tuple[str, list[Row]]]:
-    """(title, rows): the rows of each section that have curves, from the best to the worst, a few at a time."""
-    panels = []
-    for section in verdicts.sections:
-        members = [row for row in verdicts.ordered() if row.section == section and row.verdict != NOT_COMPARABLE]
-        members = [row for row in members if _Curves.of(results, row.label).any]
-        parts = math.ceil(len(members) / LINES_A_PANEL)
-        for part in range(parts):
-            name = shortened(section) if len(verdicts.sections) > 1 else "rows from the best to the worst"
-            title = f"{name} ({part + 1} of {parts})" if parts > 1 else name
-            panels.append((title, members[part * len(members) // parts : (part + 1) * len(members) // parts]))
-    return panels
-
-
-def _place(figure: Figure, number: int) -> Axes:
-    """The axes of a panel, two in a line, with room for names at the right of each; measured in inches."""
-    width, height = figure.get_size_inches()
-    left, top = 0.6 + 5.2 * (number % 2), 0.85 + 2.45 * (number // 2)
-    return figure.add_axes((left / width, 1 - (top + 1.75) / height, 3.1 / width, 1.75 / height))
 
 
 @dataclass(frozen=True)
@@ -106,11 +41,6 @@ class _Curves:
         }
         chosen = [{s: points for s, points in seeds.items() if status.get(s) == wanted} for wanted in (DONE, DIVERGED)]
         return cls(*chosen)
-
-    @property
-    def any(self) -> bool:
-        """Whether there is a curve at all."""
-        return bool(self.done or self.diverged)
 
     @property
     def last(self) -> int:
@@ -135,6 +65,91 @@ class _Curves:
         steps = [step for step in shared if step >= first]
         values = np.array([[points[step] for step in steps] for points in self.done.values()]).reshape(-1, len(steps))
         return np.array([steps, values.min(0), values.mean(0), values.max(0)]) if steps else np.empty((4, 0))
+
+
+Panel = tuple[str, list[tuple[str, _Curves, str]]]  # title; (name, curves, colour) of each line
+
+
+def curves(results: Results, verdicts: Verdicts) -> list[Plot]:
+    """Training loss, and its distance from the baseline's on the same batches, in panels of at most six rows."""
+    base = _Curves.of(results, verdicts.baseline.label)
+    panels = _panels(results, verdicts)
+    if not panels or not base.done:
+        return []
+    name, last = shortened(verdicts.baseline.label, 32), base.last
+    gaps = [
+        (title, [(label, curves.minus(base), colour) for label, curves, colour in lines]) for title, lines in panels
+    ]
+    edges = [edge for _, lines in gaps for _, gap, _ in lines for edge in gap.after(GAP_PART * last)[1:].flat]
+    low, high = drawing.robust_limits(edges, 1e-4)
+    middle = base.after(FIRST_PART * last)[2]
+    with_base = [(title, [(name, base, INK), *lines]) for title, lines in panels]
+    left_out = f"the first {FIRST_PART:.0%} of the steps are left out".replace("%", " %")
+    any_diverged = any(curves.diverged for _, lines in panels for _, curves, _ in lines)
+    tail = ["one scale for all panels"] if len(panels) > 1 else []
+    tail += ["dashed, to a cross: a run that diverged"] if any_diverged else []
+    drawn = []
+    for file, caption, head, panels, limits in (
+        (
+            "loss_curves.png",
+            CURVE_CAPTION,
+            f"Training loss; {left_out}",
+            with_base,
+            (middle.min() + low, middle.max() + high),
+        ),
+        (
+            "loss_gap.png",
+            GAP_CAPTION,
+            f"Training loss minus that of {name} on the same batches; below 0 is better",
+            gaps,
+            (low, high),
+        ),
+    ):
+        parts = [head, "mean over seeds, band from the lowest to the highest", *tail]
+        what = "gap" if file == "loss_gap.png" else "loss"
+        drawn.append((file, caption, _figure("; ".join(parts), panels, limits, last, f"{what}, nats per token")))
+    return drawn
+
+
+def _figure(title: str, panels: list[Panel], limits: tuple[float, float], last: int, unit: str) -> Figure:
+    """Panels two in a line; each has room for names at its right."""
+    columns = min(2, len(panels))
+    lines = textwrap.wrap(title, 66 * columns)
+    head = 0.45 + 0.16 * len(lines)
+    width, height = 0.6 + PANEL[0] * columns, head + PANEL[1] * math.ceil(len(panels) / 2)
+    figure = Figure(figsize=(width, height))
+    margin = 0.05 * (limits[1] - limits[0])
+    for number, (name, members) in enumerate(panels):
+        left, top = 0.6 + PANEL[0] * (number % 2), head + PANEL[1] * (number // 2)
+        axes = figure.add_axes((left / width, 1 - (top + 1.75) / height, 3.1 / width, 1.75 / height))
+        axes.set_xlim(FIRST_PART * last, last)
+        axes.set_ylim(limits[0] - margin, limits[1] + margin)
+        if limits[0] <= 0 <= limits[1]:
+            axes.axhline(0, color=INK, linewidth=1.0)
+        _draw_lines(axes, members)
+        axes.set_title(name, weight="bold")
+        axes.set_ylabel(unit)
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.locator_params(axis="x", nbins=5)
+    figure.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=9.5, y=1 - 0.08 / height, va="top")
+    return figure
+
+
+def _panels(results: Results, verdicts: Verdicts) -> list[Panel]:
+    """The rows of each section that have curves, from the best to the worst, a few at a time."""
+    panels = []
+    for section in verdicts.sections:
+        rows = [row for row in verdicts.ordered() if row.section == section and row.verdict != NOT_COMPARABLE]
+        found = [(shortened(row.label, 32), _Curves.of(results, row.label)) for row in rows]
+        found = [(label, curves) for label, curves in found if curves.done or curves.diverged]
+        parts = math.ceil(len(found) / LINES_A_PANEL)
+        for part in range(parts):
+            name = shortened(section) if len(verdicts.sections) > 1 else "rows from the best to the worst"
+            title = f"{name} ({part + 1} of {parts})" if parts > 1 else name
+            members = found[part * len(found) // parts : (part + 1) * len(found) // parts]
+            panels.append((title, [(*line, colour) for line, colour in zip(members, LINES, strict=False)]))
+    return panels
 
 
 def _draw_lines(axes: Axes, lines: list[tuple[str, _Curves, str]]) -> None:

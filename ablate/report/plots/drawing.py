@@ -33,6 +33,7 @@ LOOKS = {
 }
 DPI = 110
 
+Box = tuple[float, float, float, float]  # left, bottom, right, top
 Plot = tuple[str, str, Figure | None]  # file name, caption; no figure where there is nothing to draw
 _STYLE = {
     "figure.dpi": DPI,
@@ -122,12 +123,22 @@ def label_lines(axes: Axes, ends: Sequence[tuple[float, float, str, Any]], point
             fontsize=8,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
         )
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fontsize: float = 8.0) -> list[str]:
-    """Name points: `points` holds (x, y, label, colour), the most important first; returns the labels without room."""
+    """Name points: `points` holds (x, y, label, colour), the most important first; returns the labels without room.
+
+    The limits of the axes must stand. A label takes the first place around its point that is free of points and labels.
+    """
     figure = axes.figure
     FigureCanvasAgg(figure)
     renderer = figure.canvas.get_renderer()
@@ -135,48 +146,51 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fo
     pixels = axes.transData.transform([(x, y) for x, y, _, _ in points]) if points else np.empty((0, 2))
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
     left_out = []
-    for (x, y), (_, _, label, colour) in zip(pixels, points, strict=True):
-        text = axes.text(0, 0, label, fontsize=fontsize, color=colour)
-        box = text.get_window_extent(renderer)
-        text.remove()
-        for dx, dy, horizontal, vertical in _PLACES:
-            left = (
-                x + dx if horizontal == "left" else x - box.width / 2 if horizontal == "center" else x + dx - box.width
-            )
-            bottom = y + dy - (box.height / 2 if vertical == "center" else 0 if vertical == "bottom" else box.height)
-            room = (left, bottom, left + box.width, bottom + box.height)
-            inside = left >= frame.x0 and room[2] <= frame.x1 and bottom >= frame.y0 and room[3] <= frame.y1
-            if inside and not any(_overlap(room, other) for other in taken):
-                taken.append(room)
-                tie = (
-                    {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
-                    if abs(dx) + abs(dy) > 16
-                    else None
-                )
-                axes.annotate(
-                    label,
-                    xy=(x, y),
-                    xycoords="figure pixels",
-                    xytext=(left, bottom),
-                    textcoords="figure pixels",
-                    fontsize=fontsize,
-                    color=colour,
-                    arrowprops=tie,
-                    path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.8)],
-                )
-                break
-        else:
-            left_out.append(label)
+    for (x, y), point in zip(pixels, points, strict=True):
+        room = _room(axes, renderer, frame, (x, y), point[2], fontsize, taken)
+        if room is None:
+            left_out.append(point[2])
+            continue
+        taken.append(room)
+        is_far = not (room[0] < x + 12 and room[2] > x - 12 and room[1] < y + 12 and room[3] > y - 12)
+        axes.annotate(
+            point[2],
+            xy=point[:2],
+            xytext=((room[0] - x) * 72 / figure.dpi, (room[1] - y) * 72 / figure.dpi),
+            textcoords="offset points",
+            fontsize=fontsize,
+            color=point[3],
+            arrowprops=_TIE if is_far else None,
+            path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.8)],
+        )
     return left_out
 
 
+def _room(
+    axes: Axes, renderer: Any, frame: Any, at: tuple[float, float], label: str, fontsize: float, taken: list[Box]
+) -> Box | None:
+    """The free box nearest to a point, in pixels, that holds its label; None where there is none."""
+    text = axes.text(0, 0, label, fontsize=fontsize)
+    size = text.get_window_extent(renderer)
+    text.remove()
+    for dx, dy, across, up in _PLACES:
+        left, bottom = at[0] + dx - across * size.width, at[1] + dy - up * size.height
+        box = (left, bottom, left + size.width, bottom + size.height)
+        inside = left >= frame.x0 and box[2] <= frame.x1 and bottom >= frame.y0 and box[3] <= frame.y1
+        if inside and not any(_overlap(box, other) for other in taken):
+            return box
+    return None
+
+
+_TIE = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+# (pixels right, pixels up, part of the label's width left of there, part of its height below it)
 _PLACES = [
-    *((7, 0, "left", "center"), (-7, 0, "right", "center"), (0, 7, "center", "bottom"), (0, -7, "center", "top")),
-    *((6, 6, "left", "bottom"), (-6, 6, "right", "bottom"), (6, -6, "left", "top"), (-6, -6, "right", "top")),
-    *((10, dy, "left", "center") for dy in (14, -14, 24, -24, 36, -36)),
-    *((-10, dy, "right", "center") for dy in (14, -14, 24, -24, 36, -36)),
+    *((8, 0, 0, 0.5), (-8, 0, 1, 0.5), (0, 8, 0.5, 0), (0, -8, 0.5, 1)),
+    *((7, 6, 0, 0), (-7, 6, 1, 0), (7, -6, 0, 1), (-7, -6, 1, 1)),
+    *((10, dy, 0, 0.5) for dy in (14, -14, 24, -24, 36, -36)),
+    *((-10, dy, 1, 0.5) for dy in (14, -14, 24, -24, 36, -36)),
 ]
 
 
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
