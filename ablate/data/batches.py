@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,23 @@ Batch = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
 BLOCK = 1 << 16  # input tokens that are made at once; another number is another order of masks
+FEW = 4  # steps in a block up to which a thread is worth its turns at the interpreter
+
+
+class Ahead:
+    """`make(number)`, with the next number's made by a thread meanwhile."""
+
+    def __init__(self, make: Callable[[int], list[Batch]]):
+        self._make, self._pool = make, ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._made: dict[int, Future[list[Batch]]] = {}
+
+    def __call__(self, number: int) -> list[Batch]:
+        now = self._made.get(number) or self._pool.submit(self._make, number)
+        found = now.result()
+        if number + 1 not in self._made or number not in self._made:
+            following = self._made.get(number + 1) or self._pool.submit(self._make, number + 1)
+            self._made = {number: now, number + 1: following}
+        return found
 
 
 class Batches:
@@ -28,8 +46,8 @@ class Batches:
 
         step -> places in the epoch's order -> windows (one gather) -> objective (masks from seed and step) -> tensors
 
-    Small batches are made some steps at a time, because a call costs more than their arithmetic, and a thread makes the
-    next ones while the model works. Raises UserError where the corpus has fewer windows than a batch.
+    Small batches are made some steps at a time, because a call costs more than their arithmetic; large ones by a thread
+    while the model works. Raises UserError where the corpus has fewer windows than a batch.
     """
 
     def __init__(self, cfg: Mapping[str, Any], corpus: Corpus):
@@ -55,25 +73,22 @@ class Batches:
                 f"{length}; raise data.validation_share or give more text"
             )
         self._steps = max(1, BLOCK // self.tokens)  # that are made at once
-        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._made: dict[int, Future[list[Batch]]] = {}  # the block that is read, and the next
+        self._block = Ahead(self._make) if self._steps <= FEW else lru_cache(maxsize=1)(self._make)
 
     def train(self, step: int) -> Batch:
         """The global batch of `step`, counted from 0; int64 ids (sequences, length)."""
         block, number = divmod(step, self._steps)
-        if block not in self._made or block + 1 not in self._made:
-            self._made = {
-                wanted: self._made.get(wanted) or self._ahead.submit(self._make, wanted)
-                for wanted in (block, block + 1)
-            }
-        return self._made[block].result()[number]
+        return self._block(block)[number]
 
     def micro(self, step: int, index: int, count: int) -> Batch:
         """Slice `index` of `count` equal slices of the global batch of `step`; all of them together are the batch."""
         rows, rest = divmod(self.sequences, count)
         if rest:
             raise UserError(f"a batch of {self.sequences} sequences cannot be cut into {count} equal slices")
-        return {name: tensor[index * rows : (index + 1) * rows] for name, tensor in self.train(step).items()}
+        batch = self.train(step)
+        if count == 1:
+            return batch
+        return {name: tensor[index * rows : (index + 1) * rows] for name, tensor in batch.items()}
 
     def evaluation(self, n_tokens: int) -> list[Batch]:
         """Held-out batches of `n_tokens` input tokens, the same for every run: the first windows.

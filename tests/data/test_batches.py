@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ablate.config import compose, merge
+from ablate.data import batches as module
 from ablate.data import corpus
 from ablate.data.module import Batches, DataModule
 from ablate.errors import UserError
@@ -138,7 +139,20 @@ def test_too_little_validation_text(config, tmp_path):
         Batches(asked, corpus.prepare(asked))
 
 
+def test_large_batches_are_made_ahead(batches, monkeypatch):
+    """By a thread that makes the next one; any step can be asked for."""
+    here = batches()
+    monkeypatch.setattr(module, "BLOCK", 512)
+    there = batches()
+    assert isinstance(there._block, module.Ahead)
+    alone = [there._make(step)[0] for step in range(8)]
+    for step in (0, 1, 2, 5, 4, 5, 6, 0, 7):
+        assert equal(there.train(step), alone[step])
+    assert not equal(here.train(1), there.train(1))  # masks are drawn for a block
+
+
 def test_an_error_in_the_thread_is_told(batches, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 512)
     there = batches()
     monkeypatch.setattr(there.objective, "apply", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
