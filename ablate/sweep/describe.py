@@ -17,7 +17,7 @@ from ablate.sweep.progress import duration
 def describe(
     name: str, extra: Sequence[str] = (), *, jobs: int = 2, only: str | Iterable[str] | None = None
 ) -> str:
-    """What the sweep would run, how long that takes, what it could detect; raises `UserError` for a row that cannot run."""
+    """What the sweep would run, how long that takes, what it could detect; a `UserError` names a row that cannot run."""
     paths = Paths.of(extra)
     sweep = load(name, paths.sweeps)
     chosen = select(sweep, only)

@@ -18,7 +18,7 @@ from ablate.sweep.progress import Running, Totals, duration
 from ablate.sweep.session import Session
 
 BUSY = 75
-GRACE = 25.0  # seconds between SIGTERM and SIGKILL
+GRACE = 120.0  # seconds between SIGTERM and SIGKILL
 TICK = 0.05
 
 
@@ -80,7 +80,8 @@ class Driver:
             if found.state == ledger.FAILED and self.options.retry == "failed":
                 self.failed_before[item] = _modified(item)
         if len(self.queue) < len(items):
-            self.display.say(f"{self.session.sweep.name}: {len(items) - len(self.queue)} of {len(items)} runs are there already")
+            there = len(items) - len(self.queue)
+            self.display.say(f"{self.session.sweep.name}: {there} of {len(items)} runs are there already")
 
     def _look(self, item: Item) -> ledger.Found:
         return ledger.look(self.session.sweep, item.run, self.session.paths.runs)
@@ -212,7 +213,7 @@ class Driver:
         """SIGTERM, so that they save; SIGKILL after a while, or at once when asked a second time."""
         if not self.active:
             return
-        self.display.say(f"stopping {len(self.active)} runs; they save what they have")
+        self.display.say(f"stopping {len(self.active)} runs; they save what they have (asked again: at once)")
         for active in self.active:
             active.handle.stop(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
@@ -271,5 +272,5 @@ def write_failure(sweep: Sweep, item: Item, reason: str) -> None:
     try:
         with folder.lock():
             folder.write({**told, **ledger.read_json(folder.record), "status": ledger.FAILED, "reason": reason})
-    except Busy:
-        pass  # someone has begun it anew
+    except (Busy, OSError):
+        pass  # someone has begun it anew, or the disk is full: the driver names it all the same

@@ -17,6 +17,7 @@ from ablate.sweep import ledger
 from ablate.sweep.plan import Sweep
 
 SEED_FOLDER = re.compile(r"seed-\d+")
+SHAPE = ("d_model", "n_layers", "d_ff", "vocab_size", "length")  # what a run's speed hangs on
 LOOKED_AT = 40  # runs of other sweeps, at most: a plan is to answer at once
 
 
@@ -60,7 +61,7 @@ def seconds_of_a_run(known: Sequence[Past], others: Sequence[Past], cfg: Any) ->
     for run in others[-LOOKED_AT:]:
         try:
             config = yaml.load((run.folder / "config.yaml").read_text(), Loader=_LOADER)
-            same = all(config["shape"][key] == shape[key] for key in ("d_model", "n_layers", "d_ff", "vocab_size", "length"))
+            same = all(config["shape"][key] == shape[key] for key in SHAPE)
             same = same and config["trainer"]["global_batch_tokens"] == cfg.trainer.global_batch_tokens
             steps = config["trainer"]["steps"]
         except (OSError, yaml.YAMLError, KeyError, TypeError):

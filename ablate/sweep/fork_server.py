@@ -4,7 +4,7 @@
                          (imports paid once, no threads)
 
 Both ends speak JSON lines. The driver sends {"id", "entry": "module:function", "argument", "log"}; the server answers
-{"ready"}, {"id", "pid"} and {"id", "exit", "peak_memory_bytes"}. When the driver is gone, however it went, the socket
+{"ready"}, {"id", "pid"} and {"id", "exit"}. When the driver is gone, however it went, the socket
 closes: the server ends its runs (SIGTERM, so that they save, then SIGKILL) and itself. When the server is killed, the
 kernel kills the runs.
 """
@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
-GRACE = 20.0  # seconds that a run has to save itself after SIGTERM
+GRACE = 60.0  # seconds that a run has to save itself after SIGTERM
 _PR_SET_PDEATHSIG = 1
 
 
@@ -128,15 +128,13 @@ class _Server:
     def _reap(self) -> None:
         while self.running:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            code = os.waitstatus_to_exitcode(status)
             if pid in self.running:
-                peak = usage.ru_maxrss * 1024
-                self._tell(id=self.running.pop(pid), exit=code, peak_memory_bytes=peak)
+                self._tell(id=self.running.pop(pid), exit=os.waitstatus_to_exitcode(status))
 
     def _stop_all(self) -> None:
         for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 5.0)):

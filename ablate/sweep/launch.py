@@ -69,7 +69,8 @@ def _starters(name: str, program: Program, options: Options, paths: Paths) -> An
 
 def _work(session: Session, items: list[asked.Item]) -> int:
     began = time.monotonic()
-    if any(not ledger.look(session.sweep, item.run, session.paths.runs).finished for item in items):
+    states = {ledger.look(session.sweep, item.run, session.paths.runs).state for item in items}
+    if states - {ledger.DONE, ledger.DIVERGED} - ({ledger.FAILED} if session.options.retry is None else set()):
         hashes = prepare(session, items)
         if session.interruption:
             return 1

@@ -120,7 +120,8 @@ def summary(totals: Totals) -> str:
     """One line: how many runs are done, failed, and how long the rest will take."""
     finished = totals.done + totals.diverged + totals.failed
     parts = [f"{totals.title}: {finished}/{totals.runs} runs"]
-    parts += [f"{number} {name}" for name, number in (("diverged", totals.diverged), ("failed", totals.failed)) if number]
+    counts = {"diverged": totals.diverged, "failed": totals.failed}
+    parts += [f"{number} {name}" for name, number in counts.items() if number]
     if totals.waiting:
         parts.append(f"{totals.waiting} under way elsewhere")
     if finished < totals.runs:

@@ -26,7 +26,8 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
         lines.append(" ".join([row.ljust(width), *shown]).rstrip())
     told = [item for item in found if item.state in (ledger.FAILED, ledger.DIVERGED)]
     lines += [""] if told else []
-    lines += [f"{item.run.row}, seed {item.run.seed}: {item.state}: {item.reason or 'no reason known'}" for item in told]
+    for item in told:
+        lines.append(f"{item.run.row}, seed {item.run.seed}: {item.state}: {item.reason or 'no reason known'}")
     return "\n".join(lines)
 
 

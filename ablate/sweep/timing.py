@@ -75,8 +75,9 @@ def measure(session: Session, items: Sequence[Item]) -> None:
 
 
 def _is_known(item: Item, record: dict[str, Any], known: dict[str, Any]) -> bool:
-    told = known.get(item.run.row)
-    return bool(told) and told.get("identity") == record.get("identity")
+    told = known.get(item.run.row) or {}
+    exclusive = (record.get("steps_per_second") or {}).get("exclusive")
+    return bool(told) and (told.get("identity"), told.get("exclusive")) == (record.get("identity"), exclusive)
 
 
 class _Pass:

@@ -1,7 +1,7 @@
 """Ways to start a job in a process of its own: forked, fresh, under torchrun, or on a Slurm cluster.
 
-A starter's `start(job, log, environment)` returns a handle; a handle's `poll()` is None while the job lives, then its
-exit code (negative: the signal that ended it), and `stop(signal)` reaches every process of it.
+A starter's `start(entry, argument, log, trainer)` returns a handle; a handle's `poll()` is None while the job lives,
+then its exit code (negative: the signal that ended it), and `stop(signal)` reaches every process of it.
 """
 
 from __future__ import annotations
@@ -47,10 +47,8 @@ class Starters:
         """Start a job that will compute as `trainer` (a config) says: forked for one CPU process, else fresh."""
         if trainer.devices == 1 and not uses_gpu(trainer):
             return self.forked.start(entry, argument, log)
-        if not uses_gpu(trainer):
-            return start_fresh(entry, argument, log, trainer.devices)
-        gpus = self.slots.take(trainer.devices)
-        variables = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+        gpus = self.slots.take(trainer.devices) if uses_gpu(trainer) else []
+        variables = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
         handle = start_fresh(entry, argument, log, trainer.devices, variables)
         handle.release = lambda: self.slots.give_back(gpus)
         return handle
@@ -130,14 +128,15 @@ class ForkedJob:
     waits = False  # for its turn
 
     def __init__(self, starter: Forked):
-        self.starter, self.pid, self.exit, self.peak_memory_bytes = starter, None, None, None
-        self.pending: int | None = None
+        self.starter = starter
+        self.pid: int | None = None
+        self.exit: int | None = None
+        self.pending: int | None = None  # a signal for it, once it is forked
 
     def take(self, event: dict[str, Any]) -> None:
         """What the server says of this job."""
         self.pid = event.get("pid", self.pid)
         self.exit = event.get("exit", self.exit)
-        self.peak_memory_bytes = event.get("peak_memory_bytes")
         if self.pending is not None and self.exit is None:
             self.stop(self.pending)
 

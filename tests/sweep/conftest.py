@@ -65,7 +65,8 @@ class Place:
             "import sys; from ablate.sweep import launch; from tests.sweep.conftest import PROGRAM; "
             f"sys.exit(launch.run('try', {self.overrides!r}, program=PROGRAM, **{options!r}))"
         )
-        return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        command = [sys.executable, "-c", script]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def records(self) -> dict[tuple[str, int], dict]:
         found = [json.loads(path.read_text()) for path in self.runs.glob("try/*/seed-[0-9]/record.json")]

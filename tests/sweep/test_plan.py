@@ -181,31 +181,13 @@ def test_a_name_cannot_leave_the_folder(name, tmp_path):
         plan.load(name, tmp_path)
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_sweep_of_the_project_composes(path):
     from ablate.config import compose
 
     sweep = plan.load(path.stem, path.parent)
     for row in sweep.rows:
         compose(plan.overrides(sweep, row, 0))
-
-
-def test_a_sweep_extends_another(tmp_path):
-    (tmp_path / "small.yaml").write_text(GOOD)
-    (tmp_path / "long.yaml").write_text("extends: small\nbase: [shape=micro]\nseeds: {baseline: 4, rows: 4}\n")
-    (tmp_path / "other.yaml").write_text("extends: long\nbaseline: A\nsections: {s: {B: [norm=rmsnorm]}}\n")
-    long, other = plan.load("long", tmp_path), plan.load("other", tmp_path)
-    assert long.question == "Which activation?" and long.base == ("shape=micro",) and long.seeds.rows == 4
-    assert list(long.rows) == ["ReLU", "GELU", "SwiGLU"] and long.name == "long"
-    assert list(other.rows) == ["A", "B"] and other.base == ("shape=micro",)
-
-
-@pytest.mark.parametrize(
-    ("parent", "expected"),
-    [("smal", "no sweep 'smal'; did you mean 'small'"), ("loop", "must name another"), ("[a]", "must name another")],
-)
-def test_a_sweep_cannot_extend_what_is_not_there_or_itself(tmp_path, parent, expected):
-    (tmp_path / "small.yaml").write_text(GOOD)
-    (tmp_path / "loop.yaml").write_text(f"extends: {parent}\n")
-    with pytest.raises(UserError, match=expected):
-        plan.load("loop", tmp_path)

@@ -27,7 +27,8 @@ def report(argument):
     import os
     import threading
 
-    seen = {"threads": threading.active_count(), "session": os.getsid(0) == os.getpid(), "environment": dict(os.environ)}
+    seen = {"threads": threading.active_count(), "session": os.getsid(0) == os.getpid()}
+    seen["environment"] = dict(os.environ)
     with open(argument, "a") as file:
         file.write(json.dumps(seen) + "\n")
     print("said to the log")
@@ -37,11 +38,12 @@ def report(argument):
 def test_a_forked_job_has_its_own_session_log_and_environment(tmp_path, place):
     forked = Forked("json")
     try:
-        code = finished(forked.start("tests.sweep.test_workers:report", str(tmp_path / "seen"), tmp_path / "a" / "log.txt"))
+        log = tmp_path / "a" / "log.txt"
+        code = finished(forked.start("tests.sweep.test_workers:report", str(tmp_path / "seen"), log))
         seen = json.loads((tmp_path / "seen").read_text())
         assert code == 5 and seen["session"] and seen["threads"] == 1
         assert fork_server.ENVIRONMENT.items() <= seen["environment"].items()
-        assert (tmp_path / "a" / "log.txt").read_text() == "said to the log\n"
+        assert log.read_text() == "said to the log\n"
     finally:
         forked.close()
     assert not place.processes()
