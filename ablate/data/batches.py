@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1 << 16  # input tokens that are made at once; another number is another order of masks
 FEW = 4  # steps in a block up to which a thread is worth its turns at the interpreter
+PAUSE = 0.001  # seconds in which whoever asked can go on to its kernels before the thread takes the interpreter
 
 
 class Ahead:
@@ -36,9 +38,13 @@ class Ahead:
         now = self._made.get(number) or self._pool.submit(self._make, number)
         found = now.result()
         if number + 1 not in self._made or number not in self._made:
-            following = self._made.get(number + 1) or self._pool.submit(self._make, number + 1)
+            following = self._made.get(number + 1) or self._pool.submit(self._later, number + 1)
             self._made = {number: now, number + 1: following}
         return found
+
+    def _later(self, number: int) -> list[Batch]:
+        time.sleep(PAUSE)
+        return self._make(number)
 
 
 class Batches:
