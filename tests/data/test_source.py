@@ -191,6 +191,8 @@ def test_a_streamed_set_comes_shard_by_shard(c4):
     expected = [text for shard in range(3) for text in texts(40, seed=shard)]
     assert list(hub(c4).documents(Problems())) == expected
     assert list(hub(c4, limit=50).documents(Problems())) == expected[:50]
+    mirror = hub(c4.parent, files="en/c4-train.*.json.gz")
+    assert list(mirror.documents(Problems())) == expected
     some = hub("json", files=str(c4 / "*00001-of*"))
     assert list(some.documents(Problems())) == texts(40, seed=1)
 
