@@ -65,6 +65,7 @@ class Driver:
                 self._watch()
                 time.sleep(TICK)
         finally:
+            self.display.note("")
             self._stop_all()
         return self.tally
 

@@ -115,6 +115,16 @@ class Display:
             parts = [f"{run.name} {_step(run)}{_loss(run)}" for run in running]
             self.say(f"{summary(totals)} | " + " | ".join(parts))
 
+    def note(self, line: str) -> None:
+        """Show a line that the next one replaces; elsewhere than in a terminal only every `every` seconds."""
+        if self.live:
+            from rich.text import Text
+
+            self.live.update(Text(line))
+        elif time.monotonic() - self.last >= self.every and line:
+            self.last = time.monotonic()
+            self.say(line)
+
 
 def summary(totals: Totals) -> str:
     """One line: how many runs are done, failed, and how long the rest will take."""

@@ -55,6 +55,7 @@ def measure(session: Session, items: Sequence[Item]) -> None:
         budget = max(LEAST, SHARE * spent) if session.options.timing is None else session.options.timing
         session.display.say(f"{sweep.name}: timing {len(records)} rows, one at a time, at most {duration(budget)}")
         timed = _Pass(session, folder, budget, len(records)).rounds(list(records))
+        session.display.note("")
         if session.interruption:
             return
         rows = {}
@@ -98,6 +99,7 @@ class _Pass:
                     continue
                 if self.session.interruption or time.monotonic() > self.deadline:
                     return timed
+                self.session.display.note(f"timing {item.run.row}, round {number + 1} of {ROUNDS}")
                 speed, error = self._once(item)
                 timed[item] = ([*speeds, speed] if speed else speeds, error)
         return timed
