@@ -21,11 +21,11 @@ from torch import Tensor
 
 from ablate.config import build_model, effective, instantiate
 from ablate.data.module import Batches
-from ablate.errors import UserError
 from ablate.evaluation.heldout import HeldOutLoss, heldout_loss
 from ablate.record import RunFolder
 from ablate.training import checkpoint, environment, processes
 from ablate.training.batching import share
+from ablate.training.device import device_type
 from ablate.training.interruption import Interruption
 from ablate.training.module import Training
 from ablate.training.progress import Agenda, Progress
@@ -177,18 +177,6 @@ def agenda(cfg: DictConfig) -> Agenda:
     trainer = cfg.trainer
     early = min(trainer.steps, max(1, round(cfg.early * trainer.steps)))
     return Agenda(trainer.steps, early, trainer.log_every, trainer.evaluate_every, trainer.checkpoint_every)
-
-
-def device_type(cfg: DictConfig) -> str:
-    """cuda or cpu; raises `UserError` where the GPUs that were asked for are not there."""
-    trainer, there = cfg.trainer, torch.cuda.device_count()
-    if trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not there):
-        return "cpu"
-    if not there:
-        raise UserError("trainer.accelerator=gpu: there is no CUDA device here; trainer=cpu runs without one")
-    if trainer.devices > there:
-        raise UserError(f"trainer.devices={trainer.devices}: there are {there} CUDA devices here")
-    return "cuda"
 
 
 def prepare_process(cfg: DictConfig, device_type: str) -> None:

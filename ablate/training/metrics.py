@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -19,22 +20,22 @@ LINE_SECONDS = 15.0
 class MetricsFile:
     """metrics.csv: a line a row, one writer; `kind` is train or validation, `time` seconds spent on steps.
 
-    The loss of a train row is the mean over the steps since the row before. The text so far goes into every
+    The loss of a train row is the mean over the steps since the row before. The lines so far go into every
     checkpoint, so that a resumed run continues the file of the moment it resumes from.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.text = ",".join(COLUMNS) + "\n"
+        self.lines = [",".join(COLUMNS) + "\n"]
 
     def begin(self) -> None:
-        """Put the text so far on disk, in place of what is there."""
-        atomic_write(self.path, self.text)
+        """Put the lines so far on disk, in place of what is there."""
+        atomic_write(self.path, "".join(self.lines))
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row; absent columns stay empty."""
         line = ",".join(_cell(row.get(column)) for column in COLUMNS) + "\n"
-        self.text += line
+        self.lines.append(line)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(line)
 
@@ -69,7 +70,7 @@ class Log:
         """Say one line."""
         print(line, flush=True)
         if self.path is not None:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with contextlib.suppress(OSError), open(self.path, "a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
 

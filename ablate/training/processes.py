@@ -30,10 +30,10 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0 if is_worker() else True
 
 
-def launch(cfg: DictConfig, overrides: list[str], command: str) -> None:
-    """Start the run's processes on this machine, pass signals on to them, and wait; their record tells how it went.
+def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
+    """Start the run's processes on this machine, pass signals on to them, and wait; returns torchrun's exit code.
 
-    Raises `UserError` for several nodes: there each node starts torchrun itself.
+    How it went is in their record. Raises `UserError` for several nodes: there each starts torchrun itself.
     """
     if cfg.trainer.nodes > 1:
         raise UserError(
@@ -55,7 +55,7 @@ def launch(cfg: DictConfig, overrides: list[str], command: str) -> None:
     numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.signal(number, pass_on) for number in numbers}
     try:
-        started.wait()
+        return started.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -58,11 +58,11 @@ class Upkeep(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of the run beside weights and optimizer."""
-        return {"metrics": self.metrics.text, "losses": dict(self.losses), "progress": self.progress.state_dict()}
+        return {"metrics": list(self.metrics.lines), "losses": dict(self.losses), "progress": self.progress.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Stand where a checkpoint stood."""
-        self.metrics.text, self.losses = state["metrics"], dict(state["losses"])
+        self.metrics.lines, self.losses = list(state["metrics"]), dict(state["losses"])
         self.progress.load_state_dict(state["progress"])
         self.saved_step = self.progress.step
 

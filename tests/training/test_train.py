@@ -1,6 +1,7 @@
 """One run from its overrides to its record."""
 
 import json
+import signal
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import yaml
 from ablate import record, train
 from ablate.config import compose
 from ablate.errors import UserError
+from tests.faults import faults
 from tests.training.standin import folder_of, in_child, result, run
 
 KEYS = (
@@ -76,6 +78,15 @@ def test_a_folder_of_another_run_is_refused_with_the_keys_that_differ(asked):
     with pytest.raises(UserError, match="trainer.steps was 40, is 41"):
         run(asked("shape.steps=41"))
     assert folder_of(asked()).read()["status"] == "done"
+
+
+def test_a_stopped_run_is_not_touched_by_who_asks_for_another(asked):
+    assert in_child(asked(), faults.at_step(20, signal.SIGTERM)) == 143
+    folder = folder_of(asked())
+    before = folder.read(), folder.config.read_text(), sorted(path.name for path in folder.checkpoints.iterdir())
+    with pytest.raises(UserError, match="norm._target_ was"):
+        run(asked("norm=rmsnorm"))
+    assert before == (folder.read(), folder.config.read_text(), sorted(path.name for path in folder.checkpoints.iterdir()))
 
 
 def test_settings_without_effect_do_not_matter(asked):
@@ -174,4 +185,6 @@ def test_a_failed_run_is_begun_again(asked):
 
 
 def test_tags_are_the_axes(asked):
-    assert train.tags(["norm=rmsnorm", "seed=3", "shape=micro", "shape.steps=4", "activation=swiglu"]) == ["norm:rmsnorm", "activation:swiglu"]
+    from ablate.training import contents
+
+    assert contents.tags(["norm=rmsnorm", "seed=3", "shape=micro", "shape.steps=4", "activation=swiglu"]) == ["norm:rmsnorm", "activation:swiglu"]

@@ -1,0 +1,141 @@
+"""One attempt at a run, by one process: from what an earlier attempt left to the record of this one."""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ablate.config import differences, identity, instantiate, resolved
+from ablate.data import corpus
+from ablate.errors import UserError
+from ablate.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, RunFolder, atomic_write
+from ablate.training import contents, processes
+from ablate.training.interruption import Interrupted, Interruption
+from ablate.training.metrics import Log
+
+
+class Attempt:
+    """What is asked for, the folder where it goes, and `found`, the record that lies there already.
+
+    Only the main process writes. A record that is done or diverged is never written again.
+    """
+
+    def __init__(self, cfg: DictConfig, overrides: list[str], command: str, folder: RunFolder) -> None:
+        self.cfg, self.overrides, self.command, self.folder = cfg, list(overrides), command, folder
+        self.is_main = processes.is_main()
+        self.say = Log(folder.log) if self.is_main else lambda line: None
+        self.began = time.monotonic()
+        self.found = folder.read()
+        self.record: dict[str, Any] = dict(self.found or {})
+
+    def work(self) -> dict[str, Any]:
+        """Do what is left to do; returns the record."""
+        self._guard(self._work)
+        return self.record
+
+    def is_settled(self) -> bool:
+        """Prepare the text, and say whether nothing is left to do: `record` is a result, or tells why there is none."""
+        self._guard(lambda interruption: self._look())
+        return self.record.get("status") != RUNNING
+
+    def after_processes(self, code: int) -> dict[str, Any]:
+        """The record that the run's processes left; says so where they died without a word."""
+        if self.record.get("status", RUNNING) == RUNNING:
+            self._end(FAILED, f"its processes ended with exit code {code}")
+        return self.record
+
+    def _guard(self, work: Callable[[Interruption], None]) -> None:
+        """Whatever ends `work` is told in the record; a person's mistake is raised."""
+        with Interruption() as interruption:
+            try:
+                work(interruption)
+            except UserError as error:
+                if not self.found:
+                    self._finish(FAILED, str(error).splitlines()[0])
+                raise
+            except (Interrupted, KeyboardInterrupt):
+                self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGINT).name)
+            except Exception as error:  # whatever a run dies of is its own result
+                self.say(traceback.format_exc().rstrip())
+                self._end(FAILED, contents.reason_of(error))
+
+    def _work(self, interruption: Interruption) -> None:
+        if not self._look():
+            return
+        if self.is_main:
+            atomic_write(self.folder.config, contents.as_yaml(resolved(self.cfg)))
+        self._write(contents.before_training(self.cfg, self.corpus, self.identity, self.found))
+        self._mirror()
+        self._train(interruption)
+
+    def _look(self) -> bool:
+        """Prepare the text and compare what is asked with what is there; False where that is a result already."""
+        asked = contents.asked(self.cfg, self.overrides, self.command, self.found)
+        if not self.found:
+            self._write(asked)
+        self.corpus = corpus.prepare(self.cfg, progress=self.say)
+        self.identity = identity(self.cfg, self.corpus.sha256)
+        if self.found and self.found.get("identity"):
+            self._compare()
+            if self.found["status"] in FINISHED:
+                return False
+        self._write(asked)
+        return True
+
+    def _compare(self) -> None:
+        """Refuse a folder that holds another run."""
+        if self.found["identity"] == self.identity:
+            return
+        told = []
+        if self.folder.config.exists():
+            before = OmegaConf.to_container(OmegaConf.load(self.folder.config), resolve=True)
+            told = [f"{key} was {old}, is {new}" for key, old, new in differences(before, self.cfg)]
+        if (self.found.get("data") or {}).get("sha256") != self.corpus.sha256:
+            told.append("its text was another (data.sha256)")
+        raise UserError(
+            f"{self.folder.path} holds another run: {'; '.join(told) or 'its identity differs'}; "
+            "choose another sweep, row or seed, or move that folder away"
+        )
+
+    def _mirror(self) -> None:
+        """Let the logger's mirror, if it has one, follow this attempt."""
+        if self.is_main and self.cfg.logger.mirror is not None:
+            instantiate(OmegaConf.to_container(self.cfg.logger.mirror, resolve=True)).follow(self.folder.path)
+
+    def _train(self, interruption: Interruption) -> None:
+        from ablate.training.fit import Fit  # Lightning: seconds, and not needed for a run that is there
+
+        outcome = Fit(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say).run()
+        self.record.update(contents.with_rates(outcome.measured, self.record, self.cfg))
+        if outcome.stopped:
+            self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGTERM).name)
+        elif outcome.diverged:
+            self._end(DIVERGED, outcome.diverged)
+        else:
+            self._end(DONE, "")
+
+    def _end(self, status: str, reason: str) -> None:
+        self._finish(status, reason)
+        self.say(f"{status}{f': {reason}' if reason else ''} ({self.folder.path})")
+
+    def _finish(self, status: str, reason: str) -> None:
+        if self.found and self.found.get("status") in FINISHED:
+            self.record = {**self.found, "status": status, "reason": reason}  # told, but not written over a result
+            return
+        seconds = (self.record.get("seconds") or 0.0) + time.monotonic() - self.began
+        told = {"status": status, "reason": reason, "seconds": seconds, "finished": contents.now()}
+        try:
+            self._write(told)
+        except OSError as error:  # a full disk: the folder looks interrupted, and can be resumed
+            print(f"the record cannot be written: {error}", flush=True)
+            self.record.update(told)
+
+    def _write(self, changes: dict[str, Any]) -> None:
+        self.record.update(changes)
+        if self.is_main:
+            self.folder.write(self.record)
