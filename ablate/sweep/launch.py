@@ -16,6 +16,7 @@ from ablate.sweep.paths import Paths
 from ablate.sweep.progress import Display, duration
 from ablate.sweep.session import Options, Session
 from ablate.sweep.workers import Program, Starters
+from ablate.training.wandb_mirror import close_sweep
 
 
 def run(
@@ -56,6 +57,7 @@ def run(
         from ablate.report import build
 
         print(f"{name}: {build.build(name, paths.runs, paths.reports, paths.sweeps)}", file=out or sys.stdout)
+        close_sweep(items[0].cfg.logger, name, paths.runs, paths.reports)
     return code
 
 

@@ -12,6 +12,7 @@ On the dashboard: id = identity, group = sweep, job type = row, tags = axes.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -114,15 +115,17 @@ def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> None:
 
 
 def mirror_report(mirror: Mirror, folder: Path, sweep: str, report: Path, key: str | None) -> None:
-    """Write a sweep's results.csv, runs.csv, plots and text to W&B as the run `report` of its group."""
+    """Write a sweep's tables and plots to W&B as the run `report` of its group; once for each state of its results."""
     import wandb
 
-    run = _init(mirror, folder, group=sweep, job_type="report", name=f"{sweep} · report", tags=["report"])
-    for table in ("results", "runs"):
-        path = report / f"{table}.csv"
-        if path.exists():
-            header, *rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
-            run.log({table: wandb.Table(columns=header, data=[[_value(cell) for cell in row] for row in rows])})
+    tables = [path for path in (report / "results.csv", report / "runs.csv") if path.exists()]
+    state = hashlib.sha256(b"".join([sweep.encode(), *(path.read_bytes() for path in tables)])).hexdigest()[:16]
+    if list((folder / "wandb").glob(f"offline-run-*-{state}")):
+        return
+    run = _init(mirror, folder, id=state, group=sweep, job_type="report", name=f"{sweep} · report", tags=["report"])
+    for path in tables:
+        header, *rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+        run.log({path.stem: wandb.Table(columns=header, data=[[_value(cell) for cell in row] for row in rows])})
     for path in sorted(report.glob("*.png")):
         run.log({f"plots/{path.stem}": wandb.Image(str(path))})
     run.finish()

@@ -113,3 +113,6 @@ def test_a_sweep_is_closed_by_a_run_of_its_table_and_plots(tmp_path):
     (path,) = waited(runs)
     text = json.dumps(inspected(path))
     assert "report" in text and "results" in text and "plots/curves" in text
+    mirror = wandb_mirror.Mirror("ablate", None, 0)
+    wandb_mirror.mirror_report(mirror, runs, "axes", report, None)  # the same results: nothing new
+    assert len(list((runs / "wandb").glob("offline-run-*"))) == 1
