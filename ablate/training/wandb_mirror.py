@@ -125,7 +125,8 @@ def mirror_report(mirror: Mirror, folder: Path, sweep: str, report: Path, key: s
     run = _init(mirror, folder, id=state, group=sweep, job_type="report", name=f"{sweep} · report", tags=["report"])
     for path in tables:
         header, *rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
-        run.log({path.stem: wandb.Table(columns=header, data=[[_value(cell) for cell in row] for row in rows])})
+        data = [[_value(cell) for cell in row] for row in rows]
+        run.log({path.stem: wandb.Table(columns=header, data=data, allow_mixed_types=True)})
     for path in sorted(report.glob("*.png")):
         run.log({f"plots/{path.stem}": wandb.Image(str(path))})
     run.finish()
