@@ -1,10 +1,10 @@
 """What the training loop costs: a run with all its logging against a bare loop of the same model, in one process.
 
-    run    ten steps  ..........            ..........            steps/s of a run with data, clipping, metrics.csv,
-    bare              ..........            ..........  ...       heartbeat, checks for divergence and signals, over
-                                                                  steps/s of data, forward, backward, clip, update
+    run    some steps  ..........            ..........            steps/s of a run with data, clipping, metrics.csv,
+    bare               ..........            ..........  ...       heartbeat, checks for divergence and signals, over
+                                                                   steps/s of data, forward, backward, clip, update
 
-Both take turns every ten steps, so that a machine that is busy at times is busy for both, with the allocator's settings
+Both take turns every few steps (ten small ones, two large ones; each turn ends with a line of metrics), so that a machine that is busy at times is busy for both, with the allocator's settings
 that the sweep driver gives every run.
 
     python benchmarks/training_loop.py [--check] [--steps N] [--optimizer adamw]
@@ -38,7 +38,6 @@ from ablate.training.fit import Fit
 from ablate.training.interruption import Interruption
 from ablate.training.upkeep import Upkeep
 
-STRETCH = 10
 TINY = [
     "shape.d_model=32", "shape.n_layers=1", "shape.n_heads=2", "shape.head_dim=16", "shape.d_ff=64",
     "shape.vocab_size=768", "shape.length=32", "shape.batch_tokens=64",
@@ -47,40 +46,40 @@ SMALL = [
     "shape.d_model=128", "shape.n_layers=4", "shape.n_heads=4", "shape.head_dim=32", "shape.d_ff=512",
     "shape.vocab_size=2048", "shape.length=128", "shape.batch_tokens=2048",
 ]  # fmt: skip
-CASES = {"3 ms": (TINY, 1500, 0.85), "300 ms": (SMALL, 100, 0.98)}  # shape, steps, floor
+CASES = {"3 ms": (TINY, 1500, 10, 0.85), "300 ms": (SMALL, 120, 2, 0.98)}  # shape, steps, steps a turn, floor
 
 
 class Turns(Upkeep):
-    """A run that lets the bare loop have its turn after each stretch of steps."""
+    """A run that lets the bare loop have its turn after each line of metrics."""
 
-    def __init__(self, *arguments: Any, bare: Any, stretches: int, **options: Any) -> None:
+    def __init__(self, *arguments: Any, bare: Any, turns: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.bare, self.stretches, self.began = bare, stretches, None
-        self.times: list[tuple[float, float]] = []  # seconds of a stretch: (run, bare)
+        self.bare, self.turns, self.began = bare, turns, None
+        self.times: list[tuple[float, float]] = []  # seconds of a turn: (run, bare)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *others: Any) -> None:
         """What every run does, then the bare loop."""
         super().on_train_batch_end(trainer, pl_module, *others)
-        if self.progress.step % STRETCH:
+        if self.progress.step % self.agenda.log_every:
             return
         middle = time.perf_counter()
-        self.bare(self.progress.step - STRETCH)
+        self.bare(self.progress.step - self.agenda.log_every)
         if self.began is not None:
             self.times.append((middle - self.began, time.perf_counter() - middle))
-        trainer.should_stop = len(self.times) == self.stretches
+        trainer.should_stop = len(self.times) == self.turns
         self.progress.timer.skip()
         self.began = time.perf_counter()
 
 
 def bare_loop(cfg: Any, text: corpus.Corpus) -> Any:
-    """A function that takes ten steps, from a given one on."""
+    """A function that takes the steps of one turn, from a given one on."""
     model, batches = build_model(cfg), Batches(cfg, text)
     parameters = list(model.parameters())
     optimizer = instantiate(resolved(cfg)["optimizer"])(parameters)
     schedule = instantiate(resolved(cfg)["schedule"])
 
-    def ten_steps(first: int) -> None:
-        for step in range(first, first + STRETCH):
+    def take_turn(first: int) -> None:
+        for step in range(first, first + cfg.trainer.log_every):
             batch = batches.train(step)
             optimizer.zero_grad()
             loss, _ = model(batch)
@@ -90,21 +89,21 @@ def bare_loop(cfg: Any, text: corpus.Corpus) -> Any:
                 group["lr"] = schedule(step)
             optimizer.step()
 
-    return ten_steps
+    return take_turn
 
 
-def ratio(shape: list[str], steps: int, options: list[str], folder: Path) -> dict[str, float]:
-    """The run's speed over the bare loop's (the median over stretches), and the milliseconds of a step of both."""
-    cfg = compose([*shape, *options, "trainer.steps=1000000", f"trainer.log_every={STRETCH}", "trainer.clip_norm=1.0"])
+def ratio(overrides: list[str], turns: int, folder: Path) -> dict[str, float]:
+    """The run's speed over the bare loop's (the median over turns), and the milliseconds of a step of both."""
+    cfg = compose([*overrides, "trainer=cpu", "trainer.steps=1000000", "trainer.clip_norm=1.0"])
     text = corpus.prepare(cfg)
     run_folder = RunFolder(folder / "run")
     run_folder.path.mkdir()
-    turns = functools.partial(Turns, bare=bare_loop(cfg, text), stretches=steps // STRETCH)
+    upkeep = functools.partial(Turns, bare=bare_loop(cfg, text), turns=turns)
     with Interruption() as interruption:
-        fit = Fit(cfg, text, run_folder, "benchmark", interruption, lambda line: None, upkeep=turns)
+        fit = Fit(cfg, text, run_folder, "benchmark", interruption, lambda line: None, upkeep=upkeep)
         fit.train()
     times = fit.upkeep.times[len(fit.upkeep.times) // 10 :]
-    run, bare = (statistics.median(seconds) / STRETCH for seconds in zip(*times, strict=True))
+    run, bare = (statistics.median(seconds) / cfg.trainer.log_every for seconds in zip(*times, strict=True))
     return {"ratio": statistics.median(bare / run for run, bare in times), "run_ms": 1000 * run, "bare_ms": 1000 * bare}
 
 
@@ -125,11 +124,12 @@ def main() -> int:
     parser.add_argument("--optimizer", default="adamw")
     asked = parser.parse_args()
     low = []
-    for name, (shape, steps, floor) in CASES.items():
+    for name, (shape, steps, turn, floor) in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             text = documents(Path(folder))
-            options = ["data=local", f"data.files=[{text}]", f"paths.data={folder}", "trainer=cpu"]
-            found = ratio(shape, asked.steps or steps, [*options, f"optimizer={asked.optimizer}"], Path(folder))
+            options = ["data=local", f"data.files=[{text}]", f"paths.data={folder}", f"optimizer={asked.optimizer}"]
+            overrides = [*shape, *options, f"trainer.log_every={turn}"]
+            found = ratio(overrides, (asked.steps or steps) // turn, Path(folder))
         print(json.dumps({"case": name, "floor": floor, **{key: round(value, 4) for key, value in found.items()}}))
         low += [name] if found["ratio"] < floor else []
     if asked.check and low:
