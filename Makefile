@@ -32,9 +32,7 @@ test-all: $(INSTALLED) ## all tests; those for a GPU are skipped where there is 
 	$(PYTEST) -n 2 $(ARGS)
 
 bench: $(INSTALLED) ## measure speed, as ratios in one run [ARGS=--check: fail below the floors]
-	@for file in benchmarks/*.py; do \
-		echo "$$file"; OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python $$file $(ARGS) || exit 1; \
-	done
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks $(ARGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
