@@ -24,12 +24,12 @@ class Step(nn.Module):
     x + norm(f(norm(x))), Ding et al. 2021. Padding is cleared in front of the sub-layer.
     """
 
-    def __init__(self, parts: Parts, place: Place, sublayers: Sequence[str], placement: str):
+    def __init__(self, parts: Parts, places: Sequence[Place], sublayers: Sequence[nn.Module], placement: str):
         super().__init__()
-        places = [place.at(kind) for kind in sublayers]
+        self.kinds = tuple(place.sublayer for place in places)
         self.norm = parts.norm(places[0])
         self.norm_after = parts.norm(places[0]) if placement == SANDWICH else None
-        self.sublayers = nn.ModuleList(parts.sublayer(at) for at in places)
+        self.sublayers = nn.ModuleList(sublayers)
         self.residual = parts.residual(places[0])
         self.dropout = nn.Dropout(parts.dropout)
         self.placement = placement
@@ -51,19 +51,27 @@ class Step(nn.Module):
         return self.dropout(y)
 
 
+def check_placement(placement: str) -> None:
+    """Raise UserError for a word that is no placement of norms."""
+    choices = (PRE, POST, SANDWICH)
+    if placement not in choices:
+        raise UserError(f"block.placement={placement}: not one of {', '.join(choices)}{nearest(placement, choices)}")
+
+
 class Block(nn.Module):
     """A layer as a list of steps; ``sublayers`` names, for each stack, what it is made of.
 
     Cross-attention is left out where the model has no encoder. Raises UserError for an unknown placement.
     """
 
+    layers = 1  # of a stack, for which one block stands
+
     def __init__(self, parts: Parts, place: Place, *, placement: str, sublayers: Mapping[str, Sequence[str]]):
         super().__init__()
-        if placement not in (PRE, POST, SANDWICH):
-            choices = (PRE, POST, SANDWICH)
-            raise UserError(f"block.placement={placement}: not one of {', '.join(choices)}{nearest(placement, choices)}")
+        check_placement(placement)
         kinds = [kind for kind in sublayers[place.stack] if kind != CROSS_ATTENTION or len(parts.stacks) > 1]
-        self.steps = nn.ModuleList(Step(parts, place, group, placement) for group in self.group(kinds))
+        groups = [[place.at(kind) for kind in group] for group in self.group(kinds)]
+        self.steps = nn.ModuleList(Step(parts, group, map(parts.sublayer, group), placement) for group in groups)
         self.ends_normed = placement == POST
 
     @staticmethod

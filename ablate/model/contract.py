@@ -221,7 +221,7 @@ class Parts:
         self.shape = shape
         self.dropout = dropout
         self.stacks = tuple(stacks)
-        self.depths = {name: slots["stack"][name].keywords["n_layers"] for name in stacks}
+        self.depths = {name: slots["stack"][name].func.depth(slots["stack"][name].keywords) for name in stacks}
         self._shared: dict[Any, nn.Module] = {}
 
     @property
