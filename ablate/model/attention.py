@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, CROSS_ATTENTION, FULL, PREFIX, Context, Parts, Place, View
-from ablate.model.position import BIAS, MIX, ROTATE
+from ablate.model.position import BIAS, MIX, QUERIES, ROTATE
 
 INVISIBLE = -1e9  # added to the score of a pair that must not see each other
 
@@ -80,7 +80,7 @@ class Attention(nn.Module):
     memory. Raises UserError where the heads cannot be grouped.
     """
 
-    honours = frozenset({ROTATE, BIAS, MIX})
+    honours = frozenset({ROTATE, BIAS, MIX, QUERIES})
     orders = frozenset({FULL, CAUSAL, PREFIX})
     looks: str | None = None  # the name of the pattern, under which layers share it; None: it looks everywhere
 
@@ -136,6 +136,10 @@ class Attention(nn.Module):
             triangle = q.is_cuda and bias is None and self._is_triangle(ctx.view)
             hidden = None if triangle else self._hidden(ctx)
             out = attend(q, k, v, bias=bias, hidden=hidden, causal=triangle, dropout=dropout)
+        return self.combine(out, ctx)
+
+    def combine(self, out: Tensor, ctx: Context) -> Tensor:
+        """What the heads saw, (B,H,T,K), as one (B,T,D)."""
         return self.output(out.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor, heads: int) -> Tensor:

@@ -30,12 +30,13 @@ class Normal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform in [-limit, limit]."""
+    """Uniform in [-limit, limit], or as far around another `centre`."""
 
     limit: float
+    centre: float = 0.0
 
     def fill(self, tensor: Tensor, generator: torch.Generator) -> None:
-        tensor.uniform_(-self.limit, self.limit, generator=generator)
+        tensor.uniform_(self.centre - self.limit, self.centre + self.limit, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,10 @@ class Paper:
                 return Normal(std)
             case "ffn_in" | "ffn_out" | "gate" | "logits" | "relative_key":
                 return Normal(std, cut=2.0)
-            case "table" | "position_table":
+            case "table" | "position_table" | "mixture":
                 return Normal(self.table_std)
+            case "table_factor":
+                return factor(spec, self.table_std)
             case "relative":
                 return glorot(spec)
             case _:
@@ -94,9 +97,11 @@ class GPT2:
         match spec.role:
             case "query":
                 return Normal(self.std * first_queries(spec, self.score_scale))
+            case "table_factor":
+                return factor(spec, self.std)
             case "key" | "value" | "ffn_in" | "gate" | "logits":
                 return Normal(self.std)
-            case "table" | "position_table" | "relative" | "relative_key":
+            case "table" | "position_table" | "relative" | "relative_key" | "mixture":
                 return Normal(self.std)
             case "output" | "ffn_out":
                 return Normal(self.std * rsqrt(self.branches[spec.place.stack]))
@@ -130,8 +135,10 @@ class DeepNormInit:
             case "value" | "output" | "ffn_in" | "ffn_out" | "gate":
                 _, beta = deepnorm_constants(self.depths, spec.place.stack)
                 return Normal(beta * std)
-            case "table" | "position_table":
+            case "table" | "position_table" | "mixture":
                 return Normal(self.table_std)
+            case "table_factor":
+                return factor(spec, self.table_std)
             case "relative":
                 return glorot(spec)
             case _:
@@ -141,6 +148,11 @@ class DeepNormInit:
 def first_queries(spec: Spec, score_scale: float) -> float:
     """How much smaller queries start, so that scores start with the scale K^-0.5 whatever scale the attention has."""
     return rsqrt(spec.head_dim) / score_scale
+
+
+def factor(spec: Spec, std: float) -> Normal:
+    """One of two tables whose product, over fan_in numbers, has deviation `std`."""
+    return Normal(std**0.5 * spec.fan_in**-0.25)
 
 
 def common(spec: Spec) -> Normal | Uniform | Constant:
@@ -154,6 +166,12 @@ def common(spec: Spec) -> Normal | Uniform | Constant:
             return Constant(spec.value)
         case "glorot":
             return glorot(spec)
+        case "taps":
+            return Normal(rsqrt(spec.fan_in), cut=2.0)
+        case "branch":
+            return Uniform(0.5, centre=0.5)
+        case "normal":
+            return Normal(rsqrt(spec.fan_in))
         case _:
             raise UserError(f"no initialiser knows the role {spec.role!r} of a parameter")
 

@@ -17,10 +17,11 @@ from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, Context, Parts, Place, View, declare
 
 ADD, ROTATE, BIAS, MIX = "add", "rotate", "bias", "mix"
+QUERIES = "queries"  # a bias that is made from the queries themselves, which not every attention has
 
 
 class Position(nn.Module):
-    """The four hooks, each doing nothing; ``needs`` names those that an option uses."""
+    """The four hooks, each doing nothing; ``needs`` names those that an option uses, and QUERIES where bias reads them."""
 
     needs: frozenset[str] = frozenset()
 
@@ -200,7 +201,7 @@ class Contextual(Position):
     """A bias that depends on the query and the bucketed distance, q . k_bucket: the paper's "relative position
     representation" in the form that its library runs, a table (H,K,buckets) in each layer."""
 
-    needs = frozenset({BIAS})
+    needs = frozenset({BIAS, QUERIES})
 
     def __init__(
         self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, n_buckets: int, max_distance: int
@@ -240,7 +241,7 @@ class RelativeRepresentation(Position):
     Tables (2 clip + 1, K), shared by the heads, in each layer.
     """
 
-    needs = frozenset({BIAS, MIX})
+    needs = frozenset({BIAS, MIX, QUERIES})
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, clip: int):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
