@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -16,19 +17,52 @@ TOY = [
     "shape.vocab_size=64", "shape.length=32", "shape.batch_tokens=64", "feedforward.gated_ratio=3/4",
 ]  # fmt: skip
 
+# `*` counts: what is one tensor of ours, 0, 1, 2, ... along its first axis, is several variables of theirs.
 SUBLAYERS = {
-    "query": "q", "key": "k", "value": "v", "output": "o",
+    "query": "q", "key": "k", "value": "v|kv", "output": "o|local_conv_attn_op_projection/kernel",
     "position.table": "relative_attention_bias|relative_attention_ak/kernel",
-    "gate.weight": "wi_0/kernel", "gate.bias": "wi_0/bias",
-    "up.weight": "wi/kernel|wi_1/kernel", "up.bias": "wi/bias|wi_1/bias",
+    "gate.weight": "wi_0/kernel|local_conv_inp_1/kernel", "gate.bias": "wi_0/bias|local_conv_inp_1/bias",
+    "up.weight": "wi/kernel|wi_1/kernel|local_conv_inp_0/kernel", "up.bias": "wi/bias|wi_1/bias|local_conv_inp_0/bias",
     "down.weight": "wo/kernel", "down.bias": "wo/bias",
+    "table": "pi/kernel|R", "first": "R1", "second": "R2", "alpha": "alpha", "kappa": "kappa",  # Synthesizer, Weighted
+    "taps": "lightwt_depthwise_dense_*/kernel|dyn_conv_depthwise_dense_*/kernel",
+    "taps.bias": "dyn_conv_depthwise_dense_*/bias",
+    "shift": "separable_conv1d/depthwise_conv_hack/depthwise_dense_0/bias",
+    "pointwise": "separable_conv1d/pointwise_dense/kernel", "pointwise.bias": "separable_conv1d/pointwise_dense/bias",
+    "output.bias": "local_conv_attn_op_projection/bias",
 }  # fmt: skip
 LAYER_NORM = "true_layer_norm/layer_prepostprocess/layer_norm/layer_norm_"
+UNNAMED_NORM = LAYER_NORM.removeprefix("true_layer_norm/")
 NORMS = {
-    "scale": f"{LAYER_NORM}scale|rms_norm/scale|layer_norm_subsampled/scale",
-    "shift": f"{LAYER_NORM}bias",
+    "scale": f"{LAYER_NORM}scale|rms_norm/scale|layer_norm_subsampled/scale|{UNNAMED_NORM}scale",
+    "shift": f"{LAYER_NORM}bias|{UNNAMED_NORM}bias",
 }
+FIXUP = {"shift": "fixup_bias", "scale": "fixup_scale_weight"}
+GATES = {  # of a gated residual; at full size the names are counted for kernels and for biases
+    "norm.scale": f"{UNNAMED_NORM}scale", "norm.shift": f"{UNNAMED_NORM}bias",
+    "update.weight": "dense/kernel", "update.bias": "dense_1/bias|dense_000/bias",
+    "reset.weight": "dense_2/kernel|dense_000/kernel", "reset.bias": "dense_3/bias|dense_001/bias",
+    "candidate.weight": "dense_4/kernel|dense_001/kernel", "candidate.bias": "dense_5/bias|dense_002/bias",
+}  # fmt: skip
+OF_A_STACK = {
+    "mixture": "block_000/layer_001/TransparentEncDecAttention/w",
+    "step_table": "layer_embedding",
+    "halt.weight": "sigmoid_activation_for_pondering/dense/kernel",
+    "halt.bias": "sigmoid_activation_for_pondering/dense_1/bias",
+}
+EMBEDDINGS = {  # of an embedding or a head; n is a cluster's number
+    r"embedding\.table": "embedding|embedding_embedding_weights",
+    r"embedding\.product\.table": "embedding1", r"embedding\.product\.up": "embedding2",
+    r"embedding\.clusters\.(\d)\.table": r"embedding_\1|embedding_\g<1>1", r"embedding\.clusters\.(\d)\.up": r"embedding_\g<1>2",
+    r"head\.entries": "embedding_0",  # rows behind those of the first cluster
+    r"head\.prior": "embedding_mixture_weights", r"head\.contexts": "embedding_context_weights",
+}  # fmt: skip
 KINDS = {"encoder": ["SelfAttention", "DenseReluDense"], "decoder": ["SelfAttention", "EncDecAttention", "DenseReluDense"]}
+CLASSES = {
+    "SelfAttention": ["SelfAttention", "Synthesizer", "LocalConvAttnBlock", "BranchedSelfAttention"],
+    "EncDecAttention": ["EncDecAttention", "BranchedEncDecAttention", "TransparentEncDecAttention"],
+    "DenseReluDense": ["DenseReluDense"],
+}  # fmt: skip
 SHARED_KINDS = {"SelfAttention": "self_attention", "EncDecAttention": "enc_dec_attention", "DenseReluDense": "dense_relu_dense"}
 
 
@@ -64,27 +98,36 @@ class Golden:
         return json.loads((GOLDEN / f"{self.row}.gradients.json").read_text())
 
     def name_of(self, ours: str) -> str:
-        """The library's name of our parameter; raises KeyError where it has none."""
+        """The library's name of our parameter, with a `*` where it has several; raises KeyError where it has none."""
         for candidate in self._candidates(ours):
-            if candidate in self.variables:
+            if candidate.replace("*", "0") in self.variables:
                 return candidate
         raise KeyError(ours)
 
+    def counted(self, name: str) -> list[str]:
+        """The variables that `name` stands for."""
+        names = (name.replace("*", str(number)) for number in itertools.count())
+        return list(itertools.takewhile(self.variables.__contains__, names)) if "*" in name else [name]
+
     def _candidates(self, ours: str):
         stack = "encoder" if ".encoder." in ours else "decoder"
-        if ours.endswith("embedding.table"):
-            yield from (f"{stack}/embedding", "shared/embedding")
+        if names := [re.sub(f".*{pattern}$", name, ours) for pattern, name in EMBEDDINGS.items() if re.search(f"{pattern}$", ours)]:
+            yield from (f"{place}/{name}" for name in names[0].split("|") for place in (stack, "shared"))
         elif ours.endswith("position.table") and ".steps." not in ours:
             yield "shared/positional_embedding"
         elif ours == "head.projection.weight":
             yield "decoder/logits/kernel"
         elif match := re.search(r"stack\.end\.(\w+)", ours):
-            yield from (f"{stack}/{name}" for name in NORMS[match[1]].split("|"))
+            yield from (f"{stack}/{name}" for name in (*NORMS[match[1]].split("|"), FIXUP[match[1]]))
+        elif match := re.search(r"stack\.([a-z_.]+)$", ours):
+            yield f"{stack}/{OF_A_STACK[match[1]]}"
         elif match := re.search(r"blocks\.(\d+)\.steps\.(\d+)\.(.*)", ours):
             layer, step, rest = int(match[1]), int(match[2]), match[3]
             kind = KINDS[stack][step]
             block = f"{stack}/block_{layer:03d}"
-            for folder in (f"{block}/layer_{step:03d}", f"{block}/{SHARED_KINDS[kind]}", f"{stack}/{SHARED_KINDS[kind]}"):
+            funnel = f"{stack}/funnel_block_{layer:03d}/param_idx"  # one layer a block, or as many as the names count
+            for folder in (f"{block}/layer_{step:03d}", f"{block}/{SHARED_KINDS[kind]}", f"{stack}/{SHARED_KINDS[kind]}",
+                           f"{funnel}_000/submodule_{step:03d}", f"{funnel}_{layer:03d}/submodule_{step:03d}"):
                 for name in self._inside(rest, kind):
                     yield f"{folder}/{name}"
 
@@ -92,11 +135,13 @@ class Golden:
     def _inside(rest: str, kind: str):
         if rest == "residual.weight":
             return ["rezero_weight"]
+        if rest.startswith("residual."):
+            return [f"{kind}/{name}" for name in GATES[rest.removeprefix("residual.")].split("|")]
         if match := re.fullmatch(r"norm\.(\w+)", rest):
             return NORMS[match[1]].split("|")
-        rest = rest.removeprefix("sublayers.0.")
+        rest = rest.removeprefix("sublayers.0.").removeprefix("feedforward.")
         names = SUBLAYERS.get(rest) or SUBLAYERS[rest.removesuffix(".weight")]
-        return [f"{kind}/{name}" for name in names.split("|")]
+        return [f"{folder}/{name}" for folder in CLASSES[kind] for name in names.split("|")]
 
     def load(self, model: torch.nn.Module) -> None:
         """Copy every weight into `model`; each of the library's variables must be taken exactly once."""
@@ -104,20 +149,38 @@ class Golden:
         with torch.no_grad():
             for ours, parameter in model.named_parameters():
                 name = self.name_of(ours)
-                taken.add(name)
+                taken.update(self.counted(name))
                 parameter.copy_(torch.from_numpy(self.ours(name, parameter)))
         assert taken == self.variables, self.variables - taken
 
     def ours(self, name: str, parameter: torch.Tensor) -> np.ndarray:
-        return oriented(self.arrays[f"var/{name}"], name, parameter)
+        arrays = [flat(self.arrays[f"var/{one}"], one) for one in self.counted(name)]
+        if "*" not in name:
+            return oriented(arrays[0], name, parameter)
+        return np.stack([back(array, name) for array in arrays]).reshape(parameter.shape)
+
+    def theirs(self, name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+        """Our array as the library's variables (what they merge is left merged)."""
+        names = self.counted(name)
+        if "*" not in name:
+            return {name: back(array, name)}
+        parts = array.reshape(len(names), -1, *array.shape[1:])
+        return {one: back(part.squeeze(), one) for one, part in zip(names, parts, strict=True)}
 
 
 def is_matrix(name: str, array: np.ndarray) -> bool:
-    return array.ndim == 2 and bool(re.search(r"kernel$|Attention/[qkvo]$", name))
+    return array.ndim == 2 and bool(re.search(r"kernel$|(Attention|Synthesizer)/(q|k|v|kv|o)$", name))
+
+
+def flat(array: np.ndarray, name: str) -> np.ndarray:
+    """[input, heads, width] and [heads, width, output] as matrices; the library keeps heads apart where they branch."""
+    if "Branched" not in name or array.ndim != 3:
+        return array
+    return array.reshape(-1, array.shape[-1]) if name.endswith("/o") else array.reshape(len(array), -1)
 
 
 def oriented(array: np.ndarray, name: str, parameter: torch.Tensor) -> np.ndarray:
-    """The library's [input, output] as our (output, input)."""
+    """The library's [input, output] as our (output, input), its [query, heads, key] as our (heads, query, key)."""
     array = back(array, name)
     assert array.shape == tuple(parameter.shape), (name, array.shape, tuple(parameter.shape))
     return array
@@ -125,4 +188,6 @@ def oriented(array: np.ndarray, name: str, parameter: torch.Tensor) -> np.ndarra
 
 def back(array: np.ndarray, name: str) -> np.ndarray:
     """Ours as the library's: the same transposition."""
+    if re.search(r"Synthesizer/R[12]?$", name):
+        return array.transpose(1, 0, 2)
     return array.T if is_matrix(name, array) else array
