@@ -14,16 +14,20 @@ import torch
 GOLDEN = Path(__file__).parent / "golden"
 TOY = [
     "shape.d_model=32", "shape.n_heads=4", "shape.head_dim=8", "shape.d_ff=64", "shape.n_layers=2",
-    "shape.vocab_size=64", "shape.length=32", "shape.batch_tokens=64", "feedforward.gated_ratio=3/4",
+    "shape.vocab_size=64", "shape.length=32", "shape.batch_tokens=64",
 ]  # fmt: skip
 
 # `*` counts: what is one tensor of ours, 0, 1, 2, ... along its first axis, is several variables of theirs.
 SUBLAYERS = {
-    "query": "q", "key": "k", "value": "v|kv", "output": "o|local_conv_attn_op_projection/kernel",
+    "query": "q|query/kernel", "key": "k", "value": "v|kv", "output": "o|local_conv_attn_op_projection/kernel",
     "position.table": "relative_attention_bias|relative_attention_ak/kernel",
     "gate.weight": "wi_0/kernel|local_conv_inp_1/kernel", "gate.bias": "wi_0/bias|local_conv_inp_1/bias",
     "up.weight": "wi/kernel|wi_1/kernel|local_conv_inp_0/kernel", "up.bias": "wi/bias|wi_1/bias|local_conv_inp_0/bias",
     "down.weight": "wo/kernel", "down.bias": "wo/bias",
+    "router": "top_2_gating/kernel|switch_gating/kernel", "up": "wi/kernel", "down": "wo/kernel",  # experts
+    "query.bias": "query/bias", "keys": "keys", "values": "values",  # product keys
+    "query_norm.scale": "layer_prepostprocess/layer_norm/layer_norm_scale",
+    "query_norm.shift": "layer_prepostprocess/layer_norm/layer_norm_bias",
     "table": "pi/kernel|R", "first": "R1", "second": "R2", "alpha": "alpha", "kappa": "kappa",  # Synthesizer, Weighted
     "taps": "lightwt_depthwise_dense_*/kernel|dyn_conv_depthwise_dense_*/kernel",
     "taps.bias": "dyn_conv_depthwise_dense_*/bias",
@@ -61,7 +65,7 @@ KINDS = {"encoder": ["SelfAttention", "DenseReluDense"], "decoder": ["SelfAttent
 CLASSES = {
     "SelfAttention": ["SelfAttention", "Synthesizer", "LocalConvAttnBlock", "BranchedSelfAttention"],
     "EncDecAttention": ["EncDecAttention", "BranchedEncDecAttention", "TransparentEncDecAttention"],
-    "DenseReluDense": ["DenseReluDense"],
+    "DenseReluDense": ["DenseReluDense", "MoE1D", "ProductKeyValueMemory"],
 }  # fmt: skip
 SHARED_KINDS = {"SelfAttention": "self_attention", "EncDecAttention": "enc_dec_attention", "DenseReluDense": "dense_relu_dense"}
 
@@ -125,11 +129,20 @@ class Golden:
             layer, step, rest = int(match[1]), int(match[2]), match[3]
             kind = KINDS[stack][step]
             block = f"{stack}/block_{layer:03d}"
+            group = self.layers_in_a_block(stack)
+            grouped = f"{stack}/block_{layer // group:03d}/layer_{layer % group * len(KINDS[stack]) + step:03d}"
             funnel = f"{stack}/funnel_block_{layer:03d}/param_idx"  # one layer a block, or as many as the names count
-            for folder in (f"{block}/layer_{step:03d}", f"{block}/{SHARED_KINDS[kind]}", f"{stack}/{SHARED_KINDS[kind]}",
+            for folder in (grouped, f"{block}/layer_{step:03d}", f"{block}/{SHARED_KINDS[kind]}", f"{stack}/{SHARED_KINDS[kind]}",
                            f"{funnel}_000/submodule_{step:03d}", f"{funnel}_{layer:03d}/submodule_{step:03d}"):
                 for name in self._inside(rest, kind):
                     yield f"{folder}/{name}"
+
+    def layers_in_a_block(self, stack: str) -> int:
+        """How many of our layers the library counts as one block: several where experts or a memory stand among them."""
+        if not any(re.search("MoE1D|ProductKeyValueMemory", name) for name in self.variables):
+            return 1
+        found = (re.match(rf"{stack}/block_\d+/layer_(\d+)", name) for name in self.variables)
+        return max(1, (max((int(match[1]) for match in found if match), default=0) + 1) // len(KINDS[stack]))
 
     @staticmethod
     def _inside(rest: str, kind: str):
@@ -174,6 +187,8 @@ def is_matrix(name: str, array: np.ndarray) -> bool:
 
 def flat(array: np.ndarray, name: str) -> np.ndarray:
     """[input, heads, width] and [heads, width, output] as matrices; the library keeps heads apart where they branch."""
+    if re.search(r"Memory/query/(kernel|bias)$", name):
+        return array.reshape(len(array), -1) if name.endswith("kernel") else array.ravel()
     if "Branched" not in name or array.ndim != 3:
         return array
     return array.reshape(-1, array.shape[-1]) if name.endswith("/o") else array.reshape(len(array), -1)

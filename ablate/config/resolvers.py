@@ -1,5 +1,5 @@
 """Arithmetic between config keys: `${of:2/3,shape.d_ff}`, `${plus:1,a.b}`, `${rsqrt:a.b}`, `${sqrt:a.b}`,
-`${whole_sqrt:a.b}`.
+`${whole_sqrt:a.b}`; and `${at_once:}`, the sequences that a device takes at once.
 
 Arguments that name a key are its full path, because the override grammar refuses a nested `${a:${b}}`.
 """
@@ -7,6 +7,7 @@ Arguments that name a key are its full path, because the override grammar refuse
 from __future__ import annotations
 
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 from omegaconf import Container, OmegaConf
@@ -57,6 +58,16 @@ def inverse_square_root(path: str, *, _root_: Container) -> float:
     return _positive(path, _root_) ** -0.5
 
 
+def sequences_at_once(*, _root_: Container) -> int:
+    """The sequences of one micro-batch: `trainer.micro_batch`, or all that a device has."""
+    if micro := OmegaConf.select(_root_, "trainer.micro_batch"):
+        return micro
+    tokens, length = (number_at(key, _root_) for key in ("trainer.global_batch_tokens", "objective.length"))
+    devices = [OmegaConf.select(_root_, f"trainer.{key}") for key in ("devices", "nodes")]
+    ranks = prod(count for count in devices if isinstance(count, int))
+    return max(1, int(tokens // length // ranks))
+
+
 def _positive(path: str, root: Container) -> float:
     value = number_at(path, root)
     if value <= 0:
@@ -72,5 +83,6 @@ def register() -> None:
         "sqrt": square_root,
         "whole_sqrt": whole_square_root,
         "rsqrt": inverse_square_root,
+        "at_once": sequences_at_once,
     }.items():
         OmegaConf.register_new_resolver(name, function, replace=True)

@@ -145,7 +145,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Spec:
-    """What an initialiser must know of a parameter; its role is what it is for, not which option holds it."""
+    """What an initialiser must know of a parameter; its role is what it is for, not which option holds it.
+
+    ``use``: the part of its numbers that acts on any one token.
+    """
 
     role: str
     fan_in: int = 1
@@ -153,6 +156,7 @@ class Spec:
     head_dim: int = 1
     place: Place | None = None
     value: float = 0.0
+    use: float = 1.0
 
 
 def declare(parameter: nn.Parameter, role: str, **numbers: Any) -> nn.Parameter:
@@ -198,6 +202,49 @@ class ByLayer:
 
     def all(self) -> list[Callable[..., nn.Module]]:
         return list(self.options.values())
+
+    def unreached(self, places: Sequence[Place]) -> list[str]:
+        """The names in the pattern that stand at none of a model's `places`, each with what would reach it."""
+        longest = max((place.n_layers for place in places), default=0)
+        first = {name: self.pattern.index(name) + 1 for name in self.pattern}
+        return [
+            f"{name!r} stands at layer {at} of the pattern, and no stack has more than {longest}"
+            for name, at in first.items()
+            if at > longest
+        ]
+
+
+class AtLayers:
+    """One slot, another option at some layers: at ``layers`` of the ``stacks`` it is ``there``, else ``elsewhere``.
+
+    Layers are counted from 0 at the front, from -1 at the end.
+    """
+
+    def __init__(
+        self,
+        stacks: Sequence[str],
+        layers: Sequence[int],
+        there: Callable[..., nn.Module],
+        elsewhere: Callable[..., nn.Module],
+    ):
+        self.stacks, self.layers, self.there, self.elsewhere = list(stacks), list(layers), there, elsewhere
+
+    def choose(self, place: Place) -> Callable[..., nn.Module]:
+        return self.there if self._is_there(place) else self.elsewhere
+
+    def _is_there(self, place: Place) -> bool:
+        return place.stack in self.stacks and {place.layer, place.layer - place.n_layers} & set(self.layers) != set()
+
+    def all(self) -> list[Callable[..., nn.Module]]:
+        return [self.there, self.elsewhere]
+
+    def unreached(self, places: Sequence[Place]) -> list[str]:
+        """Why ``there`` stands at none of a model's `places`, if so."""
+        if any(map(self._is_there, places)):
+            return []
+        depths = {place.stack: place.n_layers for place in places}
+        has = " and ".join(f"{depth} layers in the {stack}" for stack, depth in depths.items())
+        return [f"it stands at layers {self.layers} of stacks {self.stacks}, and the model has {has}"]
 
 
 class ByStack:

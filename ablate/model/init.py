@@ -71,7 +71,7 @@ class Paper:
                 return Normal(std * first_queries(spec, self.score_scale))
             case "key" | "value" | "output":
                 return Normal(std)
-            case "ffn_in" | "ffn_out" | "gate" | "logits" | "relative_key":
+            case "ffn_in" | "ffn_out" | "gate" | "logits" | "relative_key" | "selector":
                 return Normal(std, cut=2.0)
             case "table" | "position_table" | "mixture":
                 return Normal(self.table_std)
@@ -88,21 +88,18 @@ class GPT2:
 
     def __init__(self, parts: Parts, *, score_scale: float, std: float):
         self.score_scale, self.std = score_scale, std
-        self.branches = {
-            stack: depth * (2 if stack == "encoder" or len(parts.depths) == 1 else 3)
-            for stack, depth in parts.depths.items()
-        }
+        self.branches = branches(parts)
 
     def __call__(self, spec: Spec) -> Normal | Constant:
         match spec.role:
             case "query":
                 return Normal(self.std * first_queries(spec, self.score_scale))
-            case "table_factor":
-                return factor(spec, self.std)
             case "key" | "value" | "ffn_in" | "gate" | "logits":
                 return Normal(self.std)
-            case "table" | "position_table" | "relative" | "relative_key" | "mixture":
+            case "table" | "position_table" | "relative" | "relative_key" | "selector" | "mixture" | "memory":
                 return Normal(self.std)
+            case "table_factor":
+                return factor(spec, self.std)
             case "output" | "ffn_out":
                 return Normal(self.std * rsqrt(self.branches[spec.place.stack]))
             case _:
@@ -119,6 +116,20 @@ class DepthScaled(Paper):
         return chosen
 
 
+class SmallKernels(Paper):
+    """The paper's initialiser for its expert rows: what is cut at two deviations has ``kernel_scale`` of the variance."""
+
+    def __init__(self, parts: Parts, *, score_scale: float, table_std: float, kernel_scale: float):
+        super().__init__(parts, score_scale=score_scale, table_std=table_std)
+        self.kernel_scale = kernel_scale
+
+    def __call__(self, spec: Spec) -> Normal | Uniform | Constant:
+        chosen = super().__call__(spec)
+        if isinstance(chosen, Normal) and chosen.cut is not None:
+            return Normal(chosen.std * self.kernel_scale**0.5, chosen.cut)
+        return chosen
+
+
 class DeepNormInit:
     """DeepNorm's: Glorot normal, with gain beta for values, outputs and feed-forward (Wang et al. 2022, figure 2)."""
 
@@ -130,7 +141,7 @@ class DeepNormInit:
         match spec.role:
             case "query":
                 return Normal(std * first_queries(spec, self.score_scale))
-            case "key" | "logits" | "relative_key":
+            case "key" | "logits" | "relative_key" | "selector":
                 return Normal(std)
             case "value" | "output" | "ffn_in" | "ffn_out" | "gate":
                 _, beta = deepnorm_constants(self.depths, spec.place.stack)
@@ -143,6 +154,14 @@ class DeepNormInit:
                 return glorot(spec)
             case _:
                 return common(spec)
+
+
+def branches(parts: Parts) -> dict[str, int]:
+    """How many residual branches each stack has, where a layer has attention, perhaps cross-attention, feed-forward."""
+    return {
+        stack: depth * (2 if stack == "encoder" or len(parts.depths) == 1 else 3)
+        for stack, depth in parts.depths.items()
+    }
 
 
 def first_queries(spec: Spec, score_scale: float) -> float:
@@ -166,6 +185,8 @@ def common(spec: Spec) -> Normal | Uniform | Constant:
             return Constant(spec.value)
         case "glorot":
             return glorot(spec)
+        case "memory":
+            return Normal(1.0)
         case "taps":
             return Normal(rsqrt(spec.fan_in), cut=2.0)
         case "branch":

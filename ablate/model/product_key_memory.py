@@ -1,0 +1,69 @@
+"""A memory in place of a feed-forward: ``f(x (B,T,D), ctx) -> (B,T,D)``, a few of very many learned rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ablate.errors import UserError
+from ablate.model.contract import Context, Linear, Parts, Place, declare
+from ablate.model.norm import LayerNorm
+
+
+class ProductKeyMemory(nn.Module):
+    """Rows of a table (N^2,D) whose keys are all pairs of N first and N second halves (Lample et al. 2019,
+    https://arxiv.org/abs/1907.05242).
+
+    Each of H heads has a query of two halves of ``key_dim``, normalised (LayerNorm as Narang et al. ran it; batch norm
+    in the original), and reads the ``n_read`` best rows, by softmax weights; the heads' sums are added. The best pairs
+    are pairs among the ``n_read`` best of either half, so 2 N keys are scored, not N^2. No projection follows.
+
+    The rows are read by gathers and have a dense gradient. The authors' library hints at a learning rate of their own
+    (0.02, Adam); whether the published run had it is not known, and here they have that of all others.
+    Raises UserError where more is to be read than there are keys.
+    """
+
+    def __init__(self, parts: Parts, place: Place, *, n_heads: int, n_keys: int, key_dim: int, n_read: int):
+        super().__init__()
+        if n_read > n_keys:
+            raise UserError(f"n_read={n_read}: a half has only n_keys={n_keys}")
+        rows, shape = n_keys**2, (n_heads, 2, n_keys, key_dim)
+        self.query = Linear(parts.d_model, n_heads * 2 * key_dim, role="selector", place=place, bias=True)
+        self.query_norm = LayerNorm(parts, place, eps=1e-6, width=key_dim)
+        outer = n_heads * 2  # the authors' library counts the leading axes into both fans
+        self.keys = declare(
+            nn.Parameter(torch.empty(shape)), "glorot", fan_in=outer * n_keys, fan_out=outer * key_dim, place=place
+        )
+        self.values = declare(
+            nn.Parameter(torch.empty(rows, parts.d_model)),
+            "memory",
+            fan_in=rows,
+            fan_out=parts.d_model,
+            place=place,
+            use=min(1.0, n_heads * n_read / rows),
+        )
+        self.n_read, self.dropout = n_read, nn.Dropout(parts.dropout)
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        rows, weights = self.best(x.flatten(0, 1), ctx)
+        bags = functional.embedding_bag(
+            rows.flatten(1), self.values, per_sample_weights=weights.flatten(1).to(self.values.dtype), mode="sum"
+        )
+        return self.dropout(bags).view(x.shape)
+
+    def best(self, x: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
+        """x (M,D) -> the rows (M,H,K) that each head reads, and their weights."""
+        heads, _, n_keys, key_dim = self.keys.shape
+        queries = self.query_norm(self.query(x).view(-1, heads, 2, key_dim), ctx.view)
+        scores = torch.einsum("mhpk,hpnk->mhpn", queries, self.keys.to(queries.dtype)).float()
+        (first, second), (row, column) = (t.unbind(2) for t in scores.topk(self.n_read, dim=-1))
+        pairs = (first[..., :, None] + second[..., None, :]).flatten(-2)
+        best, at = pairs.topk(self.n_read, dim=-1)
+        rows = row.gather(-1, at // self.n_read) * n_keys + column.gather(-1, at % self.n_read)
+        return rows, best.softmax(-1)
+
+    def lookup_products(self, x: Tensor) -> int:
+        """What reading the rows costs as products with one-hot vectors."""
+        heads = self.keys.shape[0]
+        return x[..., 0].numel() * heads * self.n_read * self.values.numel()
