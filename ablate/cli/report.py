@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+
 from ablate.cli import arguments
 
 HELP = """Write reports/NAME/ from the sweep's run folders, or, where those are gone, from the records beside the report.
 
-usage: ablate report NAME
+usage: ablate report NAME [--strict]
 
   ablate report axes
+  ablate report axes --strict     exit code 1 where a record could not be read; the report is written all the same
 """
 
 
 def run(words: list[str]) -> int:
-    """Write the report and print where it lies."""
-    asked = arguments.sort(words)
+    """Write the report, print where it lies, and name on stderr what had to be left out of it."""
+    asked = arguments.sort(words, switches=("--strict",))
     name = arguments.one_name(asked, "sweep", "ablate report")
     from ablate.report import build
     from ablate.sweep.paths import Paths
 
     paths = Paths.of(asked.overrides)
-    print(build.build(name, paths.runs, paths.reports, paths.sweeps))
-    return 0
+    written = build.build(name, paths.runs, paths.reports, paths.sweeps)
+    print(written)
+    left_out = build.problems(written.parent)
+    for problem in left_out:
+        print(f"left out: {problem}", file=sys.stderr)
+    return 1 if left_out and "--strict" in asked.flags else 0

@@ -168,10 +168,12 @@ class Summary:
         return md_escape(f"{each}; {recipe}")
 
     def _text(self) -> str:
-        data, held = self.base.data, self._part("evaluation").get("tokens")
+        data = self.base.data
+        scored = {count for record in self.done if is_number(count := number(record, "loss", "tokens"))}
         told = f"{md_escape(data.get('name'))} ({md_code(str(data.get('sha256'))[:12], cell=True)})"
         told += f", {scaled(number(data, 'tokens'))} tokens to train on"
-        told += f"; losses on {held:,} held-out tokens, the same for every run" if is_number(held) else ""
+        if len(scored) == 1:
+            told += f"; losses over {scored.pop():,.0f} held-out targets, the same for every run"
         return told if data else ""
 
     def _part(self, name: str) -> dict[str, Any]:

@@ -140,6 +140,8 @@ class Maker:
                 "final_step": self.steps,
                 "bits_per_byte": final * bits,
                 "early_bits_per_byte": early * bits,
+                "tokens": 14336,
+                "bytes": 30712,
             },
             "downstream": {},
             "step": self.steps,

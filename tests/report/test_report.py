@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from ablate.cli import report as report_command
 from ablate.errors import UserError
 from ablate.report import build, results, tables, verdicts
 from tests.report.synthetic import SETTINGS, Maker, large_sweep, small_sweep
@@ -126,6 +127,7 @@ def test_what_the_report_says(small):
         "Speeds were measured row after row with nothing else running",
         "With 3 seeds",
         "`block.placement=post`",
+        "losses over 14,336 held-out targets, the same for every run",
     ):
         assert words in text
     assert "demonstration" not in text
@@ -155,6 +157,20 @@ def test_a_broken_record_costs_no_report(tmp_path):
     (problem,) = build.problems(report.parent)
     assert "seed-0: record.json cannot be read" in problem
     assert "Left out: `rms-norm-" in report.read_text()
+
+
+def test_strict_tells_a_caller_of_a_broken_record(tmp_path, capsys):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    maker.run(maker.baseline, 0)
+    folder = maker.run("RMS Norm", 0, ["norm=rmsnorm"])
+    paths = [f"paths.{kind}={getattr(maker, kind)}" for kind in ("runs", "reports", "sweeps")]
+    assert report_command.run([maker.name, "--strict", *paths]) == 0
+    (folder / "record.json").write_text("{")
+    for words, code in (([], 0), (["--strict"], 1)):
+        assert report_command.run([maker.name, *words, *paths]) == code
+        assert "left out: rms-norm-" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("runs", ["none", "one", "baseline missing", "diverged"])
