@@ -17,6 +17,7 @@ RANGES = (
         lambda value: value >= 1 and value == int(value),
         "a whole number, 1 or more",
     ),
+    (re.compile(r"steps_before|steps_after"), lambda value: value >= 0 and value == int(value), "a whole number, 0 or more"),
     (re.compile(r"(\w+_)?dropout|label_smoothing"), lambda value: 0 <= value < 1, "at least 0 and below 1"),
     (re.compile(r"noise_density|probability"), lambda value: 0 < value < 1, "above 0 and below 1"),
     (re.compile(r"early|fraction"), lambda value: 0 < value <= 1, "above 0 and at most 1"),

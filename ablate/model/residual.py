@@ -49,6 +49,34 @@ class LayerScale(Plain):
         return x + branch(x) * self.weight
 
 
+class Gated(Plain):
+    """x + (1 - u) y + u c with y = f(x), gates of the form of a GRU's, as Narang et al.'s Universal Transformer has.
+
+    u = sigmoid([n(x); n(y)] U), r = sigmoid([n(n(x)); n(n(y))] R), c = sigmoid([n(r x); n(y)] C), with one norm n for
+    all. That the reset gate r reads what is normed twice, and that the candidate c is a sigmoid, is the released code;
+    ``tanh: true`` makes the candidate a GRU's (Cho et al. 2014, https://arxiv.org/abs/1406.1078).
+    """
+
+    def __init__(self, parts: Parts, place: Place, *, tanh: bool):
+        super().__init__(parts, place)
+        self.norm = parts.norm(place)
+        d = parts.d_model
+        self.update, self.reset, self.candidate = (parts.linear(2 * d, d, "gate", place) for _ in range(3))
+        self.tanh = tanh
+
+    def forward(self, x: Tensor, branch: Branch, view: View) -> Tensor:
+        y = branch(x)
+        looked, made = self._normed(x, view), self._normed(y, view)
+        update = self.update(torch.cat((looked, made), -1)).sigmoid()
+        reset = self.reset(torch.cat((self._normed(looked, view), self._normed(made, view)), -1)).sigmoid()
+        candidate = self.candidate(torch.cat((self._normed(reset * x, view), made), -1))
+        candidate = candidate.tanh() if self.tanh else candidate.sigmoid()
+        return x + y + update * (candidate - y)
+
+    def _normed(self, x: Tensor, view: View) -> Tensor:
+        return view.clear_padding(self.norm(x, view))
+
+
 class DeepNorm(Plain):
     """alpha x + f(x), followed by a norm (Wang et al. 2022, https://arxiv.org/abs/2203.00555).
 

@@ -1,0 +1,84 @@
+"""The funnel: an encoder whose sequence becomes shorter as it goes up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from ablate.errors import UserError
+from ablate.model.contract import SELF_ATTENTION, Context, Parts, Place, View
+from ablate.model.stack import PlainStack
+
+
+class FunnelStack(PlainStack):
+    """An encoder in ``n_blocks`` groups of layers; each group but the first halves the length (Dai et al. 2020,
+    https://arxiv.org/abs/2006.03236).
+
+        512 tokens -> layers 1-4 -> attention of layer 5 -> 256 -> ... -> attention of layer 9 -> 128 -> ... layer 12
+
+    The mean of each pair of tokens is taken behind the first self-attention of a group and its residual, as in Narang
+    et al.'s library, where Dai et al. pool the queries; nothing is drawn out to the full length again: a decoder looks
+    at the short sequence. Positions and segments are those of the pairs' first tokens, on the short grid.
+
+    ``counts_padding: true`` is the library: padding is averaged in where a pair is half padding; with false it changes
+    nothing that is present. Two segments that meet in a pair are averaged in either case: the library does not pack
+    examples for this row. Raises UserError where the layers do not divide into groups, and for a length that cannot
+    be halved so often: it is not padded.
+    """
+
+    needs = frozenset({"encoder", "decoder"})
+
+    def __init__(self, parts: Parts, place: Place, *, n_layers: int, n_blocks: int, counts_padding: bool):
+        super().__init__(parts, place, n_layers=n_layers)
+        depth = len(self.blocks)
+        if depth % n_blocks:
+            raise UserError(
+                f"stack.{place.stack}.n_blocks={n_blocks}: {depth} blocks of layers do not divide into {n_blocks} groups"
+            )
+        self.pools_in = range(depth // n_blocks, depth, depth // n_blocks)
+        self.counts_padding = counts_padding
+        check_length(parts.shape["length"], len(self.pools_in))
+
+    def through(self, x: Tensor, ctx: Context) -> tuple[list[Tensor], Context]:
+        check_length(ctx.view.length, len(self.pools_in))
+        states = [x]
+        for layer, block in enumerate(self.blocks):
+            pools = layer in self.pools_in
+            for step in block.steps:
+                x, ctx = step(x, ctx)
+                if pools and (SELF_ATTENTION in step.kinds or step is block.steps[-1]):
+                    x, ctx = self._halve(x, ctx)
+                    pools = False
+            states.append(x)
+        return states, ctx
+
+    def _halve(self, x: Tensor, ctx: Context) -> tuple[Tensor, Context]:
+        """The means of pairs of tokens, (B,T/2,D), and a context that knows of the pairs."""
+        present = None if self.counts_padding else ctx.view.present
+        x = x.unflatten(1, (-1, 2))
+        if present is None:
+            x = x.mean(2)
+        else:
+            weight = present.unflatten(1, (-1, 2)).unsqueeze(-1).to(x.dtype)
+            x = (x * weight).sum(2) / weight.sum(2).clamp_min(1.0)
+        return x, replace(ctx, view=halved(ctx.view), cache={})  # what layers shared was of the longer sequence
+
+
+def halved(view: View) -> View:
+    """The view of the pairs: that of their first tokens; positions count pairs."""
+    return replace(
+        view,
+        ids=view.ids[:, ::2],
+        segments=None if view.segments is None else view.segments[:, ::2],
+        positions=None if view.positions is None else view.positions[:, ::2] // 2,
+    )
+
+
+def check_length(length: int, n_pools: int) -> None:
+    """Raise UserError for a length that cannot be halved `n_pools` times."""
+    if length % 2**n_pools:
+        raise UserError(
+            f"stack=funnel halves the encoder's length {n_pools} times, so it must be a multiple of {2**n_pools}, "
+            f"and is {length}"
+        )

@@ -1,0 +1,121 @@
+"""Universal Transformers: the same layers are applied again and again, the depth a number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablate.model.contract import Context, Parts, Place, declare
+from ablate.model.stack import PlainStack
+
+
+class UniversalStack(PlainStack):
+    """``n_steps`` applications of the same ``n_layers`` layers, as Narang et al. released it (Dehghani et al. 2018,
+    https://arxiv.org/abs/1807.03819).
+
+        x -> layers (steps_before times) -> [+ step embedding -> layers] (n_steps times) -> layers (steps_after times) -> norm
+
+    All applications share their weights, those before and after the recurrence too. In front of each step its own
+    learned vector is added, times ``step_scale``; null leaves that out. Positions are those of the ``position`` slot:
+    the paper's sinusoidal signal in each step was configured in the release, but never applied. Its gates are
+    ``residual=gated``, its halting is ``stack=universal_act``. ``states`` holds the input and what each application
+    gives.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        place: Place,
+        *,
+        n_layers: int,
+        n_steps: int,
+        steps_before: int,
+        steps_after: int,
+        step_scale: float | None,
+    ):
+        super().__init__(parts, place, n_layers=n_layers)
+        self.n_steps, self.steps_before, self.steps_after = n_steps, steps_before, steps_after
+        self.step_scale = step_scale
+        self.step_table = None
+        if step_scale is not None:
+            self.step_table = declare(
+                nn.Parameter(torch.empty(n_steps, parts.d_model)),
+                "normal",
+                fan_in=parts.d_model,
+                fan_out=n_steps,
+                place=place,
+            )
+
+    @staticmethod
+    def depth(options: Mapping[str, Any]) -> int:
+        return options["n_layers"] * (options["steps_before"] + options["n_steps"] + options["steps_after"])
+
+    def through(self, x: Tensor, ctx: Context) -> tuple[list[Tensor], Context]:
+        states = [x]
+        for _ in range(self.steps_before):
+            states.append(self._layers(states[-1], ctx))
+        states.extend(self._recur(states[-1], ctx))
+        for _ in range(self.steps_after):
+            states.append(self._layers(states[-1], ctx))
+        return states, ctx
+
+    def _recur(self, x: Tensor, ctx: Context) -> list[Tensor]:
+        """What each step of the recurrence gives; the last is handed on."""
+        states = []
+        for step in range(self.n_steps):
+            x = self._layers(self._mark(x, step), ctx)
+            states.append(x)
+        return states
+
+    def _mark(self, x: Tensor, step: int) -> Tensor:
+        """x with the vector of `step`; steps beyond the table have none."""
+        if self.step_table is None or step >= len(self.step_table):
+            return x
+        return x + self.step_table[step] * self.step_scale
+
+    def _layers(self, x: Tensor, ctx: Context) -> Tensor:
+        """One application."""
+        for block in self.blocks:
+            x, _ = block(x, ctx)
+        return x
+
+
+class AdaptiveUniversalStack(UniversalStack):
+    """A universal stack in which each token halts by itself (adaptive computation time, Graves 2016,
+    https://arxiv.org/abs/1603.08983), which Narang et al.'s appendix describes and their release leaves out.
+
+    In front of each application a token halts with probability p = sigmoid(w x + b); once the sum of its p exceeds
+    ``threshold`` it has halted. What the recurrence gives is the sum of the states weighted by p, the last by what
+    remained to 1: a token that is still running at the end has a sum below 1. As in the authors' library there is one
+    application more than ``n_steps``, which has no step embedding, and no cost of pondering in the loss. All tokens
+    are computed in every step.
+    """
+
+    def __init__(self, parts: Parts, place: Place, *, threshold: float, **options: Any):
+        super().__init__(parts, place, **options)
+        self.threshold = threshold
+        self.halt = parts.linear(parts.d_model, 1, "gate", place)
+
+    @staticmethod
+    def depth(options: Mapping[str, Any]) -> int:
+        return UniversalStack.depth(options) + options["n_layers"]
+
+    def _recur(self, x: Tensor, ctx: Context) -> list[Tensor]:
+        total = torch.zeros_like(x)
+        halted = x.new_zeros(*x.shape[:2], 1, dtype=torch.float32)  # the sum of each token's p
+        states = []
+        for step in range(self.n_steps + 1):
+            x = self._mark(x, step)
+            p = self.halt(x).float().sigmoid()
+            running = (halted < 1.0).float()
+            goes_on = running * (halted + p <= self.threshold).float()
+            stops = running - goes_on
+            weight = p * goes_on + (1.0 - halted) * stops
+            halted = halted + weight
+            x = self._layers(x, ctx)
+            total = total + x * weight.to(x.dtype)
+            states.append(x)
+        return [*states[:-1], total]
