@@ -15,15 +15,20 @@ class InverseSquareRoot:
     """peak * sqrt(timescale / max(step, timescale)) * min(1, step / warmup_steps).
 
     With peak 0.01, timescale 10,000 and no warm-up it is the 1/sqrt(max(step, 10,000)) of Raffel et al. 2020. With
-    warm-up the first step has the rate 0, as in the Adam runs of Narang et al. 2021.
+    warm-up the first step has the rate 0, as in the Adam runs of Narang et al. 2021. ``rate_scale`` multiplies the
+    rate and ``step_scale`` both numbers of steps: a small run of a whole sweep has the paper's schedules in miniature,
+    whichever of them a row brings along.
     """
 
     peak: float
     timescale: int
     warmup_steps: int
+    rate_scale: float
+    step_scale: float
 
     def __call__(self, step: int) -> float:
-        rate = self.peak * math.sqrt(self.timescale / max(step, self.timescale))
+        step = step / self.step_scale
+        rate = self.rate_scale * self.peak * math.sqrt(self.timescale / max(step, self.timescale))
         return rate * min(1.0, step / self.warmup_steps) if self.warmup_steps else rate
 
 

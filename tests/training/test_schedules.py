@@ -30,6 +30,15 @@ def test_schedules_of_the_paper(overrides, column):
     np.testing.assert_allclose([rate(int(step)) for step in golden["step"]], golden[column], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["inverse_sqrt", "inverse_sqrt_warmup"])
+def test_the_schedules_of_the_paper_in_miniature(name):
+    whole, small = schedule(f"schedule={name}"), schedule(
+        f"schedule={name}", "schedule.rate_scale=3", "schedule.step_scale=0.01"
+    )
+    for step in (0, 1, 20, 40, 99, 100, 101, 655, 5000):
+        assert small(step) == pytest.approx(3 * whole(100 * step))
+
+
 @pytest.mark.parametrize("name", ["cosine", "linear", "wsd"])
 def test_schedules_rise_to_their_peak_and_fall(name):
     rate = schedule(f"schedule={name}", "trainer.steps=1000", "schedule.peak=0.5")
