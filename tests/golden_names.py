@@ -19,7 +19,7 @@ TOY = [
 
 # `*` counts: what is one tensor of ours, 0, 1, 2, ... along its first axis, is several variables of theirs.
 SUBLAYERS = {
-    "query": "q|query/kernel", "key": "k", "value": "v|kv", "output": "o|local_conv_attn_op_projection/kernel",
+    "query": "q|q_fixup|query/kernel", "key": "k|k_fixup", "value": "v|kv|v_fixup", "output": "o|o_fixup|local_conv_attn_op_projection/kernel",
     "position.table": "relative_attention_bias|relative_attention_ak/kernel",
     "gate.weight": "wi_0/kernel|local_conv_inp_1/kernel", "gate.bias": "wi_0/bias|local_conv_inp_1/bias",
     "up.weight": "wi/kernel|wi_1/kernel|local_conv_inp_0/kernel", "up.bias": "wi/bias|wi_1/bias|local_conv_inp_0/bias",
@@ -31,7 +31,7 @@ SUBLAYERS = {
     "table": "pi/kernel|R", "first": "R1", "second": "R2", "alpha": "alpha", "kappa": "kappa",  # Synthesizer, Weighted
     "taps": "lightwt_depthwise_dense_*/kernel|dyn_conv_depthwise_dense_*/kernel",
     "taps.bias": "dyn_conv_depthwise_dense_*/bias",
-    "shift": "separable_conv1d/depthwise_conv_hack/depthwise_dense_0/bias",
+    "shift": "separable_conv1d/depthwise_conv_hack/depthwise_dense_0/bias|shift",
     "pointwise": "separable_conv1d/pointwise_dense/kernel", "pointwise.bias": "separable_conv1d/pointwise_dense/bias",
     "output.bias": "local_conv_attn_op_projection/bias",
 }  # fmt: skip
@@ -63,9 +63,9 @@ EMBEDDINGS = {  # of an embedding or a head; n is a cluster's number
 }  # fmt: skip
 KINDS = {"encoder": ["SelfAttention", "DenseReluDense"], "decoder": ["SelfAttention", "EncDecAttention", "DenseReluDense"]}
 CLASSES = {
-    "SelfAttention": ["SelfAttention", "Synthesizer", "LocalConvAttnBlock", "BranchedSelfAttention"],
-    "EncDecAttention": ["EncDecAttention", "BranchedEncDecAttention", "TransparentEncDecAttention"],
-    "DenseReluDense": ["DenseReluDense", "MoE1D", "ProductKeyValueMemory"],
+    "SelfAttention": ["SelfAttention", "Synthesizer", "LocalConvAttnBlock", "BranchedSelfAttention", "SelfAttentionFixup"],
+    "EncDecAttention": ["EncDecAttention", "BranchedEncDecAttention", "EncDecAttentionFixup", "TransparentEncDecAttention"],
+    "DenseReluDense": ["DenseReluDense", "DenseReluDenseFixup", "MoE1D", "ProductKeyValueMemory"],
 }  # fmt: skip
 SHARED_KINDS = {"SelfAttention": "self_attention", "EncDecAttention": "enc_dec_attention", "DenseReluDense": "dense_relu_dense"}
 
@@ -148,6 +148,8 @@ class Golden:
     def _inside(rest: str, kind: str):
         if rest == "residual.weight":
             return ["rezero_weight"]
+        if rest.removeprefix("residual.") in FIXUP:
+            return [FIXUP[rest.removeprefix("residual.")]]
         if rest.startswith("residual."):
             return [f"{kind}/{name}" for name in GATES[rest.removeprefix("residual.")].split("|")]
         if match := re.fullmatch(r"norm\.(\w+)", rest):
@@ -168,6 +170,9 @@ class Golden:
 
     def ours(self, name: str, parameter: torch.Tensor) -> np.ndarray:
         arrays = [flat(self.arrays[f"var/{one}"], one) for one in self.counted(name)]
+        if name == "shared/embedding_0":  # the adaptive softmax's entries are behind the first cluster
+            is_entries, rows = parameter.spec.place.sublayer == "head", len(parameter)
+            arrays = [arrays[0][-rows:] if is_entries else arrays[0][:rows]]
         if "*" not in name:
             return oriented(arrays[0], name, parameter)
         return np.stack([back(array, name) for array in arrays]).reshape(parameter.shape)
@@ -182,7 +187,7 @@ class Golden:
 
 
 def is_matrix(name: str, array: np.ndarray) -> bool:
-    return array.ndim == 2 and bool(re.search(r"kernel$|(Attention|Synthesizer)/(q|k|v|kv|o)$", name))
+    return array.ndim == 2 and bool(re.search(r"kernel$|(Attention|Synthesizer|Fixup)/(q|k|v|kv|o)(_fixup)?$", name))
 
 
 def flat(array: np.ndarray, name: str) -> np.ndarray:
@@ -197,6 +202,7 @@ def flat(array: np.ndarray, name: str) -> np.ndarray:
 def oriented(array: np.ndarray, name: str, parameter: torch.Tensor) -> np.ndarray:
     """The library's [input, output] as our (output, input), its [query, heads, key] as our (heads, query, key)."""
     array = back(array, name)
+    array = array.reshape(()) if parameter.dim() == 0 else array
     assert array.shape == tuple(parameter.shape), (name, array.shape, tuple(parameter.shape))
     return array
 

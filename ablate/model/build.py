@@ -24,11 +24,12 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The training loss, a scalar, and the exact negative log-likelihood (B,T) of each target, in nats.
 
-        The loss is the sum of each token's loss times ``weights`` (absent: 1) over B T, plus auxiliary losses.
+        The loss is the sum of each token's loss times ``weights`` (absent: 1) over B T, plus auxiliary losses. In
+        training an output layer may leave something out of either; its class says what.
         """
         hidden, auxiliary = self.topology(batch)
-        loss, nll = self.head(hidden, batch["targets"])
         weights = batch.get("weights")
+        loss, nll = self.head(hidden, batch["targets"], weights)
         total = loss.mean() if weights is None else (loss * weights).sum() / loss.numel()
         for extra in auxiliary:
             total = total + extra

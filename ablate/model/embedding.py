@@ -13,18 +13,41 @@ from ablate.model.contract import Parts, Place, declare
 TIED = ("encoder", "decoder", "head")
 
 
-class Table(nn.Module):
-    """A row of a table (V,D) for each id, times ``scale``.
+class Embedding(nn.Module):
+    """What every embedding has: a vector for each id, times ``scale``; subclasses define `vectors` and `logits`.
 
-    ``tie`` lists which of encoder, decoder and head share one table; ``norm`` puts a norm behind it, each stack its
-    own (Le Scao et al. 2022, https://arxiv.org/abs/2210.15424). Raises UserError for a word in ``tie`` that is none.
+    ``tie`` lists which of encoder, decoder and head share one; ``norm`` puts a norm behind it, each stack its own
+    (Le Scao et al. 2022, https://arxiv.org/abs/2210.15424). Raises UserError for a word in ``tie`` that is none.
     """
 
-    def __init__(self, parts: Parts, place: Place, *, scale: float, norm: bool, tie: Sequence[str]):
+    offers: frozenset[str] = frozenset()  # what a head that shares it may build on, beside the logits
+
+    def __init__(self, *, scale: float, norm: bool, tie: Sequence[str]):
         super().__init__()
         for name in tie:
             if name not in TIED:
                 raise UserError(f"embedding.tie: {name!r} is none of {', '.join(TIED)}{nearest(name, TIED)}")
+        self.scale = scale
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B,T) -> (B,T,D)."""
+        x = self.vectors(ids)
+        return x if self.scale == 1.0 else x * self.scale
+
+    def vectors(self, ids: Tensor) -> Tensor:
+        """(B,T) -> (B,T,D), before ``scale``."""
+        raise NotImplementedError
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(...,D) -> (...,V), for an output layer that shares the table."""
+        raise NotImplementedError
+
+
+class Table(Embedding):
+    """A row of a table (V,D) for each id."""
+
+    def __init__(self, parts: Parts, place: Place, *, scale: float, norm: bool, tie: Sequence[str]):
+        super().__init__(scale=scale, norm=norm, tie=tie)
         self.table = declare(
             nn.Parameter(torch.empty(parts.shape["vocab_size"], parts.d_model)),
             "table",
@@ -32,13 +55,48 @@ class Table(nn.Module):
             fan_out=parts.d_model,
             place=place,
         )
-        self.scale = scale
+
+    def vectors(self, ids: Tensor) -> Tensor:
+        return nn.functional.embedding(ids, self.table)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return nn.functional.linear(hidden, self.table)
+
+
+class Product(nn.Module):
+    """Vectors for n ids as a product of two tables, (n,N) ``table`` and (N,D) ``up``, without biases."""
+
+    def __init__(self, n: int, d_inner: int, d_model: int, place: Place):
+        super().__init__()
+        self.table, self.up = (
+            declare(nn.Parameter(torch.empty(size)), "table_factor", fan_in=d_inner, fan_out=d_model, place=place)
+            for size in ((n, d_inner), (d_inner, d_model))
+        )
 
     def forward(self, ids: Tensor) -> Tensor:
         """(B,T) -> (B,T,D)."""
-        x = nn.functional.embedding(ids, self.table)
-        return x if self.scale == 1.0 else x * self.scale
+        return nn.functional.embedding(ids, self.table) @ self.up
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(B,T,D) -> (B,T,V), for an output layer that shares the table."""
-        return nn.functional.linear(hidden, self.table)
+        """(...,D) -> (...,n)."""
+        return nn.functional.linear(hidden @ self.up.T, self.table)
+
+
+class Factorized(Embedding):
+    """A product of two tables, ``d_inner`` numbers for each id (Lan et al. 2020, ALBERT, https://arxiv.org/abs/1909.11942).
+
+    The product starts with the variance of a full table. Narang et al.'s "Factorized Embedding" has full logits of
+    their own (``tie: [encoder, decoder]``), their "Factorized & shared embeddings" the product there too.
+    """
+
+    def __init__(
+        self, parts: Parts, place: Place, *, d_inner: int, scale: float, norm: bool, tie: Sequence[str]
+    ):
+        super().__init__(scale=scale, norm=norm, tie=tie)
+        self.product = Product(parts.shape["vocab_size"], d_inner, parts.d_model, place)
+
+    def vectors(self, ids: Tensor) -> Tensor:
+        return self.product(ids)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.product.logits(hidden)

@@ -25,6 +25,9 @@ class Dense(nn.Module):
         self.dropout = nn.Dropout(parts.dropout)
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        return self.down(self.dropout(self.inner(x)))
+
+    def inner(self, x: Tensor) -> Tensor:
+        """(B,T,D) -> (B,T,F): what stands between the matrices."""
         up = self.up(x)
-        h = self.activation(up) if self.gate is None else self.activation(self.gate(x), up)
-        return self.down(self.dropout(h))
+        return self.activation(up) if self.gate is None else self.activation(self.gate(x), up)

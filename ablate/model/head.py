@@ -1,4 +1,7 @@
-"""From hidden states to losses: ``head(hidden (B,T,D), targets (B,T)) -> (training loss, exact nll)``, both (B,T)."""
+"""From hidden states to losses: ``head(hidden (B,T,D), targets (B,T), weights) -> (training loss, exact nll)``, both (B,T).
+
+``weights (B,T)`` or None is what each token's loss will be multiplied by; a head may spare what has weight 0.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,31 @@ from torch import Tensor, nn
 from ablate.model.contract import Parts, Place, declare
 
 
-class Softmax(nn.Module):
+class Vocabulary(nn.Module):
+    """What gives each id a logit: the embedding's table, or a matrix of its own, with a bias where ``bias.logits`` asks."""
+
+    needs: frozenset[str] = frozenset()  # what the shared embedding must offer beside the logits
+
+    def __init__(self, parts: Parts, place: Place, *, embedding: nn.Module | None):
+        super().__init__()
+        vocab_size, tied = parts.shape["vocab_size"], embedding is not None
+        self.embedding = embedding
+        self.projection = None if tied else parts.linear(parts.d_model, vocab_size, "logits", place)
+        biased = tied and parts.has_bias("logits")
+        self.bias = declare(nn.Parameter(torch.empty(vocab_size)), "bias", place=place) if biased else None
+
+    def vocabulary(self, hidden: Tensor) -> Tensor:
+        """(...,D) -> (...,V)."""
+        if self.embedding is None:
+            return self.projection(hidden)
+        logits = self.embedding.logits(hidden)
+        return logits if self.bias is None else logits + self.bias
+
+
+class Softmax(Vocabulary):
     """A softmax over the vocabulary, tied to the embedding's table or with its own matrix.
 
-    Tied logits are multiplied by ``tied_scale`` (the paper: D^-0.5); a matrix of its own has no scale. Either has a
-    bias where ``bias.logits`` asks for it.
+    Tied logits are multiplied by ``tied_scale`` (the paper: D^-0.5); a matrix of its own has no scale.
     In training, ``z_loss`` times the squared log of the normaliser is added for each token (the paper: 1e-4), and
     ``label_smoothing`` spreads that share of the target evenly over the vocabulary.
     """
@@ -27,26 +50,15 @@ class Softmax(nn.Module):
         z_loss: float,
         label_smoothing: float,
     ):
-        super().__init__()
-        self.embedding = embedding
-        vocabulary = parts.shape["vocab_size"]
-        self.projection = self.bias = None
-        if embedding is None:
-            self.projection = parts.linear(parts.d_model, vocabulary, "logits", place)
-        elif parts.has_bias("logits"):
-            self.bias = declare(nn.Parameter(torch.empty(vocabulary)), "bias", place=place)
-        biased = embedding is not None and parts.has_bias("logits")
-        self.bias = declare(nn.Parameter(torch.empty(vocabulary)), "bias", place=place) if biased else None
-        self.tied_scale, self.z_loss, self.label_smoothing = tied_scale, z_loss, label_smoothing
+        super().__init__(parts, place, embedding=embedding)
+        self.scale = 1.0 if embedding is None else tied_scale
+        self.z_loss, self.label_smoothing = z_loss, label_smoothing
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B,T,D) -> (B,T,V)."""
-        if self.embedding is None:
-            return self.projection(hidden)
-        logits = self.embedding.logits(hidden * self.tied_scale)
-        return logits if self.bias is None else logits + self.bias
+        return self.vocabulary(hidden if self.scale == 1.0 else hidden * self.scale)
 
-    def forward(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         logits = self.logits(hidden).float()
         normaliser = logits.logsumexp(-1)
         nll = normaliser - logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
