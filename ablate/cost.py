@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.config import build_model
 
-LOOKED_UP = "table"  # the role of vocabulary tables
-EMBEDDING = frozenset({LOOKED_UP, "position_table", "logits"})
+LOOKED_UP = frozenset({"table", "table_factor"})  # the roles of vocabulary tables
+EMBEDDING = LOOKED_UP | {"position_table", "logits"}
 
 
 def cost(cfg: DictConfig) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def parameters(model: nn.Module) -> dict[str, int]:
     return {
         "total": total,
         "non_embedding": sum(count for count, role in counts if role not in EMBEDDING),
-        "active": total,  # no part sends a token to only some of its weights
+        "active": round(sum(parameter.numel() * parameter.spec.use for parameter in model.parameters())),
     }
 
 
@@ -72,12 +72,19 @@ def meta_batch(cfg: DictConfig) -> dict[str, Tensor]:
 
 
 class Lookups(TorchDispatchMode):
-    """Counts look-ups in vocabulary tables as products with one-hot vectors: tokens x rows x width."""
+    """Counts look-ups as products with one-hot vectors: in vocabulary tables tokens x rows x width, elsewhere what a
+    module's `lookup_products(x)` says."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.tables = {id(table) for table in model.parameters() if table.spec.role == LOOKED_UP}
+        self.tables = {id(table) for table in model.parameters() if table.spec.role in LOOKED_UP}
         self.products = 0
+        for module in model.modules():
+            if hasattr(module, "lookup_products"):
+                module.register_forward_pre_hook(self._count)
+
+    def _count(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.products += module.lookup_products(inputs[0])
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if operation is torch.ops.aten.embedding.default and id(args[0]) in self.tables:

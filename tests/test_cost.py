@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 
 from ablate.config import compose, library
 from ablate.cost import cost, meta_batch
+from tests.golden_names import GOLDEN
+from tests.model.test_counts import OVERRIDES
 
 
 def sublayers(d: int, heads: int, width: int, ff: int, gated: bool, kv_heads: int | None = None) -> tuple[int, int, int]:
@@ -51,6 +55,14 @@ def test_variants_at_the_papers_shape(overrides, changes):
     numbers = {"ff": 3072, "layers": 12, "heads": 12} | changes
     expected = encoder_decoder(128, 512, 114, d=768, width=64, vocab=32128, **numbers)
     assert cost(compose(["shape=paper", *overrides]))["ops_paper"] == sum(expected)
+
+
+@pytest.mark.parametrize("row", list(csv.DictReader((GOLDEN / "operations.csv").open())), ids=lambda row: row["row"])
+def test_operations_of_the_library_and_of_the_paper(row):
+    """The library's count has products with vectors too, about a thousandth; the paper prints three digits."""
+    found = cost(compose(["shape=paper", *OVERRIDES[row["row"]]]))["ops_paper"] / 1e12
+    assert found == pytest.approx(float(row["library_trillions"]), rel=0.002)
+    assert found == pytest.approx(float(row["published_trillions"]), rel=0.01)
 
 
 def test_a_decoder_alone():

@@ -106,9 +106,10 @@ class Experts(nn.Module):
         return capacity_of(size, self.n_experts, factor, self.min_capacity)
 
     def lookup_products(self, x: Tensor) -> int:
-        """What sending tokens to their places and back costs as products with masks (groups, tokens, experts, places)."""
+        """What the routing costs as products: to the places and back with masks (G,S,E,C), to find them with (S,S)."""
         size = group_size(self.sequences * x.shape[1], self.group_tokens)
-        return 2 * x.numel() * self.n_experts * self.places(size)
+        tokens, width = x[..., 0].numel(), x.shape[-1]
+        return tokens * self.n_experts * (2 * width * self.places(size) + self.choices * size)
 
 
 class TopTwo(Experts):

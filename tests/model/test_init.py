@@ -25,11 +25,18 @@ from tests.model.tiny import tiny
 
 @cache
 def published() -> dict[str, dict[str, tuple[str, str]]]:
-    """Row -> variable of the authors' library -> its initialiser and shape; other rows hold what differs from `vanilla`."""
+    """Row -> variable of the authors' library -> its initialiser and shape; other rows hold what differs from `vanilla`.
+
+    Of variables that a layer counts (a second `*`) the first one stands for all.
+    """
     rows: dict[str, dict[str, tuple[str, str]]] = {}
-    for line in csv.DictReader((GOLDEN / "initialisers.csv").open()):
-        for layer in range(int(line["count"])):
-            name = line["variable_pattern"].replace("*", f"{layer:03d}")
+    lines = list(csv.DictReader((GOLDEN / "initialisers.csv").open()))
+    for line in lines:
+        pattern, counts = line["variable_pattern"], [int(line["count"])]
+        if pattern.count("*") > 1:
+            counts = [int(one["count"]) for one in lines if one["slug"] == line["slug"] and one["variable_pattern"].count("*") > 1]
+        for layer in range(min(counts)):
+            name = pattern.replace("*", f"{layer:03d}", 1).replace("*", "0")
             rows.setdefault(line["slug"], {})[name] = (line["initialiser"], line["shape"])
     return rows
 
@@ -43,10 +50,17 @@ def expected(initialiser: str, shape: str) -> Normal | Uniform | Constant:
             return Normal(numbers["stddev"])
         case "TruncatedNormal":
             return Normal(numbers["stddev"], cut=2.0)
+        case "VarianceScaling":  # corrected for what is cut off
+            std = (numbers["scale"] / int(shape.split("x")[0])) ** 0.5
+            return Normal(std / 0.87962566103423978, cut=2.0)
         case "Ones" | "Zeros" | "Constant":
             return Constant(numbers.get("value", float(kind == "Ones")))
+        case "RandomUniform":
+            low, high = numbers["minval"], numbers["maxval"]
+            return Uniform((high - low) / 2, centre=(high + low) / 2)
         case "default glorot_uniform (by dimension order)":
-            return Uniform(math.sqrt(6 / sum(map(int, shape.split("x")))))
+            *outer, fan_in, fan_out = map(int, shape.split("x"))
+            return Uniform(math.sqrt(6 / (math.prod(outer) * (fan_in + fan_out))))
     raise ValueError(initialiser)
 
 
@@ -72,6 +86,7 @@ def test_distributions_of_the_library(row):
             source, theirs = row, own.name_of(name)
         except KeyError:
             source, theirs = "vanilla", vanilla.name_of(name)
+        theirs = theirs.replace("*", "0")
         seen.add((source, theirs))
         found, there = init(parameter.spec), expected(*published()[source][theirs])
         assert type(found) is type(there), (name, theirs)
