@@ -116,7 +116,8 @@ class Dense(Synthesizer):
         )
 
     def synthesize(self, q: Tensor | None, length: int) -> Tensor:
-        return functional.linear(functional.relu(q), self.table[:length])
+        # Each token scores the places beyond the end too, as in the paper's library: its Ops have them.
+        return functional.linear(functional.relu(q), self.table)[..., :length]
 
 
 class Random(Synthesizer):
