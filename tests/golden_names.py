@@ -61,6 +61,27 @@ EMBEDDINGS = {  # of an embedding or a head; n is a cluster's number
     r"head\.entries": "embedding_0",  # rows behind those of the first cluster
     r"head\.prior": "embedding_mixture_weights", r"head\.contexts": "embedding_context_weights",
 }  # fmt: skip
+SEPARABLE = {
+    "taps": "depthwise_conv_hack/depthwise_dense_*/kernel", "shift": "depthwise_conv_hack/depthwise_dense_0/bias",
+    "pointwise.weight": "pointwise_dense/kernel", "pointwise.bias": "pointwise_dense/bias",
+}  # fmt: skip
+EVOLVED = {  # of a cell: our stack, step and sub-layer -> their class; what is in it
+    "encoder.0.0": ("GatedLinearUnitLayer", {f"{ours}.{theirs}".replace("kernel", "weight"): f"{name}/{theirs}"
+                    for ours, name in (("gate", "glu_1"), ("up", "glu_0")) for theirs in ("kernel", "bias")}),
+    "encoder.1.0": ("EncoderConvolutionalLayer", {
+        "wide.weight": "conv1x1/dense/kernel", "narrow.weight": "conv3x1/conv2d/kernel",
+        "norm.scale": f"{UNNAMED_NORM}scale", "norm.shift": f"{UNNAMED_NORM}bias",
+        **{f"separable.{ours}": f"sep_conv9x1/separable_conv1d/{theirs}" for ours, theirs in SEPARABLE.items()}}),
+    "decoder.0.0": ("DecoderAttentionLayer/self_attention", SUBLAYERS),
+    "decoder.0.1": ("DecoderAttentionLayer/enc_dec_attention", SUBLAYERS),
+    "decoder.1.0": ("DecoderConvolutionalLayer", {
+        "norm.scale": f"{UNNAMED_NORM}scale", "norm.shift": f"{UNNAMED_NORM}bias",
+        **{f"{part}.{ours}": f"{name}/separable_conv1d/{theirs}" for ours, theirs in SEPARABLE.items()
+           for part, name in (("wide", "sep_conv11x1"), ("narrow", "sep_conv7x1_1"), ("separable", "sep_conv7x1_2"))}}),
+    "encoder.2.0": ("SelfAttention", SUBLAYERS), "decoder.2.0": ("SelfAttention", SUBLAYERS),
+    "decoder.3.0": ("EncDecAttention", SUBLAYERS),
+    "encoder.3.0": ("DenseReluDense", SUBLAYERS), "decoder.4.0": ("DenseReluDense", SUBLAYERS),
+}  # fmt: skip
 KINDS = {"encoder": ["SelfAttention", "DenseReluDense"], "decoder": ["SelfAttention", "EncDecAttention", "DenseReluDense"]}
 CLASSES = {
     "SelfAttention": ["SelfAttention", "Synthesizer", "LocalConvAttnBlock", "BranchedSelfAttention", "SelfAttentionFixup"],
@@ -125,17 +146,30 @@ class Golden:
             yield from (f"{stack}/{name}" for name in (*NORMS[match[1]].split("|"), FIXUP[match[1]]))
         elif match := re.search(r"stack\.([a-z_.]+)$", ours):
             yield f"{stack}/{OF_A_STACK[match[1]]}"
+        elif any("GatedLinearUnitLayer" in name for name in self.variables):
+            yield from self._in_a_cell(stack, *re.search(r"blocks\.(\d+)\.steps\.(\d+)\.(.*)", ours).groups())
         elif match := re.search(r"blocks\.(\d+)\.steps\.(\d+)\.(.*)", ours):
             layer, step, rest = int(match[1]), int(match[2]), match[3]
             kind = KINDS[stack][step]
             block = f"{stack}/block_{layer:03d}"
             group = self.layers_in_a_block(stack)
             grouped = f"{stack}/block_{layer // group:03d}/layer_{layer % group * len(KINDS[stack]) + step:03d}"
-            funnel = f"{stack}/funnel_block_{layer:03d}/param_idx"  # one layer a block, or as many as the names count
+            funnel = f"{stack}/funnel_block_{layer:03d}/param_idx"
             for folder in (grouped, f"{block}/layer_{step:03d}", f"{block}/{SHARED_KINDS[kind]}", f"{stack}/{SHARED_KINDS[kind]}",
-                           f"{funnel}_000/submodule_{step:03d}", f"{funnel}_{layer:03d}/submodule_{step:03d}"):
+                           f"{funnel}_000/submodule_{step:03d}", f"{funnel}_0/submodule_{step:03d}"):
                 for name in self._inside(rest, kind):
                     yield f"{folder}/{name}"
+
+    @staticmethod
+    def _in_a_cell(stack: str, cell: str, step: str, rest: str):
+        folder = f"{stack}/block_{int(cell):03d}/layer_{int(step):03d}"
+        if match := re.fullmatch(r"norm\.(\w+)", rest):
+            yield from (f"{folder}/{name}" for name in NORMS[match[1]].split("|"))
+        else:
+            at, rest = re.fullmatch(r"sublayers\.(\d+)\.(.*)", rest).groups()
+            kind, names = EVOLVED[f"{stack}.{step}.{at}"]
+            names = names.get(rest) or names[rest.removesuffix(".weight")]
+            yield from (f"{folder}/{kind}/{name}" for name in names.split("|"))
 
     def layers_in_a_block(self, stack: str) -> int:
         """How many of our layers the library counts as one block: several where experts or a memory stand among them."""
@@ -187,7 +221,7 @@ class Golden:
 
 
 def is_matrix(name: str, array: np.ndarray) -> bool:
-    return array.ndim == 2 and bool(re.search(r"kernel$|(Attention|Synthesizer|Fixup)/(q|k|v|kv|o)(_fixup)?$", name))
+    return array.ndim == 2 and bool(re.search(r"kernel$|([Aa]ttention|Synthesizer|Fixup)/(q|k|v|kv|o)(_fixup)?$", name))
 
 
 def flat(array: np.ndarray, name: str) -> np.ndarray:
@@ -211,4 +245,6 @@ def back(array: np.ndarray, name: str) -> np.ndarray:
     """Ours as the library's: the same transposition."""
     if re.search(r"Synthesizer/R[12]?$", name):
         return array.transpose(1, 0, 2)
+    if name.endswith("conv2d/kernel"):  # theirs [1, width, input, output]
+        return array[0].T if array.ndim == 4 else array.T[None]
     return array.T if is_matrix(name, array) else array
