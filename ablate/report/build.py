@@ -42,14 +42,15 @@ def problems(report_dir: Path | str) -> list[str]:
 def _write(results: Results, folder: Path) -> None:
     import jinja2
 
-    from ablate.report import plots, reference, tables, verdicts
+    from ablate.report import agreement, plots, reference, tables, verdicts
+    from ablate.report.agreement_sheets import AgreementSheets
     from ablate.report.circumstances import Circumstances
     from ablate.report.sheets import Sheets
     from ablate.report.summary import Summary
 
     judged = verdicts.judge(results)
     published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
-    agreements = reference.agreements(judged, published) if published else []
+    agreements = agreement.agreements(judged, published) if published else []
     for old in folder.glob("*.png"):
         old.unlink()  # what this report does not draw is not to lie beside it
     drawn = plots.draw(results, judged, agreements, published.title if published else "", folder)
@@ -62,7 +63,8 @@ def _write(results: Results, folder: Path) -> None:
     )
     text = environment.get_template("report.md.j2").render(
         summary=Summary(results, judged),
-        sheets=Sheets(judged, published, agreements),
+        sheets=Sheets(judged),
+        agreement=AgreementSheets(judged, published, agreements) if published else None,
         plots=[{"file": file, "caption": md_escape(caption)} for file, caption in drawn],
         circumstances=Circumstances(results, judged),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ablate.report.reference import FEWEST_ROWS, Agreement, Published, base_of, join
 from ablate.report.statistics import ALPHA, FEWEST_SEEDS
 from ablate.report.text import (
     MISSING,
@@ -35,10 +34,10 @@ from ablate.report.verdicts import (
 
 
 class Sheets:
-    """The tables of one report: verdicts, downstream scores, agreement with a published table, costs."""
+    """The tables of one report: verdicts, downstream scores, costs."""
 
-    def __init__(self, verdicts: Verdicts, published: Published | None, agreements: list[Agreement]) -> None:
-        self.verdicts, self.base, self.published, self.agreements = verdicts, verdicts.baseline, published, agreements
+    def __init__(self, verdicts: Verdicts) -> None:
+        self.verdicts, self.base = verdicts, verdicts.baseline
         self.places = decimals(verdicts.noise)
         self.speeds = comparable_speeds(verdicts)
 
@@ -130,49 +129,6 @@ class Sheets:
             ]
             lines.append([md_escape(row.label), *told])
         return lines
-
-    @property
-    def agreement(self) -> dict[str, Any] | None:
-        """How far the published table agrees: a sentence, lines of figures, lines of rows; None where there is none."""
-        if self.published is None:
-            return None
-        joined = join(self.verdicts, self.published)
-        base = self.published.rows[base_of(self.verdicts, self.published)]
-        return {
-            "title": md_escape(self.published.title),
-            "base": md_escape(base_of(self.verdicts, self.published)),
-            "few": ""
-            if self.agreements
-            else f"It has {counted(len(joined), 'row')} of ours; a correlation needs {FEWEST_ROWS}",
-            "figures": [self._agreement_line(agreement) for agreement in self.agreements],
-            "rows": [self._published_line(row, label, base) for row, label in joined],
-        }
-
-    def _agreement_line(self, agreement: Agreement) -> list[str]:
-        told = [agreement.column.replace("_", " "), str(len(agreement.labels))]
-        for name, value, limits in (
-            ("spearman", agreement.spearman, agreement.spearman_interval),
-            ("kendall", agreement.kendall, agreement.kendall_interval),
-        ):
-            told += [f"{fixed(value, 2)} ({interval(*limits, 2, signed=False)})", self._ceiling(agreement, name)]
-        return [*told, f"{agreement.equal_signs} of {agreement.signs}", self._ceiling(agreement, "signs")]
-
-    def _ceiling(self, agreement: Agreement, name: str) -> str:
-        if name not in agreement.ceiling:
-            return MISSING
-        return " / ".join(fixed(value, 2) for value in agreement.ceiling[name])
-
-    def _published_line(self, row: Row, label: str, base: dict[str, float]) -> list[str]:
-        theirs, doubtful = self.published.rows[label], self.published.unconfirmed[label]
-        cells = [
-            md_escape(row.label),
-            fixed(row.comparison.delta, self.places, signed=True),
-            fixed(row.early_comparison.delta, self.places, signed=True),
-        ]
-        for column in ("final_loss", "early_loss"):
-            mark = "?" if column in doubtful else ""
-            cells.append(fixed(theirs[column] - base[column], 3, signed=True) + mark)
-        return cells
 
     @property
     def costs(self) -> list[list[str]]:

@@ -1,12 +1,14 @@
 """Published tables: what is in them, how rows are joined, and what agreement means."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy import stats
 
 from ablate.errors import UserError
 from ablate.report import reference
-from ablate.report.reference import agreements, join, load
+from ablate.report.agreement import agreements, by_section, contradictions, join, of_speed
+from ablate.report.reference import findings, load
 from ablate.report.statistics import Comparison
 from ablate.report.verdicts import Row, Verdicts
 
@@ -64,17 +66,76 @@ def test_the_tables_are_whole(name, rows, baseline, final):
         assert np.isfinite([numbers["early_loss"], numbers["early_loss_std"], numbers["final_loss"]]).all()
 
 
-def test_the_papers_own_correlations_come_out():
-    """Narang et al. 2021 give Spearman's 0.87 between final loss and SuperGLUE."""
-    rows = load("narang2021").rows.values()
+@pytest.mark.parametrize(
+    "name, better, correlations",
+    [
+        (
+            "narang2021",
+            {"early_loss": 12, "final_loss": 15, "superglue": 28, "xsum_rouge2": 8, "webq_accuracy": 27, "wmt_ende_bleu": 20},
+            {"early_loss": 0.95, "superglue": 0.87, "xsum_rouge2": 0.82, "webq_accuracy": 0.73, "wmt_ende_bleu": 0.78},
+        ),
+        (
+            "narang2021_learned_positions",
+            {"early_loss": 22, "final_loss": 18, "superglue": 20, "xsum_rouge2": 17, "webq_accuracy": 7},
+            {},
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_paper_found_comes_out(name, better, correlations):
+    """Narang et al. 2021 give 0.87 for SuperGLUE; the other figures follow from their table."""
+    table = load(name)
+    found = findings(table.rows, table.baseline, table.scores)
+    assert {column: count for column, (count, _) in found.better.items()} == better
+    assert {rows for _, rows in found.better.values()} == {len(table.rows) - 1}
+    for column, told in correlations.items():
+        assert found.correlations[column] == pytest.approx(told, abs=0.006), column
 
-    def column(name):
-        return [row[name] for row in rows]
 
-    for name, told in (("superglue", 0.87), ("xsum_rouge2", 0.82), ("webq_accuracy", 0.73), ("wmt_ende_bleu", 0.78)):
-        assert -stats.spearmanr(column("final_loss"), column(name))[0] == pytest.approx(told, abs=0.006)
-    better = sum(row["final_loss"] < 1.838 for row in rows)
-    assert better == 15
+def test_a_study_without_scores_has_findings_too():
+    table = load("shazeer2020")
+    assert table.title == "Shazeer 2020, Table 1" and table.scores == ()
+    found = findings(table.rows, table.baseline, ())
+    assert found.better == {"early_loss": (7, 7), "final_loss": (5, 7)} and list(found.correlations) == ["early_loss"]
+
+
+def test_sections_are_compared_by_themselves():
+    table = load("narang2021")
+    base = table.rows[table.baseline]["final_loss"]
+    names = ["GeLU", "Swish", "ELU", "GLU", "GeGLU", "SeLU"]
+    rows = verdicts({name: table.rows[name]["final_loss"] - base for name in names}).rows
+    rows = [replace(row, section="activation") for row in rows]
+    fixup = replace(verdicts({"Fixup": -0.1}).rows[0], section="normalization")
+    activation, normalization = by_section(Verdicts(verdicts({}).baseline, [*rows, fixup], 0.01, 0.0), table)
+    assert (activation.section, activation.spearman) == ("activation", pytest.approx(1))
+    assert (activation.equal_signs, activation.signs) == (5, 5) and "spearman" in activation.ceiling
+    assert np.isnan(normalization.spearman) and (normalization.equal_signs, normalization.signs) == (0, 1)
+    assert normalization.ceiling == {}
+
+
+def test_only_what_differs_beyond_noise_contradicts():
+    table = load("narang2021")
+    differing = {"SwiGLU": 0.05, "ELU": 0.05, "GeLU": 0.05, "Transparent attention": 0.05}
+    judged = verdicts(differing | {"GLU": 0.05})
+    rows = [
+        replace(row, **{
+            name: replace(getattr(row, name), differs=row.label in differing) for name in ("comparison", "early_comparison")
+        })
+        for row in judged.rows
+    ]  # fmt: skip
+    found = contradictions(Verdicts(judged.baseline, rows, 0.01, 0.0), table)
+    # GeLU's published losses are the baseline's within their noise, and so is transparent attention's early one
+    assert [(one.label, one.column) for one in found] == [("SwiGLU", "final_loss"), ("SwiGLU", "early_loss")]
+    assert (found[0].ours, found[0].theirs) == (0.05, pytest.approx(1.789 - 1.838))
+
+
+def test_speeds_are_compared_relative_to_each_ones_baseline():
+    table = load("narang2021")
+    speeds = {name: table.rows[name]["steps_per_second"] for name in ("GeLU", "ELU", "GLU", "Fixup", "Untied embeddings")}
+    judged = verdicts(dict.fromkeys(speeds, 0.0))
+    rows = [replace(row, speed=4 * speeds[row.label]) for row in judged.rows]
+    found = of_speed(Verdicts(replace(judged.baseline, speed=14.0), rows, 0.01, 0.0), table)
+    np.testing.assert_allclose(found.ours, found.theirs)
+    assert found.spearman == pytest.approx(1) and found.ceiling == {}
 
 
 def test_labels_meet_whatever_their_case_and_spaces():
@@ -104,7 +165,7 @@ def test_a_copy_of_the_table_agrees_with_it():
         for label, row in table.rows.items()
         if label != table.baseline
     }
-    final, early = agreements(verdicts(ours, errors=1e-6), table)
+    final, early, mixed = agreements(verdicts(ours, errors=1e-6), table)
     assert final.spearman == pytest.approx(1) and final.kendall == pytest.approx(1)
     assert final.equal_signs == final.signs == 50  # GeLU has no sign: its loss is the baseline's
     assert final.scale == pytest.approx(0.5, rel=1e-3)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ablate.report.agreement import Agreement
 from ablate.report.plots import drawing
 from ablate.report.plots.costs import costs
 from ablate.report.plots.curves import curves
 from ablate.report.plots.forest import forest
 from ablate.report.plots.heatmap import heatmap
 from ablate.report.plots.published import published
-from ablate.report.reference import Agreement
 from ablate.report.results import Results
 from ablate.report.verdicts import Verdicts
 

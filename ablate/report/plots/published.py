@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ablate.report.plots import drawing
 from ablate.report.plots.drawing import BLUE, GREY, INK, Plot
-from ablate.report.reference import Agreement
+from ablate.report.agreement import Agreement
 from ablate.report.text import counted, fixed, shortened
 
 
@@ -42,12 +42,12 @@ def published(agreements: list[Agreement], title: str) -> Plot:
         drawing.label_points(
             axes, [(x[i], y[i], shortened(agreement.labels[i], 30), INK) for i in np.argsort(-np.abs(y), kind="stable")]
         )
-        which = agreement.column.replace("_", " ")
+        which, there = agreement.column.replace("_", " "), agreement.published.replace("_", " ")
         axes.set_title(
-            f"{which}: Spearman {fixed(agreement.spearman, 2)}, Kendall {fixed(agreement.kendall, 2)}, "
+            f"{which}{'' if which == there else f', published {there}'}: Spearman {fixed(agreement.spearman, 2)}, Kendall {fixed(agreement.kendall, 2)}, "
             f"same sign {agreement.equal_signs} of {agreement.signs}"
         )
-        axes.set_xlabel(f"published: {which} minus its baseline's, nats per token")
+        axes.set_xlabel(f"published: {there} minus its baseline's, nats per token")
         axes.set_ylabel(f"ours: {which} minus our baseline's, nats per token")
     figure.suptitle(
         f"Ours against {title}: {counted(len(agreements[0].labels), 'row')}, bars ± one standard error over our seeds; "

@@ -1,0 +1,188 @@
+"""The part of report.md that sets our numbers beside published ones; all text is safe in Markdown."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ablate.report import agreement
+from ablate.report.agreement import FEWEST_ROWS, SPEED, Agreement, Contradiction, base_of, join
+from ablate.report.reference import LOSSES, Published, findings
+from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, md_escape, significant
+from ablate.report.verdicts import Row, Verdicts, comparable_speeds, mean, ratio
+
+
+class AgreementSheets:
+    """What the report says of a published table: sentences, then lines of tables."""
+
+    def __init__(self, verdicts: Verdicts, published: Published, agreements: list[Agreement]) -> None:
+        self.verdicts, self.published, self.agreements = verdicts, published, agreements
+        self.joined = join(verdicts, published)
+        self.base = base_of(verdicts, published)
+        self.places = decimals(verdicts.noise)
+        self.speeds = comparable_speeds(verdicts)
+        self.contradictions = agreement.contradictions(verdicts, published)
+
+    @property
+    def title(self) -> str:
+        """The paper and its table."""
+        return md_escape(self.published.title)
+
+    @property
+    def baseline(self) -> str:
+        """The published row that our baseline stands for."""
+        return md_escape(self.base)
+
+    @property
+    def few(self) -> str:
+        """Why there are no figures; empty where there are."""
+        if self.agreements:
+            return ""
+        return f"It has {counted(len(self.joined), 'row')} of ours; a correlation needs {FEWEST_ROWS}"
+
+    @property
+    def reading(self) -> list[str]:
+        """What a reader should make of it, a sentence or two an entry."""
+        return [*self._order(), *self._sizes(), *self._contradicted()]
+
+    def _order(self) -> list[str]:
+        told = []
+        for found in self.agreements:
+            if not np.isfinite(found.spearman) or "spearman" not in found.ceiling:
+                continue
+            what = f"{_words(found.column)} against the published {_words(found.published)}"
+            middle, low = found.ceiling["spearman"]
+            if found.beyond_noise:
+                why = (
+                    f"seed noise alone would leave {fixed(low, 2)} or more in 95 % of cases, so something else parts "
+                    "the two: size, length of training, text or recipe"
+                )
+            else:
+                why = f"seed noise alone would leave about {fixed(middle, 2)}, so the two orders may be one"
+            told.append(f"**Order:** {what}: Spearman {fixed(found.spearman, 2)}; {why}.")
+        return told
+
+    def _sizes(self) -> list[str]:
+        if not self.agreements or not np.isfinite(self.agreements[0].scale):
+            return []
+        scale = self.agreements[0].scale
+        if not scale:
+            return ["**Size:** our differences are no larger than our noise."]
+        return [f"**Size:** our differences are about {significant(scale)} times the published ones (root mean squares)."]
+
+    def _contradicted(self) -> list[str]:
+        differing = [row for row, _ in self.joined if row.comparison.differs or row.early_comparison.differs]
+        if not differing:
+            return ["**Rows:** none of these differs from the baseline here beyond noise, so none can be contradicted."]
+        if not self.contradictions:
+            tail = "differs" if len(differing) == 1 else "differ"
+            return [
+                f"**Rows:** {len(differing)} of {len(self.joined)} {tail} from the baseline here, and none of them the "
+                "other way in the published table."
+            ]
+        told = listed(map(self._contradiction, self.contradictions), 30)
+        return [
+            f"**Rows that disagree:** {told}. Each is beyond our noise, yet only as far as these settings reach: a change "
+            "may need more steps, more width or another learning rate to show what it does at the published size."
+        ]
+
+    def _contradiction(self, found: Contradiction) -> str:
+        ours = fixed(found.ours, self.places, signed=True)
+        return f"{md_escape(found.label)} ({_words(found.column)} {ours} here, {fixed(found.theirs, 3, signed=True)} there)"
+
+    @property
+    def figures(self) -> list[list[str]]:
+        """A line for each pair of columns, then for speed."""
+        speed = agreement.of_speed(self.verdicts, self.published)
+        return [self._line(_pair(found), found) for found in (*self.agreements, *filter(None, [speed]))]
+
+    @property
+    def sections(self) -> list[list[str]]:
+        """A line for each section, of final losses; empty where there is one section."""
+        found = agreement.by_section(self.verdicts, self.published)
+        return [self._line(md_escape(one.section), one) for one in found] if len(found) > 1 else []
+
+    def _line(self, name: str, found: Agreement) -> list[str]:
+        told = [name, str(len(found.labels))]
+        for figure, value, limits in (
+            ("spearman", found.spearman, found.spearman_interval),
+            ("kendall", found.kendall, found.kendall_interval),
+        ):
+            known = np.isfinite(value)
+            told.append(f"{fixed(value, 2)} ({interval(*limits, 2, signed=False)})" if known else MISSING)
+            told.append(_ceiling(found, figure))
+        return [*told, f"{found.equal_signs} of {found.signs}", _ceiling(found, "signs")]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """A line a row: ours and theirs, loss, difference and speed."""
+        contradicted = {found.label for found in self.contradictions}
+        lines = [self._row(self.verdicts.baseline, self.base, False)]
+        return lines + [self._row(row, label, row.label in contradicted) for row, label in self.joined]
+
+    def _row(self, row: Row, label: str, contradicted: bool) -> list[str]:
+        theirs, base = self.published.rows[label], self.published.rows[self.base]
+        doubtful, is_base = self.published.unconfirmed[label], row.label == self.verdicts.baseline.label
+        cells = [md_escape(row.label) + (" ✗" if contradicted else "")]
+        for column, values, comparison in (
+            ("final_loss", row.final, row.comparison),
+            ("early_loss", row.early, row.early_comparison),
+        ):
+            mark = "?" if column in doubtful else ""
+            there = theirs.get(column, np.nan)
+            cells += [
+                fixed(mean(values), self.places),
+                "" if is_base else fixed(comparison.delta, self.places, signed=True),
+                fixed(there, 3) + mark,
+                "" if is_base else fixed(there - base.get(column, np.nan), 3, signed=True) + mark,
+            ]
+        for speed, of in (
+            (self.speeds[row.label], self.speeds[self.verdicts.baseline.label]),
+            (theirs.get(SPEED, np.nan), base.get(SPEED, np.nan)),
+        ):
+            cells.append(fixed(ratio(speed, of), 2))
+        return cells
+
+    @property
+    def findings(self) -> list[list[str]]:
+        """A line for each thing that a study says as a whole, theirs and ours, by the same arithmetic."""
+        theirs = findings(self.published.rows, self.base, self.published.scores)
+        ours = findings(self._ours(), self.verdicts.baseline.label, self._tasks())
+        lines = []
+        for column in (*LOSSES, *self.published.scores):
+            if column in theirs.better:
+                cells = [f"{have[0]} of {have[1]}" if (have := one.better.get(column)) else MISSING for one in (theirs, ours)]
+                lines.append([f"Rows that beat the baseline: {_words(column)}", *cells])
+        for column in ("early_loss", *self.published.scores):
+            if column in theirs.correlations:
+                cells = [fixed(one.correlations.get(column), 2) for one in (theirs, ours)]
+                lines.append([f"Spearman of final loss with {_words(column)}", *cells])
+        return lines
+
+    def _tasks(self) -> tuple[str, ...]:
+        return tuple(sorted({task for row in self.verdicts for task in row.downstream}))
+
+    def _ours(self) -> dict[str, dict[str, float]]:
+        """Our rows as a published table has them; controls and diverged rows left out."""
+        rows = [self.verdicts.baseline, *(row for row, _ in self.joined)]
+        return {
+            row.label: {
+                "early_loss": mean(row.early),
+                "final_loss": mean(row.final),
+                **{task: mean(scores) for task, scores in row.downstream.items()},
+            }
+            for row in rows
+        }
+
+
+def _words(column: str) -> str:
+    return {SPEED: "speed"}.get(column, md_escape(column.replace("_", " ")))
+
+
+def _pair(found: Agreement) -> str:
+    if found.column == found.published:
+        return _words(found.column)
+    return f"{_words(found.column)}, published {_words(found.published)}"
+
+
+def _ceiling(found: Agreement, name: str) -> str:
+    return " / ".join(fixed(value, 2) for value in found.ceiling[name]) if name in found.ceiling else MISSING
