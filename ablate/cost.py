@@ -2,7 +2,7 @@
 
 `ops_paper` is Narang et al. 2021's column (https://arxiv.org/abs/2102.11972): the multiply-accumulates of one forward
 pass over the global batch, as mesh-tensorflow's counter has them, which counts an embedding look-up as a product with
-one-hot vectors and grants causal attention no discount. `flops_per_step` is the usual count: two operations for each
+one-hot vectors, grants causal attention no discount and does not see convolutions. `flops_per_step` is the usual count: two operations for each
 multiply-accumulate of forward and backward pass, look-ups for nothing. The two are never compared.
 """
 
@@ -33,11 +33,12 @@ def cost(cfg: DictConfig) -> dict[str, Any]:
     with FlopCounterMode(display=False) as counter, lookups:
         loss, _ = model(batch)
         forward = counter.get_total_flops()
+        convolved = counter.get_flop_counts()["Global"].get(torch.ops.aten.convolution, 0)
         loss.backward()
         both = counter.get_total_flops()
     return {
         "parameters": parameters(model),
-        "ops_paper": forward // 2 + lookups.products,
+        "ops_paper": (forward - convolved) // 2 + lookups.products,
         "flops_per_step": both,
         "tokens_per_step": cfg.trainer.global_batch_tokens,
     }
