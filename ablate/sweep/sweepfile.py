@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 import ablate
 from ablate.config.overrides import key_of
 from ablate.errors import UserError, nearest
 from ablate.record import slug
+from ablate.sweep.sweeptext import KINDS, NAME, extended, names, read
 
-KEYS = (
-    "extends",
-    "question",
-    "base",
-    "baseline",
-    "rows",
-    "grid",
-    "sections",
-    "reference",
-    "seeds",
-    "early",
-    "protocol",
-    "notes",
-)
-KINDS = ("rows", "grid", "sections")  # the ways to list rows
 REFERENCES = Path(ablate.__file__).parent / "reference"
-NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
 GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
 
 
@@ -65,11 +47,6 @@ class Sweep:
         return self.seeds.baseline if row == self.baseline else self.seeds.rows
 
 
-def names(folder: str | Path) -> list[str]:
-    """The sweeps that lie in `folder`."""
-    return sorted(path.stem for path in Path(folder).glob("*.yaml"))
-
-
 def load(name: str, folder: str | Path = "sweeps") -> Sweep:
     """Read `folder`/`name`.yaml; raises `UserError` for whatever is wrong in it."""
     if not NAME.fullmatch(name):
@@ -88,7 +65,7 @@ def load(name: str, folder: str | Path = "sweeps") -> Sweep:
 
 def parse(name: str, text: str, path: Path) -> Sweep:
     """The sweep that `text`, the content of `path`, describes; raises `UserError`."""
-    content = _extended(_read(text, path), path)
+    content = extended(read(text, path), path)
     question = _text(content, "question", path)
     if not question:
         raise UserError(f"{path}: question is missing; say in a sentence what the sweep asks")
@@ -111,61 +88,6 @@ def parse(name: str, text: str, path: Path) -> Sweep:
         early=_early(content.get("early"), path),
         notes=_text(content, "notes", path),
     )
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key which stands twice in one mapping."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is not text; put it in quotes", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read(text: str, path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{path}{where}: {problem}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a sweep file is a mapping with the keys {', '.join(KEYS)}")
-    return content
-
-
-def _extended(content: dict[str, Any], path: Path, below: tuple[str, ...] = ()) -> dict[str, Any]:
-    """`content` over that of the sweep it extends: each key that it gives replaces the other's.
-
-    One way of listing rows replaces another: rows, grid and sections are one key here.
-    """
-    for key in content:
-        if key not in KEYS:
-            raise UserError(f"{path}: unknown key {key!r}{nearest(str(key), KEYS)}")
-    parent = content.pop("extends", None)
-    if parent is None:
-        return content
-    if not isinstance(parent, str) or parent in (*below, path.stem):
-        raise UserError(f"{path}: extends must name another sweep, and is {parent!r}")
-    parent_path = path.parent / f"{parent}.yaml"
-    if not NAME.fullmatch(parent) or not parent_path.is_file():
-        there = names(path.parent)
-        raise UserError(f"{path}: extends: no sweep {parent!r}{nearest(parent, there)}")
-    inherited = _extended(_read(parent_path.read_text(encoding="utf-8"), parent_path), parent_path, (*below, path.stem))
-    if any(kind in content for kind in KINDS):
-        inherited = {key: value for key, value in inherited.items() if key not in KINDS}
-    return inherited | content
 
 
 def _text(content: dict[str, Any], key: str, path: Path) -> str:

@@ -56,3 +56,37 @@ def test_a_circle_is_refused(write, tmp_path):
     write("a", "extends: b\n")
     write("b", "extends: a\n")
     assert "extends must name another sweep" in refusal(tmp_path, "a")
+
+
+def test_rows_are_added_changed_and_dropped(write, tmp_path):
+    write("child", "extends: parent\nadd: {Swish: [activation=swish], SwiGLU: [activation=swiglu, bias=none]}\n")
+    child = plan.load("child", tmp_path)
+    assert child.rows == {"ReLU": (), "SwiGLU": ("activation=swiglu", "bias=none"), "Swish": ("activation=swish",)}
+    write("grandchild", "extends: child\ndrop: [SwiGLU]\n")
+    assert list(plan.load("grandchild", tmp_path).rows) == ["ReLU", "Swish"]
+    assert plan.load("parent", tmp_path).rows == {"ReLU": (), "SwiGLU": ("activation=swiglu",)}
+
+
+def test_rows_are_added_to_sections(write, tmp_path):
+    sections = "sections: {gated: {SwiGLU: [activation=swiglu]}, plain: {Swish: [activation=swish]}}\n"
+    write("middle", f"extends: parent\n{sections}")
+    write("child", "extends: middle\nadd: {gated: {GLU: [activation=glu]}, norm: {RMS: [norm=rmsnorm]}}\ndrop: [Swish]\n")
+    child = plan.load("child", tmp_path)
+    assert {label: section for label, section in child.sections.items() if label != "ReLU"} == {
+        "SwiGLU": "gated", "GLU": "gated", "RMS": "norm"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("extends: parent\ndrop: [SwiGLu]\n", "drop: no row 'SwiGLu'; did you mean 'SwiGLU'?"),
+        ("extends: parent\ndrop: SwiGLU\n", "drop must be a list of labels"),
+        ("extends: parent\nadd: [SwiGLU]\n", "add must hold rows such as"),
+        ("extends: parent\nadd: {}\nrows: {ReLU: [], GLU: [activation=glu]}\n", "cannot list rows of its own as well"),
+        (PARENT + "add: {GLU: [activation=glu]}\n", "name it with extends"),
+    ],
+)
+def test_what_cannot_be_added_or_dropped(write, tmp_path, text, told):
+    write("child", text)
+    assert told in refusal(tmp_path, "child")
