@@ -4,6 +4,8 @@
     norm       `couples_batch`: whether a token's result depends on other examples, or on later tokens
     attention  `orders` it can keep, `honours`: which hooks of a position it calls
     position   `needs`: which hooks it does its work in
+    head       `needs`: what the embedding must be made of, which `offers` it
+    stack      `needs`: which stacks a model must have for it to make sense
 """
 
 from __future__ import annotations
@@ -27,13 +29,24 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
     from ablate.model.contract import FULL, Place
     from ablate.model.position import ADD
 
-    chosen = {group: _filled(cfg, group) for group in ("topology", "norm", "attention", "position")}
+    chosen = {group: _filled(cfg, group) for group in ("topology", "norm", "attention", "position", "embedding", "head", "stack")}
     name = {group: f"{group}={_name(cfg, group)}" for group in chosen}
     topology, objective = chosen["topology"].func, _name(cfg, "objective")
     if objective not in topology.objectives:
         yield (
             f"objective={objective} does not fit {name['topology']}, which is trained on "
             f"{_listed(topology.objectives)}{_choose('topology', lambda slot: objective in slot.func.objectives)}"
+        )
+    if lacking := chosen["head"].func.needs - chosen["embedding"].func.offers:
+        yield (
+            f"{name['head']} is built on the {_listed(lacking)} of an embedding, and {name['embedding']} has none"
+            f"{_choose('embedding', lambda slot: not chosen['head'].func.needs - slot.func.offers)}"
+        )
+    needed = frozenset().union(*(entry.func.needs for entry in chosen["stack"].values()))
+    if lacking := needed.difference(topology.stacks):
+        yield (
+            f"{name['stack']} is made of {' and '.join(sorted(needed))}, and {name['topology']} has no "
+            f"{_listed(lacking)}{_choose('topology', lambda slot: needed.issubset(slot.func.stacks))}"
         )
     for stack, order in topology.orders.items():
         depth = cfg.stack[stack].n_layers
@@ -81,10 +94,20 @@ def _name(cfg: DictConfig, group: str) -> str:
     """What the chosen option is called: the one whose file names the same class, by most of its keys."""
     content = OmegaConf.to_container(cfg[group])
     options = {option: _content(group, path) for option, path in library.groups()[group].items()}
-    same = {o: own for o, own in options.items() if own.get("_target_") == content["_target_"]}
+    same = {o: own for o, own in options.items() if own.get("_target_") == content.get("_target_")}
     if not same:
         return content["_target_"].rpartition(".")[2]
-    return max(same, key=lambda option: sum(content.get(key) == value for key, value in same[option].items()))
+    given = _leaves(content)
+    return max(same, key=lambda option: len(given & _leaves(same[option])))
+
+
+def _leaves(content: dict[str, Any], path: str = "") -> set[tuple[str, str]]:
+    """Every key of an option at any depth, with its value."""
+    return {
+        leaf
+        for key, value in content.items()
+        for leaf in (_leaves(value, f"{path}{key}.") if isinstance(value, dict) else {(path + key, str(value))})
+    }
 
 
 def _choose(group: str, fits: Callable[[Any], bool]) -> str:

@@ -63,20 +63,25 @@ def check_a_step(model, batch):
 
 
 def awake(model):
-    """The model with scalars that start at 0 set to a half: what is behind them must be seen."""
+    """The model with scalars that start at 0 set to a half, matrices drawn: what is behind them must be seen."""
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 0:
                 parameter.fill_(0.5)
+            elif parameter.dim() > 1 and not parameter.any():
+                parameter.normal_(0.0, 0.2, generator=generator)
     return model
 
 
 def check_compiled(model, batch, random=False):
+    torch.manual_seed(0)
     expected = train_step(model, batch)
     gradients = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.manual_seed(0)
     loss, _ = compiled(batch)
     loss.backward()
     if random:

@@ -9,13 +9,22 @@ import torch
 from ablate.config import build_model, compose
 from ablate.model.build import Model
 
-SHAPE = dict(d_model=24, n_layers=2, n_heads=4, head_dim=6, d_ff=48, vocab_size=160, length=16, batch_tokens=32)
+SHAPE = dict(d_model=24, n_layers=2, n_heads=4, head_dim=6, d_ff=48, vocab_size=192, length=16, batch_tokens=32)
+FITTED = {  # what an option needs at this size; it stands in any topology
+    **{f"feedforward={name}": ["feedforward.pattern=[experts]", "feedforward.experts.n_experts=4"]
+       for name in ("mixture_of_experts", "switch")},
+    **{f"attention=synthesizer_{name}": ["attention.n_heads=3", "attention.head_dim=10"]
+       for name in ("dense", "dense_plus", "dense_plus_alpha", "factorized", "random", "random_plus", "random_plus_alpha")},
+    "feedforward=product_key_memory": ["feedforward.stacks=[encoder,decoder]", "feedforward.layers=[-1]"],
+}  # fmt: skip
 LENGTH, TARGETS = 16, 12  # of the sequence that is read, and of the one that is scored
 
 
 def overrides(*given: str, **shape: int) -> list[str]:
     """`given` behind the overrides that make everything tiny; a number of the shape by its name."""
-    return [*(f"shape.{key}={value}" for key, value in {**SHAPE, **shape}.items()), *given]
+    keys = {one.partition("=")[0] for one in given}
+    fitted = [number for one in given for number in FITTED.get(one, []) if number.partition("=")[0] not in keys]
+    return [*(f"shape.{key}={value}" for key, value in {**SHAPE, **shape}.items()), *fitted, *given]
 
 
 def tiny(*given: str, **shape: int) -> Model:
