@@ -53,6 +53,7 @@ def build(
     parts = Parts(slots, shape, dropout, topology.stacks)
     with torch.device(device):
         model = Model(slots["topology"](parts), parts.head(topology.scored))
+    parts.check_places()
     if device != "meta":
         initialise(model, slots["init"](parts), seed)
     return model

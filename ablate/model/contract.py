@@ -203,15 +203,9 @@ class ByLayer:
     def all(self) -> list[Callable[..., nn.Module]]:
         return list(self.options.values())
 
-    def unreached(self, places: Sequence[Place]) -> list[str]:
-        """The names in the pattern that stand at none of a model's `places`, each with what would reach it."""
-        longest = max((place.n_layers for place in places), default=0)
-        first = {name: self.pattern.index(name) + 1 for name in self.pattern}
-        return [
-            f"{name!r} stands at layer {at} of the pattern, and no stack has more than {longest}"
-            for name, at in first.items()
-            if at > longest
-        ]
+    def placed(self) -> tuple[dict[str, Callable[..., nn.Module]], str]:
+        """The options that must stand somewhere in a model, by name, and the key that says where."""
+        return {name: self.options[name] for name in self.pattern if name in self.options}, "pattern"
 
 
 class AtLayers:
@@ -230,21 +224,15 @@ class AtLayers:
         self.stacks, self.layers, self.there, self.elsewhere = list(stacks), list(layers), there, elsewhere
 
     def choose(self, place: Place) -> Callable[..., nn.Module]:
-        return self.there if self._is_there(place) else self.elsewhere
-
-    def _is_there(self, place: Place) -> bool:
-        return place.stack in self.stacks and {place.layer, place.layer - place.n_layers} & set(self.layers) != set()
+        at = (place.layer, place.layer - place.n_layers)
+        return self.there if place.stack in self.stacks and not set(at).isdisjoint(self.layers) else self.elsewhere
 
     def all(self) -> list[Callable[..., nn.Module]]:
         return [self.there, self.elsewhere]
 
-    def unreached(self, places: Sequence[Place]) -> list[str]:
-        """Why ``there`` stands at none of a model's `places`, if so."""
-        if any(map(self._is_there, places)):
-            return []
-        depths = {place.stack: place.n_layers for place in places}
-        has = " and ".join(f"{depth} layers in the {stack}" for stack, depth in depths.items())
-        return [f"it stands at layers {self.layers} of stacks {self.stacks}, and the model has {has}"]
+    def placed(self) -> tuple[dict[str, Callable[..., nn.Module]], str]:
+        """The options that must stand somewhere in a model, by name, and the key that says where."""
+        return {"there": self.there}, "stacks or layers"
 
 
 class ByStack:
@@ -270,6 +258,7 @@ class Parts:
         self.stacks = tuple(stacks)
         self.depths = {name: slots["stack"][name].func.depth(slots["stack"][name].keywords) for name in stacks}
         self._shared: dict[Any, nn.Module] = {}
+        self._chosen: set[int] = set()
 
     @property
     def d_model(self) -> int:
@@ -280,7 +269,20 @@ class Parts:
         chosen = self.slots[slot]
         while hasattr(chosen, "choose"):
             chosen = chosen.choose(place)
+        self._chosen.add(id(chosen))
         return chosen
+
+    def check_places(self) -> None:
+        """Raise UserError where an option that is placed by layer stands nowhere in the model that was built."""
+        depths = " and ".join(f"{depth} in the {stack}" for stack, depth in self.depths.items())
+        for slot, chosen in self.slots.items():
+            options, key = chosen.placed() if hasattr(chosen, "placed") else ({}, "")
+            for name, option in options.items():
+                if id(option) not in self._chosen:
+                    raise UserError(
+                        f"{slot}.{name} would stand at no layer of this model ({depths}); "
+                        f"change {slot}.{key}, or the number of layers"
+                    )
 
     def shared(self, key: Any, make: Callable[[], nn.Module]) -> nn.Module:
         """The module kept under `key`, made at the first call: tied tables, shared biases, shared blocks."""
