@@ -45,7 +45,7 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
     needed = frozenset().union(*(entry.func.needs for entry in chosen["stack"].values()))
     if lacking := needed.difference(topology.stacks):
         yield (
-            f"{name['stack']} is made of {' and '.join(sorted(needed))}, and {name['topology']} has no "
+            f"{name['stack']} is for models of {' and '.join(sorted(needed, reverse=True))}, and {name['topology']} has no "
             f"{_listed(lacking)}{_choose('topology', lambda slot: needed.issubset(slot.func.stacks))}"
         )
     for stack, order in topology.orders.items():

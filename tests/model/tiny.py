@@ -15,6 +15,10 @@ FITTED = {  # what an option needs at this size; it stands in any topology
        for name in ("mixture_of_experts", "switch")},
     **{f"attention=synthesizer_{name}": ["attention.n_heads=3", "attention.head_dim=10"]
        for name in ("dense", "dense_plus", "dense_plus_alpha", "factorized", "random", "random_plus", "random_plus_alpha")},
+    "stack=funnel": ["stack.encoder.n_blocks=2"],
+    **{f"stack={name}": [f"stack.{stack}.{steps}" for stack in ("encoder", "decoder")
+                         for steps in ("n_steps=2", "steps_before=1", "steps_after=0")]
+       for name in ("universal", "universal_act")},
     "feedforward=product_key_memory": ["feedforward.stacks=[encoder,decoder]", "feedforward.layers=[-1]"],
 }  # fmt: skip
 LENGTH, TARGETS = 16, 12  # of the sequence that is read, and of the one that is scored
