@@ -13,6 +13,7 @@ from ablate.model.contract import CAUSAL, Context, View
 from tests.model.tiny import batch_for, set_all, tiny
 
 ATTENTIONS, POSITIONS = list(groups()["attention"]), list(groups()["position"])
+IN_ALL_ORDERS = [name for name in ATTENTIONS if not name.endswith("convolution")]  # which have a file of their own
 EXACT = dict(atol=1e-6, rtol=0)
 
 
@@ -47,10 +48,13 @@ def check_segments(model, batch, name, segments):
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("attention", IN_ALL_ORDERS)
 def test_who_sees_whom(attention, position):
     options = [f"attention={attention}", f"position={position}"]
-    model = tiny(*options)
+    try:
+        model = tiny(*options)
+    except UserError as refused:
+        pytest.skip(str(refused))
     set_all(model, (0.3,))
     batch, padded = batch_for(model), batch_for(model, padded=True)
     assert torch.isfinite(hidden(model, batch)).all() and torch.isfinite(hidden(model, padded)).all()
