@@ -32,7 +32,7 @@ class AdaptiveSoftmax(nn.Module):
     ):
         super().__init__()
         if embedding is None:
-            raise UserError(f"embedding.tie: the adaptive softmax shares the clusters of the {place.stack}; name it and head")
+            raise UserError(f"embedding.tie must name {place.stack} and head, whose clusters the adaptive softmax shares")
         if parts.has_bias("logits"):
             raise UserError("bias.logits=true: the adaptive softmax has no bias; set bias.logits=false")
         if not 0 < slots <= 1:
@@ -40,7 +40,7 @@ class AdaptiveSoftmax(nn.Module):
         self.embedding = embedding
         rare = len(embedding.sizes) - 1
         self.entries = declare(
-            nn.Parameter(torch.empty(rare, parts.d_model)), "table", fan_in=rare, fan_out=parts.d_model, place=place
+            nn.Parameter(torch.empty(rare, parts.d_model)), "table", fan_in=parts.d_model, fan_out=rare, place=place
         )
         self.tied_scale, self.z_loss, self.slots = tied_scale, z_loss, slots
 
@@ -59,7 +59,7 @@ class AdaptiveSoftmax(nn.Module):
         """In training the second result, too, lacks the second term of tokens without a slot."""
         hidden = hidden * self.tied_scale
         sizes, starts = self.embedding.sizes, self.embedding.starts
-        number = sum((targets >= start).long() for start in starts[1:])  # of each target's cluster
+        number = sum(((targets >= start).long() for start in starts[1:]), torch.zeros_like(targets))  # of its cluster
         nll, loss = self._losses(self._first(hidden), torch.where(number == 0, targets, sizes[0] - 1 + number))
         for at, cluster in enumerate(self.embedding.clusters):
             if at == 0:

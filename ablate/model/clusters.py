@@ -43,7 +43,7 @@ class Clusters(Embedding):
     its part of the pieces, from ``shares``, the last has the rest; ``widths`` are their inner widths, and what is
     narrower than D is projected to D. The special ids belong to the last cluster, or, where ``special_apart``, to one
     more of width D. The logits of all clusters stand side by side under one softmax.
-    Raises UserError where shares are not whole, leave nothing, or do not fit the number of widths.
+    Raises UserError where shares are not whole or leave nothing, and where widths do not fit them or D.
     """
 
     offers = frozenset({"clusters"})
@@ -65,6 +65,8 @@ class Clusters(Embedding):
         self.sizes = cluster_sizes(parts.shape["vocab_size"], shares, special, special_apart)
         if len(widths) != len(shares) + 1:
             raise UserError(f"embedding.widths: {len(shares) + 1} clusters (embedding.shares and the rest) need as many")
+        if not all(1 <= width <= parts.d_model for width in widths):
+            raise UserError(f"embedding.widths: {', '.join(map(str, widths))} must be from 1 to {parts.d_model}")
         widths = [*widths, *[parts.d_model] * (len(self.sizes) - len(widths))]
         self.starts = [0, *accumulate(self.sizes)][:-1]
         self.clusters = nn.ModuleList(
@@ -90,7 +92,8 @@ def cluster_sizes(vocab_size: int, shares: Sequence[str], special: int, special_
     pieces = vocab_size - special
     if pieces < 1:
         raise UserError(f"embedding.special={special} leaves no pieces of a vocabulary of {vocab_size}")
-    sizes = [ratio_of(share, pieces, "embedding.shares") for share in shares]
+    what = f"embedding.shares, of {pieces} pieces (shape.vocab_size less embedding.special)"
+    sizes = [ratio_of(share, pieces, what) for share in shares]
     apart = special if special_apart else 0
     rest = vocab_size - apart - sum(sizes)
     if rest < 1:

@@ -36,8 +36,8 @@ class MixtureOfSoftmaxes(Vocabulary):
         super().__init__(parts, place, embedding=embedding)
         d = parts.d_model
         self.prior, self.contexts = (
-            declare(nn.Parameter(torch.empty(size)), "mixture", fan_in=d, fan_out=size[-1], place=place)
-            for size in ((n_softmaxes, d), (n_softmaxes, d, d))
+            declare(nn.Parameter(torch.empty(size)), "mixture", fan_in=d, fan_out=fan_out, place=place)
+            for size, fan_out in (((n_softmaxes, d), n_softmaxes), ((n_softmaxes, d, d), d))
         )
         self.scale = 1.0 if embedding is None else tied_scale
         self.recompute = recompute

@@ -1,0 +1,164 @@
+"""Factorized and clustered embeddings: against a full table, against ALBERT, and where the clusters lie."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from ablate.config import build_model, compose
+from ablate.data import layout
+from ablate.errors import UserError
+from tests.model.tiny import SHAPE, batch_for, overrides, set_all, tiny, train_step
+
+V, D = SHAPE["vocab_size"], SHAPE["d_model"]
+
+
+def embedding_of(*given: str):
+    model = tiny(*given)
+    set_all(model)
+    return model.topology.decoder.embedding
+
+
+def as_table(embedding) -> torch.Tensor:
+    """(V,D): the vector of each id."""
+    return embedding.vectors(torch.arange(V)[None])[0]
+
+
+@pytest.mark.parametrize("option", ["factorized", "clusters", "clusters_no_projection"])
+@pytest.mark.parametrize("topology", ["encoder_decoder", "causal_decoder", "prefix_decoder", "encoder"])
+def test_a_full_table_with_the_same_vectors_gives_the_same_model(option, topology):
+    """The vectors at the input, and their products with the hidden states at the output."""
+    model, full = (tiny(f"embedding={name}", f"topology={topology}").eval() for name in (option, "table"))
+    set_all(model, (0.3,))
+    state = {name: values for name, values in model.state_dict().items() if "embedding" not in name}
+    tables = {name: as_table(model.head.embedding) for name in full.state_dict() if "embedding" in name}
+    full.load_state_dict({**state, **tables})
+    for padded in (False, True):
+        batch = batch_for(model, padded=padded)
+        torch.testing.assert_close(model.logits(batch), full.logits(batch), atol=1e-4, rtol=1e-4)
+
+
+def test_factorized_is_alberts():
+    from transformers import AlbertConfig, AlbertModel
+
+    config = AlbertConfig(vocab_size=V, embedding_size=4, hidden_size=D, num_attention_heads=6, intermediate_size=8)
+    albert, ours = AlbertModel(config), embedding_of("embedding=factorized")
+    projection = albert.encoder.embedding_hidden_mapping_in
+    with torch.no_grad():
+        albert.embeddings.word_embeddings.weight.copy_(ours.product.table)
+        projection.weight.copy_(ours.product.up.T)
+        projection.bias.zero_()
+    ids = torch.randint(V, (2, 9))
+    torch.testing.assert_close(ours(ids), projection(albert.embeddings.word_embeddings(ids)))
+
+
+def test_all_of_the_width_is_the_table():
+    """The identity as second factor; and one cluster of everything."""
+    factorized, one, table = (
+        embedding_of(f"embedding={option}", *numbers)
+        for option, *numbers in (
+            ("factorized", f"embedding.d_inner={D}"),
+            ("clusters", "embedding.shares=[]", f"embedding.widths=[{D}]"),
+            ("table",),
+        )
+    )
+    with torch.no_grad():
+        factorized.product.up.copy_(torch.eye(D))
+        for own in (factorized.product.table, one.clusters[0].table):
+            own.copy_(table.table)
+    ids, hidden = torch.randint(V, (2, 9)), torch.randn(2, 9, D)
+    for other in (factorized, one):
+        torch.testing.assert_close(other(ids), table(ids))
+        torch.testing.assert_close(other.logits(hidden), table.logits(hidden))
+
+
+@pytest.mark.parametrize("apart", ["false", "true"])
+def test_clusters_by_hand(apart):
+    embedding = embedding_of("embedding=clusters", f"embedding.special_apart={apart}", "embedding.scale=3.0")
+    assert embedding.sizes == ([5, 12, 175] if apart == "false" else [5, 12, 47, 128])
+    vectors, at = [], 0
+    for cluster, size in zip(embedding.clusters, embedding.sizes, strict=True):
+        assert len(cluster.table) == size
+        vectors.append(cluster.table @ cluster.up if hasattr(cluster, "up") else cluster.table)
+        at += size
+    ids = torch.tensor([[0, 4, 5, 16, 17, 63, 64, 191]])
+    torch.testing.assert_close(embedding(ids), 3 * torch.cat(vectors)[ids])
+    assert at == V
+
+
+def test_an_id_trains_its_own_row_alone():
+    embedding = embedding_of("embedding=clusters")
+    for index in (0, 4, 5, 16, 17, 191):
+        embedding.zero_grad()
+        embedding(torch.tensor([[index]])).square().sum().backward()
+        rows = torch.cat([cluster.table.grad.abs().sum(-1) for cluster in embedding.clusters])
+        assert rows.nonzero().flatten().tolist() == [index]
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes", "widths"),
+    [
+        ("paper", [2500, 6000, 23500, 128], [768, 256, 64, 768]),
+        ("small", [1270, 3048, 11938, 128], [384, 128, 32, 384]),
+        ("micro", [310, 744, 2914, 128], [96, 32, 8, 96]),
+        ("nano", [150, 360, 1410, 128], [48, 16, 4, 48]),
+    ],
+)
+def test_the_papers_clusters_at_every_shape(shape, sizes, widths):
+    """The adaptive input has the special ids in the last cluster, the adaptive softmax in one of their own."""
+    cfg = compose([f"shape={shape}", "head=adaptive_softmax"])
+    embedding = build_model(cfg, device="meta").head.embedding
+    assert embedding.sizes == sizes and [cluster.table.shape[1] for cluster in embedding.clusters] == widths
+    together = build_model(compose([f"shape={shape}", "embedding=clusters"]), device="meta").head.embedding
+    assert together.sizes == [*sizes[:2], sizes[2] + sizes[3]]
+    ids = layout.trained(cfg.tokenizer.vocab_size, cfg.tokenizer.sentinels)
+    assert embedding.starts[3] == ids.text_size == ids.sentinels.min()
+
+
+@pytest.mark.parametrize("init", ["paper", "paper_adam"])
+@pytest.mark.parametrize("option", ["factorized", "clusters"])
+def test_vectors_start_with_the_deviation_of_a_table(init, option):
+    wide = overrides(f"embedding={option}", f"init={init}", vocab_size=2048, d_model=192)
+    embedding = build_model(compose(wide)).head.embedding
+    vectors = embedding(torch.arange(2048)[None])[0]
+    for part in (vectors[:150], vectors[150:500], vectors[600:]):
+        assert part.std().item() == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "told"),
+    [
+        (["factorized"], {"d_model": 20}, "embedding.d_inner.*1/6 of shape.d_model = 20"),
+        (["clusters"], {"vocab_size": 200}, "embedding.shares, of 72 pieces .*5/64 of 72 is 5.625"),
+        (["clusters"], {"vocab_size": 128}, "embedding.special=128 leaves no pieces"),
+        (["clusters", "embedding.shares=[1/2,1/2]", "embedding.special=0"], {}, "leave none for the last cluster"),
+        (["clusters", "embedding.widths=[24,8]"], {}, "embedding.widths: 3 clusters"),
+        (["clusters", "embedding.widths=[24,8,0]"], {}, "embedding.widths: 24, 8, 0 must be from 1 to 24"),
+        (["factorized", "embedding.tie=[encodr]"], {}, "'encodr' is none of.*did you mean 'encoder'"),
+    ],
+)
+def test_refusals(given, shape, told):
+    with pytest.raises(UserError, match=told):
+        tiny(f"embedding={given[0]}", *given[1:], **shape)
+
+
+@pytest.mark.parametrize("option", ["factorized", "clusters"])
+@pytest.mark.parametrize("tie", ["[]", "[encoder,decoder]", "[decoder,head]"])
+def test_ties(option, tie):
+    """Each that is not tied has tables of its own, the head a full matrix."""
+    model = tiny(f"embedding={option}", f"embedding.tie={tie}")
+    encoder, decoder = model.topology.encoder.embedding, model.topology.decoder.embedding
+    assert (encoder is decoder) == (tie == "[encoder,decoder]")
+    assert (model.head.embedding is decoder) == (tie == "[decoder,head]")
+    assert (model.head.projection is None) == (tie == "[decoder,head]")
+    train_step(model, batch_for(model))
+    assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
+
+
+def test_clusters_are_narrow_for_rare_ids_only_in_width():
+    """A vector of a narrow cluster lies in the span of its projection."""
+    embedding = embedding_of("embedding=clusters")
+    vectors = as_table(embedding)[17:64]
+    assert torch.linalg.matrix_rank(vectors) == 2
+    torch.testing.assert_close(vectors, functional.linear(embedding.clusters[2].table[:47], embedding.clusters[2].up.T))
