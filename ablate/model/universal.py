@@ -19,7 +19,7 @@ class UniversalStack(PlainStack):
         x -> layers (steps_before times) -> [+ step embedding -> layers] (n_steps times) -> layers (steps_after times) -> norm
 
     All applications share their weights, those before and after the recurrence too. In front of each step its own
-    learned vector is added, times ``step_scale``; null leaves that out. Positions are those of the ``position`` slot:
+    learned vector is added, times ``step_scale``, unless ``step_vectors`` is false. Positions are those of the ``position`` slot:
     the paper's sinusoidal signal in each step was configured in the release, but never applied. Its gates are
     ``residual=gated``, its halting is ``stack=universal_act``. ``states`` holds the input and what each application
     gives.
@@ -34,13 +34,14 @@ class UniversalStack(PlainStack):
         n_steps: int,
         steps_before: int,
         steps_after: int,
-        step_scale: float | None,
+        step_vectors: bool,
+        step_scale: float,
     ):
         super().__init__(parts, place, n_layers=n_layers)
         self.n_steps, self.steps_before, self.steps_after = n_steps, steps_before, steps_after
         self.step_scale = step_scale
         self.step_table = None
-        if step_scale is not None:
+        if step_vectors:
             self.step_table = declare(
                 nn.Parameter(torch.empty(n_steps, parts.d_model)),
                 "normal",
