@@ -15,6 +15,9 @@ from ablate.errors import UserError
     [
         (["norm=batchnorm"], ["norm=batchnorm", "those after it", "batchnorm_encoder"]),
         (["norm=batchnorm", "topology=causal_decoder"], ["norm=batchnorm", "decoder", "rmsnorm"]),
+        (["stack=funnel", "topology=causal_decoder"], ["stack=funnel is for models of encoder and decoder", "has no encoder"]),
+        (["stack=funnel", "topology=encoder"], ["topology=encoder has no decoder", "topology=encoder_decoder"]),
+        (["stack=transparent", "topology=prefix_decoder", "stack.decoder.n_layers=3"], ["stack=transparent", "has no encoder"]),
         (["objective=causal"], ["objective=causal does not fit topology=encoder_decoder", "topology=causal_decoder"]),
         (["topology=encoder", "objective=span_corruption"], ["trained on masked", "topology=encoder_decoder"]),
     ],
