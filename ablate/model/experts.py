@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,9 @@ class Experts(nn.Module):
         self.down = matrices(width, parts.d_model, "ffn_out")
         self.dropout = nn.Dropout(parts.dropout)
         self.n_experts, self.group_tokens, self.sequences = n_experts, group_tokens, sequences
-        self.capacity, self.min_capacity, self.balance = dict(capacity[place.stack]), min_capacity, balance
+        # as fractions: the compiler takes a module's whole numbers for constants, but not its floats
+        self.capacity = {mode: Fraction(str(factor)).as_integer_ratio() for mode, factor in capacity[place.stack].items()}
+        self.min_capacity, self.balance = min_capacity, balance
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         tokens, present = self.groups(x, ctx.view.present)

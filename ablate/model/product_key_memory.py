@@ -44,6 +44,9 @@ class ProductKeyMemory(nn.Module):
             use=min(1.0, n_heads * n_read / rows),
         )
         self.n_read, self.dropout = n_read, nn.Dropout(parts.dropout)
+        # the i-th and j-th best halves make one of the n best pairs only if no more than n pairs are as good: i j <= n
+        pairs = [(i, j) for i in range(n_read) for j in range(n_read) if (i + 1) * (j + 1) <= n_read]
+        self.register_buffer("pairs", torch.tensor(pairs).T.contiguous(), persistent=False)
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         rows, weights = self.best(x.flatten(0, 1), ctx)
@@ -57,10 +60,10 @@ class ProductKeyMemory(nn.Module):
         heads, _, n_keys, key_dim = self.keys.shape
         queries = self.query_norm(self.query(x).view(-1, heads, 2, key_dim), ctx.view)
         scores = torch.einsum("mhpk,hpnk->mhpn", queries, self.keys.to(queries.dtype)).float()
-        (first, second), (row, column) = (t.unbind(2) for t in scores.topk(self.n_read, dim=-1))
-        pairs = (first[..., :, None] + second[..., None, :]).flatten(-2)
-        best, at = pairs.topk(self.n_read, dim=-1)
-        rows = row.gather(-1, at // self.n_read) * n_keys + column.gather(-1, at % self.n_read)
+        scores, keys = scores.topk(self.n_read, dim=-1)
+        first, second = self.pairs
+        best, at = (scores[:, :, 0, first] + scores[:, :, 1, second]).topk(self.n_read, dim=-1)
+        rows = keys[:, :, 0].gather(-1, first[at]) * n_keys + keys[:, :, 1].gather(-1, second[at])
         return rows, best.softmax(-1)
 
     def lookup_products(self, x: Tensor) -> int:

@@ -22,9 +22,10 @@ def group_size(tokens: int, at_most: int) -> int:
     return tokens // groups
 
 
-def capacity_of(group: int, experts: int, factor: float, at_least: int) -> int:
-    """The places that an expert has for a group: `factor` times its even share of the tokens."""
-    return max(at_least, min(group, int(group * factor / experts)))
+def capacity_of(group: int, experts: int, factor: tuple[int, int], at_least: int) -> int:
+    """The places that an expert has for a group: `factor`, a fraction, times its even share of the tokens."""
+    numerator, denominator = factor
+    return max(at_least, min(group, group * numerator // (denominator * experts)))
 
 
 @dataclass
