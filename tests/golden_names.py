@@ -54,10 +54,11 @@ OF_A_STACK = {
     "halt.weight": "sigmoid_activation_for_pondering/dense/kernel",
     "halt.bias": "sigmoid_activation_for_pondering/dense_1/bias",
 }
-EMBEDDINGS = {  # of an embedding or a head; n is a cluster's number
+EMBEDDINGS = {  # of an embedding or a head; a digit is a cluster's number
     r"embedding\.table": "embedding|embedding_embedding_weights",
     r"embedding\.product\.table": "embedding1", r"embedding\.product\.up": "embedding2",
-    r"embedding\.clusters\.(\d)\.table": r"embedding_\1|embedding_\g<1>1", r"embedding\.clusters\.(\d)\.up": r"embedding_\g<1>2",
+    r"embedding\.clusters\.(\d)\.table": r"embedding_\1|embedding_\g<1>1",
+    r"embedding\.clusters\.(\d)\.up": r"embedding_\g<1>2",
     r"head\.entries": "embedding_0",  # rows behind those of the first cluster
     r"head\.prior": "embedding_mixture_weights", r"head\.contexts": "embedding_context_weights",
 }  # fmt: skip

@@ -32,7 +32,7 @@ class AdaptiveSoftmax(nn.Module):
     ):
         super().__init__()
         if embedding is None:
-            raise UserError(f"embedding.tie must name {place.stack} and head, whose clusters the adaptive softmax shares")
+            raise UserError(f"embedding.tie must name {place.stack} and head: the adaptive softmax shares its clusters")
         if parts.has_bias("logits"):
             raise UserError("bias.logits=true: the adaptive softmax has no bias; set bias.logits=false")
         if not 0 < slots <= 1:

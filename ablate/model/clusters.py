@@ -64,7 +64,7 @@ class Clusters(Embedding):
         super().__init__(scale=scale, norm=norm, tie=tie)
         self.sizes = cluster_sizes(parts.shape["vocab_size"], shares, special, special_apart)
         if len(widths) != len(shares) + 1:
-            raise UserError(f"embedding.widths: {len(shares) + 1} clusters (embedding.shares and the rest) need as many")
+            raise UserError(f"embedding.widths: {len(shares) + 1} clusters (embedding.shares and a rest) need as many")
         if not all(1 <= width <= parts.d_model for width in widths):
             raise UserError(f"embedding.widths: {', '.join(map(str, widths))} must be from 1 to {parts.d_model}")
         widths = [*widths, *[parts.d_model] * (len(self.sizes) - len(widths))]
@@ -97,5 +97,6 @@ def cluster_sizes(vocab_size: int, shares: Sequence[str], special: int, special_
     apart = special if special_apart else 0
     rest = vocab_size - apart - sum(sizes)
     if rest < 1:
-        raise UserError(f"embedding.shares: {', '.join(map(str, shares))} of the pieces leave none for the last cluster")
+        told = ", ".join(map(str, shares))
+        raise UserError(f"embedding.shares: {told} of the pieces leave none for the last cluster")
     return [*sizes, rest, *([apart] if apart else [])]

@@ -83,7 +83,8 @@ class Product(nn.Module):
 
 
 class Factorized(Embedding):
-    """A product of two tables, ``d_inner`` numbers for each id (Lan et al. 2020, ALBERT, https://arxiv.org/abs/1909.11942).
+    """A product of two tables, ``d_inner`` numbers for each id (ALBERT, Lan et al. 2020,
+    https://arxiv.org/abs/1909.11942).
 
     The product starts with the variance of a full table. Narang et al.'s "Factorized Embedding" has full logits of
     their own (``tie: [encoder, decoder]``), their "Factorized & shared embeddings" the product there too.

@@ -66,7 +66,7 @@ class ShiftedDense(Dense):
 
 
 class FixupInit(Paper):
-    """He's initialiser (He et al. 2015), smaller by the number L of all residual branches of the model, zero at the end.
+    """He's initialiser (He et al. 2015), smaller by the number L of residual branches in all stacks, zero at the end.
 
     Variances 2 L^(-1/3) / fan_in for queries, keys and values, 2 / (L fan_in) for the first feed-forward matrices (a
     branch of m matrices takes L^(-1/(2m-2)) off the deviation), zero for outputs; cut at two deviations, corrected for

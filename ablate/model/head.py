@@ -1,6 +1,6 @@
-"""From hidden states to losses: ``head(hidden (B,T,D), targets (B,T), weights) -> (training loss, exact nll)``, both (B,T).
+"""From hidden states to losses: ``head(hidden (B,T,D), targets, weights) -> (training loss, exact nll)``, all (B,T).
 
-``weights (B,T)`` or None is what each token's loss will be multiplied by; a head may spare what has weight 0.
+``weights``, or None, is what each token's loss will be multiplied by; a head may spare what has weight 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ablate.model.contract import Parts, Place, declare
 
 
 class Vocabulary(nn.Module):
-    """What gives each id a logit: the embedding's table, or a matrix of its own, with a bias where ``bias.logits`` asks."""
+    """What gives each id a logit: the embedding's table or a matrix of its own, with a bias if ``bias.logits`` says so."""
 
     needs: frozenset[str] = frozenset()  # what the shared embedding must offer beside the logits
 

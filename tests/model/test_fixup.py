@@ -120,7 +120,9 @@ def test_padding_changes_nothing_that_is_present():
         assert (found[:, 9:] == 0).all()
 
 
-@pytest.mark.parametrize("other", ["activation=swiglu", "block=parallel", "norm=layernorm", "block.placement=post", "bias=all"])
+@pytest.mark.parametrize(
+    "other", ["activation=swiglu", "block=parallel", "norm=layernorm", "block.placement=post", "bias=all"]
+)
 def test_with_other_options(other):
-    model = tiny(FIXUP, *other.split("|"))
+    model = tiny(FIXUP, other)
     assert torch.isfinite(train_step(model, batch_for(model, padded=True)))
