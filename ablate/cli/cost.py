@@ -64,7 +64,9 @@ def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
     if errors:
         raise UserError("\n".join(errors))
     published = _published(sweep.reference, list(configs)) if sweep.reference else {}
-    for row, counted in zip(configs, _counted(list(configs.values())), strict=True):
+    from ablate.cli.counting import costs
+
+    for row, counted in zip(configs, costs(list(configs.values())), strict=True):
         yield {
             "row": row,
             "parameters": counted["parameters"]["total"],
@@ -73,23 +75,6 @@ def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
             "ops_published_t": published.get(row, {}).get("ops_trillions"),
             "flops_per_step": counted["flops_per_step"],
         }
-
-
-def _counted(configs: list[Any]) -> Iterator[dict[str, Any]]:
-    """What each configuration costs, counted on all cores: forked before torch is loaded, which each then does once."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from ablate.data.cores import cores
-
-    with ProcessPoolExecutor(min(cores(), len(configs)), get_context("fork")) as pool:
-        yield from pool.map(_cost, configs)
-
-
-def _cost(cfg: Any) -> dict[str, Any]:
-    from ablate.cost import cost
-
-    return cost(cfg)
 
 
 def _published(reference: str, rows: list[str]) -> dict[str, dict[str, float]]:

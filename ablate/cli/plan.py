@@ -7,19 +7,27 @@ from ablate.cli.sweep import SETTINGS, split
 
 HELP = """Say what a sweep would run, how long that takes, and which differences it could detect.
 
-usage: ablate plan NAME [overrides] [jobs=2] [only=ROWS]
+usage: ablate plan NAME [overrides] [jobs=2] [only=ROWS] [--count]
+
+--count says what each row costs before any has run: parameters and operations, a second or so a row.
 
   ablate plan axes
   ablate plan axes shape=micro jobs=1
+  ablate plan narang2021 shape=paper data=c4 --count
 """
 
 
 def run(words: list[str]) -> int:
     """Print the plan."""
-    asked = arguments.sort(words)
+    asked = arguments.sort(words, switches=("--count",))
     name = arguments.one_name(asked, "sweep", "ablate plan")
     settings, overrides = split(asked.overrides, {key: SETTINGS[key] for key in ("jobs", "only")})
     from ablate.sweep import plan
 
-    print(plan.describe(name, overrides, **settings))
+    counting = {}
+    if "--count" in asked.flags:
+        from ablate.cli.counting import costs
+
+        counting["count"] = costs
+    print(plan.describe(name, overrides, **settings, **counting))
     return 0

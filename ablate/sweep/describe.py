@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ablate.config import compose, merge
@@ -14,10 +14,22 @@ from ablate.sweep.plan import load, overrides, runs, select
 from ablate.sweep.progress import duration
 
 
+SUSTAINED = 4e14  # FLOPs a second: what a well-kept H100 makes of its 9.9e14 in bfloat16
+
+
 def describe(
-    name: str, extra: Sequence[str] = (), *, jobs: int = 2, only: str | Iterable[str] | None = None
+    name: str,
+    extra: Sequence[str] = (),
+    *,
+    jobs: int = 2,
+    only: str | Iterable[str] | None = None,
+    count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
 ) -> str:
-    """What the sweep would run, how long that takes, what it could detect; a `UserError` names a row that cannot run."""
+    """What the sweep would run, how long that takes, what it could detect; a `UserError` names a row that cannot run.
+
+    `count` says what configurations cost (`ablate.cli.counting.costs`); without it only what runs that are done have counted
+    is told.
+    """
     paths = Paths.of(extra)
     sweep = load(name, paths.sweeps)
     chosen = select(sweep, only)
@@ -27,14 +39,17 @@ def describe(
     everyone = forecast.past(paths.runs)
     known = [run for run in everyone if run.sweep == name]
     others = [run for run in everyone if run.sweep != name]
+    counted = dict(zip(configs, count(list(configs.values())), strict=True)) if count else {}
+    costs = {run.row: run.record for run in known} | counted
     lines = [
         f"{name}: {sweep.question}",
         f"{len(chosen)} rows, {len(found)} runs ({sweep.seeds.baseline} seeds of the baseline, "
         f"{sweep.seeds.rows} of each other row): {len(found) - left} done, {left} to run",
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it stands'}",
         "",
-        *_table(sweep, found, configs, known),
+        *_table(sweep, found, configs, costs),
         "",
+        *_operations(found, configs, counted),
         f"time: {_time(left, jobs, known, others, configs[chosen[0]])}",
         f"detects: {_detects(sweep, known, others)}",
     ]
@@ -48,12 +63,13 @@ def _config(name: str, row: str, given: Sequence[str]) -> Any:
         raise UserError("\n".join(f"{name}: {row}: {line}" for line in str(error).splitlines())) from None
 
 
-def _table(sweep: Any, found: list[ledger.Found], configs: dict[str, Any], known: list[forecast.Past]) -> list[str]:
-    records = {run.row: run.record for run in known}
+def _table(
+    sweep: Any, found: list[ledger.Found], configs: dict[str, Any], costs: dict[str, dict[str, Any]]
+) -> list[str]:
     cells = [("row", "done", "parameters", "operations", "changes")]
     for row, cfg in configs.items():
         mine = [item for item in found if item.run.row == row]
-        record = records.get(row, {})
+        record = costs.get(row, {})
         cells.append(
             (
                 row,
@@ -76,9 +92,24 @@ def _number(value: Any, form: str) -> str:
 
 def _width(cfg: Any) -> str:
     """How wide a gated feed-forward is made so that it costs what the others do."""
-    if not str(cfg.activation.get("_target_", "")).endswith(".Gated"):
+    if not str(cfg.activation.get("_target_", "")).endswith(".Gated") or "gated_ratio" not in cfg.feedforward:
         return ""
     return f" (feedforward.gated_ratio {cfg.feedforward.gated_ratio} of d_ff {cfg.feedforward.d_ff})"
+
+
+def _operations(
+    found: list[ledger.Found], configs: dict[str, Any], counted: dict[str, dict[str, Any]]
+) -> list[str]:
+    """What is left to run, in operations, and how long one large device would take over them."""
+    if not counted:
+        return []
+    total = sum(
+        counted[item.run.row]["flops_per_step"] * configs[item.run.row].trainer.steps
+        for item in found
+        if not item.finished
+    )
+    alone = duration(total / SUSTAINED)
+    return [f"cost: {total:.3g} FLOPs, forward and backward: {alone} of a GPU that keeps up {SUSTAINED:.0e} a second"]
 
 
 def _time(left: int, jobs: int, known: list[forecast.Past], others: list[forecast.Past], cfg: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from ablate.config.overrides import key_of, merge
 from ablate.errors import UserError, nearest
@@ -70,8 +71,8 @@ def runs(
     ]
 
 
-def describe(name: str, extra: Sequence[str] = (), *, jobs: int = 2, only: str | Iterable[str] | None = None) -> str:
-    """What the sweep would run, how long that takes, and what it could detect, as text."""
+def describe(name: str, extra: Sequence[str] = (), **options: Any) -> str:
+    """What the sweep would run, how long that takes, and what it could detect, as text (`ablate.sweep.describe`)."""
     from ablate.sweep.describe import describe as described
 
-    return described(name, extra, jobs=jobs, only=only)
+    return described(name, extra, **options)

@@ -41,6 +41,15 @@ def test_plan_knows_from_earlier_runs_how_long_and_how_noisy(place):
     assert "from the sweep try" in said
 
 
+def test_plan_counts_what_is_left_to_run(place):
+    cost = {"parameters": {"total": 7654321}, "ops_paper": 1e9, "flops_per_step": 2e12}
+    said = plan.describe("try", place.overrides, count=lambda configs: [cost] * len(configs))
+    assert "cost: 1.6e+15 FLOPs, forward and backward: 4 s of a GPU" in said  # four runs of 200 steps
+    assert "7,654,321" in said
+    place.drive()
+    assert "cost: 0 FLOPs" in plan.describe("try", place.overrides, count=lambda configs: [cost] * len(configs))
+
+
 def test_plan_shows_the_width_of_gated_rows(place):
     place.write(SWEEP.replace("activation=gelu", "activation=swiglu"))
     assert "activation=swiglu (feedforward.gated_ratio 2/3 of d_ff 192)" in plan.describe("try", place.overrides)

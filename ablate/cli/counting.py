@@ -1,0 +1,22 @@
+"""What many configurations cost, counted on all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+from ablate.data.cores import cores
+
+
+def costs(configs: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """`ablate.cost.cost` of each, in order; processes are forked before torch is loaded, which each does once."""
+    with ProcessPoolExecutor(min(cores(), len(configs)), get_context("fork")) as pool:
+        yield from pool.map(_cost, configs)
+
+
+def _cost(config: Any) -> dict[str, Any]:
+    from ablate.cost import cost
+
+    return cost(config)
