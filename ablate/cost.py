@@ -2,8 +2,9 @@
 
 `ops_paper` is Narang et al. 2021's column (https://arxiv.org/abs/2102.11972): the multiply-accumulates of one forward
 pass over the global batch, as mesh-tensorflow's counter has them, which counts an embedding look-up as a product with
-one-hot vectors, grants causal attention no discount and does not see convolutions. `flops_per_step` is the usual count: two operations for each
-multiply-accumulate of forward and backward pass, look-ups for nothing. The two are never compared.
+one-hot vectors, grants causal attention no discount and does not see convolutions. `flops_per_step` is the usual
+count: two operations for each multiply-accumulate of forward and backward pass, look-ups for nothing. The two are never
+compared.
 """
 
 from __future__ import annotations

@@ -12,12 +12,16 @@ RANGES = (
     (
         re.compile(
             r"n_\w+|d_\w+|head_dim|\w*steps|\w*length|vocab_size|\w*tokens|threads|devices|nodes|micro_batch"
-            r"|window|stride|block_size|max_distance|\w*_every"
+            r"|window|stride|block_size|max_distance|\w*_every|sequences|min_capacity"
         ),
         lambda value: value >= 1 and value == int(value),
         "a whole number, 1 or more",
     ),
-    (re.compile(r"steps_before|steps_after"), lambda value: value >= 0 and value == int(value), "a whole number, 0 or more"),
+    (
+        re.compile(r"steps_before|steps_after"),
+        lambda value: value >= 0 and value == int(value),
+        "a whole number, 0 or more",
+    ),
     (re.compile(r"(\w+_)?dropout|label_smoothing"), lambda value: 0 <= value < 1, "at least 0 and below 1"),
     (re.compile(r"noise_density|probability"), lambda value: 0 < value < 1, "above 0 and below 1"),
     (re.compile(r"early|fraction"), lambda value: 0 < value <= 1, "above 0 and at most 1"),

@@ -27,7 +27,7 @@ GATED_UNIT, CONVOLUTIONS = "gated_unit", "convolutions"
 
 
 class EvolvedBlock(Block):
-    """One cell, which stands for two layers (So et al. 2019, https://arxiv.org/abs/1901.11117), as Narang et al. ran it.
+    """A cell, which stands for two layers, as Narang et al. ran it (So et al. 2019, https://arxiv.org/abs/1901.11117).
 
         encoder   gated unit -> convolutions -> self-attention -> feed-forward
         decoder   self-attention with twice the heads + cross-attention of the same input -> convolutions

@@ -21,6 +21,10 @@ class FunnelStack(PlainStack):
     et al.'s library, where Dai et al. pool the queries; nothing is drawn out to the full length again: a decoder looks
     at the short sequence. Positions and segments are those of the pairs' first tokens, on the short grid.
 
+    Narang et al.'s row is their released configuration, with RMS norm in the encoder (``norm=rmsnorm_encoder``); their
+    text names no norm, and ``stack=funnel`` alone keeps the one that is chosen. The 1.9 T operations that they publish
+    are those of a quarter of the batch.
+
     ``counts_padding: true`` is the library: padding is averaged in where a pair is half padding; with false it changes
     nothing that is present. Two segments that meet in a pair are averaged in either case: the library does not pack
     examples for this row. Raises UserError where the layers do not divide into groups, and for a length that cannot
@@ -34,7 +38,7 @@ class FunnelStack(PlainStack):
         depth = len(self.blocks)
         if depth % n_blocks:
             raise UserError(
-                f"stack.{place.stack}.n_blocks={n_blocks}: {depth} blocks of layers do not divide into {n_blocks} groups"
+                f"stack.{place.stack}.n_blocks={n_blocks}: {depth} blocks do not divide into {n_blocks} groups"
             )
         self.pools_in = range(depth // n_blocks, depth, depth // n_blocks)
         self.counts_padding = counts_padding

@@ -16,13 +16,13 @@ class UniversalStack(PlainStack):
     """``n_steps`` applications of the same ``n_layers`` layers, as Narang et al. released it (Dehghani et al. 2018,
     https://arxiv.org/abs/1807.03819).
 
-        x -> layers (steps_before times) -> [+ step embedding -> layers] (n_steps times) -> layers (steps_after times) -> norm
+        x -> layers (steps_before times) -> [+ vector -> layers] (n_steps times) -> layers (steps_after times) -> norm
 
-    All applications share their weights, those before and after the recurrence too. In front of each step its own
-    learned vector is added, times ``step_scale``, unless ``step_vectors`` is false. Positions are those of the ``position`` slot:
-    the paper's sinusoidal signal in each step was configured in the release, but never applied. Its gates are
-    ``residual=gated``, its halting is ``stack=universal_act``. ``states`` holds the input and what each application
-    gives.
+    All applications share their weights, those before and after the recurrence too. In front of each step a learned
+    vector of its own is added, times ``step_scale``, unless ``step_vectors`` is false. Positions are those of the
+    ``position`` slot: a sinusoidal signal in each step was configured in the release, but never applied. The paper's
+    row has gates (``residual=gated``), a softmax of its own (``embedding.tie=[encoder,decoder]``), and no halting,
+    which its text describes (``stack=universal_act``). ``states`` holds the input and what each application gives.
     """
 
     def __init__(

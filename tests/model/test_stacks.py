@@ -1,4 +1,4 @@
-"""Transparent, universal and funnel stacks, gated residuals: equalities, formulas written out, other implementations."""
+"""Transparent, universal and funnel stacks, gated residuals: equalities, formulas written out, who sees whom."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ def test_each_decoder_layer_looks_at_its_own_mixture():
 @pytest.mark.parametrize("tanh", [False, True])
 @torch.no_grad()
 def test_gates(tanh):
-    gate = eval_model("residual=gated", f"residual.tanh={str(tanh).lower()}").topology.encoder.stack.blocks[0].steps[0].residual
+    model = eval_model("residual=gated", f"residual.tanh={str(tanh).lower()}")
+    gate = model.topology.encoder.stack.blocks[0].steps[0].residual
     x, y = random(2, LENGTH, D), random(2, LENGTH, D, seed=1)
     view = View(ids=torch.ones(2, LENGTH, dtype=torch.long))
     norm = lambda h: torch.nn.functional.layer_norm(h, (D,), gate.norm.scale, gate.norm.shift, 1e-6)  # noqa: E731
@@ -238,7 +239,7 @@ def test_padding_that_does_not_count_is_as_if_it_were_not_there():
 
 
 def test_a_funnel_that_does_not_come_out_is_refused():
-    with pytest.raises(UserError, match="stack.encoder.n_blocks=3: 2 blocks of layers do not divide into 3 groups"):
+    with pytest.raises(UserError, match="stack.encoder.n_blocks=3: 2 blocks do not divide into 3 groups"):
         tiny("stack=funnel", "stack.encoder.n_blocks=3")
     with pytest.raises(UserError, match="must be a multiple of 4, and is 18"):
         tiny("stack=funnel", "stack.encoder.n_blocks=3", n_layers=3, length=18, batch_tokens=36)
