@@ -26,7 +26,6 @@ OVERRIDES = {
     "depth_18": depth("3/2", "2/3"),
     "depth_8": depth("2/3", "3/2"),
     "depth_6": depth("1/2", "2"),
-    "block_sharing": ["sharing=all", "embedding.tie=[encoder,decoder]"],
 }
 COUNTS = list(csv.DictReader((GOLDEN / "parameters.csv").open()))
 
