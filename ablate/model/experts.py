@@ -54,10 +54,9 @@ class Experts(nn.Module):
         self.router = Linear(parts.d_model, n_experts, role="selector", place=place)
 
         def matrices(d_in: int, d_out: int, role: str) -> nn.Parameter:
+            each = nn.Parameter(torch.empty(n_experts, d_in, d_out))
             use = self.choices / n_experts
-            return declare(
-                nn.Parameter(torch.empty(n_experts, d_in, d_out)), role, fan_in=d_in, fan_out=d_out, place=place, use=use
-            )
+            return declare(each, role, fan_in=d_in, fan_out=d_out, place=place, use=use)
 
         self.gate = matrices(parts.d_model, width, "gate") if gated else None
         self.up = matrices(parts.d_model, width, "ffn_in")
@@ -65,7 +64,8 @@ class Experts(nn.Module):
         self.dropout = nn.Dropout(parts.dropout)
         self.n_experts, self.group_tokens, self.sequences = n_experts, group_tokens, sequences
         # as fractions: the compiler takes a module's whole numbers for constants, but not its floats
-        self.capacity = {mode: Fraction(str(factor)).as_integer_ratio() for mode, factor in capacity[place.stack].items()}
+        factors = capacity[place.stack].items()
+        self.capacity = {mode: Fraction(str(factor)).as_integer_ratio() for mode, factor in factors}
         self.min_capacity, self.balance = min_capacity, balance
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
@@ -74,7 +74,8 @@ class Experts(nn.Module):
         chosen, weights, balance = self.choose(self.gates(tokens), present)
         ctx.losses.append(self.balance * balance)
         routes = plan(chosen, self.n_experts, self.places(size))
-        return self.by_experts(tokens.reshape(-1, width), weights.flatten(0, 1), routes)[: x[..., 0].numel()].view(x.shape)
+        y = self.by_experts(tokens.reshape(-1, width), weights.flatten(0, 1), routes)
+        return y[: x[..., 0].numel()].view(x.shape)
 
     def choose(self, gates: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """gates (G,S,E), present (G,S) -> experts (G,S,R), E for none; their weights (G,S,R); the balance loss."""
@@ -143,8 +144,8 @@ class TopTwo(Experts):
 class Switch(Experts):
     """The best expert of each token, its output times its gate (Fedus et al. 2021, https://arxiv.org/abs/2101.03961).
 
-    In training the router's inputs are multiplied by 1 +- ``jitter``. As in the authors' library the balance loss counts
-    padding in the shares of a group, which are then weighted by the part that is present.
+    In training the router's inputs are multiplied by 1 +- ``jitter``. As in the authors' library the balance loss
+    counts padding in the shares of a group, which are then weighted by the part that is present.
     """
 
     def __init__(self, parts: Parts, place: Place, *, jitter: float, **numbers):
@@ -172,5 +173,5 @@ def share(chosen: Tensor, counted: Tensor, gates: Tensor) -> Tensor:
 
 
 def balance_loss(shares: Tensor, gates: Tensor) -> Tensor:
-    """E^2 times the mean product of the experts' shares and mean gates, both (G,E): 1 where tokens are spread evenly."""
+    """E^2 times the mean product of shares and mean gates, both (G,E): 1 where tokens are spread evenly."""
     return (shares * gates).mean() * shares.shape[1] ** 2

@@ -80,7 +80,8 @@ def test_places_are_given_as_a_loop_would(choices, places):
         for (token, choice), (expert, place) in places_one_by_one(chosen[group].tolist(), experts, places).items():
             at_places[expert, group, place] = x[group * size + token].detach()
             filled[expert, group, place] = True
-            expected[group * size + token] += weights[group * size + token, choice] * (expert + 1) * x[group * size + token]
+            at = group * size + token
+            expected[at] += weights[at, choice] * (expert + 1) * x[at]
     assert torch.equal(routes.filled, filled.flatten())
     dispatched = routes.dispatch(x)
     torch.testing.assert_close(dispatched[routes.filled], at_places.flatten(0, 2)[routes.filled])
@@ -220,8 +221,8 @@ def test_fewer_rows_at_once_have_groups_as_large(option):
 
 
 def test_groups_do_not_see_each_other():
-    experts = sublayer(SWITCH, f"feedforward.experts.group_tokens={T}", "feedforward.experts.min_capacity=1", *capacity(0.5))
-    x = tokens()
+    options = [f"feedforward.experts.group_tokens={T}", "feedforward.experts.min_capacity=1", *capacity(0.5)]
+    experts, x = sublayer(SWITCH, *options), tokens()
     together = run(experts, x)[0]
     torch.testing.assert_close(together[1:], run(experts, x[1:])[0])
 
@@ -334,7 +335,7 @@ def test_refusals(overrides, reason):
 
 
 def test_groups_reach_across_rows():
-    """What a row's tokens get may depend on the rows before, where a group is larger than a row: the docstring says so."""
+    """As the docstring says: what a row's tokens get may depend on the rows before, where a group holds several."""
     experts = sublayer(SWITCH, "feedforward.experts.min_capacity=1", *capacity(0.5))
     one, other = (run(experts, torch.cat([tokens(1, seed), tokens(1)]))[0][1] for seed in (1, 2))
     assert not torch.equal(one, other)
