@@ -21,7 +21,7 @@ from ablate.errors import UserError
 
 def check_parts(cfg: DictConfig) -> None:
     """Raise `UserError` with a sentence for each pair of parts that cannot work together, and what would work."""
-    if errors := list(dict.fromkeys(_refusals(cfg))):
+    if errors := list(dict.fromkeys(_refusals(cfg))) or list(_strays(cfg)):
         raise UserError("\n".join(errors))
 
 
@@ -45,8 +45,8 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
     needed = frozenset().union(*(entry.func.needs for entry in chosen["stack"].values()))
     if lacking := needed.difference(topology.stacks):
         yield (
-            f"{name['stack']} is for models of {' and '.join(sorted(needed, reverse=True))}, and {name['topology']} has no "
-            f"{_listed(lacking)}{_choose('topology', lambda slot: needed.issubset(slot.func.stacks))}"
+            f"{name['stack']} is for models of {' and '.join(sorted(needed, reverse=True))}, and {name['topology']} "
+            f"has no {_listed(lacking)}{_choose('topology', lambda slot: needed.issubset(slot.func.stacks))}"
         )
     for stack, order in topology.orders.items():
         depth = cfg.stack[stack].n_layers
@@ -76,6 +76,22 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
             yield (
                 f"{name['position']} works through {_listed(hooks)}, which {name['attention']} does not let it do"
                 f"{_choose('position', lambda slot: not unheard(slot))}"
+            )
+
+
+def _strays(cfg: DictConfig) -> Iterator[str]:
+    """A sentence for each key that an option sets in another group, where the option chosen there does not have it."""
+    from ablate.config.model import MODEL_SLOTS
+
+    files = {group: library.groups()[group].get(_name(cfg, group)) for group in MODEL_SLOTS}
+    for group, path in files.items():
+        for key in cfg[group].keys() - _content(group, path).keys() if path else ():
+            sets = lambda other: key in library.load(other).get(group, ())  # noqa: B023, E731
+            by = (f"{g}={p.stem}" for g, p in files.items() if p and g != group and library.is_global(p) and sets(p))
+            fitting = (name for name, other in library.groups()[group].items() if key in _content(group, other))
+            yield (
+                f"{next(by, 'an option')} sets {group}.{key}, which {group}={path.stem} does not have"
+                f"; choose {group}={' or '.join(fitting)}"
             )
 
 
