@@ -20,7 +20,7 @@ from ablate.errors import UserError
         (["stack=transparent", "topology=prefix_decoder", "stack.decoder.n_layers=3"], ["stack=transparent", "has no encoder"]),
         (["objective=causal"], ["objective=causal does not fit topology=encoder_decoder", "topology=causal_decoder"]),
         (["topology=encoder", "objective=span_corruption"], ["trained on masked", "topology=encoder_decoder"]),
-        (["attention=weighted", "block=evolved"], ["sets block.sublayers, which block=evolved", "block=parallel or serial"]),
+        (["attention=weighted", "block=evolved"], ["sets block.sublayers, which block=evolved", "block=parallel"]),
     ],
 )
 def test_refusals(overrides, told):

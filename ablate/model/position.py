@@ -21,7 +21,7 @@ QUERIES = "queries"  # a bias that is made from the queries themselves, which no
 
 
 class Position(nn.Module):
-    """The four hooks, each doing nothing; ``needs`` names those that an option uses, and QUERIES where bias reads them."""
+    """The four hooks, each doing nothing; ``needs`` names those that an option uses, QUERIES where bias reads them."""
 
     needs: frozenset[str] = frozenset()
 

@@ -1,4 +1,4 @@
-"""Lightweight and dynamic convolutions: against torch's conv1d and their formulas; what they reach and what is hidden."""
+"""Lightweight and dynamic convolutions: against torch's conv1d and their formulas; their reach, what is hidden."""
 
 from __future__ import annotations
 
@@ -81,10 +81,14 @@ def test_gradients_against_torch(ahead):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+def without_taps(layer) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in layer.state_dict().items() if "taps" not in name}
+
+
 @torch.no_grad()
 def test_a_dynamic_kernel_that_ignores_its_input_is_a_lightweight_one():
     dynamic, light, x = layer_of("dynamic"), layer_of("lightweight"), torch.randn(2, T, D)
-    light.load_state_dict({name: value for name, value in dynamic.state_dict().items() if "taps" not in name}, strict=False)
+    light.load_state_dict(without_taps(dynamic), strict=False)
     dynamic.taps.weight.zero_()
     light.taps.copy_(dynamic.taps.bias.view(W, D))
     torch.testing.assert_close(dynamic(x, context()), light(x, context()), atol=1e-5, rtol=1e-4)
@@ -95,7 +99,7 @@ def test_a_dynamic_kernel_that_ignores_its_input_is_a_lightweight_one():
 def test_shared_kernels_are_equal_kernels_side_by_side(kind):
     """Wu et al. 2019: D/H neighbouring channels share one."""
     shared, own, x = layer_of(kind, "attention.n_kernels=4"), layer_of(kind), torch.randn(2, T, D)
-    own.load_state_dict({name: value for name, value in shared.state_dict().items() if "taps" not in name}, strict=False)
+    own.load_state_dict(without_taps(shared), strict=False)
     for name, value in shared.named_parameters():
         if name.startswith("taps"):
             by_tap = value if name == "taps" else value.view(W, 4, *value.shape[1:])
@@ -104,10 +108,8 @@ def test_shared_kernels_are_equal_kernels_side_by_side(kind):
 
 
 def test_wu_et_al_have_few_kernels_and_no_matrix_behind_them():
-    model = build_model(
-        compose(["shape=paper", "attention=lightweight_convolution", "attention.n_kernels=16", "attention.pointwise=false"]),
-        device="meta",
-    )
+    theirs = ["attention=lightweight_convolution", "attention.n_kernels=16", "attention.pointwise=false"]
+    model = build_model(compose(["shape=paper", *theirs]), device="meta")
     layer = model.topology.encoder.stack.blocks[0].steps[0].sublayers[0]
     assert layer.taps.shape == (9, 16) and layer.pointwise is None
 
@@ -175,8 +177,10 @@ def test_packed_examples_see_each_other_unless_asked_not_to(kind, topology):
         together = logits(model, batch)
         for segment in (1, 2):
             there = batch[f"{model.topology.scored}_segments"][0] == segment
-            stacks = model.topology.stacks
-            alone = {f"{stack}_ids": batch[f"{stack}_ids"][:, batch[f"{stack}_segments"][0] == segment] for stack in stacks}
+            alone = {
+                f"{stack}_ids": batch[f"{stack}_ids"][:, batch[f"{stack}_segments"][0] == segment]
+                for stack in model.topology.stacks
+            }
             same = torch.allclose(together[:, there], logits(model, alone), atol=1e-5, rtol=1e-4)
             assert same == within or (segment == 1 and topology == "causal_decoder")  # nothing stands in front of it
 
@@ -203,7 +207,7 @@ def test_the_start_symbol_is_hidden_in_decoders(kind):
     [
         (["attention.n_kernels=5"], "attention.n_kernels=5: 24 channels do not divide into so many"),
         (["attention.width=4"], "attention.width=4: an encoder's must be odd, with as many taps on each side"),
-        (["position=relative_bias"], "position=relative_bias works through bias, which attention=lightweight_convolution"),
+        (["position=relative_bias"], "works through bias, which attention=lightweight_convolution does not let it do"),
         (["position=rope"], "choose position=learned or none or sinusoidal"),
         (["topology=prefix_decoder"], "attention=lightweight_convolution cannot keep the prefix order of the decoder"),
     ],

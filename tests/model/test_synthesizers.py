@@ -12,7 +12,8 @@ from tests.model.tiny import batch_for, packed, set_all, tiny
 
 T = 10
 ROWS = {
-    "dense": [], "dense_plus": [], "dense_plus_alpha": [], "factorized": [], "factorized_by_query": ["attention.by_query=true"],
+    "dense": [], "dense_plus": [], "dense_plus_alpha": [],
+    "factorized": [], "factorized_by_query": ["attention.by_query=true"],
     "random": [], "random_plus": [], "random_plus_alpha": [],
 }  # fmt: skip
 
@@ -55,7 +56,8 @@ def by_loops(layer, row: str, x, ctx: Context):
                     score, product = synthetic(layer, row, q[b, at, h], h, at, to), (q[b, at, h] @ k[b, to, h]).item()
                     if plus:
                         score = product + score if share is None else (1 - share) * product + share * score
-                    seen = (ctx.view.order == FULL or to <= at) and (segments is None or segments[b, at] == segments[b, to])
+                    seen = ctx.view.order == FULL or to <= at
+                    seen = seen and (segments is None or segments[b, at] == segments[b, to])
                     scores.append(score + bias[b, h, at, to].item() if seen else float("-inf"))
                 out[b, at, h] = torch.tensor(scores).softmax(0) @ v[b, :, h]
     return layer.output(out.flatten(2))
@@ -74,7 +76,8 @@ def test_as_its_formula(row, topology):
 
 def full_attention_like(layer, *overrides: str):
     """Full attention with the weights that `layer` has in common with it."""
-    model = tiny("topology=encoder", f"attention.n_heads={layer.n_heads}", f"attention.head_dim={layer.head_dim}", *overrides)
+    heads = [f"attention.n_heads={layer.n_heads}", f"attention.head_dim={layer.head_dim}"]
+    model = tiny("topology=encoder", *heads, *overrides)
     full = model.topology.encoder.stack.blocks[0].steps[0].sublayers[0]
     full.load_state_dict({name: value for name, value in layer.state_dict().items() if name in full.state_dict()})
     return full
