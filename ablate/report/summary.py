@@ -84,7 +84,7 @@ class Summary:
         found = []
         for verdict, heading in ((BETTER, "Better"), (WORSE, "Worse")):
             if rows := sorted(self.verdicts.of(verdict), key=lambda row: -abs(row.comparison.delta)):
-                found.append(f"**{heading}:** {listed([self._finding(row) for row in rows], 8)}.")
+                found.append(f"**{heading}:** {listed([self._finding(row) for row in rows], 12)}.")
         if rows := self.verdicts.of(UNDECIDED):
             sizes = [row.comparison.detectable for row in rows]
             low, high = significant(min(sizes)), significant(max(sizes))
