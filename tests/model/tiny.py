@@ -19,6 +19,7 @@ FITTED = {  # what an option needs at this size; it stands in any topology
     **{f"stack={name}": [f"stack.{stack}.{steps}" for stack in ("encoder", "decoder")
                          for steps in ("n_steps=2", "steps_before=1", "steps_after=0")]
        for name in ("universal", "universal_act")},
+    "norm=partial_rmsnorm": ["norm.fraction=0.25"],  # two channels' mean square may be next to nothing
     "feedforward=product_key_memory": ["feedforward.stacks=[encoder,decoder]", "feedforward.layers=[-1]"],
 }  # fmt: skip
 LENGTH, TARGETS = 16, 12  # of the sequence that is read, and of the one that is scored
