@@ -112,7 +112,7 @@ def test_grouped_queries_as_in_torch(groups_of_heads):
         )
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=True)
         expected = layer.output(mixed.transpose(1, 2).flatten(2))
-    torch.testing.assert_close(run(layer, x), expected, atol=5e-5, rtol=5e-5)
+    torch.testing.assert_close(run(layer, x), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("option", ["full", "grouped_query", "multi_query"])
@@ -132,7 +132,7 @@ def test_as_llama(option):
     with torch.no_grad():
         angles = LlamaRotaryEmbedding(config)(x, torch.arange(10)[None])
         expected = theirs(x, position_embeddings=angles, attention_mask=mask)[0]
-    torch.testing.assert_close(run(layer, x), expected, atol=5e-5, rtol=5e-5)
+    torch.testing.assert_close(run(layer, x), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("groups_of_heads", [1, 2])
@@ -165,9 +165,9 @@ def test_plain_is_fused(kv_heads, batch_of_bias, batch_of_hidden):
     upstream = torch.randn(3, 4, 7, 5)
     ours = attend(q, k, v, bias=bias, hidden=unseen)
     theirs = fused(q, k, v, bias=bias, hidden=unseen, causal=False, dropout=0.0)
-    torch.testing.assert_close(ours, theirs, atol=5e-5, rtol=5e-5)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     for a, b in zip(torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(theirs, inputs, upstream), strict=True):
-        torch.testing.assert_close(a, b, atol=5e-5, rtol=5e-5)
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 def test_score_scale():
