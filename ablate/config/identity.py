@@ -12,6 +12,7 @@ from ablate.config.keys import flatten
 
 SCHEMA = 1  # raised when the same config would no longer give the same numbers
 
+WITHOUT_EFFECT_IF_EMPTY = ("own_rates",)
 WITHOUT_EFFECT = (
     "sweep",
     "row",
@@ -34,7 +35,11 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The resolved config as flat `key: value` pairs, without the keys that cannot change a result."""
     plain = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
-    return {key: value for key, value in flatten(plain).items() if not _under(key, WITHOUT_EFFECT)}
+    return {
+        key: value
+        for key, value in flatten(plain).items()
+        if not _under(key, WITHOUT_EFFECT) and (value or key not in WITHOUT_EFFECT_IF_EMPTY)
+    }
 
 
 def identity(cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:

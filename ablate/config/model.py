@@ -45,7 +45,10 @@ def build_model(cfg: DictConfig, device: str = "cpu") -> Model:
     """
     from ablate.config.parts import check_parts
     from ablate.model.build import build
+    from ablate.training import own_rates
 
     check_parts(cfg)
     shape = OmegaConf.to_container(cfg.shape, resolve=True)
-    return build(fill_slots(cfg), shape, dropout=cfg.dropout, seed=cfg.seed.init, device=device)
+    model = build(fill_slots(cfg), shape, dropout=cfg.dropout, seed=cfg.seed.init, device=device)
+    own_rates.groups(model, OmegaConf.to_container(cfg.own_rates, resolve=True), steps=1)  # that their names exist
+    return model

@@ -22,8 +22,9 @@ class Weighted(Attention):
     The same feed-forward serves all heads of a layer, so it runs H times; there is none elsewhere in the block.
     kappa (H,) and alpha (H,) start uniform in [0,1]. The paper wants each to add up to 1; as its library trained the
     published row they are free, because no optimizer applied the projection. ``simplex: true`` keeps them there: what
-    multiplies the branches is relu(z) / sum(relu(z) + 1e-4). The original's own learning rate for them, and its last
-    steps with them frozen, are not in the row either.
+    multiplies the branches is relu(z) / sum(relu(z) + 1e-4). The paper also gives them
+    a rate of their own and freezes them in the last 20,000 of its steps, which the row does not; with simplex that is
+    ``own_rates=[{parameters: "*.kappa", until: 0.962}, {parameters: "*.alpha", until: 0.962}]``, and ``times`` the rate.
     """
 
     def __init__(self, parts: Parts, place: Place, *, simplex: bool, **numbers: Any):

@@ -81,6 +81,7 @@ class Fit:
             share(cfg),
             self.agenda,
             self.progress,
+            own_rates=OmegaConf.to_container(cfg.own_rates, resolve=True),
             clip_norm=cfg.trainer.clip_norm,
             dropout_seed=cfg.seed.dropout,
             autocast=self._autocast(),

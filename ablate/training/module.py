@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
+from ablate.training import own_rates as rates
 from ablate.training.batching import Share, Steps
 from ablate.training.progress import Agenda, Progress
 
@@ -33,13 +34,14 @@ class Training(L.LightningModule):
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
         schedule: Callable[[int], float],
         micro: Callable[[int, int, int], dict[str, Tensor]],
         shared: Share,
         agenda: Agenda,
         progress: Progress,
         *,
+        own_rates: Sequence[dict[str, Any]] = (),
         clip_norm: float | None = None,
         dropout_seed: int = 0,
         autocast: Callable[[], AbstractContextManager] = nullcontext,
@@ -54,6 +56,7 @@ class Training(L.LightningModule):
         self.share = shared
         self.agenda = agenda
         self.progress = progress
+        self.own_rates = own_rates
         self.clip_norm = clip_norm
         self.dropout_seed = dropout_seed
         self.autocast = autocast
@@ -62,8 +65,8 @@ class Training(L.LightningModule):
         self.wish_of_any = (False, False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimizer over all parameters."""
-        return self.make_optimizer(list(self.model.parameters()))
+        """The optimizer over all parameters, in groups of one rate each."""
+        return self.make_optimizer(rates.groups(self.model, self.own_rates, self.agenda.steps))
 
     def train_dataloader(self) -> Steps:
         """This rank's micro-batches from the step that training stands at."""
@@ -114,8 +117,7 @@ class Training(L.LightningModule):
             return
 
         rate = self.schedule(step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rates.set_rate(self.optimizer.param_groups, rate, step)
         if self.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.trained, self.clip_norm, norm)
         self.optimizer.step()
