@@ -36,6 +36,15 @@ def test_what_can_is_not(override):
     assert identity(compose([override]), "x") != identity(compose(), "x")
 
 
+@pytest.mark.parametrize(
+    "option", ["norm=batchnorm_encoder", "feedforward=switch", "feedforward=mixture_of_experts"]
+)
+def test_what_mixes_sequences_depends_on_how_many_a_device_takes_at_once(option):
+    alone, shared = compose([option]), compose([option, "trainer.devices=2"])
+    assert identity(alone, "x") != identity(shared, "x")
+    assert identity(shared, "x") != identity(compose([option, "trainer.devices=2", "trainer.micro_batch=8"]), "x")
+
+
 def test_the_text_belongs_to_it():
     assert identity(compose(), "x") != identity(compose(), "y")
     assert len(identity(compose(), "x")) == 16

@@ -82,12 +82,23 @@ class BatchNorm(Norm):
 
     For encoders only: a token's statistics contain the tokens after it, which a decoder must not see.
     Evaluation uses running averages of the training statistics, of the variance the unbiased one, as torch has it.
+    Statistics are those of the ``sequences`` that a device takes at once in training; no number of the model.
     """
 
     couples_batch = True
 
-    def __init__(self, parts: Parts, place: Place, *, eps: float, momentum: float, width: int | None = None):
+    def __init__(
+        self,
+        parts: Parts,
+        place: Place,
+        *,
+        eps: float,
+        momentum: float,
+        sequences: int | None = None,
+        width: int | None = None,
+    ):
         super().__init__()
+        self.sequences = sequences
         width = width or parts.d_model
         self.scale = declare(nn.Parameter(torch.empty(width)), "scale", place=place)
         self.shift = declare(nn.Parameter(torch.empty(width)), "bias", place=place)
