@@ -116,6 +116,7 @@ def main() -> int:
     sweep = plan.load(asked.sweep, Paths.of([]).sweeps)
     configs = {row: compose(plan.overrides(sweep, row, 0, extra)) for row in plan.select(sweep, asked.only)}
     base = compose(plan.overrides(sweep, sweep.baseline, 0, extra))
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2 * len(configs) + 2
     base_cost, base_bytes, base_step = cost(base), bytes_moved(base), step_of(base, device, asked.compile)
     high = []
     for label, cfg in configs.items():
@@ -124,11 +125,9 @@ def main() -> int:
         overhead, moved = ratio / operations, bytes_moved(cfg) / base_bytes
         line = {"row": label, "ms": 1000 * seconds, "baseline_ms": 1000 * base_seconds, "flops": operations}
         line |= {"overhead": overhead, "bytes_eager": moved}
-        print(json.dumps({key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}))
+        rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}
+        print(json.dumps(rounded), flush=True)
         high += [f"{label} ({overhead:.2f}; {moved:.2f} x the bytes)"] if overhead > CEILING else []
-        if asked.compile and label != sweep.baseline:
-            torch._dynamo.reset()
-            base_step = step_of(base, device, True) if len(configs) > 1 else base_step
     mode = "compiled" if asked.compile else "eager"
     print(f"above {CEILING} times what their operations say, {mode}: {', '.join(high) or 'none'}", flush=True)
     return int(asked.check and asked.compile and bool(high))

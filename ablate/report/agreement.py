@@ -128,21 +128,31 @@ def _compared(
     theirs: str,
     section: str = "",
 ) -> Agreement:
-    base = published.rows[base_of(verdicts, published)]
+    rows = [row for row, _ in joined]
+    base = published.rows[base_of(verdicts, published)].get(theirs, np.nan)
     there = np.array([published.rows[label].get(theirs, np.nan) for _, label in joined])
     if column == SPEED:
-        speeds = comparable_speeds(verdicts)
-        with np.errstate(divide="ignore"):
-            here = np.log([ratio(speeds[row.label], speeds[verdicts.baseline.label]) for row, _ in joined])
-            there = np.log(there / base.get(theirs, np.nan))
-        errors = np.full(len(joined), np.nan)
+        here, errors = _speed_ratios(verdicts, rows), np.full(len(rows), np.nan)
+        there = np.log(there / base)
     else:
-        here = np.array([_comparison(row, column).delta for row, _ in joined])
-        there = there - base.get(theirs, np.nan)
-        errors = np.array([_comparison(row, column).error for row, _ in joined])
-    both = np.isfinite(here + there) if len(joined) else np.zeros(0, dtype=bool)
-    labels = [row.label for (row, _), known in zip(joined, both, strict=True) if known]
+        here, errors = _differences(rows, column)
+        there = there - base
+    both = np.isfinite(here + there) if rows else np.zeros(0, dtype=bool)
+    labels = [row.label for row, known in zip(rows, both, strict=True) if known]
     return _agreement(column, theirs, section, labels, here[both], there[both], errors[both])
+
+
+def _differences(rows: Sequence[Row], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Our differences of a loss to the baseline's, and their standard errors."""
+    comparisons = [_comparison(row, column) for row in rows]
+    return np.array([found.delta for found in comparisons]), np.array([found.error for found in comparisons])
+
+
+def _speed_ratios(verdicts: Verdicts, rows: Sequence[Row]) -> np.ndarray:
+    """Logarithms of our speeds over the baseline's."""
+    speeds = comparable_speeds(verdicts)
+    with np.errstate(divide="ignore"):
+        return np.log([ratio(speeds[row.label], speeds[verdicts.baseline.label]) for row in rows])
 
 
 def _agreement(
