@@ -65,12 +65,20 @@ class EncoderDecoder(nn.Module):
         self.decoder = Tower(parts, "decoder")
 
     def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        memory, losses = self.encode(batch)
+        hidden, more = self.decode(batch, memory)
+        return hidden, losses + more
+
+    def encode(self, batch: Batch) -> tuple[Memory, list[Tensor]]:
+        """What the decoder may look at, and auxiliary losses."""
         source = Context(view_of(batch, "encoder", FULL))
         output, source, states = self.encoder(source)
-        memory = Memory(source.view, output, states)
-        target = Context(view_of(batch, "decoder", CAUSAL), memory)
-        hidden, target, _ = self.decoder(target)
-        return hidden, source.losses + target.losses
+        return Memory(source.view, output, states), source.losses
+
+    def decode(self, batch: Batch, memory: Memory) -> tuple[Tensor, list[Tensor]]:
+        """Hidden states (B,T,D) of the decoder's sequence, and auxiliary losses."""
+        hidden, target, _ = self.decoder(Context(view_of(batch, "decoder", CAUSAL), memory))
+        return hidden, target.losses
 
 
 class CausalDecoder(nn.Module):

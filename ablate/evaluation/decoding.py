@@ -1,0 +1,119 @@
+"""From inputs to the text that a model gives for them: greedy and beam search, for encoder-decoders.
+
+The decoder goes over all that is written so far at each step, without a cache of keys and values: slower than it could
+be, and right for every attention, convolution and stack that there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ablate.errors import UserError
+from ablate.model.build import Model
+from ablate.model.contract import Memory, View
+from ablate.model.topology import Batch, EncoderDecoder
+
+PADDING = 0  # also what a decoder starts with
+OUT = -1e7  # the log-probability of a beam that is not yet one, as in the authors' library
+
+
+def greedy(model: Model, batch: Batch, length: int, *, end: int = 1) -> Tensor:
+    """The likeliest token again and again: ids (B,length), 0 behind `end`.
+
+    `batch` has what an encoder reads: `encoder_ids` (B,S) and, where they are padded, `encoder_segments`.
+    """
+    with _evaluating(model):
+        next_of = _continuation(model, batch, 1)
+        ids = batch["encoder_ids"].new_full((len(batch["encoder_ids"]), 1), PADDING)
+        going = torch.ones_like(ids[:, 0], dtype=torch.bool)
+        while ids.shape[1] <= length and going.any():
+            token = next_of(ids).argmax(-1).masked_fill(~going, PADDING)
+            ids, going = torch.cat([ids, token[:, None]], 1), going & (token != end)
+    return _filled(ids[:, 1:], length)
+
+
+def beam_search(model: Model, batch: Batch, length: int, *, beams: int, alpha: float, end: int = 1) -> Tensor:
+    """The best of `beams` ways to go on at a time: ids (B,length), 0 behind `end`; `batch` as for `greedy`.
+
+    What is finished competes by log-probability / ((5 + tokens) / 6)^alpha (Wu et al. 2016,
+    https://arxiv.org/abs/1609.08144); where nothing is, the best unfinished one is taken. As in the authors' library
+    each beam offers its two best tokens only.
+    """
+    count = len(batch["encoder_ids"])
+    with _evaluating(model):
+        next_of = _continuation(model, batch, beams)
+        ids = batch["encoder_ids"].new_full((count, beams, 1), PADDING)
+        total = torch.full((count, beams), OUT, device=ids.device)
+        total[:, 0] = 0.0
+        done, done_score = ids.new_zeros(count, beams, length), torch.full_like(total, -torch.inf)
+        for written in range(1, length + 1):
+            best, token = next_of(ids.flatten(0, 1)).unflatten(0, (count, beams)).topk(2, -1)
+            candidate = (total.unsqueeze(-1) + best).flatten(1)  # (B,2 beams): two of the first beam, two of the next
+            longer = torch.cat([ids.repeat_interleave(2, 1), token.flatten(1).unsqueeze(-1)], -1)
+            ends = longer[..., -1] == end
+            score = (candidate / _penalty(written, alpha)).masked_fill(~ends, -torch.inf)
+            done_score, kept = torch.cat([done_score, score], 1).topk(beams, 1)
+            done = _chosen(torch.cat([done, _filled(longer[..., 1:], length)], 1), kept)
+            total, kept = (candidate + OUT * ends).topk(beams, 1)
+            ids = _chosen(longer, kept)
+            if (done_score[:, 0] >= total[:, 0] / _penalty(length, alpha)).all():
+                break  # no beam that goes on can become better
+    unfinished = _filled(ids[:, 0, 1:], length)
+    return torch.where(done_score[:, :1].isfinite(), done[:, 0], unfinished)
+
+
+def _continuation(model: Model, batch: Batch, copies: int) -> Callable[[Tensor], Tensor]:
+    """A function: what `copies` decoders of each example have written (B copies,T) -> log-probabilities of the next
+    token (B copies,V), float32. The encoder runs once."""
+    topology = model.topology
+    if not isinstance(topology, EncoderDecoder):
+        raise UserError("only an encoder-decoder (topology=encoder_decoder) can write from an input so far")
+    memory = _repeated(topology.encode(batch)[0], copies)
+
+    def next_of(ids: Tensor) -> Tensor:
+        target: dict[str, Any] = {"decoder_ids": ids}
+        if memory.view.segments is not None:
+            target["decoder_segments"] = torch.ones_like(ids)
+        hidden, _ = topology.decode(target, memory)
+        return model.head.logits(hidden[:, -1:])[:, 0].float().log_softmax(-1)
+
+    return next_of
+
+
+def _repeated(memory: Memory, copies: int) -> Memory:
+    """The memory with each example `copies` times in a row."""
+    repeat = lambda x: None if x is None else x.repeat_interleave(copies, 0)  # noqa: E731
+    view = memory.view
+    view = View(repeat(view.ids), view.order, repeat(view.segments), repeat(view.positions), repeat(view.prefix))
+    return Memory(view, repeat(memory.output), [repeat(state) for state in memory.states])
+
+
+def _chosen(sequences: Tensor, at: Tensor) -> Tensor:
+    """(B,N,T), (B,K) -> (B,K,T)."""
+    return sequences.gather(1, at.unsqueeze(-1).expand(-1, -1, sequences.shape[-1]))
+
+
+def _filled(ids: Tensor, length: int) -> Tensor:
+    """ids (...,T) with zeros up to (...,length)."""
+    return torch.nn.functional.pad(ids, (0, length - ids.shape[-1]), value=PADDING)
+
+
+def _penalty(tokens: int, alpha: float) -> float:
+    return ((5 + tokens) / 6) ** alpha
+
+
+@contextmanager
+def _evaluating(model: Model):
+    """Without gradients and dropout; afterwards the model is in the mode that it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
