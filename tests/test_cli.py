@@ -136,6 +136,14 @@ def test_hydra_shows_the_config(flags):
     assert "--resolve" not in flags or "data: 4" in done.stdout
 
 
+def test_hydra_shows_the_config_of_a_sweeps_row():
+    words = ["train", "sweep=narang2021", "row=Switch Transformer", "shape=paper", "--cfg", "job", "--resolve"]
+    done = subprocess.run([sys.executable, "-m", "ablate", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for line in ("row: Switch Transformer", "steps: 524288", "_target_: ablate.model.experts.Switch", "batch_tokens: 65536"):
+        assert line in done.stdout
+
+
 def test_a_traceback_for_those_who_ask(monkeypatch):
     from ablate.errors import UserError
 

@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 
-from ablate.cli.train import told
+from ablate.cli.train import of_sweep, told
 from ablate.config import build_model, compose, library
 from ablate.config.overrides import ALIASES
 from ablate.errors import UserError, nearest
@@ -27,6 +27,8 @@ def run(words: list[str]) -> int:
             raise UserError(f"{word}: only hydra/launcher, hydra/sweeper and their settings may be given")
     overrides = [_alias(word) for word in overrides if word not in own]
     multirun = any(flag in flags for flag in MULTIRUN)
+    if not multirun:
+        overrides = of_sweep(overrides)
     for cell in _cells(overrides) if multirun else [overrides]:
         _check(cell, multirun)
     return _by_hydra([*flags, *overrides, *own], shlex.join(["ablate", "train", *words]))
@@ -74,7 +76,7 @@ def _cells(overrides: list[str]) -> list[list[str]]:
 
 def _check(cell: list[str], multirun: bool) -> None:
     for word in cell:
-        if word.startswith(("sweep=", "row=")):
+        if multirun and word.startswith(("sweep=", "row=")):
             raise UserError(f"{word}: rows of a sweep file are run by `ablate sweep NAME`, or one by `ablate train`")
     cfg = compose(cell)
     devices = math.prod(count for count in (cfg.trainer.devices, cfg.trainer.nodes) if isinstance(count, int))

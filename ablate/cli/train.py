@@ -17,7 +17,7 @@ usage: ablate train [overrides]
   ablate train trainer.devices=2                     two processes, started by torchrun
   ablate train sweep=axes row="RMS norm" seed=0      one run of a sweep; its label as in the sweep file
   ablate train -m norm=layernorm,rmsnorm seed=0,1    each combination, one after the other (one device)
-  ablate train norm=rmsnorm --cfg job [--resolve]    the composed config, nothing else
+  ablate train norm=rmsnorm --cfg job [--resolve]    the composed config, nothing else; of a sweep's row too
   ablate train --info defaults                       how it was composed
 
 `ablate options` lists what there is to override. Exit codes: 0 done, 1 failed, 2 a mistake in what was asked,
