@@ -5,10 +5,11 @@
 Both take turns, and the median of the turns' ratios counts. Above 1.25 a row is named, with the bytes that its operators
 read and write against the baseline's: what it costs where it is bound by memory.
 
-    python benchmarks/rows.py [--sweep narang2021] [--only ROW ...] [--compile] [--rounds N] [--check] [overrides]
+    python benchmarks/rows.py [overrides] [--sweep narang2021] [--compile] [--rounds N] [--check] [--only ROW ...]
 
-Without --compile (minutes a sweep) in eager mode; with it (half a minute a row on a CPU) as a GPU would run it. With
---check it fails where a compiled row is above 1.25. On a GPU where there is one.
+Without --compile (minutes a sweep) in eager mode; with it (a minute or two a row on a CPU, less with
+shape.n_layers=2 where a row allows it) as a GPU would run it. With --check it fails where a compiled row is above 1.25.
+On a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ablate.config import build_model, compose
+from ablate.config import build_model, compose, merge
 from ablate.cost import cost, meta_batch
 from ablate.sweep import plan
 from ablate.sweep.paths import Paths
@@ -108,11 +109,11 @@ def main() -> int:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("overrides", nargs="*", help="instead of the shape of this benchmark")
+    parser.add_argument("overrides", nargs="*", help="on top of this benchmark's shape, such as shape.n_layers=2")
     asked = parser.parse_args()
     torch.set_flush_denormal(True)  # as training does: the paper's first scores make tiny weights
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    extra = asked.overrides or SHAPE
+    extra = merge(SHAPE, asked.overrides)
     sweep = plan.load(asked.sweep, Paths.of([]).sweeps)
     configs = {row: compose(plan.overrides(sweep, row, 0, extra)) for row in plan.select(sweep, asked.only)}
     base = compose(plan.overrides(sweep, sweep.baseline, 0, extra))
