@@ -64,7 +64,8 @@ def measure(job: dict[str, Any]) -> int:
 
 def main() -> int:
     """Call the function that the command line names."""
-    from ablate.sweep.fork_server import call, die_with_parent
+    from ablate.orphans import die_with_parent
+    from ablate.sweep.fork_server import call
 
     die_with_parent()
     return call(sys.argv[1], json.loads(sys.argv[2]), log=None)

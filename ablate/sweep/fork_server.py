@@ -11,7 +11,6 @@ kernel kills the runs.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
@@ -24,6 +23,8 @@ import time
 import traceback
 from typing import Any
 
+from ablate.orphans import die_with_parent
+
 # Read by glibc when a process starts: keep big blocks instead of handing them back to the kernel after each step.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # a run sets its own number; threads made before a fork would be lost in it
@@ -34,13 +35,6 @@ ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
 GRACE = 60.0  # seconds that a run has to save itself after SIGTERM
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Let the kernel kill this process when the one that started it dies (Linux; elsewhere nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def environment() -> dict[str, str]:

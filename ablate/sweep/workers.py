@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.orphans import die_with_parent
 from ablate.sweep import fork_server
 from ablate.sweep.devices import Slots, uses_gpu
 
@@ -169,7 +170,7 @@ def start_fresh(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C in the terminal is the driver's business
-            preexec_fn=fork_server.die_with_parent,
+            preexec_fn=die_with_parent,
             env={**fork_server.environment(), "PYTHONPATH": path, **(variables or {})},
         )
     return FreshJob(process)

@@ -13,6 +13,7 @@ from types import FrameType
 from omegaconf import DictConfig
 
 from ablate.errors import UserError
+from ablate.orphans import die_with_parent
 
 
 def wanted(cfg: DictConfig) -> int:
@@ -47,6 +48,7 @@ def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
             *("--nproc_per_node", str(cfg.trainer.devices), "-m", "ablate.training.processes", asked),
         ],
         start_new_session=True,  # Ctrl-C is passed on once, not felt twice
+        preexec_fn=die_with_parent,
     )
 
     def pass_on(number: int, _: FrameType | None) -> None:
@@ -63,6 +65,7 @@ def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
 
 def main() -> int:
     """What each worker does: the run that the command line describes."""
+    die_with_parent()
     from ablate import train
     from ablate.config import compose
 

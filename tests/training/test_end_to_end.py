@@ -14,6 +14,7 @@ import torch
 
 from ablate.config import merge
 from ablate.errors import UserError
+from ablate.sweep.workers import descendants
 from tests.faults import faults
 from tests.training.standin import folder_of, in_child, result, run
 
@@ -124,6 +125,33 @@ def test_a_process_that_dies_takes_the_others_along(asked):
     assert process.wait(60) != 0 and time.monotonic() - began < 60
     assert folder.read()["status"] != "done"
     assert not os.path.exists(f"/proc/{main}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process die with its parent")
+def test_killed_it_leaves_no_process_behind(asked):
+    overrides = asked("trainer.devices=2", "shape.steps=100000")
+    folder = folder_of(overrides)
+    process = subprocess.Popen([sys.executable, "-m", "ablate", "train", *overrides])
+    deadline = time.monotonic() + 120
+    while not folder.metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    family = descendants(process.pid)
+    assert len(family) >= 3  # torchrun and a worker a device
+    process.kill()
+    process.wait(10)
+    deadline = time.monotonic() + 20
+    while any(map(is_alive, family)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, family))
+
+
+def is_alive(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.slow
