@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
 def adamw(
-    parameters: Iterable[Tensor],
+    parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
     lr: float = 0.0,
     beta1: float = 0.9,
     beta2: float = 0.95,
     epsilon: float = 1e-8,
     weight_decay: float = 0.1,
 ) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101); vectors and scalars are not decayed."""
-    parameters = list(parameters)
-    groups = [
-        {"params": [parameter for parameter in parameters if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    groups = [group for group in groups if group["params"]]
+    """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101); vectors and scalars are not decayed.
+
+    `parameters` are tensors, or groups of them as torch's optimizers take them; a group is cut in two.
+    """
+    given = list(parameters)
+    groups: list[dict[str, Any]] = []
+    for group in given if given and isinstance(given[0], dict) else [{"params": given}]:
+        members = list(group["params"])
+        matrices = [parameter for parameter in members if parameter.ndim >= 2]
+        others = [parameter for parameter in members if parameter.ndim < 2]
+        groups += [{**group, "params": matrices, "weight_decay": weight_decay}] if matrices else []
+        groups += [{**group, "params": others, "weight_decay": 0.0}] if others else []
+    fused = all(parameter.device.type in ("cpu", "cuda") for group in groups for parameter in group["params"])
     return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), eps=epsilon, fused=fused)

@@ -9,6 +9,7 @@ import torch
 from ablate.training.adafactor import Adafactor, factored_axes
 from ablate.training.adam import Adam
 from ablate.training.adamw import adamw
+from ablate.training.own_rates import groups, set_rate
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SHAPES = {
@@ -144,3 +145,16 @@ def test_adamw_decays_matrices_only():
     parameters = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(()))]
     groups = adamw(parameters, weight_decay=0.3).param_groups
     assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.3, 1), (0.0, 2)]
+
+
+@pytest.mark.parametrize("make", [Adafactor, Adam, adamw], ids=lambda make: make.__name__)
+def test_groups_keep_their_own_rates(make):
+    """As training hands them over: parameters of a rate of their own in a group of their own."""
+    net = torch.nn.ModuleDict({"near": torch.nn.Linear(3, 2), "far": torch.nn.Linear(2, 2)})
+    optimizer = make(groups(net, [{"parameters": "near.*", "until": 0.5}], 2))
+    net["far"](net["near"](torch.ones(1, 3))).square().sum().backward()
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    set_rate(optimizer.param_groups, 0.1, 1)
+    optimizer.step()
+    moved = {name for name, parameter in net.named_parameters() if not torch.equal(before[name], parameter)}
+    assert moved == {"far.weight", "far.bias"}
