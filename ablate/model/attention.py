@@ -82,7 +82,7 @@ class Attention(nn.Module):
 
     honours = frozenset({ROTATE, BIAS, MIX, QUERIES})
     orders = frozenset({FULL, CAUSAL, PREFIX})
-    looks: str | None = None  # the name of the pattern, under which layers share it; None: it looks everywhere
+    looks: str | None = None  # the name of the pattern, under which layers share its mask; None: not shared
 
     def __init__(
         self,
@@ -110,6 +110,8 @@ class Attention(nn.Module):
         self.mixes = MIX in needs
         self.position = parts.position(place, n_heads, head_dim) if needs & self.honours else None
         self.dropout = parts.dropout
+        self.looks_everywhere = type(self).pattern is Attention.pattern
+        self.own_mask = "hidden/everywhere" if self.looks_everywhere else parts.unique("hidden")
 
     def pattern(self, view: View) -> Tensor | None:
         """(1 or B,1 or H,T,T) bool, True where this kind of attention looks, itself included; None: everywhere."""
@@ -146,13 +148,14 @@ class Attention(nn.Module):
         return x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
 
     def _is_triangle(self, view: View) -> bool:
-        return view.is_causal and self.looks is None and not self.looks_at_memory
+        return view.is_causal and self.looks_everywhere and not self.looks_at_memory
 
     def _hidden(self, ctx: Context) -> Tensor | None:
         """The penalty on pairs that do not see each other here, made once for all layers alike."""
         if self.looks_at_memory:
             return ctx.shared("hidden/memory", lambda: penalty(ctx.view.visible_memory(ctx.memory.view)))
-        return ctx.shared(f"hidden/{self.looks}", lambda: penalty(self._visible(ctx.view)))
+        key = self.own_mask if self.looks is None else f"hidden/{self.looks}"
+        return ctx.shared(key, lambda: penalty(self._visible(ctx.view)))
 
     def _visible(self, view: View) -> Tensor | None:
         visible, pattern = view.visible(), self.pattern(view)

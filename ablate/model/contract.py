@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -21,6 +20,20 @@ from ablate.errors import UserError, nearest
 
 FULL, CAUSAL, PREFIX = "full", "causal", "prefix"
 SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attention", "feedforward"
+
+# What the class that fills a slot says of itself before anything is built, and the class that has it to inherit.
+DECLARED = {
+    "topology": ("ablate.model.topology.CausalDecoder", ("stacks", "orders", "scored", "objectives")),
+    "norm": ("ablate.model.norm.Norm", ("couples_batch",)),
+    "residual": ("ablate.model.residual.Plain", ("end",)),
+    "block": ("ablate.model.block.Block", ("layers",)),
+    "activation": ("ablate.model.activation.Plain", ("gated",)),
+    "position": ("ablate.model.position.Position", ("needs", "shared_by")),
+    "attention": ("ablate.model.attention.Attention", ("orders", "honours")),
+    "stack": ("ablate.model.stack.PlainStack", ("needs", "depth")),
+    "embedding": ("ablate.model.embedding.Embedding", ("offers",)),
+    "head": ("ablate.model.head.Vocabulary", ("needs",)),
+}
 
 
 @dataclass
@@ -258,6 +271,7 @@ class Parts:
         self.stacks = tuple(stacks)
         self.depths = {name: slots["stack"][name].func.depth(slots["stack"][name].keywords) for name in stacks}
         self._shared: dict[Any, nn.Module] = {}
+        self._named = 0
         self._chosen: set[int] = set()
 
     @property
@@ -290,9 +304,17 @@ class Parts:
             self._shared[key] = make()
         return self._shared[key]
 
+    def unique(self, word: str) -> str:
+        """A key for `Context.shared` that no other part of this model has; the same whenever the model is built."""
+        self._named += 1
+        return f"{word}/{self._named}"
+
     def has_bias(self, kind: str) -> bool:
         """Whether projections of this kind (query, key, value, output, ffn_in, ffn_out, gate, logits) have a bias."""
-        return bool(self.slots["bias"][kind])
+        kinds = self.slots["bias"]
+        if kind not in kinds:
+            raise UserError(f"the bias slot has no entry {kind!r}{nearest(kind, kinds)}; parts.linear takes one as `kind`")
+        return bool(kinds[kind])
 
     def linear(self, d_in: int, d_out: int, role: str, place: Place, *, kind: str | None = None, head_dim: int = 1):
         """A projection whose bias follows the ``bias`` slot; `kind` is `role` unless given."""
@@ -337,7 +359,8 @@ class Parts:
         """The position encoding at `place`, shared as its option says (by model, by stack and head count, or not)."""
         factory = self.factory("position", place)
         key = factory.func.shared_by(place, n_heads, head_dim, factory.keywords)
-        return self.shared(("position", *key), lambda: factory(self, place, n_heads=n_heads, head_dim=head_dim))
+        # id: beside another option in one stack, each has its own
+        return self.shared(("position", id(factory), *key), lambda: factory(self, place, n_heads=n_heads, head_dim=head_dim))
 
     def position_needs(self, place: Place) -> frozenset[str]:
         return self.factory("position", place).func.needs
@@ -375,14 +398,6 @@ class Parts:
         return self.slots["head"](
             self, Place(stack, sublayer="head"), embedding=self.embedding(stack) if tied else None
         )
-
-
-def ratio_of(ratio: str | float | int, whole: int, what: str) -> int:
-    """`ratio` (``2/3``) of a whole number; refused by name where it does not come out whole."""
-    result = Fraction(str(ratio)) * whole
-    if result.denominator != 1 or result < 1:
-        raise UserError(f"{what}: {ratio} of {whole} is {float(result):g}, not a whole number")
-    return int(result)
 
 
 def stable_seed(*words: object) -> int:

@@ -113,7 +113,7 @@ class RelativeBias(Position):
             nn.Parameter(torch.empty(n_heads, n_buckets)), "relative", fan_in=n_heads, fan_out=n_buckets, place=place
         )
         self.max_distance = max_distance
-        self.key = f"relative_bias/{place.stack}/{n_heads}/{place.layer if per_layer else 'all'}"
+        self.key = parts.unique("relative_bias")
 
     @staticmethod
     def shared_by(place: Place, n_heads: int, head_dim: int, options: Mapping[str, Any]) -> tuple[Hashable, ...]:
@@ -328,7 +328,7 @@ class ALiBi(Position):
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
         self.register_buffer("slopes", torch.tensor(alibi_slopes(n_heads)), persistent=False)
-        self.key = f"alibi/{place.stack}/{n_heads}"
+        self.key = parts.unique("alibi")
 
     def bias(self, q: Tensor, ctx: Context) -> Tensor:
         length = q.shape[2]

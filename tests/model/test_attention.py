@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional
 
+from ablate.config import compose
 from ablate.config.library import groups
+from ablate.config.model import fill_slots
 from ablate.errors import UserError
 from ablate.model.attention import Attention, attend, fused, penalty
-from ablate.model.contract import CAUSAL, Context, View
-from tests.model.tiny import batch_for, set_all, tiny
+from ablate.model.build import build
+from ablate.model.contract import CAUSAL, ByLayer, Context, View
+from ablate.model.position import ADD
+from tests.model.tiny import SHAPE, batch_for, overrides, set_all, tiny
 
 ATTENTIONS, POSITIONS = list(groups()["attention"]), list(groups()["position"])
 IN_ALL_ORDERS = [name for name in ATTENTIONS if not name.endswith("convolution")]  # which have a file of their own
@@ -47,14 +53,23 @@ def check_segments(model, batch, name, segments):
     assert (after[scored == 1] - before[scored == 1]).abs().amax(-1).max() > 1e-4
 
 
+def heard(options: list[str]) -> bool:
+    """Whether every attention that stands in the model calls all hooks that the position works through."""
+    slots = fill_slots(compose(overrides(*options)))
+    attention, needs = slots["attention"], slots["position"].func.needs - {ADD}
+    factories = attention.all() if hasattr(attention, "choose") else [attention]
+    return all(needs <= factory.func.honours for factory in factories)
+
+
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("attention", IN_ALL_ORDERS)
 def test_who_sees_whom(attention, position):
     options = [f"attention={attention}", f"position={position}"]
-    try:
-        model = tiny(*options)
-    except UserError as refused:
-        pytest.skip(str(refused))
+    if not heard(options):
+        with pytest.raises(UserError, match=f"position={position} works through"):
+            tiny(*options)
+        return
+    model = tiny(*options)
     set_all(model, (0.3,))
     batch, padded = batch_for(model), batch_for(model, padded=True)
     assert torch.isfinite(hidden(model, batch)).all() and torch.isfinite(hidden(model, padded)).all()
@@ -201,3 +216,27 @@ def test_comes_out_at_every_ready_shape(attention, shape):
     from ablate.config import build_model, compose
 
     build_model(compose([f"attention={attention}", f"shape={shape}", "shape.n_layers=2"]), device="meta")
+
+
+class Neighbours(Attention):
+    """A variant that says by its pattern alone where it looks: at itself and the token before it."""
+
+    def pattern(self, view):
+        at = torch.arange(view.length)
+        return ((at[:, None] - at[None, :]).abs() <= 1)[None, None]
+
+
+def test_a_pattern_alone_is_enough():
+    """It is neither taken for the triangle of the fused kernel, nor shared with a layer that looks everywhere."""
+    slots = fill_slots(compose(overrides("topology=causal_decoder", "position=rope")))
+    everywhere = slots["attention"]
+    near = partial(Neighbours, **everywhere.keywords)
+    for pattern in (["near", "everywhere"], ["everywhere", "near"]):
+        slots["attention"] = ByLayer(pattern, near=near, everywhere=everywhere)
+        model = build(slots, SHAPE)
+        layers = dict(zip(pattern, (block.steps[0].sublayers[0] for block in model.topology.decoder.stack.blocks)))
+        view = View(ids=torch.ones(1, 8, dtype=torch.long), order=CAUSAL)
+        assert layers["everywhere"]._is_triangle(view) and not layers["near"]._is_triangle(view)
+        ctx = Context(view)
+        hidden = {name: layers[name]._hidden(ctx) for name in pattern}
+        assert (hidden["everywhere"] == 0).sum() == 36 and (hidden["near"] == 0).sum() == 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,8 +25,11 @@ from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from transformers.models.seamless_m4t_v2.modeling_seamless_m4t_v2 import SeamlessM4Tv2ConformerSelfAttention
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from ablate.config import compose
+from ablate.config.model import fill_slots
 from ablate.errors import UserError
-from ablate.model.contract import CAUSAL, FULL, Context, Place, View
+from ablate.model.build import build
+from ablate.model.contract import CAUSAL, FULL, ByLayer, Context, Place, View
 from ablate.model.position import (
     ALiBi,
     Contextual,
@@ -38,7 +42,7 @@ from ablate.model.position import (
     sinusoids,
 )
 from tests.golden_names import GOLDEN
-from tests.model.tiny import batch_for, tiny
+from tests.model.tiny import SHAPE, batch_for, overrides, tiny
 
 B, H, T, K = 2, 4, 40, 8
 PLACE = Place("encoder", 0, 2, "self_attention")
@@ -63,7 +67,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def make(option, **options):
     """A position encoding with random weights."""
-    position = option(SimpleNamespace(d_model=H * K), PLACE, n_heads=H, head_dim=K, **options)
+    position = option(SimpleNamespace(d_model=H * K, unique=str), PLACE, n_heads=H, head_dim=K, **options)
     with torch.no_grad():
         for seed, parameter in enumerate(position.parameters()):
             parameter.copy_(random(*parameter.shape, seed=seed))
@@ -228,7 +232,7 @@ def test_alibi_slopes_against_x_transformers(heads):
 
 
 def alibi(heads: int, order: str) -> torch.Tensor:
-    position = ALiBi(None, PLACE, n_heads=heads, head_dim=K)
+    position = ALiBi(SimpleNamespace(unique=str), PLACE, n_heads=heads, head_dim=K)
     return position.bias(random(B, heads, T, K), context(order))[0]
 
 
@@ -353,3 +357,24 @@ def test_with_a_position_the_order_of_tokens_is_seen(option):
     swapped[:, [0, 1]] = ids[:, [1, 0]]
     with torch.no_grad():
         assert not torch.allclose(model.logits(batch)[:, -1], model.logits({"encoder_ids": swapped})[:, -1], atol=1e-7)
+
+
+def built(*, near, far):
+    """The positions of the encoder's two layers in a model that has `near` at the first and `far` at the second."""
+    slots = fill_slots(compose(overrides())) | {"position": ByLayer(["near", "far"], near=near, far=far)}
+    model = build(slots, SHAPE)
+    return [block.steps[0].sublayers[0].position for block in model.topology.encoder.stack.blocks]
+
+
+def test_each_of_two_positions_in_a_stack_is_its_own():
+    near, far = built(
+        near=partial(Rotary, base=1e4, fraction=1.0, interleaved=False),
+        far=partial(Rotary, base=1e6, fraction=1.0, interleaved=False),
+    )
+    q = random(B, H, T, near.width)
+    assert not torch.equal(near.rotate(q, q, view())[0], far.rotate(q, q, view())[0])
+    bias = partial(RelativeBias, n_buckets=32, max_distance=128, per_layer=False)
+    near, far = built(near=bias, far=partial(RelativeBias, n_buckets=8, max_distance=16, per_layer=False))
+    ctx = context()
+    assert not torch.equal(near.bias(q, ctx), far.bias(q, ctx))
+    assert near.bias(q, ctx) is near.bias(q, ctx)  # made once
