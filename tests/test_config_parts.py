@@ -68,3 +68,16 @@ def test_an_order_that_an_attention_cannot_keep(monkeypatch):
         check_parts(compose())
 
 
+def test_what_a_class_does_not_say_of_itself_is_named(monkeypatch):
+    from ablate.model.norm import Norm
+    from ablate.model.position import Position
+
+    monkeypatch.delattr(Norm, "couples_batch")
+    monkeypatch.delattr(Position, "shared_by")
+    with pytest.raises(UserError) as caught:
+        check_parts(compose(["position=rope"]))
+    norm, position = str(caught.value).splitlines()
+    assert norm == (
+        "norm=layernorm: ablate.model.norm.LayerNorm has no couples_batch; inherit ablate.model.norm.Norm, or declare it"
+    )
+    assert position.startswith("position=rope: ablate.model.position.Rotary has no shared_by")

@@ -21,8 +21,34 @@ from ablate.errors import UserError
 
 def check_parts(cfg: DictConfig) -> None:
     """Raise `UserError` with a sentence for each pair of parts that cannot work together, and what would work."""
+    if errors := list(dict.fromkeys(_undeclared(cfg))):
+        raise UserError("\n".join(errors))
     if errors := list(dict.fromkeys(_refusals(cfg))) or list(_strays(cfg)):
         raise UserError("\n".join(errors))
+
+
+def _undeclared(cfg: DictConfig) -> Iterator[str]:
+    """A sentence for each class that does not say of itself what its slot asks for."""
+    from ablate.model.contract import DECLARED
+
+    for group, (base, attributes) in DECLARED.items():
+        for factory in _factories(_filled(cfg, group)):
+            made = factory.func
+            if lacking := [name for name in attributes if not hasattr(made, name)]:
+                what, them = f"{made.__module__}.{made.__qualname__}", "it" if len(lacking) == 1 else "them"
+                yield f"{group}={_name(cfg, group)}: {what} has no {_listed(lacking)}; inherit {base}, or declare {them}"
+
+
+def _factories(chosen: Any) -> Iterator[Any]:
+    """Every option that may stand in a slot, whose content is one, or several by layer or by stack."""
+    if hasattr(chosen, "choose"):
+        for option in chosen.all():
+            yield from _factories(option)
+    elif isinstance(chosen, dict):
+        for option in chosen.values():
+            yield from _factories(option)
+    else:
+        yield chosen
 
 
 def _refusals(cfg: DictConfig) -> Iterator[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.model.contract import Parts
-from ablate.model.init import initialise
+from ablate.model.init import first_values, initialise
 from ablate.model.topology import Batch
 
 
@@ -47,13 +47,16 @@ def build(
     """The model that the filled slots describe, initialised from `seed`; on ``meta`` nothing is allocated.
 
     `slots` maps each group (topology, norm, ..., init) to its option: a factory ``f(parts, place)``, or for ``bias``
-    and ``sharing`` a mapping. Raises UserError where numbers do not fit.
+    and ``sharing`` a mapping. Raises UserError where numbers do not fit, or a parameter is not declared.
     """
     topology = slots["topology"].func
     parts = Parts(slots, shape, dropout, topology.stacks)
     with torch.device(device):
         model = Model(slots["topology"](parts), parts.head(topology.scored))
     parts.check_places()
-    if device != "meta":
-        initialise(model, slots["init"](parts), seed)
+    init = slots["init"](parts)
+    if device == "meta":
+        first_values(model, init)  # that each parameter has some
+    else:
+        initialise(model, init, seed)
     return model

@@ -197,11 +197,26 @@ def common(spec: Spec) -> Normal | Uniform | Constant:
             raise UserError(f"no initialiser knows the role {spec.role!r} of a parameter")
 
 
+def first_values(model: nn.Module, init) -> dict[str, Normal | Uniform | Constant]:
+    """What each parameter starts as, by its name; UserError for one that is not declared, or whose role none knows."""
+    values = {}
+    for name, parameter in model.named_parameters():
+        if not hasattr(parameter, "spec"):
+            raise UserError(
+                f"the parameter {name} was not declared: its module is to take its projections from parts.linear, "
+                "or to hand a parameter of its own to ablate.model.contract.declare"
+            )
+        try:
+            values[name] = init(parameter.spec)
+        except UserError as error:
+            raise UserError(f"the parameter {name}: {error}") from None
+    return values
+
+
 @torch.no_grad()
 def initialise(model: nn.Module, init, seed: int) -> None:
     """Fill every parameter by its role; its name only seeds its own generator, so that variants share what they share."""
+    values = first_values(model, init)
     for name, parameter in model.named_parameters():
-        if not hasattr(parameter, "spec"):
-            raise UserError(f"the parameter {name} was not declared (ablate.model.contract.declare)")
         generator = torch.Generator().manual_seed(stable_seed(seed, name))
-        init(parameter.spec).fill(parameter, generator)
+        values[name].fill(parameter, generator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -14,13 +14,15 @@ from omegaconf import OmegaConf
 from ablate.config import build_model, compose
 from ablate.config.library import groups
 from ablate.config.model import fill_slots
+from ablate.errors import UserError
+from ablate.model.build import build
 from ablate.model.contract import Parts, Place, Spec
 from ablate.model.init import Constant, Normal, Uniform
 from tests.golden_names import GOLDEN, Golden
 from tests.model.test_counts import OVERRIDES
 from tests.model.test_options import OPTIONS
+from tests.model.tiny import SHAPE, tiny
 from tests.model.tiny import overrides as tiny_overrides
-from tests.model.tiny import tiny
 
 
 @cache
@@ -226,3 +228,25 @@ def test_layers_start_differently():
     values = first_values()
     name = "topology.encoder.stack.blocks.{}.steps.1.sublayers.0.up.weight"
     assert not torch.equal(values[name.format(0)], values[name.format(1)])
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_parameter_that_is_not_declared_is_named(device):
+    """Before anything runs: counting a model on meta finds it too."""
+
+    class Feedforward(torch.nn.Module):
+        def __init__(self, parts, place, role=None):
+            super().__init__()
+            self.up = parts.linear(4, 4, role, place, kind="ffn_in") if role else torch.nn.Linear(4, 4)
+
+    slots = fill_slots(compose(tiny_overrides()))
+    for options, told in (({}, "feedforward|up.weight was not declared"), ({"role": "rooter"}, "knows the role 'rooter'")):
+        slots["feedforward"] = partial(Feedforward, **options)
+        with pytest.raises(UserError, match=told):
+            build(slots, SHAPE, device=device)
+
+
+def test_a_projection_of_an_unknown_kind_is_named():
+    parts = Parts(fill_slots(compose(tiny_overrides())), SHAPE, 0.0, ["encoder", "decoder"])
+    with pytest.raises(UserError, match="the bias slot has no entry 'quary'; did you mean 'query'"):
+        parts.linear(4, 4, "quary", Place("encoder"))
