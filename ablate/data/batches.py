@@ -23,6 +23,7 @@ Batch = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
 BLOCK = 1 << 16  # input tokens that are made at once; another number is another order of masks
+DRAWN = 32  # held-out windows whose masks are drawn together, whatever the batch
 FEW = 4  # steps in a block up to which a thread is worth its turns at the interpreter
 PAUSE = 0.001  # seconds in which whoever asked can go on to its kernels before the thread takes the interpreter
 
@@ -97,12 +98,13 @@ class Batches:
         return {name: tensor[index * rows : (index + 1) * rows] for name, tensor in batch.items()}
 
     def evaluation(self, n_tokens: int) -> list[Batch]:
-        """Held-out batches of `n_tokens` input tokens, the same for every run: the first windows.
+        """Held-out batches of `n_tokens` input tokens, at least one window: the first ones, and the same masks.
 
-        Whole batches, at least one; where the validation part holds fewer, all of it, the last batch being smaller.
+        They depend on nothing but the text, the objective and `evaluation.seed`, so runs with other batches can be
+        compared; the last batch may be smaller. Where the validation part holds fewer windows, all of it.
         """
         length = self.objective.raw_length
-        there, asked = self.corpus.validation.n_windows(length), max(n_tokens // self.tokens, 1) * self.sequences
+        there, asked = self.corpus.validation.n_windows(length), max(n_tokens // self.objective.length, 1)
         if there < asked:
             log.warning(
                 "the validation part of %s has %d windows and evaluation.tokens asks for %d: all are used",
@@ -110,13 +112,11 @@ class Batches:
                 there,
                 asked,
             )
-        batches = []
-        for number, start in enumerate(range(0, min(there, asked), self.sequences)):
-            windows = self.corpus.validation.windows(np.arange(start, min(start + self.sequences, there)), length)
-            batches += _batches(
-                self.objective.apply(windows, _generator("evaluation", self.evaluation_seed, number)), len(windows)
-            )
-        return batches
+        drawn, count = [], min(there, asked)
+        for number, start in enumerate(range(0, count, DRAWN)):
+            windows = self.corpus.validation.windows(np.arange(start, min(start + DRAWN, count)), length)
+            drawn.append(self.objective.apply(windows, _generator("evaluation", self.evaluation_seed, number)))
+        return _batches({name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}, self.sequences)
 
     def _make(self, block: int) -> list[Batch]:
         """The batches of the steps of a block."""

@@ -116,6 +116,13 @@ def test_evaluation_is_the_same_for_every_run(batches, shared):
     assert (causal == shared[0].validation.windows(np.arange(16), 32)).all()
 
 
+def test_evaluation_does_not_depend_on_the_batch(batches):
+    """A row with larger batches is scored on the same targets."""
+    whole = lambda *more: [torch.cat(part) for part in zip(*(b.values() for b in batches(*more).evaluation(2048)))]  # noqa: E731
+    for one, other in zip(whole(), whole("trainer.global_batch_tokens=1280"), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_evaluation_takes_all_there_is_and_says_so(batches, shared, caplog):
     there = batches("topology=causal_decoder")
     with caplog.at_level(logging.WARNING):
