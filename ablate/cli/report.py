@@ -6,7 +6,8 @@ import sys
 
 from ablate.cli import arguments
 
-HELP = """Write reports/NAME/ from the sweep's run folders, or, where those are gone, from the records beside the report.
+HELP = """Write reports/NAME/ from the sweep's run folders; runs whose folders are gone are taken from the records
+that lie beside the report, if they were made as the sweep now asks (remove records.jsonl to leave them out).
 
 usage: ablate report NAME [--strict]
 
@@ -22,7 +23,7 @@ def run(words: list[str]) -> int:
     from ablate.report import build
     from ablate.sweep.paths import Paths
 
-    paths = Paths.of(asked.overrides)
+    paths = Paths.only(asked.overrides)
     written = build.build(name, paths.runs, paths.reports, paths.sweeps)
     print(written)
     left_out = build.problems(written.parent)

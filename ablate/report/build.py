@@ -15,14 +15,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Path:
     """Gather the runs of a sweep and write its report; returns the path of report.md.
 
-    Where there are no run folders (a fresh clone), the report is written again from the records that lie beside it.
-    Raises `UserError` for a sweep that is not there.
+    Runs without a folder (all of them, in a fresh clone) are taken from the records that lie beside the report.
+    Raises `UserError` for a sweep that is not there, and for records there that cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
     runs = Path(runs_dir) / sweep_name
-    if not any(runs.glob("*/seed-*/record.json")) and (folder / gathered.RECORDS).exists():
+    older = gathered.read(folder) if (folder / gathered.RECORDS).exists() else None
+    if older and not any(runs.glob("*/seed-*/record.json")):
         return rebuild(folder)
-    gathered.write(gathered.collect(sweep_name, runs_dir, sweeps_dir), folder)
+    gathered.write(gathered.collect(sweep_name, runs_dir, sweeps_dir, older), folder)
     return rebuild(folder)
 
 
@@ -51,9 +52,9 @@ def _write(results: Results, folder: Path) -> None:
     judged = verdicts.judge(results)
     published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
     agreements = agreement.agreements(judged, published) if published else []
-    for old in folder.glob("*.png"):
-        old.unlink()  # what this report does not draw is not to lie beside it
     drawn = plots.draw(results, judged, agreements, published.title if published else "", folder)
+    for old in {*folder.glob("*.png")} - {folder / file for file, _ in drawn}:
+        old.unlink()  # what this report does not draw is not to lie beside it
     atomic_write(folder / "results.csv", tables.results_csv(judged))
     atomic_write(folder / "runs.csv", tables.runs_csv(results))
     atomic_write(folder / "evidence.csv", tables.evidence_csv(judged))

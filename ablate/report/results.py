@@ -100,8 +100,12 @@ class Results:
         return pandas.DataFrame(lines, columns=["row", "section", "seed", "status", *RUN_NUMBERS, *tasks, *RUN_TEXTS])
 
 
-def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str) -> Results:
-    """Gather the records and curves of the sweep `name`; raises `UserError` where there is no such sweep."""
+def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Results | None = None) -> Results:
+    """Gather the records and curves of the sweep `name`; raises `UserError` where there is no such sweep.
+
+    Runs that have no folder come from `older`, where they were made as the sweep now asks: a fresh clone that trains
+    one more run does not lose the others.
+    """
     folder = Path(runs_dir) / name
     records, skipped, curves = [], [], {}
     for path in _run_folders(folder):
@@ -116,7 +120,9 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str) -> Results:
         records.append(record)
         for kind, points in _read_curves(path / "metrics.csv").items():
             curves[record["row"], record["seed"], kind] = points
-    header = _header(name, Path(sweeps_dir), records)
+    found = {(record["row"], record["seed"]) for record in records}
+    without_folder = [record for record in older.records if (record["row"], record["seed"]) not in found] if older else []
+    header = _header(name, Path(sweeps_dir), records + without_folder)
     planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
     kept = []
     for record in records:
@@ -125,6 +131,14 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str) -> Results:
             skipped.append({"path": path.as_posix(), "reason": reason})
         else:
             kept.append(record)
+    as_asked = {row: (*header["base"], *overrides) for row, overrides in planned.items()}
+    for record in without_folder:
+        run = record["row"], record["seed"]
+        if reason := _foreign(record, as_asked):
+            skipped.append({"path": f"{RECORDS}: {record['row']}, seed {record['seed']}", "reason": reason})
+        else:
+            kept.append(record)
+            curves |= {key: points for key, points in older.curves.items() if key[:2] == run}
     order = {label: number for number, label in enumerate(planned)}
     kept.sort(key=lambda record: (order[record["row"]], record["seed"]))
     header["skipped"] = sorted(skipped, key=lambda problem: problem["path"])

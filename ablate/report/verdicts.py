@@ -39,7 +39,7 @@ class Row:
     failed: int
     lost: int
     chance: float
-    early: np.ndarray  # (seeds,) as `final`
+    early: np.ndarray  # (seeds,), in the order of all seeds of the sweep, as `final`
     final: np.ndarray
     parameters: dict[str, float]
     ops_paper: float
@@ -103,7 +103,7 @@ def judge(results: Results) -> Verdicts:
     runs: dict[str, list[dict[str, Any]]] = {row["row"]: [] for row in sweep["rows"]}
     for record in results.records:
         runs[record["row"]].append(record)
-    seeds = 1 + max((record["seed"] for record in results.records), default=0)
+    seeds = sorted({record["seed"] for record in results.records})
     asked = {row["row"]: row for row in sweep["rows"]}
     if sweep["baseline"] not in asked:  # runs beside any sweep, the baseline not among them
         asked[sweep["baseline"]] = {"row": sweep["baseline"], "section": BASELINE, "overrides": [], "seeds": 0}
@@ -170,12 +170,13 @@ def _how_diverged(row: Row) -> str:
     return "; ".join(told)
 
 
-def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: int) -> Row:
+def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: list[int]) -> Row:
     done = [record for record in records if record["status"] == DONE]
-    early, final = np.full(seeds, np.nan), np.full(seeds, np.nan)
+    early, final = np.full(len(seeds), np.nan), np.full(len(seeds), np.nan)
     for record in done:
-        early[record["seed"]] = number(record, "loss", "early")
-        final[record["seed"]] = number(record, "loss", "final")
+        place = seeds.index(record["seed"])
+        early[place] = number(record, "loss", "early")
+        final[place] = number(record, "loss", "final")
     known = done or [record for record in records if record.get("parameters")]
     chance = float(np.log(_middle(known, "data", "vocab_size")))
     speeds = [number(record, "steps_per_second", "median") for record in done]

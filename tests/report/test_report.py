@@ -1,6 +1,7 @@
 """The report as files: what stands in them, in which order, and that they come out the same each time."""
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -347,3 +348,37 @@ def test_130_runs_take_less_than_20_seconds(tmp_path):
     before = content(report.parent)
     build.rebuild(report.parent)
     assert content(report.parent) == before
+
+
+def test_one_more_run_does_not_lose_the_others(tmp_path):
+    """A fresh clone has the records, not the folders; what was made otherwise than the sweep now asks is left out."""
+    maker = small_sweep(tmp_path)
+    report = make(maker)
+    before = results.read(report.parent)
+    newest = max((record for record in before.records if record["row"] == maker.baseline), key=lambda record: record["seed"])
+    folder = next(path for path in (maker.runs / maker.name).rglob(f"seed-{newest['seed']}") if json.loads(
+        (path / "record.json").read_text())["row"] == maker.baseline)
+    kept = tmp_path / "kept"
+    shutil.copytree(folder, kept)
+    shutil.rmtree(maker.runs / maker.name)
+    shutil.copytree(kept, folder)
+    make(maker)
+    after = results.read(report.parent)
+    assert after.records == before.records and after.curves == before.curves
+
+    row = next(row for row in before.sweep["rows"] if row["overrides"])
+    path = maker.sweeps / f"{maker.name}.yaml"
+    path.write_text(path.read_text().replace(row["overrides"][0], f"{row['overrides'][0]}, dropout=0.1", 1))
+    make(maker)
+    assert row["row"] not in {record["row"] for record in results.read(report.parent).records}
+
+
+def test_seeds_may_be_any_numbers(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in (7, 20240601, 2**31):
+        maker.run(maker.baseline, seed, final=5.0 + seed % 5 / 100)
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed % 5 / 100)
+    (row,) = judged(maker).rows
+    assert row.comparison.seeds == 3 and len(row.final) == 3 and row.comparison.delta == pytest.approx(-0.1)
