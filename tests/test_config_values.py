@@ -29,6 +29,7 @@ IMPOSSIBLE = [
     (["trainer.micro_batch=5"], "trainer.micro_batch=5 does not divide the 32 sequences that each device has"),
     (["feedforward.d_ff=${of:2/7,shape.d_ff}"], "2/7 of shape.d_ff = 192 is 54.8571, and must be whole"),
     (["feedforward.d_ff=${of:x,shape.d_ff}"], "'x' is no ratio such as 2/3 or 0.5"),
+    (["schedule.timescale=0"], "schedule.timescale=0: must be above 0"),
     (["feedforward.d_ff=${of:2/3,shape.dff}"], "shape.dff must be a number to calculate with"),
     (["shape.d_ff=${of:2/3,shape.d_ff}"], "refers to itself"),
     (["feedforward.d_ff=${shape.dff}"], "'shape.dff' not found"),

@@ -6,13 +6,13 @@ Arguments that name a key are its full path, because the override grammar refuse
 
 from __future__ import annotations
 
-from fractions import Fraction
 from math import prod
 from typing import Any
 
 from omegaconf import Container, OmegaConf
 
 from ablate.errors import UserError
+from ablate.ratio import ratio_of
 
 
 def number_at(path: str, root: Container) -> float:
@@ -25,15 +25,7 @@ def number_at(path: str, root: Container) -> float:
 
 def whole_part(ratio: Any, path: str, *, _root_: Container) -> int:
     """`ratio` (such as 2/3) times the number at `path`; refused by name where that is not whole."""
-    try:
-        share = Fraction(str(ratio))
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"${{of:{ratio},{path}}}: {ratio!r} is no ratio such as 2/3 or 0.5") from None
-    base = number_at(path, _root_)
-    product = share * Fraction(base)
-    if product.denominator != 1:
-        raise UserError(f"{ratio} of {path} = {base} is {float(product):g}, and must be whole")
-    return int(product)
+    return ratio_of(ratio, number_at(path, _root_), path)
 
 
 def sum_of(amount: Any, path: str, *, _root_: Container) -> int | float:

@@ -26,7 +26,7 @@ RANGES = (
     (re.compile(r"noise_density|probability"), lambda value: 0 < value < 1, "above 0 and below 1"),
     (re.compile(r"early|fraction"), lambda value: 0 < value <= 1, "above 0 and at most 1"),
     (re.compile(r"warmup|decay|final"), lambda value: 0 <= value <= 1, "from 0 to 1"),
-    (re.compile(r"eps|epsilon|peak|rate_scale|step_scale|clip_norm|mean_span"), lambda value: value > 0, "above 0"),
+    (re.compile(r"eps|epsilon|peak|rate_scale|step_scale|timescale|clip_norm|mean_span"), lambda value: value > 0, "above 0"),
 )
 NAME = re.compile(r"[A-Za-z0-9._=-]{1,100}")
 CHOICES = {

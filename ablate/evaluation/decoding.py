@@ -18,27 +18,28 @@ from ablate.model.build import Model
 from ablate.model.contract import Memory, View
 from ablate.model.topology import Batch, EncoderDecoder
 
-PADDING = 0  # also what a decoder starts with
 OUT = -1e7  # the log-probability of a beam that is not yet one, as in the authors' library
 
 
-def greedy(model: Model, batch: Batch, length: int, *, end: int = 1) -> Tensor:
-    """The likeliest token again and again: ids (B,length), 0 behind `end`.
+def greedy(model: Model, batch: Batch, length: int, *, padding: int = 0, end: int = 1) -> Tensor:
+    """The likeliest token again and again: ids (B,length), `padding` behind `end`; a decoder starts with `padding`.
 
     `batch` has what an encoder reads: `encoder_ids` (B,S) and, where they are padded, `encoder_segments`.
     """
     with _evaluating(model):
         next_of = _continuation(model, batch, 1)
-        ids = batch["encoder_ids"].new_full((len(batch["encoder_ids"]), 1), PADDING)
+        ids = batch["encoder_ids"].new_full((len(batch["encoder_ids"]), 1), padding)
         going = torch.ones_like(ids[:, 0], dtype=torch.bool)
         while ids.shape[1] <= length and going.any():
-            token = next_of(ids).argmax(-1).masked_fill(~going, PADDING)
+            token = next_of(ids).argmax(-1).masked_fill(~going, padding)
             ids, going = torch.cat([ids, token[:, None]], 1), going & (token != end)
-    return _filled(ids[:, 1:], length)
+    return _filled(ids[:, 1:], length, padding)
 
 
-def beam_search(model: Model, batch: Batch, length: int, *, beams: int, alpha: float, end: int = 1) -> Tensor:
-    """The best of `beams` ways to go on at a time: ids (B,length), 0 behind `end`; `batch` as for `greedy`.
+def beam_search(
+    model: Model, batch: Batch, length: int, *, beams: int, alpha: float, padding: int = 0, end: int = 1
+) -> Tensor:
+    """The best of `beams` ways to go on at a time: ids (B,length), all but `beams` and `alpha` as for `greedy`.
 
     What is finished competes by log-probability / ((5 + tokens) / 6)^alpha (Wu et al. 2016,
     https://arxiv.org/abs/1609.08144); where nothing is, the best unfinished one is taken. As in the authors' library
@@ -47,7 +48,7 @@ def beam_search(model: Model, batch: Batch, length: int, *, beams: int, alpha: f
     count = len(batch["encoder_ids"])
     with _evaluating(model):
         next_of = _continuation(model, batch, beams)
-        ids = batch["encoder_ids"].new_full((count, beams, 1), PADDING)
+        ids = batch["encoder_ids"].new_full((count, beams, 1), padding)
         total = torch.full((count, beams), OUT, device=ids.device)
         total[:, 0] = 0.0
         done, done_score = ids.new_zeros(count, beams, length), torch.full_like(total, -torch.inf)
@@ -58,12 +59,12 @@ def beam_search(model: Model, batch: Batch, length: int, *, beams: int, alpha: f
             ends = longer[..., -1] == end
             score = (candidate / _penalty(written, alpha)).masked_fill(~ends, -torch.inf)
             done_score, kept = torch.cat([done_score, score], 1).topk(beams, 1)
-            done = _chosen(torch.cat([done, _filled(longer[..., 1:], length)], 1), kept)
+            done = _chosen(torch.cat([done, _filled(longer[..., 1:], length, padding)], 1), kept)
             total, kept = (candidate + OUT * ends).topk(beams, 1)
             ids = _chosen(longer, kept)
             if (done_score[:, 0] >= total[:, 0] / _penalty(length, alpha)).all():
                 break  # no beam that goes on can become better
-    unfinished = _filled(ids[:, 0, 1:], length)
+    unfinished = _filled(ids[:, 0, 1:], length, padding)
     return torch.where(done_score[:, :1].isfinite(), done[:, 0], unfinished)
 
 
@@ -98,9 +99,9 @@ def _chosen(sequences: Tensor, at: Tensor) -> Tensor:
     return sequences.gather(1, at.unsqueeze(-1).expand(-1, -1, sequences.shape[-1]))
 
 
-def _filled(ids: Tensor, length: int) -> Tensor:
-    """ids (...,T) with zeros up to (...,length)."""
-    return torch.nn.functional.pad(ids, (0, length - ids.shape[-1]), value=PADDING)
+def _filled(ids: Tensor, length: int, padding: int) -> Tensor:
+    """ids (...,T) with padding up to (...,length)."""
+    return torch.nn.functional.pad(ids, (0, length - ids.shape[-1]), value=padding)
 
 
 def _penalty(tokens: int, alpha: float) -> float:

@@ -61,7 +61,8 @@ def check_placement(placement: str) -> None:
 class Block(nn.Module):
     """A layer as a list of steps; ``sublayers`` names, for each stack, what it is made of.
 
-    Cross-attention is left out where the model has no encoder. Raises UserError for an unknown placement.
+    Cross-attention is left out where the model has no encoder. Raises UserError for an unknown placement,
+    and where no sub-layer is left.
     """
 
     layers = 1  # of a stack, for which one block stands
@@ -70,6 +71,8 @@ class Block(nn.Module):
         super().__init__()
         check_placement(placement)
         kinds = [kind for kind in sublayers[place.stack] if kind != CROSS_ATTENTION or len(parts.stacks) > 1]
+        if not kinds:
+            raise UserError(f"block.sublayers.{place.stack}: names no sub-layer")
         groups = [[place.at(kind) for kind in group] for group in self.group(kinds)]
         self.steps = nn.ModuleList(Step(parts, group, map(parts.sublayer, group), placement) for group in groups)
         self.ends_normed = placement == POST

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
-from ablate.model.contract import Parts, Place, declare, ratio_of
+from ablate.model.contract import Parts, Place, declare
 from ablate.model.embedding import Embedding, Product
+from ablate.ratio import ratio_of
 
 
 class Cluster(nn.Module):
@@ -92,8 +93,8 @@ def cluster_sizes(vocab_size: int, shares: Sequence[str], special: int, special_
     pieces = vocab_size - special
     if pieces < 1:
         raise UserError(f"embedding.special={special} leaves no pieces of a vocabulary of {vocab_size}")
-    what = f"embedding.shares, of {pieces} pieces (shape.vocab_size less embedding.special)"
-    sizes = [ratio_of(share, pieces, what) for share in shares]
+    what = "embedding.shares: shape.vocab_size less embedding.special"
+    sizes = [ratio_of(share, pieces, what, least=1) for share in shares]
     apart = special if special_apart else 0
     rest = vocab_size - apart - sum(sizes)
     if rest < 1:

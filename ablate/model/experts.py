@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ablate.errors import UserError
-from ablate.model.contract import Context, Linear, Parts, Place, declare, ratio_of
+from ablate.model.contract import Context, Linear, Parts, Place, declare
 from ablate.model.routing import Plan, capacity_of, group_size, plan
+from ablate.ratio import ratio_of
 
 
 class Experts(nn.Module):
@@ -50,7 +51,7 @@ class Experts(nn.Module):
             raise UserError(f"n_experts={n_experts}: each token is sent to {self.choices}")
         self.activation = parts.activation(place)
         gated = self.activation.gated
-        width = ratio_of(gated_ratio, d_ff, "gated_ratio of an expert's d_ff") if gated else d_ff
+        width = ratio_of(gated_ratio, d_ff, "d_ff (gated_ratio of an expert)", least=1) if gated else d_ff
         self.router = Linear(parts.d_model, n_experts, role="selector", place=place)
 
         def matrices(d_in: int, d_out: int, role: str) -> nn.Parameter:

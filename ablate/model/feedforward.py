@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ablate.model.contract import Context, Parts, Place, ratio_of
+from ablate.model.contract import Context, Parts, Place
+from ablate.ratio import ratio_of
 
 
 class Dense(nn.Module):
@@ -18,7 +19,7 @@ class Dense(nn.Module):
         super().__init__()
         self.activation = parts.activation(place)
         gated = self.activation.gated
-        width = ratio_of(gated_ratio, d_ff, "feedforward.gated_ratio") if gated else d_ff
+        width = ratio_of(gated_ratio, d_ff, "d_ff (feedforward.gated_ratio)", least=1) if gated else d_ff
         self.gate = parts.linear(parts.d_model, width, "gate", place) if gated else None
         self.up = parts.linear(parts.d_model, width, "ffn_in", place)
         self.down = parts.linear(width, parts.d_model, "ffn_out", place)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.config import library
+from ablate.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,16 @@ class Paths:
     data: Path
     sweeps: Path
     reports: Path
+
+    @classmethod
+    def only(cls, overrides: Sequence[str]) -> Paths:
+        """The folders, for a command that takes no other override; UserError for one."""
+        known = [f"paths.{name}" for name in cls.__dataclass_fields__]
+        for override in overrides:
+            key, _, value = override.partition("=")
+            if key not in known or not value:
+                raise UserError(f"{override}: only {', '.join(known)} can be set here{nearest(key, known)}")
+        return cls.of(overrides)
 
     @classmethod
     def of(cls, overrides: Sequence[str] = ()) -> Paths:

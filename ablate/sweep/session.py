@@ -45,6 +45,8 @@ class Options:
             raise UserError(f"jobs={self.jobs}: must be at least 1")
         if self.timeout is not None and not self.timeout > 0:
             raise UserError(f"timeout={self.timeout:g}: must be above 0 (seconds)")
+        if not self.patience > 0:
+            raise UserError(f"patience={self.patience:g}: must be above 0 (seconds)")
         if self.timing is not None and not self.timing >= 0:
             raise UserError(f"timing={self.timing:g}: must be at least 0 (seconds)")
 

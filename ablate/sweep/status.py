@@ -11,7 +11,7 @@ from ablate.sweep.paths import Paths
 
 def describe(name: str, overrides: Sequence[str] = ()) -> str:
     """A table of the states of all runs of a sweep, and a line for each that failed or diverged."""
-    paths = Paths.of(overrides)
+    paths = Paths.only(overrides)
     sweep = plan.load(name, paths.sweeps)
     found = [ledger.look(sweep, run, paths.runs) for run in plan.runs(sweep)]
     width = max(len(row) for row in sweep.rows)

@@ -46,10 +46,17 @@ def measure(session: Session, items: Sequence[Item]) -> None:
         found = {item: ledger.look(sweep, item.run, session.paths.runs) for item in items if item.run.seed == 0}
         records = {item: look.record for item, look in found.items() if look.state == ledger.DONE}
         known = ledger.read_json(folder / "timing.json").get("rows", {})
-        if session.interruption or all(_is_known(item, records[item], known) for item in records):
+        again = session.options.timing is not None  # more time may do for what was skipped
+        if session.interruption or all(_is_known(item, records[item], known, again) for item in records):
             return
-        if any(ledger.look(sweep, run, session.paths.runs).state == ledger.RUNNING for run in runs(sweep)):
+        everything = {run: ledger.look(sweep, run, session.paths.runs).state for run in runs(sweep)}
+        if ledger.RUNNING in everything.values():
             session.display.say(f"{sweep.name}: not timed, other runs are under way")
+            return
+        asked_for = {(item.run.row, item.run.seed) for item in items}
+        others = [run.row for run, state in everything.items() if run.seed == 0 and state == ledger.DONE]
+        if left := [row for row in others if (row, 0) not in asked_for]:
+            session.display.say(f"{sweep.name}: not timed, {len(left)} finished rows were not asked for")
             return
         spent = sum(record.get("seconds") or 0.0 for record in records.values())
         budget = max(LEAST, SHARE * spent) if session.options.timing is None else session.options.timing
@@ -75,10 +82,13 @@ def measure(session: Session, items: Sequence[Item]) -> None:
         atomic_write(folder / "timing.json", text)
 
 
-def _is_known(item: Item, record: dict[str, Any], known: dict[str, Any]) -> bool:
+def _is_known(item: Item, record: dict[str, Any], known: dict[str, Any], again: bool) -> bool:
+    """Whether the row was timed as it is now, or skipped and is not to be tried `again`."""
     told = known.get(item.run.row) or {}
     exclusive = (record.get("steps_per_second") or {}).get("exclusive")
-    return bool(told) and (told.get("identity"), told.get("exclusive")) == (record.get("identity"), exclusive)
+    if not told or (again and exclusive is None):
+        return False
+    return (told.get("identity"), told.get("exclusive")) == (record.get("identity"), exclusive)
 
 
 class _Pass:

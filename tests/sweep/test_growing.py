@@ -89,6 +89,7 @@ def test_every_row_that_cannot_run_is_named_before_any_begins(place):
         ({"jobs": 0}, "jobs=0: must be at least 1"),
         ({"retry": "all"}, "retry=failed"),
         ({"timeout": 0.0}, "timeout=0: must be above 0"),
+        ({"patience": 0.0}, "patience=0: must be above 0"),
         ({"timing": -1.0}, "timing=-1: must be at least 0"),
     ],
 )

@@ -116,6 +116,18 @@ def test_a_timing_pass_without_time_says_whom_it_skipped(place):
     assert code == 0 and "not timed: Base (no time left within" in said
     timed = json.loads((place.runs / "try" / "timing.json").read_text())["rows"]
     assert timed["Gelu"]["exclusive"] is None and "no time left" in timed["Gelu"]["skipped"]
+    place.drive(timing=None)
+    assert not place.trace("measure")  # asked without more time, it is not tried again
+    place.drive(timing=60.0)
+    assert len(place.trace("measure")) == 9
+
+
+def test_a_timing_pass_is_of_all_rows_or_none(place):
+    place.drive(timing=None)
+    place.write(SWEEP.replace("Gelu:", "Swish: [activation=swish]\n  Gelu:"))
+    code, said = place.drive(timing=None, only="Swish")
+    assert code == 0 and "not timed, 3 finished rows were not asked for" in said
+    assert len(place.trace("measure")) == 9
 
 
 def test_durations():
