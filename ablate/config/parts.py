@@ -52,7 +52,7 @@ def _factories(chosen: Any) -> Iterator[Any]:
 
 
 def _refusals(cfg: DictConfig) -> Iterator[str]:
-    from ablate.model.contract import FULL, Place
+    from ablate.model.contract import FULL, SELF_ATTENTION, Place
     from ablate.model.position import ADD
 
     chosen = {group: _filled(cfg, group) for group in ("topology", "norm", "attention", "position", "embedding", "head", "stack")}
@@ -76,7 +76,7 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
         )
     for stack, order in topology.orders.items():
         depth = cfg.stack[stack].n_layers
-        places = [Place(stack, layer, depth) for layer in range(depth)]
+        places = [Place(stack, layer, depth, SELF_ATTENTION) for layer in range(depth)]
 
         def leaks(norm: Any) -> bool:
             return order != FULL and any(_at(norm, place).couples_batch for place in places)  # noqa: B023

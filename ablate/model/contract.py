@@ -261,6 +261,19 @@ class ByStack:
         return list(self.options.values())
 
 
+class AtInput:
+    """Two positions at once: ``input`` is added to what a stack reads, ``attention`` is what its layers know beside it."""
+
+    def __init__(self, input: Callable[..., nn.Module], attention: Callable[..., nn.Module]):
+        self.input, self.attention = input, attention
+
+    def choose(self, place: Place) -> Callable[..., nn.Module]:
+        return self.attention if place.sublayer else self.input
+
+    def all(self) -> list[Callable[..., nn.Module]]:
+        return [self.input, self.attention]
+
+
 class Parts:
     """The filled slots of a model, as factories; what is shared between places is made once."""
 

@@ -58,7 +58,8 @@ class Paper:
     """Narang et al.'s initialiser, that of mesh-tensorflow's transformer.
 
     Attention matrices are normal with fan_in^-0.5 (queries: `first_queries`); feed-forward and logits matrices are
-    cut at two deviations. ``table_std``: embeddings. Relative tables are Glorot uniform.
+    cut at two deviations. ``table_std``: embeddings; learned positions have deviation 1 beside it, as the library does
+    not scale them. Relative tables are Glorot uniform.
     """
 
     def __init__(self, parts: Parts, *, score_scale: float, table_std: float):
@@ -73,7 +74,9 @@ class Paper:
                 return Normal(std)
             case "ffn_in" | "ffn_out" | "gate" | "logits" | "relative_key" | "selector":
                 return Normal(std, cut=2.0)
-            case "table" | "position_table" | "mixture":
+            case "position_table":
+                return Normal(1.0)
+            case "table" | "mixture":
                 return Normal(self.table_std)
             case "table_factor":
                 return factor(spec, self.table_std)

@@ -33,6 +33,19 @@ class InverseSquareRoot:
 
 
 @dataclass(frozen=True)
+class InverseSquareRootDecay(InverseSquareRoot):
+    """The same times min(1, (steps - step) / (decay * steps)): a straight line to zero over the last part (Shazeer 2020,
+    https://arxiv.org/abs/2002.05202, the last tenth)."""
+
+    steps: int
+    decay: float
+
+    def __call__(self, step: int) -> float:
+        left = max(0.0, self.steps - step)
+        return super().__call__(step) * (min(1.0, left / (self.decay * self.steps)) if self.decay else 1.0)
+
+
+@dataclass(frozen=True)
 class Constant:
     """peak * min(1, step / warmup_steps): the fine-tuning schedule of Narang et al. 2021 with 20,000 warm-up steps."""
 

@@ -250,3 +250,11 @@ def test_a_projection_of_an_unknown_kind_is_named():
     parts = Parts(fill_slots(compose(tiny_overrides())), SHAPE, 0.0, ["encoder", "decoder"])
     with pytest.raises(UserError, match="the bias slot has no entry 'quary'; did you mean 'query'"):
         parts.linear(4, 4, "quary", Place("encoder"))
+
+
+@pytest.mark.parametrize("option", ["paper", "paper_adam", "fixup"])
+def test_learned_positions_start_at_deviation_one(option):
+    """The library scales its word vectors up in the Adam rows, and never its positions."""
+    model = tiny("position=learned", f"init={option}", d_model=192, length=64)
+    std = model.topology.encoder.position.table.std().item()
+    assert std == pytest.approx(1.0, abs=0.05)
