@@ -255,6 +255,6 @@ def test_a_projection_of_an_unknown_kind_is_named():
 @pytest.mark.parametrize("option", ["paper", "paper_adam", "fixup"])
 def test_learned_positions_start_at_deviation_one(option):
     """The library scales its word vectors up in the Adam rows, and never its positions."""
-    model = tiny("position=learned", f"init={option}", d_model=192, length=64)
+    model = tiny("position=learned", f"init={option}", d_model=192, length=64, batch_tokens=64)
     std = model.topology.encoder.position.table.std().item()
     assert std == pytest.approx(1.0, abs=0.05)
