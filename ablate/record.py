@@ -30,7 +30,7 @@ RUNNING, DONE, DIVERGED, FAILED, PREEMPTED = "running", "done", "diverged", "fai
 STATES = (RUNNING, DONE, DIVERGED, FAILED, PREEMPTED)
 FINISHED = (DONE, DIVERGED)  # a divergence is a result
 
-_NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
+NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
 _SUFFIX = re.compile(r".*-[0-9a-f]{6}")
 _TEMPORARY = ".tmp"
 
@@ -64,7 +64,7 @@ class RunFolder:
             if not _flock(descriptor):
                 raise Busy(f"{self.path} is in use by {_holder(descriptor)}")
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {_now()}\n".encode(), 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now()}\n".encode(), 0)
             for folder in (self.path, self.checkpoints):
                 for left in folder.glob(f".*{_TEMPORARY}"):
                     left.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ class RunFolder:
 
 def run_path(runs: Path | str, sweep: str, row: str, seed: int) -> Path:
     """`runs/<sweep>/<row-slug>/seed-<n>`; raises `UserError` where that would not lie inside `runs`."""
-    if not _NAME.fullmatch(str(sweep)):
+    if not NAME.fullmatch(str(sweep)):
         raise UserError(
             f"sweep={sweep!r}: a name has 1 to 100 letters, digits and any of . _ = -, and starts with no dot"
         )
@@ -161,7 +161,8 @@ def _flock(descriptor: int) -> bool:
     return False
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, UTC, as records have it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 

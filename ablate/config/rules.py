@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ablate.errors import nearest
+from ablate.record import NAME
 
 # the last part of a dotted key -> what its number must be; null is left to the option
 RANGES = (
@@ -28,7 +29,6 @@ RANGES = (
     (re.compile(r"warmup|decay|final"), lambda value: 0 <= value <= 1, "from 0 to 1"),
     (re.compile(r"eps|epsilon|peak|rate_scale|step_scale|timescale|clip_norm|mean_span"), lambda value: value > 0, "above 0"),
 )
-NAME = re.compile(r"[A-Za-z0-9._=-]{1,100}")
 CHOICES = {
     "keep": ("none", "weights", "all"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
@@ -60,8 +60,8 @@ def _range_problem(name: str, value: Any) -> str:
 def _words(flat: dict[str, Any]) -> list[str]:
     errors = []
     sweep, row = str(flat.get("sweep")), str(flat.get("row"))
-    if not NAME.fullmatch(sweep) or set(sweep) == {"."}:
-        errors.append(f"sweep={sweep!r}: a name has 1 to 100 letters, digits, and any of . _ = -")
+    if not NAME.fullmatch(sweep):
+        errors.append(f"sweep={sweep!r}: a name has 1 to 100 letters, digits, and any of . _ = -, and no dot in front")
     if not row.isprintable():
         errors.append(f"row={row!r}: a label is one line of printable text")
     for key, choices in CHOICES.items():

@@ -8,12 +8,30 @@ and those behind it. No position is used but one that is added to the input.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, FULL, Context, Linear, Parts, Place, View, declare
+
+
+@dataclass(frozen=True)
+class Sees:
+    """What a convolution reads of a sequence: not its padding, perhaps not its start, perhaps one segment alone."""
+
+    within_segments: bool
+    clear_start: bool
+
+    def cleared(self, x: Tensor, view: View) -> Tensor:
+        """x (B,T,C) with zeros where it reads nothing."""
+        x = view.clear_padding(x)
+        return x * (view.place_indices() != 0).unsqueeze(-1).to(x.dtype) if self.clear_start else x
+
+    def segments(self, view: View) -> Tensor | None:
+        return view.segments if self.within_segments else None
 
 
 class LightweightConvolution(nn.Module):
@@ -48,8 +66,7 @@ class LightweightConvolution(nn.Module):
         if place.stack == "encoder" and width % 2 == 0:
             raise UserError(f"attention.width={width}: an encoder's must be odd, with as many taps on each side")
         self.width, self.n_kernels = width, n_kernels
-        self.within_segments = within_segments
-        self.clears_start = clear_start and place.stack == "decoder"
+        self.sees = Sees(within_segments, clear_start and place.stack == "decoder")
         self.gate = parts.linear(d, d, "gate", place)
         self.up = parts.linear(d, d, "ffn_in", place)
         self.taps = self.make_taps(parts, place)
@@ -71,16 +88,11 @@ class LightweightConvolution(nn.Module):
         weights = self.kernels(x).softmax(-2).to(x.dtype)
         if self.n_kernels != x.shape[-1]:
             weights = weights.repeat_interleave(x.shape[-1] // self.n_kernels, -1)
-        segments = ctx.view.segments if self.within_segments else None
         ahead = self.width // 2 if ctx.view.order == FULL else 0
-        y = neighbours(self._cleared(x, ctx.view), weights, ahead=ahead, segments=segments)
+        y = neighbours(self.sees.cleared(x, ctx.view), weights, ahead=ahead, segments=self.sees.segments(ctx.view))
         if self.shift is not None:
             y = y + self.shift
         return self.output(y if self.pointwise is None else self.pointwise(y))
-
-    def _cleared(self, x: Tensor, view: View) -> Tensor:
-        x = view.clear_padding(x)
-        return x * (view.place_indices() != 0).unsqueeze(-1).to(x.dtype) if self.clears_start else x
 
 
 class DynamicConvolution(LightweightConvolution):

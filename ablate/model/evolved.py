@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,10 +16,9 @@ from ablate.model.contract import (
     Linear,
     Parts,
     Place,
-    View,
     declare,
 )
-from ablate.model.convolution import neighbours
+from ablate.model.convolution import Sees, neighbours
 
 GATED_UNIT, CONVOLUTIONS = "gated_unit", "convolutions"
 
@@ -93,22 +90,6 @@ class GatedUnit(nn.Module):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         return self.up(x) * self.gate(x).sigmoid()
-
-
-@dataclass(frozen=True)
-class Sees:
-    """What a convolution reads of a sequence: not its padding, perhaps not its start, perhaps one segment alone."""
-
-    within_segments: bool
-    clear_start: bool
-
-    def cleared(self, x: Tensor, view: View) -> Tensor:
-        """x (B,T,C) with zeros where it reads nothing."""
-        x = view.clear_padding(x)
-        return x * (view.place_indices() != 0).unsqueeze(-1).to(x.dtype) if self.clear_start else x
-
-    def segments(self, view: View) -> Tensor | None:
-        return view.segments if self.within_segments else None
 
 
 class Convolution(nn.Module):

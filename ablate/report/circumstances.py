@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ablate.duration import duration
 from ablate.record import DIVERGED, DONE, FAILED
 from ablate.report.results import Results, number
-from ablate.report.text import MISSING, counted, duration, listed, md_code, md_escape, md_fenced, one_line
+from ablate.report.text import MISSING, counted, listed, md_code, md_escape, md_fenced, one_line
 from ablate.report.verdicts import Verdicts, median
 
 GIVEN = ("sweep", "row", "seed", "seed.base", "early")  # by the sweep file, run by run

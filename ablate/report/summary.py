@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ablate.duration import duration
 from ablate.record import DONE
 from ablate.report.circumstances import extras_of, values_of
 from ablate.report.results import Results, number
@@ -15,7 +16,6 @@ from ablate.report.text import (
     MISSING,
     counted,
     decimals,
-    duration,
     fixed,
     interval,
     is_number,

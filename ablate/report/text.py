@@ -135,14 +135,6 @@ def percent(share: float) -> str:
     return f"{fixed(100 * share, 0 if abs(share) >= 0.0995 else 1, signed=True)} %"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 41 s, 12 min, 3.4 h, 2.1 days."""
-    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (72 * 3600, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.1f} {name}" if name == "h" else f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86400:.1f} days"
-
-
 def listed(words: Iterable[str], most: int = 12) -> str:
     """Words as a list in a sentence, cut where it grows long."""
     words = list(words)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ablate.config import compose, merge
+from ablate.duration import duration
 from ablate.errors import UserError
 from ablate.sweep import forecast, ledger
 from ablate.sweep.paths import Paths
 from ablate.sweep.plan import load, overrides, runs, select
-from ablate.sweep.progress import duration
 
 
 SUSTAINED = 4e14  # FLOPs a second: what a well-kept H100 makes of its 9.9e14 in bfloat16

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ablate.duration import duration
 from ablate.record import SCHEMA, Busy, RunFolder
 from ablate.sweep import ledger
 from ablate.sweep.asked import Item
 from ablate.sweep.plan import Sweep
-from ablate.sweep.progress import Running, Totals, duration
+from ablate.sweep.progress import Running, Totals
 from ablate.sweep.session import Session
 
 BUSY = 75

@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from ablate.duration import duration
 from ablate.sweep import asked, ledger, plan, timing
 from ablate.sweep.corpora import prepare
 from ablate.sweep.describe import describe
 from ablate.sweep.driver import Driver, Tally
 from ablate.sweep.interruption import Interruption
 from ablate.sweep.paths import Paths
-from ablate.sweep.progress import Display, duration
+from ablate.sweep.progress import Display
 from ablate.sweep.session import Options, Session
 from ablate.sweep.workers import Program, Starters
 from ablate.training.wandb_mirror import close_sweep

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from ablate.duration import duration
+
 
 @dataclass
 class Running:
@@ -65,16 +67,6 @@ class Totals:
     failed: int = 0
     waiting: int = 0
     seconds_left: float | None = None
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: 48 s, 6 min, 3.2 h, 2.5 days."""
-    if seconds is None:
-        return "?"
-    for limit, unit, name, digits in ((90, 1, "s", 0), (5400, 60, "min", 0), (172800, 3600, "h", 1)):
-        if seconds < limit:
-            return f"{seconds / unit:.{digits}f} {name}"
-    return f"{seconds / 86400:.1f} days"
 
 
 class Display:

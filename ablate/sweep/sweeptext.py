@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ablate.errors import UserError, nearest
+from ablate.record import NAME
 
 KEYS = (
     "extends",
@@ -27,7 +27,6 @@ KEYS = (
     "notes",
 )
 KINDS = ("rows", "grid", "sections")  # the ways to list rows
-NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
 
 
 def names(folder: str | Path) -> list[str]:

@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ablate.duration import duration
 from ablate.record import RunFolder, atomic_write
 from ablate.sweep import ledger
 from ablate.sweep.asked import Item
 from ablate.sweep.driver import last_line
 from ablate.sweep.plan import runs
-from ablate.sweep.progress import duration
 from ablate.sweep.session import Session
 
 ROUNDS = 3

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ablate.config import differences, identity, instantiate, resolved
 from ablate.data import corpus
 from ablate.errors import UserError
-from ablate.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, RunFolder, atomic_write
+from ablate.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, RunFolder, atomic_write, now
 from ablate.training import contents, processes
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
@@ -128,7 +128,7 @@ class Attempt:
             self.record = {**self.found, "status": status, "reason": reason}  # told, but not written over a result
             return
         seconds = (self.record.get("seconds") or 0.0) + time.monotonic() - self.began
-        told = {"status": status, "reason": reason, "seconds": seconds, "finished": contents.now()}
+        told = {"status": status, "reason": reason, "seconds": seconds, "finished": now()}
         try:
             self._write(told)
         except OSError as error:  # a full disk: the folder looks interrupted, and can be resumed

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import time
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig
 
 from ablate.config import MODEL_SLOTS
-from ablate.record import RUNNING, SCHEMA
+from ablate.record import RUNNING, SCHEMA, now
 from ablate.training import environment, processes
 
 Record = dict[str, Any]
@@ -93,8 +92,3 @@ def reason_of(error: Exception) -> str:
 def as_yaml(config: dict[str, Any]) -> str:
     """A resolved config as the text of config.yaml."""
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-
-
-def now() -> str:
-    """The time, UTC, as records have it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

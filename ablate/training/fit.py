@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ablate.config import build_model, effective, instantiate
-from ablate.data.module import Batches
+from ablate.data.batches import Batches
 from ablate.evaluation.heldout import HeldOutLoss, heldout_loss
 from ablate.record import RunFolder
 from ablate.training import checkpoint, environment, processes

@@ -2,7 +2,6 @@
 
 import logging
 
-import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
@@ -10,7 +9,7 @@ import torch
 from ablate.config import compose, merge
 from ablate.data import batches as module
 from ablate.data import corpus
-from ablate.data.module import Batches, DataModule
+from ablate.data.batches import Batches
 from ablate.errors import UserError
 from tests.data.conftest import texts, write_jsonl
 
@@ -164,30 +163,3 @@ def test_an_error_in_the_thread_is_told(batches, monkeypatch):
     monkeypatch.setattr(there.objective, "apply", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         there.train(0)
-
-
-class Recorder(L.LightningModule):
-    """Remembers what it is given."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen = []
-
-    def training_step(self, batch, index):
-        self.seen.append(batch["targets"])
-        return self.weight * 0
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def test_lightning_takes_them(batches, tmp_path):
-    there, recorder = batches(), Recorder()
-    quiet = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    trainer = L.Trainer(
-        max_steps=3, accumulate_grad_batches=2, enable_model_summary=False, default_root_dir=tmp_path, **quiet
-    )
-    trainer.fit(recorder, DataModule(there, accumulation=2))
-    expected = torch.cat([there.train(step)["targets"] for step in range(3)])
-    assert torch.equal(torch.cat(recorder.seen), expected)

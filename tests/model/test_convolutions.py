@@ -198,8 +198,8 @@ def test_the_start_symbol_is_hidden_in_decoders(kind):
     at, x = packed(T, 2)[1], torch.randn(2, T, D)
     view = View(ids=torch.ones(2, T, dtype=torch.long), order=CAUSAL, positions=at)
     layer = layer_of(kind, topology="causal_decoder")
-    assert not layer._cleared(x, view)[at == 0].any() and layer._cleared(x, view)[at != 0].all()
-    assert layer_of(kind)._cleared(x, view).all()  # an encoder has none
+    assert not layer.sees.cleared(x, view)[at == 0].any() and layer.sees.cleared(x, view)[at != 0].all()
+    assert layer_of(kind).sees.cleared(x, view).all()  # an encoder has none
 
 
 @pytest.mark.parametrize(

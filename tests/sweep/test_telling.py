@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from ablate.duration import duration
 from ablate.sweep import plan, status
-from ablate.sweep.progress import Display, Running, Totals, duration, summary
+from ablate.sweep.progress import Display, Running, Totals, summary
 from tests.sweep.conftest import SWEEP
 
 pytestmark = pytest.mark.timeout(60)
