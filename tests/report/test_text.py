@@ -96,7 +96,6 @@ def test_numbers():
     assert text.significant(0.02136) == "0.021" and text.significant(131.4) == "131"
     assert text.probability(0.0004) == "< 0.001" and text.probability(0.0416) == "0.042"
     assert text.percent(0.5) == "+50 %" and text.percent(-0.031) == "−3.1 %" and text.percent(0.0) == "0 %"
-    assert text.duration(41) == "41 s" and text.duration(700) == "12 min" and text.duration(3.4 * 3600) == "3.4 h"
     assert text.decimals(0.0123) == 3 and text.decimals(0.0034) == 4 and text.decimals(float("nan")) == 3
     assert text.shortened("norm=rmsnorm activation=swiglu") == "rmsnorm · swiglu"
     assert text.shortened("norm=rmsnorm") == "norm=rmsnorm" and text.shortened("x" * 50, 10) == "x" * 9 + "…"
