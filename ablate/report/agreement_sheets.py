@@ -57,7 +57,7 @@ class AgreementSheets:
                     "the two: size, length of training, text or recipe"
                 )
             else:
-                why = f"seed noise alone would leave about {fixed(middle, 2)}, so the two orders may be one"
+                why = f"seed noise alone would leave about {fixed(middle, 2)}, and explains a figure like this one"
             told.append(f"**Order:** {what}: Spearman {fixed(found.spearman, 2)}; {why}.")
         return told
 
@@ -67,22 +67,29 @@ class AgreementSheets:
         scale = self.agreements[0].scale
         if not scale:
             return ["**Size:** our differences are no larger than our noise."]
-        return [f"**Size:** our differences are about {significant(scale)} times the published ones (root mean squares)."]
+        first = self.agreements[0]
+        slope = float(first.ours @ first.theirs / (first.theirs @ first.theirs))
+        return [
+            f"**Size:** our differences are {significant(scale)} times as large as the published ones (root mean squares); "
+            f"a nat there goes with {fixed(slope, 2, signed=True)} here (slope through zero)."
+        ]
 
     def _contradicted(self) -> list[str]:
-        differing = [row for row, _ in self.joined if row.comparison.differs or row.early_comparison.differs]
-        if not differing:
+        final, early = (
+            sum(getattr(row, name).differs for row, _ in self.joined) for name in ("comparison", "early_comparison")
+        )
+        if not final + early:
             return ["**Rows:** none of these differs from the baseline here beyond noise, so none can be contradicted."]
         if not self.contradictions:
-            tail = "differs" if len(differing) == 1 else "differ"
             return [
-                f"**Rows:** {len(differing)} of {len(self.joined)} {tail} from the baseline here, and none of them the "
-                "other way in the published table."
+                f"**Rows:** of {len(self.joined)}, {final} differ from the baseline here in the final loss and {early} in "
+                "the early one, and none of them the other way in the published table."
             ]
         told = listed(map(self._contradiction, self.contradictions), 30)
         return [
             f"**Rows that disagree:** {told}. Each is beyond our noise, yet only as far as these settings reach: a change "
-            "may need more steps, more width or another learning rate to show what it does at the published size."
+            "may need more steps, more width or another learning rate to show what it does at the published size. Rows "
+            "that differ there by less than two standard deviations of their runs are not counted."
         ]
 
     def _contradiction(self, found: Contradiction) -> str:
@@ -108,9 +115,11 @@ class AgreementSheets:
             ("kendall", found.kendall, found.kendall_interval),
         ):
             known = np.isfinite(value)
-            told.append(f"{fixed(value, 2)} ({interval(*limits, 2, signed=False)})" if known else MISSING)
+            limit = f" ({interval(*limits, 2, signed=False)})" if np.isfinite(limits[0]) else ""
+            told.append(f"{fixed(value, 2)}{limit}" if known else MISSING)
             told.append(_ceiling(found, figure))
-        return [*told, f"{found.equal_signs} of {found.signs}", _ceiling(found, "signs")]
+        signs = f"{found.equal_signs} of {found.signs} ({fixed(found.by_chance, 0)} by chance)"
+        return [*told, signs, _ceiling(found, "signs", 0)]
 
     @property
     def rows(self) -> list[list[str]]:
@@ -144,8 +153,10 @@ class AgreementSheets:
 
     @property
     def findings(self) -> list[list[str]]:
-        """A line for each thing that a study says as a whole, theirs and ours, by the same arithmetic."""
-        theirs = findings(self.published.rows, self.base, self.published.scores)
+        """A line for each thing that a study says as a whole, theirs and ours, of the same rows by the same arithmetic."""
+        shared = {self.base, *(label for _, label in self.joined)}
+        rows = {label: row for label, row in self.published.rows.items() if label in shared}
+        theirs = findings(rows, self.base, self.published.scores)
         ours = findings(self._ours(), self.verdicts.baseline.label, self._tasks())
         lines = []
         for column in (*LOSSES, *self.published.scores):
@@ -163,14 +174,16 @@ class AgreementSheets:
 
     def _ours(self) -> dict[str, dict[str, float]]:
         """Our rows as a published table has them; controls and diverged rows left out."""
-        rows = [self.verdicts.baseline, *(row for row, _ in self.joined)]
+        base = self.verdicts.baseline
+        losses = {base.label: (0.0, 0.0)}
+        losses |= {row.label: (row.early_comparison.delta, row.comparison.delta) for row, _ in self.joined}
         return {
             row.label: {
-                "early_loss": mean(row.early),
-                "final_loss": mean(row.final),
+                "early_loss": losses[row.label][0],
+                "final_loss": losses[row.label][1],
                 **{task: mean(scores) for task, scores in row.downstream.items()},
             }
-            for row in rows
+            for row in (base, *(row for row, _ in self.joined))
         }
 
 
@@ -184,5 +197,5 @@ def _pair(found: Agreement) -> str:
     return f"{_words(found.column)}, published {_words(found.published)}"
 
 
-def _ceiling(found: Agreement, name: str) -> str:
-    return " / ".join(fixed(value, 2) for value in found.ceiling[name]) if name in found.ceiling else MISSING
+def _ceiling(found: Agreement, name: str, places: int = 2) -> str:
+    return " / ".join(fixed(value, places) for value in found.ceiling[name]) if name in found.ceiling else MISSING

@@ -47,8 +47,13 @@ class Circumstances:
                 yield f"**{md_escape(row.label)}** learned nothing, which counts as diverged: {told}"
 
     def _missing(self) -> Iterable[str]:
+        unbegun = [row for row in self.verdicts if not any(record["row"] == row.label for record in self.records)]
+        few = unbegun if len(unbegun) > 3 else []
+        if few:
+            names = listed((md_escape(row.label) for row in few), 60)
+            yield f"{len(few)} rows have no run yet ({counted(sum(row.missing for row in few), 'run')}): {names}"
         for row in self.verdicts:
-            if row.missing:
+            if row.missing and row not in few:
                 mine = [record for record in self.records if record["row"] == row.label]
                 begun = [record["seed"] for record in mine if record["status"] not in (DONE, DIVERGED, FAILED)]
                 never = row.missing - len(begun)

@@ -28,6 +28,7 @@ class Comparison:
     """One row against the baseline: `delta` = row minus baseline in the unit of the losses, NaN where it cannot be
     known.
 
+    `error` is the standard error of `delta`, `own_error` the row's part in it, the baseline's being the same for all.
     `seeds` is the number of seeds shared with the baseline, `threshold` the level at which Holm's procedure judged
     this row, `low` and `high` the t interval at that level: it excludes zero exactly when the row `differs`.
     """
@@ -35,6 +36,7 @@ class Comparison:
     seeds: int
     delta: float = np.nan
     error: float = np.nan
+    own_error: float = np.nan
     degrees: float = np.nan
     low: float = np.nan
     high: float = np.nan
@@ -81,15 +83,16 @@ def compare(losses: np.ndarray, sections: list[str], alpha: float = ALPHA) -> li
         family = [i for i, name in enumerate(sections) if name == section and differences[i][0] >= FEWEST_SEEDS]
         if not family:
             continue
-        p = np.array([_two_sided(*differences[i][1:]) for i in family])
+        p = np.array([_two_sided(*differences[i][1:4]) for i in family])
         adjusted, thresholds = holm(p, alpha)
         for i, p_i, adjusted_i, threshold in zip(family, p, adjusted, thresholds, strict=True):
-            seeds, delta, error, degrees = differences[i]
+            seeds, delta, error, degrees, own_error = differences[i]
             reach = error * float(stdtrit(degrees, 1 - threshold / 2))
             result[i] = Comparison(
                 seeds=seeds,
                 delta=delta,
                 error=error,
+                own_error=own_error,
                 degrees=degrees,
                 low=delta - reach,
                 high=delta + reach,
@@ -189,18 +192,21 @@ def noise_floor(baseline: np.ndarray) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
-def _difference(baseline: np.ndarray, row: np.ndarray, noise: Noise, index: int) -> tuple[int, float, float, float]:
-    """(shared seeds, difference of means, its standard error, degrees of freedom) of one row."""
+def _difference(
+    baseline: np.ndarray, row: np.ndarray, noise: Noise, index: int
+) -> tuple[int, float, float, float, float]:
+    """(shared seeds, difference of means, its standard error, degrees of freedom, the row's part in that error)."""
     both = ~np.isnan(baseline) & ~np.isnan(row)
     seeds = int(both.sum())
     if seeds == 0:
-        return 0, np.nan, np.nan, np.nan
+        return 0, np.nan, np.nan, np.nan, np.nan
     paired = row[both] - baseline[both]
     row_mean, base_mean = float(row[both].mean()), float(baseline[both].mean())
     if seeds < FEWEST_SEEDS:
-        return seeds, row_mean - base_mean, np.nan, np.nan
+        return seeds, row_mean - base_mean, np.nan, np.nan, np.nan
     if np.isfinite(noise.variance).sum() <= 2:  # a single row: nothing to borrow from, the paired t test is exact
-        return seeds, row_mean - base_mean, float(paired.std(ddof=1)) / np.sqrt(seeds), float(seeds - 1)
+        error = float(paired.std(ddof=1)) / np.sqrt(seeds)
+        return seeds, row_mean - base_mean, error, float(seeds - 1), error / np.sqrt(2)
     from_row, from_base = noise.variance[index] / seeds, noise.variance[0] / seeds
     extra = baseline[~both & ~np.isnan(baseline)]
     if len(extra):
@@ -211,9 +217,10 @@ def _difference(baseline: np.ndarray, row: np.ndarray, noise: Noise, index: int)
         from_base = (1 - weight) * from_base
     total = from_row + from_base
     if total == 0:
-        return seeds, row_mean - base_mean, 0.0, noise.pooled
+        return seeds, row_mean - base_mean, 0.0, noise.pooled, 0.0
     degrees = total**2 / (from_row**2 / noise.degrees[index] + from_base**2 / noise.degrees[0])
-    return seeds, row_mean - base_mean, float(np.sqrt(total)), float(min(degrees, noise.pooled))
+    own = float(np.sqrt(from_row))
+    return seeds, row_mean - base_mean, float(np.sqrt(total)), float(min(degrees, noise.pooled)), own
 
 
 def _seed_effects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

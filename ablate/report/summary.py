@@ -12,6 +12,7 @@ from ablate.duration import duration
 from ablate.record import DONE
 from ablate.report.circumstances import extras_of, values_of
 from ablate.report.results import Results, number
+from ablate.report.statistics import ALPHA, holm
 from ablate.report.text import (
     MISSING,
     counted,
@@ -100,8 +101,8 @@ class Summary:
             (NO_VERDICT, "No verdict"),
         ):
             if rows := self.verdicts.of(verdict):
-                reasons = [f"{md_escape(row.label)} ({md_escape(row.why)})" for row in rows]
-                found.append(f"**{heading}:** {listed(reasons)}.")
+                found.append(f"**{heading}:** {_by_reason(rows)}.")
+        found += self._over_all()
         found += [self._control(row) for row in self.verdicts.rows if row.is_control]
         if self.verdicts.noise > 0:
             found.append(
@@ -109,7 +110,7 @@ class Summary:
                 f"{significant(self.verdicts.noise)} nats a token (sd over {counted(self.base.done, 'seed')})."
             )
         seconds = sum(number(record, "seconds") for record in self.records if math.isfinite(number(record, "seconds")))
-        found.append(f"**Cost:** {counted(len(self.records), 'run')}, {duration(seconds)} of computing in all.")
+        found.append(f"**Cost:** {counted(len(self.records), 'run')} begun, {duration(seconds)} of computing in all.")
         return found
 
     def _finding(self, row: Row) -> str:
@@ -117,6 +118,22 @@ class Summary:
         size, limits = fixed(abs(comparison.delta), self.places), interval(comparison.low, comparison.high, self.places)
         speed = f", {fixed(relative, 2)} × the speed" if math.isfinite(relative) and abs(relative - 1) >= 0.02 else ""
         return f"**{md_escape(row.label)}** by {size} nats ({limits}{speed})"
+
+    def _over_all(self) -> Iterable[str]:
+        """What is left of the verdicts where they are corrected for all rows at once, and not section by section."""
+        tested = [row for row in self.verdicts.rows if math.isfinite(row.comparison.p)]
+        decided = self.verdicts.of(BETTER, WORSE)
+        sections = {row.section for row in tested}
+        if len(sections) < 2 or not decided:
+            return
+        adjusted, _ = holm(np.array([row.comparison.p for row in tested]))
+        sure = {row.label for row, p in zip(tested, adjusted, strict=True) if p <= ALPHA}
+        left = [row for row in decided if row.label in sure]
+        told = _names(left) if left else "none"
+        yield (
+            f"**Over the whole table:** verdicts are corrected within each of {len(sections)} sections; corrected for all "
+            f"{len(tested)} rows at once, {len(left)} of {len(decided)} stand: {told}."
+        )
 
     def _control(self, row: Row) -> str:
         told = f"**Control:** {md_escape(row.label)} changes nothing but seeds; its difference is "
@@ -164,6 +181,9 @@ class Summary:
         if not is_number(tokens) or not is_number(steps):
             return ""
         each = f"{steps:,.0f} steps of {tokens:,} tokens = {scaled(tokens * steps)} tokens a run"
+        each += f", {significant(tokens * steps / self.base.parameters['total'])} a parameter"
+        if steps > (early := _early_step(self.done)) > 0:
+            each += f"; early loss at step {early:,.0f}"
         recipe = ", ".join((self._kind("optimizer"), self._kind("schedule"), str(trainer.get("precision"))))
         return md_escape(f"{each}; {recipe}")
 
@@ -197,6 +217,24 @@ class Summary:
         counts |= {"failed": sum(row.failed for row in rows), "missing": sum(row.missing for row in rows)}
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
         return f"{sum(row.planned for row in rows)} planned: {told}"
+
+
+def _early_step(records: list[dict[str, Any]]) -> float:
+    """The step of the early loss, where it is the same in all runs; else 0."""
+    steps = {number(record, "loss", "early_step") for record in records}
+    return steps.pop() if len(steps) == 1 else 0.0
+
+
+def _by_reason(rows: list[Row]) -> str:
+    """Rows with the reason for their verdict; many with the same one are counted."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reasons.setdefault(row.why, []).append(row.label)
+    told = []
+    for why, labels in reasons.items():
+        many = [f"{len(labels)} rows"] if len(labels) > 3 else map(md_escape, labels)
+        told += [f"{name} ({md_escape(why)})" for name in many]
+    return listed(told)
 
 
 def headline(verdicts: Verdicts) -> str:

@@ -136,11 +136,12 @@ def percent(share: float) -> str:
 
 
 def listed(words: Iterable[str], most: int = 12) -> str:
-    """Words as a list in a sentence, cut where it grows long."""
+    """Words as a list in a sentence, cut where it grows long; semicolons between them where one has a comma."""
     words = list(words)
     if len(words) > most:
         words = [*words[:most], f"{len(words) - most} more"]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+    between = "; " if any(", " in word for word in words) else ", "
+    return words[0] if len(words) == 1 else f"{between.join(words[:-1])} and {words[-1]}" if words else ""
 
 
 def counted(number: int, word: str) -> str:

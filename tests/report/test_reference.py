@@ -17,7 +17,7 @@ def verdicts(deltas, errors=0.01, baseline="Vanilla Transformer"):
     """Rows with given differences, final and early."""
 
     def row(label, delta, error):
-        comparison = Comparison(seeds=3, delta=delta, error=error, degrees=9.0)
+        comparison = Comparison(seeds=3, delta=delta, error=error, own_error=error / 2**0.5, degrees=9.0)
         nothing = np.full(3, np.nan)
         return Row(
             *(

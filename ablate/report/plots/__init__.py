@@ -28,7 +28,7 @@ def draw(
             forest(verdicts),
             *curves(results, verdicts),
             costs(verdicts),
-            published(agreements, title),
+            published(agreements, title, {row.label: row.section for row in verdicts}),
             heatmap(verdicts),
         ):
             if figure is not None:
