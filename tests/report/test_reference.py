@@ -114,7 +114,7 @@ def test_sections_are_compared_by_themselves():
 
 def test_only_what_differs_beyond_noise_contradicts():
     table = load("narang2021")
-    differing = {"SwiGLU": 0.05, "ELU": 0.05, "GeLU": 0.05, "Transparent attention": 0.05}
+    differing = {"SwiGLU": 0.05, "ELU": 0.05, "GeLU": 0.05, "Transparent attention": 0.05, "Swish": -0.05}
     judged = verdicts(differing | {"GLU": 0.05})
     rows = [
         replace(row, **{
@@ -123,7 +123,8 @@ def test_only_what_differs_beyond_noise_contradicts():
         for row in judged.rows
     ]  # fmt: skip
     found = contradictions(Verdicts(judged.baseline, rows, 0.01, 0.0), table)
-    # GeLU's published losses are the baseline's within their noise, and so is transparent attention's early one
+    # GeLU's published losses are the baseline's within their noise, and so is transparent attention's early one; Swish's
+    # final loss, of one run, differs by less than two of the early ones' deviations
     assert [(one.label, one.column) for one in found] == [("SwiGLU", "final_loss"), ("SwiGLU", "early_loss")]
     assert (found[0].ours, found[0].theirs) == (0.05, pytest.approx(1.789 - 1.838))
 
@@ -168,6 +169,8 @@ def test_a_copy_of_the_table_agrees_with_it():
     final, early, mixed = agreements(verdicts(ours, errors=1e-6), table)
     assert final.spearman == pytest.approx(1) and final.kendall == pytest.approx(1)
     assert final.equal_signs == final.signs == 50  # GeLU has no sign: its loss is the baseline's
+    better = sum(delta < 0 for delta in ours.values()) / 50
+    assert final.by_chance == pytest.approx(50 * (better**2 + (1 - better) ** 2))
     assert final.scale == pytest.approx(0.5, rel=1e-3)
     assert final.ceiling["spearman"][0] == pytest.approx(1, abs=1e-3)
     assert early.spearman == pytest.approx(0.95, abs=0.01)
@@ -179,6 +182,8 @@ def test_noise_sets_a_ceiling():
     table = load("shazeer2020")
     base = table.rows["ReLU"]["final_loss"]
     ours = {label: row["final_loss"] - base for label, row in table.rows.items() if label != "ReLU"}
+    found = agreements(verdicts(ours, 0.001, "ReLU"), table)[0]
+    assert np.isfinite(found.spearman) and np.isnan(found.spearman_interval).all()  # seven rows allow no interval
     quiet, loud = (agreements(verdicts(ours, errors, "ReLU"), table)[0].ceiling for errors in (0.001, 0.02))
     for figure in ("spearman", "kendall", "signs"):
         assert loud[figure][0] <= quiet[figure][0]
@@ -201,3 +206,19 @@ def test_no_correlation_over_a_handful_or_without_noise():
 
 def test_names():
     assert reference.names() == ["narang2021", "narang2021_learned_positions", "shazeer2020"]
+
+
+def test_a_rows_own_noise_is_not_lent_to_the_others():
+    """Of two rows that are equally far from the baseline, the noisy one alone changes its place."""
+    table = load("narang2021")
+    base = table.rows[table.baseline]["final_loss"]
+    ours = {label: table.rows[label]["final_loss"] - base for label in ("GeGLU", "ELU", "SeLU", "Rezero", "Fixup", "GLU")}
+    judged = verdicts(ours, 0.001)
+    wild = [
+        replace(row, comparison=replace(row.comparison, error=0.1, own_error=0.1)) if row.label == "GLU" else row
+        for row in judged.rows
+    ]
+    calm, stirred = (
+        agreements(Verdicts(judged.baseline, rows, 0.01, 0.0), table)[0].ceiling["kendall"] for rows in (judged.rows, wild)
+    )
+    assert calm[1] == pytest.approx(1) and 0.2 < stirred[1] < 1  # at worst GLU's five pairs of fifteen turn

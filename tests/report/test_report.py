@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from ablate.cli import report as report_command
 from ablate.errors import UserError
-from ablate.report import build, results, tables, verdicts
+from ablate.report import build, results, statistics, tables, verdicts
 from tests.report.synthetic import SETTINGS, Maker, large_sweep, small_sweep
 
 COLUMNS = (
@@ -382,3 +383,15 @@ def test_seeds_may_be_any_numbers(tmp_path):
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed % 5 / 100)
     (row,) = judged(maker).rows
     assert row.comparison.seeds == 3 and len(row.final) == 3 and row.comparison.delta == pytest.approx(-0.1)
+
+
+def test_verdicts_that_hold_over_the_whole_table_are_named(small):
+    """Holm's correction is within a section; what it would leave of all rows at once stands beside it."""
+    maker, report = small
+    tested = [row for row in judged(maker).rows if row.comparison.p == row.comparison.p]
+    adjusted, _ = statistics.holm(np.array([row.comparison.p for row in tested]))
+    decided = [row for row in tested if row.verdict in ("better", "worse") and not row.is_control]
+    stand = [row.label for row, p in zip(tested, adjusted, strict=True) if p <= 0.05 and row in decided]
+    told = next(line for line in report.read_text().splitlines() if "Over the whole table" in line)
+    assert f"all {len(tested)} rows at once, {len(stand)} of {len(decided)} stand" in told
+    assert all(label in told for label in stand)
