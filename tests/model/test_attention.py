@@ -14,7 +14,7 @@ from ablate.config.model import fill_slots
 from ablate.errors import UserError
 from ablate.model.attention import Attention, attend, fused, penalty
 from ablate.model.build import build
-from ablate.model.contract import CAUSAL, ByLayer, Context, View
+from ablate.model.contract import CAUSAL, ByLayer, Context, Place, View
 from ablate.model.position import ADD
 from tests.model.tiny import SHAPE, batch_for, overrides, set_all, tiny
 
@@ -56,7 +56,10 @@ def check_segments(model, batch, name, segments):
 def heard(options: list[str]) -> bool:
     """Whether every attention that stands in the model calls all hooks that the position works through."""
     slots = fill_slots(compose(overrides(*options)))
-    attention, needs = slots["attention"], slots["position"].func.needs - {ADD}
+    attention, position = slots["attention"], slots["position"]
+    while hasattr(position, "choose"):
+        position = position.choose(Place("encoder", 0, 2, "self_attention"))
+    needs = position.func.needs - {ADD}
     factories = attention.all() if hasattr(attention, "choose") else [attention]
     return all(needs <= factory.func.honours for factory in factories)
 

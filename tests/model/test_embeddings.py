@@ -130,7 +130,7 @@ def test_vectors_start_with_the_deviation_of_a_table(init, option):
     ("given", "shape", "told"),
     [
         (["factorized"], {"d_model": 20}, "embedding.d_inner.*1/6 of shape.d_model = 20"),
-        (["clusters"], {"vocab_size": 200}, "embedding.shares, of 72 pieces .*5/64 of 72 is 5.625"),
+        (["clusters"], {"vocab_size": 200}, "5/64 of embedding.shares: .* = 72 is 5.625"),
         (["clusters"], {"vocab_size": 128}, "embedding.special=128 leaves no pieces"),
         (["clusters", "embedding.shares=[1/2,1/2]", "embedding.special=0"], {}, "leave none for the last cluster"),
         (["clusters", "embedding.widths=[24,8]"], {}, "embedding.widths: 3 clusters"),

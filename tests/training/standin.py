@@ -13,7 +13,7 @@ import torch
 
 from ablate import cost, train
 from ablate.config import compose
-from ablate.data import corpus, module
+from ablate.data import batches, corpus
 from ablate.record import RunFolder, run_path
 
 VOCABULARY, TARGETS = 160, 8
@@ -64,7 +64,7 @@ def install(monkeypatch):
     from ablate.training import fit
 
     monkeypatch.setattr(corpus, "prepare", lambda cfg, progress=None: Corpus())
-    monkeypatch.setattr(module, "Batches", Batches)
+    monkeypatch.setattr(batches, "Batches", Batches)
     monkeypatch.setattr(fit, "Batches", Batches)
     counted = {
         "parameters": {"total": 1000, "non_embedding": 500, "active": 1000},
