@@ -106,15 +106,21 @@ def test_two_processes_stop_and_go_on_together(asked):
     assert losses(folder) == losses(folder_of(whole))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_process_that_dies_takes_the_others_along(asked):
+def training_on_two(asked):
+    """(process, folder) of a run on two devices that takes its steps."""
     overrides = asked("trainer.devices=2", "shape.steps=100000")
     folder = folder_of(overrides)
     process = subprocess.Popen([sys.executable, "-m", "ablate", "train", *overrides])
     deadline = time.monotonic() + 120
     while not folder.metrics.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    return process, folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_process_that_dies_takes_the_others_along(asked):
+    process, folder = training_on_two(asked)
     main = json.loads(folder.progress.read_text())["pid"]
     listed = subprocess.run(["pgrep", "-f", "ablate.training.processes"], capture_output=True, text=True, check=False)
     for other in map(int, listed.stdout.split()):
@@ -131,12 +137,7 @@ def test_a_process_that_dies_takes_the_others_along(asked):
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process die with its parent")
 def test_killed_it_leaves_no_process_behind(asked):
-    overrides = asked("trainer.devices=2", "shape.steps=100000")
-    folder = folder_of(overrides)
-    process = subprocess.Popen([sys.executable, "-m", "ablate", "train", *overrides])
-    deadline = time.monotonic() + 120
-    while not folder.metrics.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process, _ = training_on_two(asked)
     family = descendants(process.pid)
     assert len(family) >= 3  # torchrun and a worker a device
     process.kill()

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ablate.report.plots import drawing
-from ablate.report.plots.drawing import BLUE, GREY, INK, LOOKS, PALE, Plot
-from ablate.report.text import counted, fixed, scaled, shortened
+from ablate.report.plots.drawing import BLUE, INK, LOOKS, PALE, Plot
+from ablate.report.text import fixed, scaled, shortened
 from ablate.report.verdicts import BASELINE, BETTER, NOT_COMPARABLE, WORSE, Row, Verdicts, comparable_speeds, mean
 
 SAME_COST = 0.01  # rows whose costs differ by less all cost the same
@@ -86,9 +86,7 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], side: Side) -> None:
         points.append((x, y, label, colour if row.verdict in (BETTER, WORSE) else INK))
     axes.set_xlabel(side.label)
     axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
-    if left_out := drawing.label_points(axes, points):
-        told = f"{counted(len(left_out), 'row')} without room for a name: see the table"
-        axes.text(0.99, 0.01, told, transform=axes.transAxes, ha="right", va="bottom", fontsize=7.5, color=GREY)
+    drawing.tell_left_out(axes, drawing.label_points(axes, points))
 
 
 def _varies(values: list[float]) -> bool:

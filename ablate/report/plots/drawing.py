@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ablate.record import atomic_write
+from ablate.report.text import counted
 from ablate.report.verdicts import BASELINE, BETTER, HAS_DIVERGED, NO_VERDICT, NOT_COMPARABLE, UNDECIDED, WORSE
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; shapes say the same once more.
@@ -164,6 +165,13 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fo
             path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.8)],
         )
     return left_out
+
+
+def tell_left_out(axes: Axes, labels: Sequence[str]) -> None:
+    """Say in the corner how many points have no name, where `label_points` had no room for some."""
+    if labels:
+        told = f"{counted(len(labels), 'row')} without room for a name: see the table"
+        axes.text(0.99, 0.01, told, transform=axes.transAxes, ha="right", va="bottom", fontsize=7.5, color=GREY)
 
 
 def _room(

@@ -60,10 +60,8 @@ def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]]) -> No
             x[at], y[at], yerr=errors[at], fmt=mark, color=colour, ecolor="#BBBBBB", elinewidth=1.2, markersize=5
         )
     order = np.argsort(-np.abs(y), kind="stable")
-    left_out = drawing.label_points(axes, [(x[i], y[i], shortened(agreement.labels[i], 30), INK) for i in order], 7.5)
-    if left_out:
-        told = f"{counted(len(left_out), 'row')} without room for a name: see the table"
-        axes.text(0.99, 0.01, told, transform=axes.transAxes, ha="right", va="bottom", fontsize=7.5, color=GREY)
+    points = [(x[i], y[i], shortened(agreement.labels[i], 30), INK) for i in order]
+    drawing.tell_left_out(axes, drawing.label_points(axes, points, 7.5))
     which = agreement.column.replace("_", " ")
     axes.set_title(
         f"{which}: Spearman {fixed(agreement.spearman, 2)}, Kendall {fixed(agreement.kendall, 2)}, "
