@@ -46,11 +46,16 @@ def heldout_loss(
                 batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
                 with autocast():
                     _, nll = model.forward(batch)  # never compiled: a second graph costs more than a few batches
-                counted = torch.ones_like(nll) if "weights" not in batch else (batch["weights"] > 0).to(nll.dtype)
-                size = token_bytes[batch["targets"]].to(nll.dtype)
-                sums += torch.stack([(part * counted).double().sum() for part in (nll, torch.ones_like(nll), size)])
+                sums += summed(batch, nll, token_bytes[batch["targets"]])
     finally:
         model.train()
     nats, tokens, size = reduce(sums).tolist()
     bits_per_byte = nats / math.log(2) / size if size else None
     return HeldOutLoss(nats / tokens, bits_per_byte, int(tokens), int(size))
+
+
+def summed(batch: dict[str, Tensor], *amounts: Tensor) -> Tensor:
+    """The first amount summed over the targets that count, how many these are, and the sums of further amounts: float64."""
+    nll, *more = amounts
+    counts = torch.ones_like(nll) if "weights" not in batch else (batch["weights"] > 0).to(nll.dtype)
+    return torch.stack([(part * counts).double().sum() for part in (nll, torch.ones_like(nll), *more)])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
+from ablate.evaluation.heldout import summed
 from ablate.training import own_rates as rates
 from ablate.training.batching import Share, Steps
 from ablate.training.progress import Agenda, Progress
@@ -107,10 +108,10 @@ class Training(L.LightningModule):
         batches, _, _ = next(dataloader_iter)
         waited = time.perf_counter() - began
 
-        total = self._backward(batches, step)
+        sums = self._backward(batches, step)
         gradients = [parameter.grad for parameter in self.trained if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        loss, norm_value = self._agree(total / self.share.count, norm)
+        loss, norm_value = self._agree(sums, norm)
         if not (math.isfinite(loss) and math.isfinite(norm_value)):
             what, value = ("gradient norm", norm_value) if math.isfinite(loss) else ("loss", loss)
             progress.diverged = f"the {what} was {value} at step {step + 1}"
@@ -126,34 +127,39 @@ class Training(L.LightningModule):
         progress.take(loss, norm_value, rate, waited)
 
     def _backward(self, batches: list[dict[str, Tensor]], step: int) -> Tensor:
-        """Forward and backward of each micro-batch; the sum of their losses, float64, on the device."""
-        total = torch.zeros((), dtype=torch.float64, device=self.on_device)
+        """Forward and backward of each micro-batch; their targets' nats and number, float64, on the device.
+
+        What is told of a step is what is told of held-out text, nats a target, so that rows with further terms in their
+        training loss (auxiliary losses, z-loss) can be set beside those without.
+        """
+        sums = torch.zeros(2, dtype=torch.float64, device=self.on_device)
         for index, batch in zip(self.slices, batches, strict=True):
             if self.on_device.type != "cpu":
                 batch = {name: tensor.to(self.on_device, non_blocking=True) for name, tensor in batch.items()}
             seed_dropout(self.dropout_seed, step, index, self.on_device)
             with self.autocast():
-                loss, _ = self.model(batch)
-            total += loss.detach()
+                loss, nll = self.model(batch)
+            sums += summed(batch, nll.detach())
             loss = loss / self.share.accumulation if self.share.accumulation > 1 else loss
             if self.is_alone:
                 loss.backward()
             else:
                 with nullcontext() if index == self.slices[-1] else self.trainer.strategy.model.no_sync():
                     self.manual_backward(loss)
-        return total
+        return sums
 
-    def _agree(self, loss: Tensor, norm: Tensor) -> tuple[float, float]:
-        """The loss summed over processes, and the norm, as numbers: the one wait for the device, before the update."""
+    def _agree(self, sums: Tensor, norm: Tensor) -> tuple[float, float]:
+        """Nats a target over all processes, and the norm, as numbers: the one wait for the device, before the update."""
         if self.is_alone:
             self.wish_of_any = self.wishes()
-            loss_value, norm_value = torch.stack([loss, norm.double()]).tolist()
-            return loss_value, norm_value
-        told = torch.stack([loss, *(loss.new_tensor(float(wish)) for wish in self.wishes())])
-        torch.distributed.all_reduce(told)
-        loss_value, *wishes = told.tolist()
-        self.wish_of_any = tuple(wish > 0 for wish in wishes)
-        return loss_value, norm.item()
+            nats, targets, norm_value = torch.stack([*sums, norm.double()]).tolist()
+        else:
+            told = torch.stack([*sums, *(sums.new_tensor(float(wish)) for wish in self.wishes())])
+            torch.distributed.all_reduce(told)
+            nats, targets, *wishes = told.tolist()
+            self.wish_of_any = tuple(wish > 0 for wish in wishes)
+            norm_value = norm.item()
+        return nats / targets if targets else 0.0, norm_value
 
 
 def seed_dropout(seed: int, step: int, index: int, device: torch.device) -> None:

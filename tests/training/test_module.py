@@ -72,6 +72,25 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(accumulation):
         torch.testing.assert_close(parameter, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_what_is_told_of_a_step_is_nats_a_target_that_counts(accumulation):
+    """Terms that only training has are left out, so that rows with and without them can be compared."""
+
+    class WithMore(Line):
+        def forward(self, batch):
+            loss, nll = super().forward(batch)
+            return loss + 100.0, nll
+
+    module, _ = training(WithMore(), TARGETS, Share(4, 1, accumulation))
+    weights = torch.tensor([[1.0, 1.0], [0.5, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    parts = [
+        {"targets": targets, "weights": weight}
+        for targets, weight in zip(TARGETS.chunk(accumulation), weights.chunk(accumulation), strict=True)
+    ]
+    module.training_step(iter([(parts, 0, 0)]))
+    assert module.progress.mean_loss() == pytest.approx((1.5**2 + 2.5**2 + 3.5**2 + 2.5**2) / 4)
+
+
 def test_clipping_shortens_the_step():
     model = Line()
     module, batches = training(model, TARGETS, clip_norm=0.01)
