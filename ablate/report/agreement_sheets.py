@@ -6,6 +6,7 @@ import numpy as np
 
 from ablate.report import agreement
 from ablate.report.agreement import FEWEST_ROWS, SPEED, Agreement, Contradiction, base_of, join
+from ablate.report.course import OWN, PARTS, Course
 from ablate.report.reference import LOSSES, Published, findings
 from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, md_escape, significant
 from ablate.report.verdicts import Row, Verdicts, comparable_speeds, mean, ratio
@@ -14,8 +15,10 @@ from ablate.report.verdicts import Row, Verdicts, comparable_speeds, mean, ratio
 class AgreementSheets:
     """What the report says of a published table: sentences, then lines of tables."""
 
-    def __init__(self, verdicts: Verdicts, published: Published, agreements: list[Agreement]) -> None:
-        self.verdicts, self.published, self.agreements = verdicts, published, agreements
+    def __init__(
+        self, verdicts: Verdicts, published: Published, agreements: list[Agreement], course: Course | None = None
+    ) -> None:
+        self.verdicts, self.published, self.agreements, self.course = verdicts, published, agreements, course
         self.joined = join(verdicts, published)
         self.base = base_of(verdicts, published)
         self.places = decimals(verdicts.noise)
@@ -42,7 +45,7 @@ class AgreementSheets:
     @property
     def reading(self) -> list[str]:
         """What a reader should make of it, a sentence or two an entry."""
-        return [*self._order(), *self._sizes(), *self._contradicted()]
+        return [*self._order(), *self._over_training(), *self._sizes(), *self._contradicted()]
 
     def _order(self) -> list[str]:
         told = []
@@ -60,6 +63,21 @@ class AgreementSheets:
                 why = f"seed noise alone would leave about {fixed(middle, 2)}, and explains a figure like this one"
             told.append(f"**Order:** {what}: Spearman {fixed(found.spearman, 2)}; {why}.")
         return told
+
+    def _over_training(self) -> list[str]:
+        if self.course is None:
+            return []
+        points = (PARTS // 3, 2 * PARTS // 3, PARTS)
+        told = [
+            f"{' · '.join(fixed(figures[point - 1], 2) for point in points)} with "
+            f"{_words(against) if against == OWN else f'the published {_words(against)}'}"
+            for against, figures in self.course.spearman.items()
+        ]
+        when = " · ".join(f"{self.course.steps[point - 1]:,}" for point in points)
+        return [
+            f"**Over training:** by the training losses of the tenths of the steps that end at {when}, Spearman is "
+            f"{'; '.join(told)}. A figure that still rises asks for more steps; one that has settled, for something else."
+        ]
 
     def _sizes(self) -> list[str]:
         if not self.agreements or not np.isfinite(self.agreements[0].scale):

@@ -43,7 +43,7 @@ def problems(report_dir: Path | str) -> list[str]:
 def _write(results: Results, folder: Path) -> None:
     import jinja2
 
-    from ablate.report import agreement, plots, reference, tables, verdicts
+    from ablate.report import agreement, course, plots, reference, tables, verdicts
     from ablate.report.agreement_sheets import AgreementSheets
     from ablate.report.circumstances import Circumstances
     from ablate.report.sheets import Sheets
@@ -52,7 +52,8 @@ def _write(results: Results, folder: Path) -> None:
     judged = verdicts.judge(results)
     published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
     agreements = agreement.agreements(judged, published) if published else []
-    drawn = plots.draw(results, judged, agreements, published.title if published else "", folder)
+    over_training = course.course(results, judged, published) if published else None
+    drawn = plots.draw(results, judged, agreements, over_training, published.title if published else "", folder)
     for old in {*folder.glob("*.png")} - {folder / file for file, _ in drawn}:
         old.unlink()  # what this report does not draw is not to lie beside it
     atomic_write(folder / "results.csv", tables.results_csv(judged))
@@ -65,7 +66,7 @@ def _write(results: Results, folder: Path) -> None:
     text = environment.get_template("report.md.j2").render(
         summary=Summary(results, judged),
         sheets=Sheets(judged),
-        agreement=AgreementSheets(judged, published, agreements) if published else None,
+        agreement=AgreementSheets(judged, published, agreements, over_training) if published else None,
         plots=[{"file": file, "caption": md_escape(caption)} for file, caption in drawn],
         circumstances=Circumstances(results, judged),
     )

@@ -9,45 +9,8 @@ from ablate.errors import UserError
 from ablate.report import reference
 from ablate.report.agreement import agreements, by_section, contradictions, join, of_speed
 from ablate.report.reference import findings, load
-from ablate.report.statistics import Comparison
-from ablate.report.verdicts import Row, Verdicts
-
-
-def verdicts(deltas, errors=0.01, baseline="Vanilla Transformer"):
-    """Rows with given differences, final and early."""
-
-    def row(label, delta, error):
-        comparison = Comparison(seeds=3, delta=delta, error=error, own_error=error / 2**0.5, degrees=9.0)
-        nothing = np.full(3, np.nan)
-        return Row(
-            *(
-                label,
-                "rows",
-                (),
-                3,
-                3,
-                0,
-                0,
-                0,
-                np.nan,
-                nothing,
-                nothing,
-                {"total": 1.0, "active": 1.0},
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                True,
-            ),
-            *(1.0, 1.0, {}, {}, {}),
-            comparison=comparison,
-            early_comparison=comparison,
-            verdict="no difference detected",
-        )
-
-    return Verdicts(
-        row(baseline, np.nan, np.nan), [row(label, delta, errors) for label, delta in deltas.items()], 0.01, 0.0
-    )
+from ablate.report.verdicts import Verdicts
+from tests.report.synthetic import verdicts
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_the_files(small):
     there = set(content(report.parent))
     assert {"report.md", "results.csv", "runs.csv", "records.jsonl", "curves.csv", "evidence.csv", "table.tex"} < there
     plots = {name for name in there if name.endswith(".png")}
-    assert plots == {f"{name}.png" for name in "forest loss_curves loss_gap loss_vs_cost published heatmap".split()}
+    assert plots == {f"{name}.png" for name in "forest loss_curves loss_gap loss_vs_cost published course heatmap".split()}
 
 
 def test_the_order_of_the_sections(small):

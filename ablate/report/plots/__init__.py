@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablate.report.agreement import Agreement
+from ablate.report.course import Course
 from ablate.report.plots import drawing
 from ablate.report.plots.costs import costs
+from ablate.report.plots.course import course
 from ablate.report.plots.curves import curves
 from ablate.report.plots.forest import forest
 from ablate.report.plots.heatmap import heatmap
@@ -16,11 +18,11 @@ from ablate.report.verdicts import Verdicts
 
 
 def draw(
-    results: Results, verdicts: Verdicts, agreements: list[Agreement], title: str, folder: Path
+    results: Results, verdicts: Verdicts, agreements: list[Agreement], over_training: Course | None, title: str, folder: Path
 ) -> list[tuple[str, str]]:
     """Draw what there is something to draw of; returns (file name, caption) in the order of the report.
 
-    `title` names the published table that `agreements` are about.
+    `title` names the published table that `agreements` and `over_training` are about.
     """
     plots = []
     with drawing.style():
@@ -29,6 +31,7 @@ def draw(
             *curves(results, verdicts),
             costs(verdicts),
             published(agreements, title, {row.label: row.section for row in verdicts}),
+            course(over_training, title),
             heatmap(verdicts),
         ):
             if figure is not None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import textwrap
-from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablate.record import DIVERGED, DONE
+from ablate.report.curves import Curves
 from ablate.report.plots import drawing
 from ablate.report.plots.drawing import INK, LINES, Plot
 from ablate.report.results import Results
@@ -24,55 +22,12 @@ GAP_PART = 0.4  # of the steps, left out when the scale of the gaps is chosen
 CURVE_CAPTION = "Training loss of each row and of the baseline (black)"
 GAP_CAPTION = "Training loss minus the baseline's on the same batches: whether a difference grows or fades"
 
-
-@dataclass(frozen=True)
-class _Curves:
-    """Training losses of one row by seed, then step: of runs that are done, and of runs that diverged."""
-
-    done: dict[int, dict[int, float]]
-    diverged: dict[int, dict[int, float]]
-
-    @classmethod
-    def of(cls, results: Results, label: str) -> _Curves:
-        """The curves of the row `label`."""
-        status = {record["seed"]: record["status"] for record in results.records if record["row"] == label}
-        seeds = {
-            s: dict(points) for (row, s, kind), points in results.curves.items() if row == label and kind == "train"
-        }
-        chosen = [{s: points for s, points in seeds.items() if status.get(s) == wanted} for wanted in (DONE, DIVERGED)]
-        return cls(*chosen)
-
-    @property
-    def last(self) -> int:
-        """The last step of a run that is done."""
-        return max(step for points in self.done.values() for step in points)
-
-    def minus(self, base: _Curves) -> _Curves:
-        """The difference, seed by seed and step by step, where both are known."""
-
-        def less(seeds: dict[int, dict[int, float]]) -> dict[int, dict[int, float]]:
-            both = {seed: points for seed, points in seeds.items() if seed in base.done}
-            return {
-                s: {at: loss - base.done[s][at] for at, loss in points.items() if at in base.done[s]}
-                for s, points in both.items()
-            }
-
-        return _Curves(less(self.done), less(self.diverged))
-
-    def after(self, first: float) -> np.ndarray:
-        """(4, n): step, lowest, mean and highest loss over the finished seeds, at the steps that all of them have."""
-        shared = sorted(set.intersection(*map(set, self.done.values()))) if self.done else []
-        steps = [step for step in shared if step >= first]
-        values = np.array([[points[step] for step in steps] for points in self.done.values()]).reshape(-1, len(steps))
-        return np.array([steps, values.min(0), values.mean(0), values.max(0)]) if steps else np.empty((4, 0))
-
-
-Panel = tuple[str, list[tuple[str, _Curves, str]]]  # title; (name, curves, colour) of each line
+Panel = tuple[str, list[tuple[str, Curves, str]]]  # title; (name, curves, colour) of each line
 
 
 def curves(results: Results, verdicts: Verdicts) -> list[Plot]:
     """Training loss, and its distance from the baseline's on the same batches, in panels of at most six rows."""
-    base = _Curves.of(results, verdicts.baseline.label)
+    base = Curves.of(results, verdicts.baseline.label)
     panels = _panels(results, verdicts)
     if not panels or not base.done:
         return []
@@ -141,7 +96,7 @@ def _panels(results: Results, verdicts: Verdicts) -> list[Panel]:
     panels = []
     for section in verdicts.sections:
         rows = [row for row in verdicts.ordered() if row.section == section and row.verdict != NOT_COMPARABLE]
-        found = [(shortened(row.label, 32), _Curves.of(results, row.label)) for row in rows]
+        found = [(shortened(row.label, 32), Curves.of(results, row.label)) for row in rows]
         found = [(label, curves) for label, curves in found if curves.done or curves.diverged]
         parts = math.ceil(len(found) / LINES_A_PANEL)
         for part in range(parts):
@@ -152,7 +107,7 @@ def _panels(results: Results, verdicts: Verdicts) -> list[Panel]:
     return panels
 
 
-def _draw_lines(axes: Axes, lines: list[tuple[str, _Curves, str]]) -> None:
+def _draw_lines(axes: Axes, lines: list[tuple[str, Curves, str]]) -> None:
     first, ends = axes.get_xlim()[0], []
     for label, curves, colour in lines:
         steps, low, middle, high = curves.after(first)

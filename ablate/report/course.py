@@ -1,0 +1,61 @@
+"""Whether the order of our rows nears the published one as training goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from ablate.report.agreement import FEWEST_ROWS, base_of, join
+from ablate.report.curves import Curves
+from ablate.report.reference import LOSSES, Published
+from ablate.report.results import Results
+from ablate.report.verdicts import Verdicts
+
+PARTS = 10
+OWN = "our own final_loss"
+
+
+@dataclass(frozen=True)
+class Course:
+    """Spearman correlations of our rows' training losses with what they are held against, tenth by tenth of the steps.
+
+    `steps` has the last step of each tenth; `spearman` a figure for each, by what it is against: a published column, or
+    our own final held-out losses. All are of differences to the baseline on the same batches, the mean over seeds.
+    """
+
+    rows: int
+    steps: list[int]
+    spearman: dict[str, list[float]]
+
+
+def course(results: Results, verdicts: Verdicts, published: Published) -> Course | None:
+    """How the order develops, over at least 5 rows of the published table that have curves; None below."""
+    base = Curves.of(results, verdicts.baseline.label)
+    if not base.done:
+        return None
+    edges = np.linspace(0, base.last, PARTS + 1)
+    there, labels, gaps = published.rows[base_of(verdicts, published)], [], []
+    for row, label in join(verdicts, published):
+        steps, _, gap, _ = Curves.of(results, row.label).minus(base).after(0)
+        parts = [gap[(low < steps) & (steps <= high)] for low, high in zip(edges, edges[1:], strict=False)]
+        if all(map(len, parts)):
+            labels.append((row, label))
+            gaps.append([part.mean() for part in parts])
+    against = {
+        column: np.array([published.rows[label].get(column, np.nan) - there.get(column, np.nan) for _, label in labels])
+        for column in LOSSES
+    }
+    against[OWN] = np.array([row.comparison.delta for row, _ in labels])
+    found = {name: [_spearman(part, values) for part in np.transpose(gaps)] for name, values in against.items()}
+    found = {name: figures for name, figures in found.items() if np.isfinite(figures).all() and figures}
+    return Course(len(labels), [round(edge) for edge in edges[1:]], found) if set(found) - {OWN} else None
+
+
+def _spearman(ours: np.ndarray, theirs: np.ndarray) -> float:
+    known = np.isfinite(ours + theirs)
+    ours, theirs = ours[known], theirs[known]
+    if len(ours) < FEWEST_ROWS or not (np.ptp(ours) and np.ptp(theirs)):
+        return np.nan
+    return float(stats.spearmanr(ours, theirs)[0])
