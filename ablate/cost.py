@@ -29,6 +29,9 @@ def cost(cfg: DictConfig) -> dict[str, Any]:
     """What the model of `cfg` costs: `parameters` {total, non_embedding, active}, `ops_paper`, `flops_per_step`,
     `tokens_per_step` (input tokens of the global batch)."""
     model = build_model(cfg, device="meta").train()
+    for module in model.modules():
+        if getattr(module, "recompute", False):
+            module.recompute = False  # what is done twice to save memory buys nothing, and is not counted
     batch = meta_batch(cfg)
     lookups = Lookups(model)
     with FlopCounterMode(display=False) as counter, lookups:

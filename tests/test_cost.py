@@ -110,3 +110,9 @@ def test_the_papers_batch():
     assert batch["encoder_ids"].shape == (128, 512)
     assert batch["targets"].shape == batch["decoder_ids"].shape == (128, 114)
     assert all(tensor.is_meta for tensor in batch.values())
+
+
+def test_what_is_done_twice_to_save_memory_is_not_counted():
+    head = ["shape=nano", "head=mixture_of_softmaxes"]
+    once, twice = (cost(compose([*head, f"head.recompute={told}"])) for told in ("false", "true"))
+    assert once == twice
