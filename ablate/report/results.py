@@ -134,7 +134,7 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
     as_asked = {row: (*header["base"], *overrides) for row, overrides in planned.items()}
     for record in without_folder:
         run = record["row"], record["seed"]
-        if reason := _foreign(record, as_asked):
+        if reason := _replaced(run_path(runs_dir, name, *run)) or _foreign(record, as_asked):
             skipped.append({"path": f"{RECORDS}: {record['row']}, seed {record['seed']}", "reason": reason})
         else:
             kept.append(record)
@@ -310,6 +310,12 @@ def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
     question = "Runs that were started one by one, beside any sweep"
     fixed = {"kind": "sweep", "name": name, "question": question, "base": [], "baseline": "baseline"}
     return {**fixed, "rows": rows, "reference": None, "early": None, "notes": "", "file": None}
+
+
+def _replaced(folder: Path) -> str:
+    """Why the older record of a run without a folder is of no use; empty where it may be."""
+    moved = any(folder.parent.glob(f"{folder.name}.replaced-*"))
+    return "was moved aside for a run with another config, which is not there yet" if moved else ""
 
 
 def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str:

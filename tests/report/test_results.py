@@ -160,3 +160,14 @@ def test_files_that_were_changed_by_hand(tmp_path, maker):
     (tmp_path / "out" / "curves.csv").write_text("row,seed\nx,1\n")
     with pytest.raises(UserError, match="curves.csv"):
         read(tmp_path / "out")
+
+
+def test_what_was_moved_aside_is_not_set_beside_what_replaces_it(maker):
+    """The records beside a report still have the runs of the former config."""
+    older = gathered(maker)
+    for row in (maker.runs / maker.name).iterdir():
+        (row / "seed-1").rename(row / "seed-1.replaced-1")
+    found = collect(maker.name, maker.runs, maker.sweeps, older)
+    assert {record["seed"] for record in found.records} == {0, 2}
+    assert len(found.sweep["skipped"]) == 2
+    assert all("moved aside for a run with another config" in reason for reason in skipped(found).values())
