@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ class Spool:
     """Documents of one part, kept on disk until the tokenizer is known."""
 
     def __init__(self, file: Path):
-        self.file, self.lengths = file, []
+        self.file, self.lengths = file, array("q")
         self._open = open(file, "xb")
 
     def add(self, text: bytes) -> None:
@@ -77,12 +78,15 @@ def build(asked: Question, folder: Path, progress: Progress) -> None:
     token_bytes = np.zeros(layout.vocab_size, np.uint16)
     token_bytes[: tokenizer.size] = tokenizer.bytes_per_piece()
     token_bytes[[layout.pad_id, layout.eos_id]] = 0
-    np.save(folder / "token_bytes.npy", token_bytes)
 
-    parts = {
-        part: _encode(spools[part], Writer(folder, part, layout.dtype), tokenizer, layout.eos_id, ticker)
-        for part in PARTS
-    }
+    parts, stands_for = {}, 0
+    for part in PARTS:
+        writer = Writer(folder, part, layout.dtype)
+        parts[part], stands_for = _encode(spools[part], writer, tokenizer, layout.eos_id, token_bytes, ticker)
+    if not _adds_up(stands_for, parts["validation"]):
+        token_bytes[:] = 0
+        ticker.say("the pieces of the tokenizer do not add up to the text: there will be no bits per byte")
+    np.save(folder / "token_bytes.npy", token_bytes)
     manifest = {
         "name": asked.name,
         "sha256": "",
@@ -131,28 +135,37 @@ def _divide(asked: Question, problems: Problems, spools: dict[str, Spool], ticke
     return documents - len(seen)
 
 
-def _encode(spool: Spool, writer: Writer, tokenizer, eos_id: int, ticker: Ticker) -> dict:
-    """Write a part's documents as tokens, each with its end; the manifest's entry."""
+def _adds_up(stands_for: int, part: dict) -> bool:
+    """Whether pieces that stand for so many bytes are the text: within 1 %, and a space that is put before each document."""
+    return abs(stands_for - part["bytes"]) <= 0.01 * part["bytes"] + part["documents"]
+
+
+def _encode(
+    spool: Spool, writer: Writer, tokenizer, eos_id: int, token_bytes: np.ndarray, ticker: Ticker
+) -> tuple[dict, int]:
+    """Write a part's documents as tokens, each with its end; the manifest's entry, and the bytes that its pieces stand for."""
     end = np.array([eos_id], np.uint32)
     batch: list[str] = []
-    size = done = 0
+    size = done = stands_for = 0
 
-    def flush() -> None:
-        writer.add([np.concatenate([ids, end]) for ids in tokenizer.encode(batch)])
+    def flush() -> int:
+        documents = tokenizer.encode(batch)
+        writer.add([np.concatenate([ids, end]) for ids in documents])
+        return sum(int(token_bytes[ids].sum(dtype=np.int64)) for ids in documents)
 
     for text in spool.texts():
         batch.append(text)
         size += len(text)
         if size >= BATCH:
-            flush()
+            stands_for += flush()
             done += len(batch)
             batch, size = [], 0
             ticker.maybe(f"encoded {done:,} of {len(spool.lengths):,} documents of the {writer.part} part")
     if batch:
-        flush()
+        stands_for += flush()
     total = sum(spool.lengths)
     spool.close()
-    return {**writer.close(), "bytes": total}
+    return {**writer.close(), "bytes": total}, stands_for
 
 
 def _to_disk(folder: Path) -> None:

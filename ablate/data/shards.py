@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Writer:
     def __init__(self, folder: Path, part: str, dtype: np.dtype, shard_tokens: int = SHARD_TOKENS):
         self.folder, self.part, self.dtype, self.shard_tokens = folder, part, dtype, shard_tokens
         self.shards: list[dict] = []
-        self.lengths: list[int] = []
+        self.lengths = array("q")
         self._open = None
         self._written = 0
 

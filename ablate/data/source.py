@@ -29,6 +29,12 @@ class Source(Protocol):
         ...
 
 
+def _stamps(files: Sequence[str]) -> list[list[Any]]:
+    """Name, size and time of each file."""
+    stats = [(Path(file).name, os.stat(file)) for file in files]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+
+
 class Local:
     """Files of one's own: .txt, .jsonl, .parquet, .arrow, the first two also with .gz.
 
@@ -45,9 +51,7 @@ class Local:
 
     def fingerprint(self) -> dict:
         """Names, sizes and times of the files, and how they are read."""
-        stats = [(Path(file).name, os.stat(file)) for file in self.files]
-        files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-        return {"source": "local", "files": files, "text": self.text, "split_txt": self.split_txt}
+        return {"source": "local", "files": _stamps(self.files), "text": self.text, "split_txt": self.split_txt}
 
     def documents(self, problems: Problems) -> Iterator[str]:
         """The documents file by file, in the order given; files of one glob by name."""
@@ -140,8 +144,16 @@ class Hub:
         self.text, self.limit = text, limit
 
     def fingerprint(self) -> dict:
-        """What was asked; give a revision where the set may change."""
-        return {"source": "hub", **self.asked, "text": self.text, "limit": self.limit}
+        """What was asked, and the files of it that lie on this machine; give a revision where a set may change."""
+        asked = {"source": "hub", **self.asked, "text": self.text, "limit": self.limit}
+        return {**asked, "on_disk": on_disk} if (on_disk := _stamps(self._on_disk())) else asked
+
+    def _on_disk(self) -> list[str]:
+        files = self.asked["data_files"] or []
+        named = [self.asked["path"], *([files] if isinstance(files, str) else files)]
+        there = [file for name in named for file in sorted(glob.glob(name)) if "://" not in name]
+        inside = [str(file) for folder in there if os.path.isdir(folder) for file in sorted(Path(folder).rglob("*"))]
+        return [file for file in (*there, *inside) if os.path.isfile(file)]
 
     def documents(self, problems: Problems) -> Iterator[str]:
         """The documents shard by shard, up to `limit`; a shard that cannot be read counts as one bad document."""

@@ -23,6 +23,7 @@ import time
 import traceback
 from typing import Any
 
+from ablate.data.cores import cores
 from ablate.orphans import die_with_parent
 
 # Read by glibc when a process starts: keep big blocks instead of handing them back to the kernel after each step.
@@ -38,8 +39,11 @@ GRACE = 60.0  # seconds that a run has to save itself after SIGTERM
 
 
 def environment() -> dict[str, str]:
-    """The variables a run is started with: this process's, and `ENVIRONMENT` where it says nothing."""
-    return {**ENVIRONMENT, **os.environ}
+    """The variables a run is started with: this process's, and `ENVIRONMENT` where it says nothing.
+
+    Text is prepared on as many cores as without a sweep.
+    """
+    return {**ENVIRONMENT, "RAYON_NUM_THREADS": str(cores()), **os.environ}
 
 
 def start(preload: str) -> tuple[subprocess.Popen, socket.socket]:

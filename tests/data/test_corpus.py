@@ -116,6 +116,23 @@ def test_unigram_and_a_tokenizer_from_a_file(config, file, tmp_path):
     )
 
 
+def test_pieces_that_are_not_the_text_give_no_bits_per_byte(config, file, tmp_path):
+    """Spaces are no pieces here, so that their bytes would be missing."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    words = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = ["[UNK]", "</s>"]
+    words.train_from_iterator(texts(200), trainers.WordLevelTrainer(special_tokens=special, show_progress=False))
+    words.save(str(tmp_path / "words.json"))
+    given = ["tokenizer=file", f"tokenizer.file={tmp_path / 'words.json'}", "tokenizer.eos='</s>'", "tokenizer.vocab_size=16384"]
+    told = []
+    made = corpus.prepare(config(file, *given), progress=told.append)
+    assert not made.token_bytes.any() and any("no bits per byte" in line for line in told)
+    for kind in ("bpe", "unigram"):
+        assert corpus.prepare(config(file, f"tokenizer={kind}")).token_bytes.any()
+
+
 def test_a_tokenizer_that_does_not_fit_is_refused_before_any_reading(config, file, tmp_path, monkeypatch):
     made = corpus.prepare(config(file))
     monkeypatch.setattr(preparing, "_divide", None)

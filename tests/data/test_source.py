@@ -207,6 +207,16 @@ def test_a_broken_shard_is_named_and_the_others_are_read(c4):
     assert documents == texts(40, seed=0) + texts(40, seed=2) and problems.skipped == {"unreadable": 1}
 
 
+def test_files_on_this_machine_that_were_written_again_are_another_set(c4):
+    file = c4 / "c4-train.00001-of-00003.json.gz"
+    sets = (dict(folder=c4), dict(folder="json", files=str(file)), dict(folder="json", files=[str(c4 / "*.gz")]))
+    before = [hub(**asked).fingerprint() for asked in sets]
+    assert before == [hub(**asked).fingerprint() for asked in sets]
+    file.write_bytes(file.read_bytes() + gzip.compress(b""))
+    assert all(old != hub(**asked).fingerprint() for old, asked in zip(before, sets, strict=True))
+    assert "on_disk" not in hub("allenai/c4", subset="en", files="https://there/*.gz").fingerprint()
+
+
 def test_a_set_that_cannot_be_loaded(c4, tmp_path):
     with pytest.raises(UserError, match="allenai/c4/en/train: cannot be loaded .*HF_HUB_OFFLINE is set"):
         list(hub("allenai/c4", subset="en").documents(Problems()))
