@@ -110,7 +110,8 @@ class Attempt:
     def _train(self, interruption: Interruption) -> None:
         from ablate.training.fit import Fit  # Lightning: seconds, and not needed for a run that is there
 
-        outcome = Fit(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say).run()
+        fit = Fit(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say)
+        outcome = fit.run()
         self.record.update(contents.with_rates(outcome.measured, self.record, self.cfg))
         if outcome.stopped:
             self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGTERM).name)
@@ -118,6 +119,8 @@ class Attempt:
             self._end(DIVERGED, outcome.diverged)
         else:
             self._end(DONE, "")
+        if not outcome.stopped:
+            fit.clear()
 
     def _end(self, status: str, reason: str) -> None:
         self._finish(status, reason)

@@ -142,13 +142,14 @@ class Fit:
         return functools.partial(torch.autocast, self.device_type, dtype=torch.bfloat16)
 
     def _keep(self) -> None:
-        """Leave in checkpoints/ what `keep` says."""
-        if not processes.is_main():
-            return
-        if self.cfg.keep != "none":
+        """Leave the weights in checkpoints/ if `keep` says so."""
+        if processes.is_main() and self.cfg.keep != "none":
             content = {"state_dict": self.module.model.state_dict(), "identity": self.identity, "step": self.progress.step}
             checkpoint.save(content, self.folder.checkpoints / checkpoint.WEIGHTS)
-        if self.cfg.keep != "all":
+
+    def clear(self) -> None:
+        """Delete the checkpoints that `keep` does not want, once the record says what came of the run."""
+        if processes.is_main() and self.cfg.keep != "all":
             self.upkeep.checkpoints.clear()
 
     def _measured(self) -> dict[str, Any]:
