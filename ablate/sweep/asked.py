@@ -53,32 +53,50 @@ def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: S
     return items
 
 
-def check_against_disk(sweep: Sweep, items: Sequence[Item], replace: bool) -> list[str]:
-    """Refuse runs whose folder was made with another config, naming the keys; or move those folders aside.
-
-    Returns a line for each folder that was moved.
-    """
-    refused, moved = {}, []
-    for item in items:
-        if not (changes := _changes(item)):
-            continue
-        if ledger.is_held(item.folder / "lock"):
-            raise UserError(f"{item.name}: is under way with another config ({changes}); wait for it or stop it")
-        if replace:
-            moved.append(f"{item.name}: {changes}; moved to {move_aside(item.folder).name}")
-        else:
-            refused.setdefault((item.run.row, changes), []).append(item.run.seed)
-    if refused:
+def check_against_disk(sweep: Sweep, items: Sequence[Item], replace: bool) -> dict[Item, str]:
+    """The runs whose folder was made with another config, and in what that differs; refuses them if not to `replace`."""
+    found = {item: changes for item in items if (changes := _changes(item))}
+    _refuse_live({item: f"another config ({changes})" for item, changes in found.items()})
+    refused: dict[tuple[str, str], list[int]] = {}
+    for item, changes in found.items():
+        refused.setdefault((item.run.row, changes), []).append(item.run.seed)
+    if refused and not replace:
         lines = [
             f"{sweep.name}: {row!r} was run with another config ({len(seeds)} runs): {changes}; "
             "replace=true moves them aside"
             for (row, changes), seeds in refused.items()
         ]
         raise UserError("\n".join(lines))
-    return moved
+    return found
 
 
-def move_aside(folder: Path) -> Path:
+def make_room(
+    sweep: Sweep, items: Sequence[Item], differing: dict[Item, str], sha256: dict[Item, str], replace: bool
+) -> list[str]:
+    """Move aside the runs of another config, `differing`, and those trained on another text; a line for each.
+
+    It is for when all is known to run: the texts are there, `sha256`, and the models can be built. Nothing is moved
+    where anything is refused: another text, if not to `replace`, or a run that is under way.
+    """
+    told = dict(differing)
+    for item in items:
+        old = (ledger.read_json(item.folder / "record.json").get("data") or {}).get("sha256")
+        if item in told or not old or old == sha256[item]:
+            continue
+        told[item] = f"was trained on another text (data.sha256 {old[:12]}, now {sha256[item][:12]})"
+        if not replace:
+            raise UserError(f"{sweep.name}: {item.name}: {told[item]}; replace=true moves such runs aside")
+    _refuse_live({item: "another config or text" for item in told})
+    return [f"{item.name}: {what}; moved to {_move_aside(item.folder).name}" for item, what in told.items()]
+
+
+def _refuse_live(items: dict[Item, str]) -> None:
+    for item, what in items.items():
+        if ledger.is_held(item.folder / "lock"):
+            raise UserError(f"{item.name}: is under way with {what}; wait for it or stop it")
+
+
+def _move_aside(folder: Path) -> Path:
     """Rename a run's folder to the first free `<folder>.replaced-<n>`."""
     number = 1
     while (target := folder.with_name(f"{folder.name}.replaced-{number}")).exists():
@@ -104,20 +122,6 @@ def _changes(item: Item) -> str:
     if data and record.get("identity") and record["identity"] != identity(item.cfg, data):
         return "the same keys, but the version of what they mean has changed"
     return ""
-
-
-def check_corpora(sweep: Sweep, items: Sequence[Item], sha256: dict[Item, str], replace: bool) -> list[str]:
-    """Refuse to go on with a text that is not the one that earlier runs were trained on, or move those runs aside."""
-    moved = []
-    for item in items:
-        old = (ledger.read_json(item.folder / "record.json").get("data") or {}).get("sha256")
-        if not old or old == sha256[item]:
-            continue
-        told = f"{item.name}: was trained on another text (data.sha256 {old[:12]}, now {sha256[item][:12]})"
-        if not replace:
-            raise UserError(f"{sweep.name}: {told}; replace=true moves such runs aside")
-        moved.append(f"{told}; moved to {move_aside(item.folder).name}")
-    return moved
 
 
 def _shown(value: object) -> str:

@@ -21,6 +21,7 @@ from ablate.sweep.session import Session
 BUSY = 75
 GRACE = 120.0  # seconds between SIGTERM and SIGKILL
 TICK = 0.05
+BEFORE_THE_FIRST_STEP = 6  # times the patience: it may compile
 
 
 @dataclass
@@ -172,7 +173,10 @@ class Driver:
                 progress.began = now
             if beat := ledger.heartbeat(active.item.folder):
                 progress.beat(beat, now)
-            limit = max(self.options.patience, 10 * (progress.median_step or 0.0))
+            if progress.median_step is None:
+                limit = BEFORE_THE_FIRST_STEP * self.options.patience
+            else:
+                limit = max(self.options.patience, 10 * progress.median_step)
             if active.killed:
                 continue
             if self.options.timeout and now - progress.began > self.options.timeout:

@@ -41,14 +41,12 @@ def run(
     if dry_run:
         print(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out or sys.stdout)
         return 0
-    moved = asked.check_against_disk(sweep, items, chosen.replace)
+    differing = asked.check_against_disk(sweep, items, chosen.replace)
     starters = _starters(sweep.name, program or Program(), chosen, paths)
     with Display(out) as display, Interruption() as interruption:
         session = Session(sweep, paths, chosen, display, interruption, starters)
-        for line in moved:
-            display.say(line)
         try:
-            code = _work(session, items)
+            code = _work(session, items, differing)
         finally:
             starters.close()
         if interruption:
@@ -70,14 +68,14 @@ def _starters(name: str, program: Program, options: Options, paths: Paths) -> An
     return SlurmStarters(program, paths.runs / name / ".slurm", options.slurm, options.jobs)
 
 
-def _work(session: Session, items: list[asked.Item]) -> int:
+def _work(session: Session, items: list[asked.Item], differing: dict[asked.Item, str]) -> int:
     began = time.monotonic()
     states = {ledger.look(session.sweep, item.run, session.paths.runs).state for item in items}
-    if states - {ledger.DONE, ledger.DIVERGED} - ({ledger.FAILED} if session.options.retry is None else set()):
+    if differing or states - {ledger.DONE, ledger.DIVERGED} - ({ledger.FAILED} if session.options.retry is None else set()):
         hashes = prepare(session, items)
         if session.interruption:
             return 1
-        for line in asked.check_corpora(session.sweep, items, hashes, session.options.replace):
+        for line in asked.make_room(session.sweep, items, differing, hashes, session.options.replace):
             session.display.say(line)
     tally = Driver(session, items).drive()
     if session.interruption:

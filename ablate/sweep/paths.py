@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from ablate.config import library
+from ablate.config.overrides import key_of
 from ablate.errors import UserError, nearest
 
 
@@ -31,10 +35,13 @@ class Paths:
 
     @classmethod
     def of(cls, overrides: Sequence[str] = ()) -> Paths:
-        """The folders as `overrides` such as paths.runs=/scratch/runs set them."""
+        """The folders as `overrides` such as paths.runs=/scratch/runs set them; UserError for an unknown ${...} in one."""
         folders = dict(library.load(library.CONF / "config.yaml")["paths"])
         for override in overrides:
-            key, _, value = override.partition("=")
-            if key.startswith("paths."):
-                folders[key.removeprefix("paths.")] = value.strip("'\"")
-        return cls(**{name: Path(folders[name]) for name in ("runs", "data", "sweeps", "reports")})
+            if (key := key_of(override)).startswith("paths."):
+                folders[key.removeprefix("paths.")] = override.partition("=")[2].strip("'\"")
+        try:
+            found = OmegaConf.to_container(OmegaConf.create({"paths": folders}), resolve=True)["paths"]
+        except OmegaConfBaseException as error:
+            raise UserError(f"paths: {str(error).splitlines()[0]}") from None
+        return cls(**{name: Path(found[name]) for name in cls.__dataclass_fields__})

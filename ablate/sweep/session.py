@@ -23,7 +23,8 @@ class Options:
 
     `jobs` runs train at a time. `only` picks rows by label or glob. `retry="failed"` tries failed runs again.
     `replace` moves runs of another config aside instead of refusing them. A run is killed after `timeout` seconds, or
-    after `patience` seconds (ten steps, if that is longer) without a step. `timing` bounds the exclusive timing pass in
+    after `patience` seconds (ten steps, if that is longer) without a step; six times that before the first, which may
+    compile. `timing` bounds the exclusive timing pass in
     seconds; None is a tenth of the training, 0 none. `slurm` sends the runs to a cluster, with such settings as
     {"partition": "gpu", "minutes": 240}.
     """

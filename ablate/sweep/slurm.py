@@ -33,6 +33,9 @@ class SlurmStarters:
         self.jobs = math.inf  # all are submitted at once; the array keeps to `jobs`
         settings = dict(settings)
         cluster = settings.pop("cluster", "slurm")
+        if cluster == "slurm" and "minutes" not in settings:
+            raise UserError("slurm: give minutes, the longest that a run may take (submitit's own limit is five)")
+        self.here = cluster != "slurm"  # whether runs will find the devices that this machine has
         try:
             self.executor = AutoExecutor(folder=folder, cluster=cluster)
         except RuntimeError as error:
@@ -59,6 +62,8 @@ class SlurmStarters:
 
     def start(self, entry: str, argument: Any, log: Path, trainer: Any) -> SlurmJob:
         """Have a job submitted that will compute as `trainer` (a config) says."""
+        if trainer.accelerator == "auto" and not self.here:
+            raise UserError("slurm: say trainer=gpu or trainer=cpu; this machine cannot know what the nodes have")
         needs = (1, trainer.threads * trainer.devices, trainer.devices if uses_gpu(trainer) else 0)
         self.pending.append(SlurmJob((entry, argument, str(log.absolute()), trainer.devices), needs))
         return self.pending[-1]
@@ -93,7 +98,12 @@ class SlurmJob:
 
 
 def task(entry: str, argument: Any, log: str, devices: int) -> int:
-    """What the node does: one run, in processes of its own that hear of a SIGTERM; returns its exit code."""
+    """What the node does: one run, in processes of its own; returns its exit code.
+
+    Where its time is nearly over Slurm sends the signal that submitit asked for; the run hears of it as of a SIGTERM, and
+    saves, so that the same command goes on from there.
+    """
     handle = start_fresh(entry, argument, Path(log), devices)
-    signal.signal(signal.SIGTERM, lambda number, _: handle.stop(number))
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda *_: handle.stop(signal.SIGTERM))
     return handle.process.wait()

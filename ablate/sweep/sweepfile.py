@@ -108,6 +108,8 @@ def _overrides(value: Any, where: str, path: Path) -> tuple[str, ...]:
             raise UserError(f"{path}: {where}: {override!r} is no override such as norm=rmsnorm")
         if (key := key_of(override)) in GIVEN_BY_THE_SWEEP:
             raise UserError(f"{path}: {where}: {key} is given by the sweep itself; leave it out")
+        if key.split(".")[0] == "paths":
+            raise UserError(f"{path}: {where}: {key} says where a machine keeps things; give it on the command line")
         if key in keys:
             raise UserError(f"{path}: {where}: {key} is set twice")
         keys.add(key)

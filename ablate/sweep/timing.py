@@ -50,7 +50,7 @@ def measure(session: Session, items: Sequence[Item]) -> None:
         if session.interruption or all(_is_known(item, records[item], known, again) for item in records):
             return
         everything = {run: ledger.look(sweep, run, session.paths.runs).state for run in runs(sweep)}
-        if ledger.RUNNING in everything.values():
+        if ledger.RUNNING in everything.values() or _others(session):
             session.display.say(f"{sweep.name}: not timed, other runs are under way")
             return
         asked_for = {(item.run.row, item.run.seed) for item in items}
@@ -64,6 +64,9 @@ def measure(session: Session, items: Sequence[Item]) -> None:
         timed = _Pass(session, folder, budget, len(records)).rounds(list(records))
         session.display.note("")
         if session.interruption:
+            return
+        if timed is None:
+            session.display.say(f"{sweep.name}: not timed, other runs began meanwhile; the same command times again")
             return
         rows = {}
         for item, (speeds, error) in timed.items():
@@ -99,8 +102,8 @@ class _Pass:
         self.deadline = time.monotonic() + budget
         self.seconds = min(LONGEST, max(SHORTEST, budget / (ROUNDS * max(rows, 1)) - START))
 
-    def rounds(self, items: list[Item]) -> dict[Item, tuple[list[float], str]]:
-        """Each row's speeds, and what went wrong where there is none."""
+    def rounds(self, items: list[Item]) -> dict[Item, tuple[list[float], str]] | None:
+        """Each row's speeds, and what went wrong where there is none; None where runs of others began."""
         timed: dict[Item, tuple[list[float], str]] = {item: ([], "") for item in items}
         for number in range(ROUNDS):
             for item in items if number % 2 == 0 else reversed(items):
@@ -112,6 +115,8 @@ class _Pass:
                 self.session.display.note(f"timing {item.run.row}, round {number + 1} of {ROUNDS}")
                 speed, error = self._once(item)
                 timed[item] = ([*speeds, speed] if speed else speeds, error)
+            if _others(self.session):
+                return None
         return timed
 
     def _once(self, item: Item) -> tuple[float | None, str]:
@@ -130,6 +135,11 @@ class _Pass:
         speed = ledger.read_json(result).get("steps_per_second")
         shutil.rmtree(scratch, ignore_errors=True)
         return speed, "" if speed else last_line(log) or f"exit code {code}"
+
+
+def _others(session: Session) -> bool:
+    """Whether any run of any sweep is under way among these folders; others of this machine are not known."""
+    return any(map(ledger.is_held, session.paths.runs.glob("*/*/seed-*/lock")))
 
 
 def _write(item: Item, exclusive: float | None) -> None:

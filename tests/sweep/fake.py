@@ -64,6 +64,8 @@ def _train(cfg, job, folder):
         os._exit(143)
 
     signal.signal(signal.SIGTERM, preempt)
+    if behaviour == "stuck":
+        time.sleep(1000)
     steps, pause = (1000, 0.05) if behaviour == "slow" else (10, 0.005)
     for step in range(1, steps + 1):
         _beat(folder.path, step, steps)

@@ -1,6 +1,10 @@
 """One run that goes wrong harms no other, and is named."""
 
+import time
+
 import pytest
+
+from ablate.sweep import driver
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -55,6 +59,15 @@ def test_a_run_without_steps_is_ended_as_hung(place):
     assert place.records()["Rms", 0]["reason"].startswith("hung: no step for 2 s (at step 5)")
     assert place.states()["Gelu", 0] == "done"
     assert not place.processes()
+
+
+def test_the_first_step_may_take_longer(place):
+    """It compiles; what never comes to it is ended all the same."""
+    place.behave(Rms="stuck")
+    began = time.monotonic()
+    assert place.drive(patience=0.4)[0] == 1
+    assert place.records()["Rms", 0]["reason"].startswith("hung: no step for")
+    assert time.monotonic() - began > driver.BEFORE_THE_FIRST_STEP * 0.4
 
 
 def test_timeout(place):

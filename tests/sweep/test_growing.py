@@ -1,11 +1,14 @@
 """A sweep that grows, shrinks to a part, or changes its mind."""
 
+import io
 import json
 
 import pytest
 
 from ablate.errors import UserError
-from tests.sweep.conftest import SWEEP
+from ablate.record import RunFolder
+from ablate.sweep import launch
+from tests.sweep.conftest import PROGRAM, SWEEP
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -96,3 +99,38 @@ def test_every_row_that_cannot_run_is_named_before_any_begins(place):
 def test_options_that_make_no_sense(place, options, expected):
     with pytest.raises(UserError, match=expected):
         place.drive(**options)
+
+
+def test_nothing_is_moved_before_it_is_known_that_all_can_run(place):
+    place.drive()
+    place.write(SWEEP.replace("activation=gelu", "activation=gelu, dropout=0.1"))
+    place.behave(preparing="ablate: data.files: no such file")
+    with pytest.raises(UserError, match="no such file"):
+        place.drive(replace=True)
+    assert not list(place.runs.glob("try/*/*.replaced-*")) and set(place.states().values()) == {"done"}
+
+
+def test_a_run_under_way_is_not_moved(place):
+    place.drive()
+    place.write(SWEEP.replace("activation=gelu", "activation=gelu, dropout=0.1").replace("rmsnorm", "rmsnorm, dropout=0.1"))
+    (folder,) = place.runs.glob("try/gelu-*/seed-0")
+    with RunFolder(folder).lock(), pytest.raises(UserError, match="Gelu · seed 0: is under way with another config"):
+        place.drive(replace=True)
+    assert not list(place.runs.glob("try/*/*.replaced-*"))
+
+
+def test_folders_are_read_as_the_runs_read_them(place, monkeypatch):
+    monkeypatch.setenv("SCRATCH", str(place.folder / "scratch"))
+    others = [text for text in place.overrides if not text.startswith("paths.runs")]
+
+    def drive(runs):
+        return launch.run("try", [*others, runs], program=PROGRAM, out=io.StringIO(), report=False, timing=0)
+
+    assert drive("paths.runs=${oc.env:SCRATCH}/runs") == 0
+    assert len(list(place.folder.glob("scratch/runs/try/*/seed-*/record.json"))) == 4 and not place.runs.exists()
+    with pytest.raises(UserError, match="paths: .*NOWHERE"):
+        drive("paths.runs=${oc.env:NOWHERE}/runs")
+    for text in (SWEEP.replace("baseline: Base", "base: [paths.runs=here]\nbaseline: Base"), SWEEP.replace("norm=rmsnorm", "paths.runs=here")):
+        place.write(text)
+        with pytest.raises(UserError, match="paths.runs says where a machine keeps things"):
+            place.drive()

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from ablate.duration import duration
-from ablate.sweep import plan, status
+from ablate.record import RunFolder
+from ablate.sweep import plan, status, timing
 from ablate.sweep.progress import Display, Running, Totals, summary
 from tests.sweep.conftest import SWEEP
 
@@ -157,3 +158,19 @@ def test_a_terminal_gets_a_live_table():
         display.show(Totals("s", 2, seconds_left=5.0), [Running("Base [x] · seed 0", 0.0, step=3, steps=9, loss=2.5)])
         display.say("[1/2] done [bold]x")
     assert "[1/2] done [bold]x" in out.getvalue()
+
+
+def test_nothing_is_timed_beside_runs_of_another_sweep(place):
+    with RunFolder(place.runs / "another" / "row" / "seed-0").lock():
+        code, said = place.drive(timing=None)
+    assert code == 0 and "not timed, other runs are under way" in said and not place.trace("measure")
+    place.drive(timing=None)
+    assert len(place.trace("measure")) == 9
+
+
+def test_a_timing_pass_that_others_disturb_is_given_up(place, monkeypatch):
+    place.drive(timing=0)
+    answers = iter([False, True])
+    monkeypatch.setattr(timing, "_others", lambda session: next(answers))
+    _, said = place.drive(timing=None)
+    assert "other runs began meanwhile" in said and not (place.runs / "try" / "timing.json").exists()

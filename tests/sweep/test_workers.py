@@ -1,8 +1,12 @@
 """Ways to start a job: forked, fresh, under torchrun, through submitit."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -106,5 +110,42 @@ def test_runs_can_go_through_submitit(place):
 def test_without_slurm_it_says_so(place):
     from ablate.errors import UserError
 
-    with pytest.raises(UserError, match="slurm: "):
-        place.drive(slurm={"partition": "gpu"})
+    for settings, told in (({"partition": "gpu"}, "give minutes"), ({"partition": "gpu", "minutes": 240}, "slurm: .*srun")):
+        with pytest.raises(UserError, match=told):
+            place.drive(slurm=settings)
+
+
+def test_a_node_is_told_what_to_train_on():
+    from ablate.errors import UserError
+    from ablate.sweep.slurm import SlurmStarters
+
+    starters = object.__new__(SlurmStarters)
+    starters.here = False
+    with pytest.raises(UserError, match="trainer=gpu or trainer=cpu"):
+        starters.start("a:b", {}, None, SimpleNamespace(accelerator="auto", threads=1, devices=1))
+
+
+def saves(argument):
+    """A job that saves when it hears of a SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+    Path(argument).touch()
+    time.sleep(60)
+
+
+def test_a_job_whose_time_is_over_saves(tmp_path, place):
+    """Slurm's warning comes as SIGUSR2, as submitit asks for."""
+    begun, log = tmp_path / "begun", tmp_path / "log.txt"
+    call = f"sys.exit(task('tests.sweep.test_workers:saves', {str(begun)!r}, {str(log)!r}, 1))"
+    job = subprocess.Popen([sys.executable, "-c", f"import sys; from ablate.sweep.slurm import task; {call}"])
+    while not begun.exists():
+        time.sleep(0.02)
+    job.send_signal(signal.SIGUSR2)
+    assert job.wait(30) == 9
+
+
+def test_text_is_prepared_on_all_cores(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert fork_server.environment()["RAYON_NUM_THREADS"] == str(len(os.sched_getaffinity(0)))
+    monkeypatch.setenv("RAYON_NUM_THREADS", "3")
+    assert fork_server.environment()["RAYON_NUM_THREADS"] == "3"
