@@ -72,6 +72,21 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
+    def tell_failure(self, process: int, reason: str) -> None:
+        """Say what one of a run's processes died of."""
+        with contextlib.suppress(OSError):
+            atomic_write(self.path / f"failed-{process}.txt", reason)
+
+    def failure(self) -> str:
+        """What the processes of the last attempt died of: the one that said so first; empty where none did."""
+        found = sorted(self.path.glob("failed-*.txt"), key=lambda path: path.stat().st_mtime_ns)
+        return f"process {found[0].stem.removeprefix('failed-')}: {found[0].read_text()}" if found else ""
+
+    def forget_failures(self) -> None:
+        """Before another attempt."""
+        for path in self.path.glob("failed-*.txt"):
+            path.unlink(missing_ok=True)
+
     def read(self) -> dict[str, Any] | None:
         """The record, or None where there is none; raises `UserError` where it cannot be read."""
         try:

@@ -7,7 +7,7 @@ from ablate.cli.sweep import SETTINGS, split
 
 HELP = """Say what a sweep would run, how long that takes, and which differences it could detect.
 
-usage: ablate plan NAME [overrides] [jobs=2] [only=ROWS] [--count]
+usage: ablate plan NAME [overrides] [jobs=RUNS_AT_A_TIME] [only=ROWS] [--count]
 
 --count says what each row costs before any has run: parameters and operations, a second or so a row.
 

@@ -20,10 +20,10 @@ usage: ablate sweep NAME [overrides] [settings] [--dry-run]
   ablate sweep axes replace=true                 runs that were made with another config are moved aside
   ablate sweep axes --dry-run                    what it would do
 
-settings: jobs=2 (runs at a time), only=, retry=failed, replace=true, timeout= (seconds a run may take),
-          patience= (seconds without a step), timing= (seconds for the timing pass), report=false
-on Slurm: slurm=true, or settings for it such as slurm.partition=gpu slurm.minutes=240 slurm.memory_gb=32: the runs
-          become one array of jobs, jobs= of them at a time (tried without a cluster only)
+settings: jobs= (runs at a time: 2, on GPUs one for each), only=, retry=failed, replace=true, report=false,
+          timeout= (seconds a run may take), patience= (seconds without a step), timing= (seconds for the timing pass)
+on Slurm: slurm.minutes=240 (the longest that a run may take), and such as slurm.partition=gpu slurm.memory_gb=32: the
+          runs become one array of jobs, jobs= of them at a time (tried without a cluster only)
 Exit codes: 0 every run has a result, 1 some have none, 2 a mistake in what was asked, 130 Ctrl-C, 143 SIGTERM.
 """
 

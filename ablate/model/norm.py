@@ -86,6 +86,7 @@ class BatchNorm(Norm):
     """
 
     couples_batch = True
+    running = ("mean", "variance")  # averaged over processes after each step
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from ablate.config import compose, merge
 from ablate.duration import duration
 from ablate.errors import UserError
 from ablate.sweep import forecast, ledger
+from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.paths import Paths
 from ablate.sweep.plan import load, overrides, runs, select
 
@@ -21,7 +22,7 @@ def describe(
     name: str,
     extra: Sequence[str] = (),
     *,
-    jobs: int = 2,
+    jobs: int | None = None,
     only: str | Iterable[str] | None = None,
     count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
 ) -> str:
@@ -39,6 +40,7 @@ def describe(
     everyone = forecast.past(paths.runs)
     known = [run for run in everyone if run.sweep == name]
     others = [run for run in everyone if run.sweep != name]
+    jobs = jobs or jobs_at_a_time(cfg.trainer for cfg in configs.values())
     counted = dict(zip(configs, count(list(configs.values())), strict=True)) if count else {}
     costs = {run.row: run.record for run in known} | counted
     lines = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ def gpus() -> list[str]:
 def uses_gpu(trainer: Any) -> bool:
     """Whether a run with this `trainer` config trains on a GPU."""
     return trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and bool(gpus()))
+
+
+def jobs_at_a_time(trainers: Iterable[Any]) -> int:
+    """How many runs train at a time where nobody says: 2, and where they use GPUs as many as have their own."""
+    needed = max((trainer.devices for trainer in trainers if uses_gpu(trainer)), default=0)
+    return max(1, len(gpus()) // needed) if needed else 2
 
 
 class Slots:

@@ -127,7 +127,7 @@ class Driver:
             found = self._look(active.item)
             if found.state == ledger.RUNNING or code == BUSY:
                 self.elsewhere.append(active.item)
-            elif found.finished or (found.state == ledger.FAILED and _modified(active.item) != active.record_before):
+            elif found.finished or (self._has_told(found, active) and not RunFolder(active.item.folder).failure()):
                 self._remember_seconds(active.item, found.record)
                 self._count(active.item, found)
             elif found.state == ledger.PREEMPTED and not active.killed:
@@ -136,8 +136,13 @@ class Driver:
             else:
                 self._fail(active, code)
 
+    def _has_told(self, found: ledger.Found, active: Active) -> bool:
+        """Whether the run itself has said why it failed."""
+        return found.state == ledger.FAILED and _modified(active.item) != active.record_before
+
     def _fail(self, active: Active, code: int) -> None:
-        reason = active.killed or _reason(code, active.item.folder / "log.txt")
+        folder = RunFolder(active.item.folder)
+        reason = active.killed or folder.failure() or _reason(code, folder.log)
         write_failure(self.session.sweep, active.item, reason)
         self._count(active.item, self._look(active.item), reason)
 
@@ -261,7 +266,7 @@ def last_line(log: Path) -> str:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    return next((" ".join(line.split())[:300] for line in reversed(lines) if line.strip()), "")
+    return next((" ".join(line.split())[:300] for line in reversed(lines) if line.strip(" =-")), "")
 
 
 def write_failure(sweep: Sweep, item: Item, reason: str) -> None:

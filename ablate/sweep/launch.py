@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TextIO
 
 from ablate.duration import duration
 from ablate.sweep import asked, ledger, plan, timing
 from ablate.sweep.corpora import prepare
 from ablate.sweep.describe import describe
+from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.driver import Driver, Tally
 from ablate.sweep.interruption import Interruption
 from ablate.sweep.paths import Paths
@@ -42,6 +44,8 @@ def run(
         print(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out or sys.stdout)
         return 0
     differing = asked.check_against_disk(sweep, items, chosen.replace)
+    if chosen.jobs is None:
+        chosen = replace(chosen, jobs=jobs_at_a_time(item.cfg.trainer for item in items))
     starters = _starters(sweep.name, program or Program(), chosen, paths)
     with Display(out) as display, Interruption() as interruption:
         session = Session(sweep, paths, chosen, display, interruption, starters)

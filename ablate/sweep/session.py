@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Options:
     """How a sweep is driven; nothing here can change a result. Raises `UserError` for what makes no sense.
 
-    `jobs` runs train at a time. `only` picks rows by label or glob. `retry="failed"` tries failed runs again.
+    `jobs` runs train at a time; None is 2, and on GPUs as many as have their own. `only` picks rows by label or glob. `retry="failed"` tries failed runs again.
     `replace` moves runs of another config aside instead of refusing them. A run is killed after `timeout` seconds, or
     after `patience` seconds (ten steps, if that is longer) without a step; six times that before the first, which may
     compile. `timing` bounds the exclusive timing pass in
@@ -29,7 +29,7 @@ class Options:
     {"partition": "gpu", "minutes": 240}.
     """
 
-    jobs: int = 2
+    jobs: int | None = None
     only: str | Iterable[str] | None = None
     retry: str | None = None
     replace: bool = False
@@ -42,7 +42,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.retry not in (None, "failed"):
             raise UserError(f"retry={self.retry}: only failed runs can be retried: retry=failed")
-        if self.jobs < 1:
+        if self.jobs is not None and self.jobs < 1:
             raise UserError(f"jobs={self.jobs}: must be at least 1")
         if self.timeout is not None and not self.timeout > 0:
             raise UserError(f"timeout={self.timeout:g}: must be above 0 (seconds)")

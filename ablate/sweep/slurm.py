@@ -18,6 +18,8 @@ from ablate.errors import UserError
 from ablate.sweep.devices import uses_gpu
 from ablate.sweep.workers import Forked, Program, start_fresh
 
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # that a job's time is nearly over, as submitit asks for
+CORES_A_GPU = 4  # it compiles, and reads text
 NAMES = {"minutes": "timeout_min", "memory_gb": "mem_gb"}  # the rest is handed to Slurm as it stands
 
 
@@ -64,7 +66,8 @@ class SlurmStarters:
         """Have a job submitted that will compute as `trainer` (a config) says."""
         if trainer.accelerator == "auto" and not self.here:
             raise UserError("slurm: say trainer=gpu or trainer=cpu; this machine cannot know what the nodes have")
-        needs = (1, trainer.threads * trainer.devices, trainer.devices if uses_gpu(trainer) else 0)
+        gpus = trainer.devices if uses_gpu(trainer) else 0
+        needs = (1, max(trainer.threads * trainer.devices, CORES_A_GPU * gpus), gpus)
         self.pending.append(SlurmJob((entry, argument, str(log.absolute()), trainer.devices), needs))
         return self.pending[-1]
 
@@ -101,9 +104,12 @@ def task(entry: str, argument: Any, log: str, devices: int) -> int:
     """What the node does: one run, in processes of its own; returns its exit code.
 
     Where its time is nearly over Slurm sends the signal that submitit asked for; the run hears of it as of a SIGTERM, and
-    saves, so that the same command goes on from there.
+    saves, so that the same command goes on from there. The warning reaches every process of the job, and would end those
+    that know nothing of it.
     """
+    for number in WARNINGS:
+        signal.signal(number, signal.SIG_IGN)  # what is started inherits this
     handle = start_fresh(entry, argument, Path(log), devices)
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGTERM, *WARNINGS):
         signal.signal(number, lambda *_: handle.stop(signal.SIGTERM))
     return handle.process.wait()

@@ -19,6 +19,7 @@ from typing import Any
 from ablate.orphans import die_with_parent
 from ablate.sweep import fork_server
 from ablate.sweep.devices import Slots, uses_gpu
+from ablate.training.processes import TO_SAVE
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def start_fresh(
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C in the terminal is the driver's business
             preexec_fn=die_with_parent,
-            env={**fork_server.environment(), "PYTHONPATH": path, **(variables or {})},
+            env={**TO_SAVE, **fork_server.environment(), "PYTHONPATH": path, **(variables or {})},
         )
     return FreshJob(process)
 

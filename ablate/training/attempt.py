@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -45,8 +46,9 @@ class Attempt:
 
     def after_processes(self, code: int) -> dict[str, Any]:
         """The record that the run's processes left; says so where they died without a word."""
-        if self.record.get("status", RUNNING) == RUNNING:
-            self._end(FAILED, f"its processes ended with exit code {code}")
+        cause, status = self.folder.failure(), self.record.get("status", RUNNING)
+        if status == RUNNING or (cause and status == FAILED):
+            self._end(FAILED, cause or f"its processes ended with exit code {code}")
         return self.record
 
     def _guard(self, work: Callable[[Interruption], None]) -> None:
@@ -61,13 +63,19 @@ class Attempt:
             except (Interrupted, KeyboardInterrupt):
                 self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGINT).name)
             except Exception as error:  # whatever a run dies of is its own result
+                reason = contents.reason_of(error)
+                if processes.is_worker():  # the others may learn of it only as of a connection that is closed
+                    self.folder.tell_failure(processes.rank(), reason)
+                if not self.is_main:
+                    print(f"process {processes.rank()}: {traceback.format_exc().rstrip()}", file=sys.stderr, flush=True)
                 self.say(traceback.format_exc().rstrip())
-                self._end(FAILED, contents.reason_of(error))
+                self._end(FAILED, reason)
 
     def _work(self, interruption: Interruption) -> None:
         if not self._look():
             return
         if self.is_main:
+            self.folder.forget_failures()
             atomic_write(self.folder.config, contents.as_yaml(resolved(self.cfg)))
         self._write(contents.before_training(self.cfg, self.corpus, self.identity, self.found))
         self._mirror()

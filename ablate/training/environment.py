@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -16,9 +18,10 @@ import torch
 
 import ablate
 
-# Dense peak in FLOP/s, by a part of the device's name: bf16 tensor cores, float32 through TF32. The data sheets'
+# Dense peak in FLOP/s, by what the device's name holds as whole words: bf16 tensor cores, float32 through TF32. The data sheets'
 # figures with sparsity are twice these. A device that is not listed gets no MFU.
 PEAK_FLOPS = {
+    "H200 NVL": {"bf16": 835e12, "fp32": 417e12},
     "H200": {"bf16": 989e12, "fp32": 494e12},
     "H100 80GB HBM3": {"bf16": 989e12, "fp32": 494e12},
     "H100 PCIe": {"bf16": 756e12, "fp32": 378e12},
@@ -82,15 +85,29 @@ def _processor() -> str:
 
 def mfu(flops_per_second: float, device_name: str, precision: str, devices: int) -> float | None:
     """Model FLOP utilisation, 0 to 1; None for a device whose peak is not known."""
+    if re.search(r"\b(Laptop|Max-Q|D)\b", device_name):
+        return None
     for part, peak in PEAK_FLOPS.items():
-        if part in device_name:
+        if re.search(rf"\b{part}\b", device_name):
             return flops_per_second / (peak[precision] * devices)
     return None
 
 
+def forget_peak_memory(device_type: str) -> None:
+    """Begin anew: a process may train one model after the other. What Linux alone can do is left elsewhere."""
+    if device_type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of the resident memory
+
+
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory held so far: of the GPU where there is one, else of this process."""
+    """The most memory held since `forget_peak_memory`: of the GPU where there is one, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+    except (OSError, StopIteration):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

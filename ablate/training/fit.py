@@ -66,6 +66,7 @@ class Fit:
         self.cfg, self.folder, self.identity, self.say = cfg, folder, identity, say
         self.device_type = device_type(cfg)
         prepare_process(cfg, self.device_type)
+        environment.forget_peak_memory(self.device_type)
         self.batches = Batches(cfg, corpus)
         self.token_bytes = torch.as_tensor(corpus.token_bytes).long()
         self.progress = Progress()
@@ -185,8 +186,12 @@ def prepare_process(cfg: DictConfig, device_type: str) -> None:
     """Threads, denormals and what Lightning says: the same for every run."""
     torch.set_num_threads(cfg.trainer.threads)
     torch.set_flush_denormal(True)  # an unscaled attention makes many, and each costs a hundred cycles
+    if cfg.trainer.compile == "model":
+        torch._dynamo.reset()  # it compiles eight models in a process, and takes further ones as they are
     if device_type == "cuda":
         torch.set_float32_matmul_precision("high")
+        # Its gradients have been NaN where a mask hides nearly all keys (pytorch issue 196678): a row that "diverged".
+        torch.backends.cuda.enable_cudnn_sdp(False)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in HARMLESS:

@@ -62,6 +62,7 @@ class Training(L.LightningModule):
         self.dropout_seed = dropout_seed
         self.autocast = autocast
         self.mark = mark or {}  # whose checkpoints these are: identity, and config as flat keys
+        self.averaged: list[Tensor] = []  # buffers that processes share
         self.wishes: Callable[[], tuple[bool, bool]] = lambda: (False, False)  # of this process: (stop, pause)
         self.wish_of_any = (False, False)
 
@@ -80,6 +81,7 @@ class Training(L.LightningModule):
         self.slices = self.share.slices(self.global_rank)
         self.on_device = self.device
         self.is_alone = self.trainer.world_size == 1
+        self.averaged = [] if self.is_alone else running_averages(self.model)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say in the checkpoint whose it is."""
@@ -122,6 +124,8 @@ class Training(L.LightningModule):
         if self.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.trained, self.clip_norm, norm)
         self.optimizer.step()
+        for average in self.averaged:
+            torch.distributed.all_reduce(average.div_(self.trainer.world_size))
         for parameter in self.trained:
             parameter.grad = None
         progress.take(loss, norm_value, rate, waited)
@@ -160,6 +164,11 @@ class Training(L.LightningModule):
             self.wish_of_any = tuple(wish > 0 for wish in wishes)
             norm_value = norm.item()
         return nats / targets if targets else 0.0, norm_value
+
+
+def running_averages(model: nn.Module) -> list[Tensor]:
+    """The buffers that each process moves by what it sees, and that all have to share: `running` of their modules."""
+    return [getattr(module, name) for module in model.modules() for name in getattr(module, "running", ())]
 
 
 def seed_dropout(seed: int, step: int, index: int, device: torch.device) -> None:

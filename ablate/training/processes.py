@@ -16,6 +16,10 @@ from ablate.errors import UserError
 from ablate.orphans import die_with_parent
 
 
+# Seconds that torchrun leaves its workers to save after a SIGTERM, where it knows this variable; else 30.
+TO_SAVE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "110"}
+
+
 def wanted(cfg: DictConfig) -> int:
     """How many processes the run has."""
     return cfg.trainer.devices * cfg.trainer.nodes
@@ -26,9 +30,14 @@ def is_worker() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def rank() -> int:
+    """Which of the run's processes this is."""
+    return int(os.environ.get("RANK", "0")) if is_worker() else 0
+
+
 def is_main() -> bool:
     """Whether this is the process that writes."""
-    return int(os.environ.get("RANK", "0")) == 0 if is_worker() else True
+    return rank() == 0
 
 
 def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
@@ -39,7 +48,8 @@ def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
     if cfg.trainer.nodes > 1:
         raise UserError(
             f"trainer.nodes={cfg.trainer.nodes}: start it on each node with torchrun --nnodes {cfg.trainer.nodes} "
-            f"--nproc_per_node {cfg.trainer.devices} -m ablate train ..."
+            f"--nproc_per_node {cfg.trainer.devices} --rdzv_backend c10d --rdzv_id ANY_NAME --rdzv_endpoint FIRST_NODE:29400 "
+            "-m ablate train ..."
         )
     asked = json.dumps({"overrides": overrides, "command": command})
     started = subprocess.Popen(
@@ -48,6 +58,7 @@ def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
             *("--nproc_per_node", str(cfg.trainer.devices), "-m", "ablate.training.processes", asked),
         ],
         start_new_session=True,  # Ctrl-C is passed on once, not felt twice
+        env={**os.environ, **TO_SAVE},
         preexec_fn=die_with_parent,
     )
 

@@ -98,6 +98,15 @@ def test_each_gpu_goes_to_the_least_busy(monkeypatch):
     assert not devices.uses_gpu(SimpleNamespace(accelerator="auto"))
 
 
+def test_gpus_are_not_shared_unless_asked(monkeypatch):
+    of_two = SimpleNamespace(devices=2, accelerator="gpu")
+    on_cpu = SimpleNamespace(devices=1, accelerator="cpu")
+    for visible, expected in (("0", 1), ("0,1", 1), ("0,1,2,3", 2)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert devices.jobs_at_a_time([on_cpu, of_two]) == expected
+        assert devices.jobs_at_a_time([on_cpu]) == 2
+
+
 def test_runs_can_go_through_submitit(place):
     place.behave(Rms="exit")
     code, said = place.drive(slurm={"cluster": "local"})

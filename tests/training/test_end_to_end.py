@@ -74,9 +74,10 @@ def test_another_text_is_another_run(asked, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_two_processes_are_one_with_accumulation(asked):
-    two = asked("sweep=two", "trainer.devices=2", "dropout=0.1")
-    one = asked("sweep=one", "trainer.micro_batch=4", "dropout=0.1")
+@pytest.mark.parametrize("of_two", [[], ["trainer.micro_batch=2"]], ids=["", "that accumulate"])
+def test_two_processes_are_one_with_accumulation(asked, of_two):
+    two = asked("sweep=two", "trainer.devices=2", "dropout=0.1", *of_two)
+    one = asked("sweep=one", "dropout=0.1", *(of_two or ["trainer.micro_batch=4"]))
     assert run(two)["status"] == "done" and run(one)["status"] == "done"
     for (step, kind, loss), (other_step, other_kind, other) in zip(
         losses(folder_of(two)), losses(folder_of(one)), strict=True
@@ -90,10 +91,13 @@ def test_two_processes_are_one_with_accumulation(asked):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_two_processes_stop_and_go_on_together(asked):
-    whole = asked("sweep=whole", "trainer.devices=2")
+@pytest.mark.parametrize("norm", ["layernorm", "batchnorm_encoder"])
+def test_two_processes_stop_and_go_on_together(asked, norm):
+    """Running averages are those of both, too: a checkpoint holds one set of them."""
+    two = ["trainer.devices=2", f"norm={norm}", *(["trainer.micro_batch=4"] if norm != "layernorm" else [])]
+    whole = asked("sweep=whole", *two)
     assert run(whole)["status"] == "done"
-    stopped = asked("row=stopped", "trainer.devices=2", "trainer.checkpoint_every=8")
+    stopped = asked("row=stopped", *two, "trainer.checkpoint_every=8")
     folder = folder_of(stopped)
     process = subprocess.Popen([sys.executable, "-m", "ablate", "train", *stopped])
     deadline = time.monotonic() + 120

@@ -1,5 +1,6 @@
 """The training step alone, on a model of two parameters."""
 
+import os
 import types
 
 import pytest
@@ -193,9 +194,38 @@ def test_step_times_leave_out_the_warm_up_and_what_is_skipped(monkeypatch):
     assert StepTimer().steps_per_second() == {"median": None, "p25": None, "p75": None}
 
 
-@pytest.mark.parametrize("device, known", [("NVIDIA H200", True), ("NVIDIA A100-SXM4-80GB", True), ("AMD EPYC", False), ("GPU X", False)])
+@pytest.mark.parametrize(
+    "device, known",
+    [
+        *((name, True) for name in ("NVIDIA H200", "NVIDIA H200 NVL", "NVIDIA A100-SXM4-80GB", "NVIDIA GeForce RTX 4090")),
+        *((name, False) for name in ("AMD EPYC", "GPU X", "NVIDIA RTX A1000", "NVIDIA GeForce RTX 4090 D")),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", False),
+    ],
+)
 def test_utilisation_is_told_of_known_devices_only(device, known):
     from ablate.training.environment import mfu
 
     value = mfu(100e12, device, "bf16", devices=2)
     assert (value is not None) == known and (value is None or 0 < value < 1)
+
+
+def test_the_peak_of_memory_is_that_of_one_model():
+    from ablate.training import environment
+
+    cpu = torch.device("cpu")
+    block = torch.ones(60_000_000)  # 240 MB
+    before = environment.peak_memory_bytes(cpu)
+    del block
+    environment.forget_peak_memory("cpu")
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("only Linux forgets")
+    assert environment.peak_memory_bytes(cpu) < before - 200e6
+
+
+def test_running_averages_are_found():
+    from ablate.config import build_model, compose
+    from ablate.training.module import running_averages
+
+    model = build_model(compose(["shape=nano", "norm=batchnorm_encoder", "trainer.micro_batch=4"]), device="meta")
+    assert len(running_averages(model)) == 2 * 13  # two sub-layers a layer of the encoder, and its end
+    assert running_averages(build_model(compose(["shape=nano"]), device="meta")) == []

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ import yaml
 from ablate import record, train
 from ablate.config import compose
 from ablate.errors import UserError
+from ablate.record import RunFolder
+from ablate.training.attempt import Attempt
 from tests.faults import faults
-from tests.training.standin import folder_of, in_child, result, run
+from tests.training.standin import TINY, folder_of, in_child, result, run
 
 KEYS = (
     "schema sweep row overrides command seed identity status reason versions git hardware data parameters ops_paper "
@@ -188,3 +191,27 @@ def test_tags_are_the_axes(asked):
     from ablate.training import contents
 
     assert contents.tags(["norm=rmsnorm", "seed=3", "shape=micro", "shape.steps=4", "activation=swiglu"]) == ["norm:rmsnorm", "activation:swiglu"]
+
+
+def test_what_any_process_died_of_first_is_told(monkeypatch, tmp_path):
+    """The one that writes learns of it only as of a connection that is closed."""
+    cfg, folder = compose([*TINY, f"paths.runs={tmp_path}"]), RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+
+    def dies(process, error):
+        def work(interruption):
+            raise error
+
+        monkeypatch.setenv("RANK", str(process))
+        Attempt(cfg, [], "ablate train", folder)._guard(work)
+
+    dies(1, MemoryError("no room"))
+    time.sleep(0.01)
+    dies(0, RuntimeError("Connection closed by peer"))
+    assert folder.read()["reason"] == "RuntimeError: Connection closed by peer"
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    found = Attempt(cfg, [], "ablate train", folder).after_processes(1)
+    assert found["status"] == "failed" and found["reason"].startswith("process 1: out of memory (no room)")
+    folder.forget_failures()
+    assert folder.failure() == ""
