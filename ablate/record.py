@@ -29,6 +29,7 @@ SCHEMA = 1  # of record.json; raised when a key changes its meaning
 RUNNING, DONE, DIVERGED, FAILED, PREEMPTED = "running", "done", "diverged", "failed", "preempted"
 STATES = (RUNNING, DONE, DIVERGED, FAILED, PREEMPTED)
 FINISHED = (DONE, DIVERGED)  # a divergence is a result
+STARTING = "starting"  # in progress.json, the phase of a run, begun or resumed, that has not yet taken a step
 
 NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
 _SUFFIX = re.compile(r".*-[0-9a-f]{6}")

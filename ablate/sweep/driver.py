@@ -178,10 +178,10 @@ class Driver:
                 progress.began = now
             if beat := ledger.heartbeat(active.item.folder):
                 progress.beat(beat, now)
-            if progress.median_step is None:
+            if progress.is_starting:
                 limit = BEFORE_THE_FIRST_STEP * self.options.patience
             else:
-                limit = max(self.options.patience, 10 * progress.median_step)
+                limit = max(self.options.patience, 10 * (progress.median_step or 0.0))
             if active.killed:
                 continue
             if self.options.timeout and now - progress.began > self.options.timeout:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from ablate.duration import duration
+from ablate.record import STARTING
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Running:
     last_step_at: float = 0.0
     last_sign_at: float = 0.0
     last_beat: float | None = None
+    is_starting: bool = True
 
     def beat(self, heartbeat: dict, now: float) -> None:
         """Take in a heartbeat read at `now`; remember how long its steps took.
@@ -31,6 +33,7 @@ class Running:
         A run beats between steps and between the batches of an evaluation, never beside them: one that beats lives.
         """
         self.loss, self.steps = heartbeat.get("loss"), heartbeat["steps"]
+        self.is_starting = heartbeat.get("phase") == STARTING
         if heartbeat.get("time") != self.last_beat:
             self.last_beat, self.last_sign_at = heartbeat.get("time"), now
         step = heartbeat["step"]

@@ -113,9 +113,9 @@ class Training(L.LightningModule):
         sums = self._backward(batches, step)
         gradients = [parameter.grad for parameter in self.trained if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        loss, norm_value = self._agree(sums, norm)
-        if not (math.isfinite(loss) and math.isfinite(norm_value)):
-            what, value = ("gradient norm", norm_value) if math.isfinite(loss) else ("loss", loss)
+        loss, trained_on, norm_value = self._agree(sums, norm)
+        if not (math.isfinite(trained_on) and math.isfinite(norm_value)):
+            what, value = ("gradient norm", norm_value) if math.isfinite(trained_on) else ("loss", trained_on)
             progress.diverged = f"the {what} was {value} at step {step + 1}"
             return
 
@@ -131,19 +131,19 @@ class Training(L.LightningModule):
         progress.take(loss, norm_value, rate, waited)
 
     def _backward(self, batches: list[dict[str, Tensor]], step: int) -> Tensor:
-        """Forward and backward of each micro-batch; their targets' nats and number, float64, on the device.
+        """Forward and backward of each micro-batch; their targets' nats and number, and their losses, float64, on the device.
 
         What is told of a step is what is told of held-out text, nats a target, so that rows with further terms in their
         training loss (auxiliary losses, z-loss) can be set beside those without.
         """
-        sums = torch.zeros(2, dtype=torch.float64, device=self.on_device)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.on_device)
         for index, batch in zip(self.slices, batches, strict=True):
             if self.on_device.type != "cpu":
                 batch = {name: tensor.to(self.on_device, non_blocking=True) for name, tensor in batch.items()}
             seed_dropout(self.dropout_seed, step, index, self.on_device)
             with self.autocast():
                 loss, nll = self.model(batch)
-            sums += summed(batch, nll.detach())
+            sums += torch.cat([summed(batch, nll.detach()), loss.detach().double().reshape(1)])
             loss = loss / self.share.accumulation if self.share.accumulation > 1 else loss
             if self.is_alone:
                 loss.backward()
@@ -152,18 +152,18 @@ class Training(L.LightningModule):
                     self.manual_backward(loss)
         return sums
 
-    def _agree(self, sums: Tensor, norm: Tensor) -> tuple[float, float]:
-        """Nats a target over all processes, and the norm, as numbers: the one wait for the device, before the update."""
+    def _agree(self, sums: Tensor, norm: Tensor) -> tuple[float, float, float]:
+        """Over all processes: nats a target, the loss that is trained on, the norm; the one wait for the device of a step."""
         if self.is_alone:
             self.wish_of_any = self.wishes()
-            nats, targets, norm_value = torch.stack([*sums, norm.double()]).tolist()
+            nats, targets, loss, norm_value = torch.stack([*sums, norm.double()]).tolist()
         else:
             told = torch.stack([*sums, *(sums.new_tensor(float(wish)) for wish in self.wishes())])
             torch.distributed.all_reduce(told)
-            nats, targets, *wishes = told.tolist()
+            nats, targets, loss, *wishes = told.tolist()
             self.wish_of_any = tuple(wish > 0 for wish in wishes)
             norm_value = norm.item()
-        return nats / targets if targets else 0.0, norm_value
+        return nats / targets if targets else 0.0, loss / self.share.count, norm_value
 
 
 def running_averages(model: nn.Module) -> list[Tensor]:

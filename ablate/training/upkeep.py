@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as L
 
 from ablate.evaluation.heldout import HeldOutLoss
-from ablate.record import RunFolder
+from ablate.record import STARTING, RunFolder
 from ablate.training.checkpoint import CheckpointFolder
 from ablate.training.interruption import Interruption
 from ablate.training.metrics import LINE_SECONDS, Heartbeat, MetricsFile, progress_line
@@ -75,7 +75,7 @@ class Upkeep(L.Callback):
             self.metrics.begin()
         now = time.perf_counter()
         self.next_line, self.next_save = now + LINE_SECONDS, now + CHECKPOINT_SECONDS
-        self._beat("training")
+        self._beat(STARTING)
         if self.progress.step:
             self.say(f"resumed at step {self.progress.step}")
             self._between_steps(trainer)
