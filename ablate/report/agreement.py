@@ -175,9 +175,7 @@ def _agreement(
     errors: np.ndarray,
 ) -> Agreement:
     count = len(labels)
-    spearman = kendall = np.nan
-    if count >= FEWEST_ROWS and np.ptp(ours) and np.ptp(theirs):
-        spearman, kendall = float(stats.spearmanr(ours, theirs)[0]), float(stats.kendalltau(ours, theirs)[0])
+    spearman, kendall = rank_correlations(ours, theirs)
     told = theirs != 0
     scale, ceiling = _ceiling(ours, theirs, *errors)
     below, below_there = (ours[told] < 0).mean() if told.any() else 0.0, (theirs[told] < 0).mean() if told.any() else 0.0
@@ -201,6 +199,13 @@ def _agreement(
         scale=scale,
         ceiling=ceiling,
     )
+
+
+def rank_correlations(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    """Spearman's and Kendall's, NaN over fewer than 5 rows or where all of a side are equal."""
+    if len(ours) < FEWEST_ROWS or not (np.ptp(ours) and np.ptp(theirs)):
+        return np.nan, np.nan
+    return float(stats.spearmanr(ours, theirs)[0]), float(stats.kendalltau(ours, theirs)[0])
 
 
 def _ceiling(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from ablate.report.agreement import FEWEST_ROWS, base_of, join
+from ablate.report.agreement import base_of, join, rank_correlations
 from ablate.report.curves import Curves
 from ablate.report.reference import LOSSES, Published
 from ablate.report.results import Results
@@ -55,7 +54,4 @@ def course(results: Results, verdicts: Verdicts, published: Published) -> Course
 
 def _spearman(ours: np.ndarray, theirs: np.ndarray) -> float:
     known = np.isfinite(ours + theirs)
-    ours, theirs = ours[known], theirs[known]
-    if len(ours) < FEWEST_ROWS or not (np.ptp(ours) and np.ptp(theirs)):
-        return np.nan
-    return float(stats.spearmanr(ours, theirs)[0])
+    return rank_correlations(ours[known], theirs[known])[0]

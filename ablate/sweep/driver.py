@@ -127,7 +127,7 @@ class Driver:
             found = self._look(active.item)
             if found.state == ledger.RUNNING or code == BUSY:
                 self.elsewhere.append(active.item)
-            elif found.finished or (self._has_told(found, active) and not RunFolder(active.item.folder).failure()):
+            elif found.finished or self._has_told(found, active):
                 self._remember_seconds(active.item, found.record)
                 self._count(active.item, found)
             elif found.state == ledger.PREEMPTED and not active.killed:
@@ -137,8 +137,9 @@ class Driver:
                 self._fail(active, code)
 
     def _has_told(self, found: ledger.Found, active: Active) -> bool:
-        """Whether the run itself has said why it failed."""
-        return found.state == ledger.FAILED and _modified(active.item) != active.record_before
+        """Whether the run itself has said why it failed, and none of its processes knows better."""
+        is_new = _modified(active.item) != active.record_before
+        return found.state == ledger.FAILED and is_new and not RunFolder(active.item.folder).failure()
 
     def _fail(self, active: Active, code: int) -> None:
         folder = RunFolder(active.item.folder)

@@ -18,8 +18,8 @@ import torch
 
 import ablate
 
-# Dense peak in FLOP/s, by what the device's name holds as whole words: bf16 tensor cores, float32 through TF32. The data sheets'
-# figures with sparsity are twice these. A device that is not listed gets no MFU.
+# Dense peak in FLOP/s, by what the device's name holds as whole words: bf16 tensor cores, float32 through TF32. The data
+# sheets' figures with sparsity are twice these. A device that is not listed gets no MFU.
 PEAK_FLOPS = {
     "H200 NVL": {"bf16": 835e12, "fp32": 417e12},
     "H200": {"bf16": 989e12, "fp32": 494e12},
