@@ -6,19 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from ablate.report.ceiling import Ceiling, ceiling, scale_of
+from ablate.report.ranks import FEWEST_ROWS, Interval, intervals, rank_correlations
 from ablate.report.reference import LOSSES, Published
 from ablate.report.statistics import Comparison
 from ablate.report.verdicts import HAS_DIVERGED, NOT_COMPARABLE, Row, Verdicts, comparable_speeds, ratio
 
 LEFT_OUT = (NOT_COMPARABLE, HAS_DIVERGED)
 SPEED = "steps_per_second"
-FEWEST_ROWS = 5  # a rank correlation over fewer says nothing
-FEWEST_FOR_AN_INTERVAL = 10  # below, Fisher's z is narrower than chance
-SIMULATIONS = 4000
-CONFIDENCE = 0.95
-
 
 # our number, the published one that it stands beside
 PAIRS = (("final_loss", "final_loss"), ("early_loss", "early_loss"), ("final_loss", "early_loss"))
@@ -31,8 +27,8 @@ class Agreement:
     `ours` and `theirs` are differences to each one's own baseline, in nats a token (of speeds: logarithms of ratios),
     `errors` the standard errors of ours. Correlations are NaN over fewer than 5 rows, their intervals over fewer than
     10. `by_chance` is how many signs would be equal if each side had its signs on other rows. `ceiling` holds the median and
-    the lower 5 % of each figure that our seed noise would leave if our true differences were the published ones,
-    times `scale`; it is empty where no row's noise is known.
+    the lower 5 % of each figure that seed noise, ours and theirs, would leave if our true differences were the published
+    ones, times `scale`; it is empty where no row's noise is known.
     """
 
     column: str
@@ -43,35 +39,52 @@ class Agreement:
     theirs: np.ndarray
     errors: np.ndarray
     spearman: float
-    spearman_interval: tuple[float, float]
+    spearman_interval: Interval
     kendall: float
-    kendall_interval: tuple[float, float]
+    kendall_interval: Interval
     equal_signs: int
     signs: int
     by_chance: float
     scale: float
-    ceiling: dict[str, tuple[float, float]]
+    ceiling: Ceiling
 
     @property
     def beyond_noise(self) -> bool:
-        """Whether the order is further from the published one than our seed noise explains."""
+        """Whether the order is further from the published one than seed noise explains."""
         return "spearman" in self.ceiling and self.spearman < self.ceiling["spearman"][1]
 
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A row that differs from the baseline here, and the other way there; `column` is final or early loss."""
+    """A row that differs from the baseline here, and the other way there; `column` is final or early loss.
+
+    `is_certain` where the published difference is beyond what is known of their noise, too.
+    """
 
     label: str
     column: str
     ours: float
     theirs: float
+    is_certain: bool
 
 
 def join(verdicts: Verdicts, published: Published) -> list[tuple[Row, str]]:
-    """Our rows that the table has, too, with the label there."""
+    """Our rows that the table has, too, and that have a difference to our baseline; with the label there."""
+    return [(row, label) for row, label in _named(verdicts, published) if _is_comparable(row)]
+
+
+def left_out(verdicts: Verdicts, published: Published) -> list[tuple[Row, str]]:
+    """Our rows that the table has, too, but that diverged, cannot be compared, or have no run to compare."""
+    return [(row, label) for row, label in _named(verdicts, published) if not _is_comparable(row)]
+
+
+def _is_comparable(row: Row) -> bool:
+    return row.verdict not in LEFT_OUT and bool(np.isfinite(row.comparison.delta))
+
+
+def _named(verdicts: Verdicts, published: Published) -> list[tuple[Row, str]]:
     base = base_of(verdicts, published)
-    found = [(row, published.find(row.label)) for row in verdicts.rows if row.verdict not in LEFT_OUT]
+    found = [(row, published.find(row.label)) for row in verdicts.rows]
     return [(row, label) for row, label in found if label and label != base]
 
 
@@ -102,11 +115,23 @@ def of_speed(verdicts: Verdicts, published: Published) -> Agreement | None:
     return agreement if len(agreement.labels) >= FEWEST_ROWS else None
 
 
-def contradictions(verdicts: Verdicts, published: Published) -> list[Contradiction]:
-    """Rows that are better here and worse there, or the other way round, beyond our noise and what is known of theirs.
+def with_diverged_last(verdicts: Verdicts, published: Published) -> float:
+    """Spearman of final losses with the rows that diverged here taken as worse than all others."""
+    base = published.rows[base_of(verdicts, published)]["final_loss"]
+    rows = join(verdicts, published) + [
+        (row, label) for row, label in left_out(verdicts, published) if row.verdict == HAS_DIVERGED
+    ]
+    ours = np.array([np.inf if row.verdict == HAS_DIVERGED else row.comparison.delta for row, _ in rows])
+    theirs = np.array([published.rows[label].get("final_loss", np.nan) - base for _, label in rows])
+    known = np.isfinite(theirs)
+    return rank_correlations(ours[known], theirs[known])[0] if np.isfinite(ours).any() else np.nan
 
-    Published losses count where they differ by two standard deviations of their runs; of final losses, which are of one
-    run each, the early ones' deviations are all that is known.
+
+def contradictions(verdicts: Verdicts, published: Published) -> list[Contradiction]:
+    """Rows that are better here, beyond our noise, and worse there, or the other way round.
+
+    Certain are those whose published losses differ by two standard deviations of their runs; of final losses, which are
+    of one run each, the early ones' deviations are all that is known.
     """
     found, base = [], published.rows[base_of(verdicts, published)]
     for row, label in join(verdicts, published):
@@ -114,8 +139,9 @@ def contradictions(verdicts: Verdicts, published: Published) -> list[Contradicti
         for column in LOSSES[::-1]:
             comparison, difference = _comparison(row, column), theirs.get(column, np.nan) - base.get(column, np.nan)
             spread = np.hypot(_published_noise(theirs, column), _published_noise(base, column))
-            if comparison.differs and comparison.delta * difference < 0 and abs(difference) > 2 * spread:
-                found.append(Contradiction(row.label, column, comparison.delta, difference))
+            if comparison.differs and comparison.delta * difference < 0:
+                certain = bool(abs(difference) > 2 * spread)
+                found.append(Contradiction(row.label, column, comparison.delta, difference, certain))
     return found
 
 
@@ -123,6 +149,12 @@ def _published_noise(row: dict[str, float], column: str) -> float:
     """The standard deviation of one published run; 0 where none is told."""
     known = (row.get(f"{name}_std", np.nan) for name in (column, "early_loss"))
     return next((value for value in known if np.isfinite(value)), 0.0)
+
+
+def _published_error(row: dict[str, float], column: str) -> float:
+    """The standard error of a published loss, which may be the mean of several runs."""
+    runs = row.get(f"{column}_runs", np.nan)
+    return _published_noise(row, column) / np.sqrt(runs if runs > 0 else 1.0)
 
 
 def _comparison(row: Row, column: str) -> Comparison:
@@ -137,9 +169,10 @@ def _compared(
     theirs: str,
     section: str = "",
 ) -> Agreement:
-    rows = [row for row, _ in joined]
-    base = published.rows[base_of(verdicts, published)].get(theirs, np.nan)
+    rows, base_row = [row for row, _ in joined], published.rows[base_of(verdicts, published)]
+    base = base_row.get(theirs, np.nan)
     there = np.array([published.rows[label].get(theirs, np.nan) for _, label in joined])
+    their_errors = np.array([_published_error(row, theirs) for row in (base_row, *(published.rows[label] for _, label in joined))])
     if column == SPEED:
         here, errors = _speed_ratios(verdicts, rows), np.full((2, len(rows)), np.nan)
         there = np.log(there / base)
@@ -148,14 +181,23 @@ def _compared(
         there = there - base
     both = np.isfinite(here + there) if rows else np.zeros(0, dtype=bool)
     labels = [row.label for row, known in zip(rows, both, strict=True) if known]
-    return _agreement(column, theirs, section, labels, here[both], there[both], errors[:, both])
+    their_errors = their_errors[np.r_[True, both]]
+    return _agreement(column, theirs, section, labels, here[both], there[both], errors[:, both], their_errors)
 
 
 def _differences(rows: Sequence[Row], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Our differences of a loss to the baseline's; their standard errors, and each row's own part in them (2,rows)."""
+    """Our differences of a loss to the baseline's; their standard errors, and each row's own part in them (2,rows).
+
+    A row of too few seeds to have an error gets that of the others, as many seeds fewer as it has.
+    """
     comparisons = [_comparison(row, column) for row in rows]
-    errors = [[found.error for found in comparisons], [found.own_error for found in comparisons]]
-    return np.array([found.delta for found in comparisons]), np.array(errors).reshape(2, -1)
+    seeds = np.array([max(1, found.seeds) for found in comparisons])
+    errors = np.array([[found.error for found in comparisons], [found.own_error for found in comparisons]]).reshape(2, -1)
+    known = np.isfinite(errors).all(0)
+    if known.any():
+        usual = np.median((errors * np.sqrt(seeds))[:, known], axis=1, keepdims=True)
+        errors = np.where(known, errors, usual / np.sqrt(seeds))
+    return np.array([found.delta for found in comparisons]), errors
 
 
 def _speed_ratios(verdicts: Verdicts, rows: Sequence[Row]) -> np.ndarray:
@@ -173,13 +215,17 @@ def _agreement(
     ours: np.ndarray,
     theirs: np.ndarray,
     errors: np.ndarray,
+    their_errors: np.ndarray,
 ) -> Agreement:
-    count = len(labels)
     spearman, kendall = rank_correlations(ours, theirs)
+    spearman_interval, kendall_interval = intervals(spearman, kendall, len(labels))
     told = theirs != 0
-    scale, ceiling = _ceiling(ours, theirs, *errors)
+    scale, limits = np.nan, {}
+    if len(labels) >= FEWEST_ROWS and np.isfinite(errors).all():
+        scale = scale_of(ours, theirs, errors[0])
+        of_baseline = np.sqrt(np.median(np.maximum(errors[0] ** 2 - errors[1] ** 2, 0.0)))
+        limits = ceiling(theirs, scale, np.r_[of_baseline, errors[1]], their_errors)
     below, below_there = (ours[told] < 0).mean() if told.any() else 0.0, (theirs[told] < 0).mean() if told.any() else 0.0
-    interval = count >= FEWEST_FOR_AN_INTERVAL
     return Agreement(
         column=column,
         published=published,
@@ -189,61 +235,12 @@ def _agreement(
         theirs=theirs,
         errors=errors[0],
         spearman=spearman,
-        # Fisher's z; its variance after Bonett and Wright 2000 for Spearman, after Fieller et al. 1957 for Kendall.
-        spearman_interval=_fisher(spearman if interval else np.nan, (1 + spearman**2 / 2) / max(1, count - 3)),
+        spearman_interval=spearman_interval,
         kendall=kendall,
-        kendall_interval=_fisher(kendall if interval else np.nan, 0.437 / max(1, count - 4)),
+        kendall_interval=kendall_interval,
         equal_signs=int((np.sign(ours[told]) == np.sign(theirs[told])).sum()),
         signs=int(told.sum()),
         by_chance=float(told.sum() * (below * below_there + (1 - below) * (1 - below_there))),
         scale=scale,
-        ceiling=ceiling,
+        ceiling=limits,
     )
-
-
-def rank_correlations(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """Spearman's and Kendall's, NaN over fewer than 5 rows or where all of a side are equal."""
-    if len(ours) < FEWEST_ROWS or not (np.ptp(ours) and np.ptp(theirs)):
-        return np.nan, np.nan
-    return float(stats.spearmanr(ours, theirs)[0]), float(stats.kendalltau(ours, theirs)[0])
-
-
-def _ceiling(
-    ours: np.ndarray, theirs: np.ndarray, errors: np.ndarray, own: np.ndarray
-) -> tuple[float, dict[str, tuple[float, float]]]:
-    """What seed noise alone leaves of a perfect agreement, simulated with a fixed seed.
-
-    The published differences, scaled to the size that ours have beyond their noise, are taken as the truth; each then
-    gets its row's own noise and all of them the baseline's.
-    """
-    if len(ours) < FEWEST_ROWS or not np.isfinite(errors).any():
-        return np.nan, {}
-    noise, own = (np.where(np.isfinite(part), part, np.nanmedian(part)) for part in (errors, own))
-    beyond = max(0.0, float(np.mean(ours**2) - np.mean(noise**2)))
-    scale = float(np.sqrt(beyond / np.mean(theirs**2))) if np.any(theirs) else 0.0
-    generator = np.random.default_rng(2021)
-    of_baseline = np.sqrt(np.median(np.maximum(noise**2 - own**2, 0.0)))
-    shared = generator.normal(size=(SIMULATIONS, 1)) * of_baseline
-    measured = scale * theirs + shared + generator.normal(size=(SIMULATIONS, len(theirs))) * own
-    ranks, their_ranks = stats.rankdata(measured, axis=1), stats.rankdata(theirs)
-    centred, their_centred = ranks - ranks.mean(1, keepdims=True), their_ranks - their_ranks.mean()
-    sizes = np.sqrt((centred**2).sum(1) * (their_centred**2).sum())
-    spearman = centred @ their_centred / np.where(sizes > 0, sizes, np.inf)
-    upper = np.triu_indices(len(theirs), 1)
-    pairs = np.sign(measured[:, upper[0]] - measured[:, upper[1]]) * np.sign(theirs[upper[0]] - theirs[upper[1]])
-    told = theirs != 0
-    signs = (np.sign(measured[:, told]) == np.sign(theirs[told])).sum(1) if told.any() else np.zeros(1)
-    figures = {"spearman": spearman, "kendall": pairs.mean(1), "signs": signs}
-    return scale, {
-        name: (float(np.median(values)), float(np.quantile(values, 0.05))) for name, values in figures.items()
-    }
-
-
-def _fisher(correlation: float, variance: float) -> tuple[float, float]:
-    if not np.isfinite(correlation):
-        return np.nan, np.nan
-    centre = np.arctanh(np.clip(correlation, -0.999999, 0.999999))
-    reach = stats.norm.ppf(0.5 + CONFIDENCE / 2) * np.sqrt(variance)
-    return float(np.tanh(centre - reach)), float(np.tanh(centre + reach))
-
-

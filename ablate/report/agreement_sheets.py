@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ablate.report import agreement
-from ablate.report.agreement import FEWEST_ROWS, SPEED, Agreement, Contradiction, base_of, join
+from ablate.report.agreement import SPEED, Agreement, Contradiction, base_of, join
 from ablate.report.course import OWN, PARTS, Course
+from ablate.report.ranks import FEWEST_ROWS
 from ablate.report.reference import LOSSES, Published, findings
+from ablate.report.statistics import FEWEST_SEEDS
 from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, md_escape, significant
-from ablate.report.verdicts import Row, Verdicts, comparable_speeds, mean, ratio
+from ablate.report.verdicts import HAS_DIVERGED, NOT_COMPARABLE, Row, Verdicts, comparable_speeds, mean, ratio
 
 
 class AgreementSheets:
@@ -23,7 +25,9 @@ class AgreementSheets:
         self.base = base_of(verdicts, published)
         self.places = decimals(verdicts.noise)
         self.speeds = comparable_speeds(verdicts)
-        self.contradictions = agreement.contradictions(verdicts, published)
+        opposed = agreement.contradictions(verdicts, published)
+        self.contradictions = [found for found in opposed if found.is_certain]
+        self.within_their_noise = len(opposed) - len(self.contradictions)
 
     @property
     def title(self) -> str:
@@ -40,12 +44,12 @@ class AgreementSheets:
         """Why there are no figures; empty where there are."""
         if self.agreements:
             return ""
-        return f"It has {counted(len(self.joined), 'row')} of ours; a correlation needs {FEWEST_ROWS}"
+        return f"{counted(len(self.joined), 'row')} of ours can be set beside it; a correlation needs {FEWEST_ROWS}"
 
     @property
     def reading(self) -> list[str]:
         """What a reader should make of it, a sentence or two an entry."""
-        return [*self._order(), *self._over_training(), *self._sizes(), *self._contradicted()]
+        return [*self._order(), *self._over_training(), *self._sizes(), *self._contradicted(), *self._left_out()]
 
     def _order(self) -> list[str]:
         told = []
@@ -56,18 +60,21 @@ class AgreementSheets:
             middle, low = found.ceiling["spearman"]
             if found.beyond_noise:
                 why = (
-                    f"seed noise alone would leave {fixed(low, 2)} or more in 95 % of cases, so something else parts "
-                    "the two: size, length of training, text or recipe"
+                    f"seed noise of both studies alone would leave {fixed(low, 2)} or more in 95 % of cases, so something "
+                    "else parts the two: size, length of training, text or recipe"
                 )
             else:
-                why = f"seed noise alone would leave about {fixed(middle, 2)}, and explains a figure like this one"
+                why = (
+                    f"seed noise of both studies alone would leave about {fixed(middle, 2)}, and explains a figure like "
+                    "this one"
+                )
             told.append(f"**Order:** {what}: Spearman {fixed(found.spearman, 2)}; {why}.")
         return told
 
     def _over_training(self) -> list[str]:
         if self.course is None:
             return []
-        points = (PARTS // 3, 2 * PARTS // 3, PARTS)
+        points = (1, (PARTS + 2) // 3, (2 * PARTS + 1) // 3, PARTS)
         told = [
             f"{' · '.join(fixed(figures[point - 1], 2) for point in points)} with "
             f"{_words(against) if against == OWN else f'the published {_words(against)}'}"
@@ -76,7 +83,8 @@ class AgreementSheets:
         when = " · ".join(f"{self.course.steps[point - 1]:,}" for point in points)
         return [
             f"**Over training:** by the training losses of the tenths of the steps that end at {when}, Spearman is "
-            f"{'; '.join(told)}. A figure that still rises asks for more steps; one that has settled, for something else."
+            f"{'; '.join(told)}. A figure that still rises asks for more steps; one that has settled or falls, for "
+            "something else."
         ]
 
     def _sizes(self) -> list[str]:
@@ -93,22 +101,52 @@ class AgreementSheets:
         ]
 
     def _contradicted(self) -> list[str]:
-        final, early = (
-            sum(getattr(row, name).differs for row, _ in self.joined) for name in ("comparison", "early_comparison")
-        )
+        tested = [row for row, _ in self.joined if np.isfinite(row.comparison.p)]
+        if not tested:
+            return [f"**Rows:** none has been tested yet; {FEWEST_SEEDS} seeds shared with the baseline are needed."]
+        final, early = (sum(getattr(row, name).differs for row in tested) for name in ("comparison", "early_comparison"))
         if not final + early:
-            return ["**Rows:** none of these differs from the baseline here beyond noise, so none can be contradicted."]
+            return [
+                f"**Rows:** none of {counted(len(tested), 'tested row')} differs from the baseline here beyond noise, so "
+                "none can be contradicted."
+            ]
+        differ = (
+            f"of {counted(len(tested), 'tested row')}, {final} differ from the baseline here in the final loss and {early} in "
+            "the early one"
+        )
         if not self.contradictions:
             return [
-                f"**Rows:** of {len(self.joined)}, {final} differ from the baseline here in the final loss and {early} in "
-                "the early one, and none of them the other way in the published table."
+                f"**Rows:** {differ}, and none of them the other way in the published table beyond two standard deviations "
+                f"of its runs{self._uncertain()}."
             ]
         told = listed(map(self._contradiction, self.contradictions), 30)
         return [
-            f"**Rows that disagree:** {told}. Each is beyond our noise, yet only as far as these settings reach: a change "
-            "may need more steps, more width or another learning rate to show what it does at the published size. Rows "
-            "that differ there by less than two standard deviations of their runs are not counted."
+            f"**Rows that disagree:** {differ}; the other way in the published table, beyond two standard deviations of "
+            f"its runs, {'go' if len(self.contradictions) > 1 else 'goes'} {told}{self._uncertain()}. They are beyond our "
+            "noise, yet only as far as these settings reach: a change may need more steps, more width or another learning "
+            "rate to show what it does at the published size."
         ]
+
+    def _uncertain(self) -> str:
+        return f" (within them: {self.within_their_noise})" if self.within_their_noise else ""
+
+    def _left_out(self) -> list[str]:
+        """What no figure can show: a row that trains in the published study and dies here says most of all."""
+        left = [row for row, _ in agreement.left_out(self.verdicts, self.published)]
+        diverged = [md_escape(row.label) for row in left if row.verdict == HAS_DIVERGED]
+        unlike = [md_escape(row.label) for row in left if row.verdict == NOT_COMPARABLE]
+        told = []
+        if diverged:
+            figure = fixed(agreement.with_diverged_last(self.verdicts, self.published), 2)
+            told.append(
+                f"{listed(diverged, 30)}, which diverged here (with {'them' if len(diverged) > 1 else 'it'} as the worst, "
+                f"Spearman of final losses is {figure})"
+            )
+        if unlike:
+            told.append(f"{listed(unlike, 30)}, which cannot be compared with our baseline")
+        if rest := len(left) - len(diverged) - len(unlike):
+            told.append(f"{counted(rest, 'row')} without a run to compare")
+        return [f"**Left out of all of this:** {'; '.join(told)}."] if told else []
 
     def _contradiction(self, found: Contradiction) -> str:
         ours = fixed(found.ours, self.places, signed=True)

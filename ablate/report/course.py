@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablate.report.agreement import base_of, join, rank_correlations
+from ablate.report.agreement import base_of, join
 from ablate.report.curves import Curves
+from ablate.report.ranks import rank_correlations
 from ablate.report.reference import LOSSES, Published
 from ablate.report.results import Results
 from ablate.report.verdicts import Verdicts

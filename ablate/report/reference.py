@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 import ablate
 from ablate.errors import UserError, nearest
+from ablate.report.ranks import rank_correlations
 
 FOLDER = Path(ablate.__file__).parent / "reference"
 TEXT_COLUMNS = ("row", "section", "aliases", "unconfirmed")
@@ -77,7 +77,10 @@ def names() -> list[str]:
 
 
 def findings(rows: dict[str, dict[str, float]], baseline: str, scores: tuple[str, ...]) -> Findings:
-    """What the rows of one study, by label and column, say as a whole; columns without numbers are left out."""
+    """What the rows of one study, by label and column, say as a whole; columns without numbers are left out.
+
+    A score over fewer than 5 rows has no correlation.
+    """
     better, correlations = {}, {}
     final = np.array([row.get(LOSSES[-1], np.nan) for row in rows.values()])
     for column in (*LOSSES, *scores):
@@ -87,8 +90,8 @@ def findings(rows: dict[str, dict[str, float]], baseline: str, scores: tuple[str
         if known := int(np.isfinite(gains).sum()):
             better[column] = int((gains > 0).sum()), known
         both = np.isfinite(final + values)
-        if column != LOSSES[-1] and both.sum() > 2 and np.ptp(final[both]) and np.ptp(values[both]):
-            correlations[column] = sign * float(stats.spearmanr(final[both], values[both])[0])
+        if column != LOSSES[-1] and np.isfinite(found := rank_correlations(final[both], values[both])[0]):
+            correlations[column] = sign * found
     return Findings(better, correlations)
 
 

@@ -1,7 +1,7 @@
 """What the runs of a sweep left behind, gathered in two files that lie beside the report.
 
     runs/<sweep>/*/seed-*/  ->  records.jsonl   first line: the sweep as it was asked; then a line a run
-                            ->  curves.csv      loss curves, at most 48 points a run
+                            ->  curves.csv      loss curves, 48 points over the steps of the baseline
 
 Whatever else a report says is a function of these two files. What cannot be read is left out and named in the first
 line.
@@ -107,7 +107,7 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
     one more run does not lose the others.
     """
     folder = Path(runs_dir) / name
-    records, skipped, curves = [], [], {}
+    records, skipped, curves, folders = [], [], {}, {}
     for path in _run_folders(folder):
         shown = path.relative_to(folder).as_posix()
         try:
@@ -118,12 +118,14 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
         if record is None:
             continue
         records.append(record)
-        for kind, points in _read_curves(path / "metrics.csv").items():
-            curves[record["row"], record["seed"], kind] = points
+        folders[record["row"], record["seed"]] = path
     found = {(record["row"], record["seed"]) for record in records}
     without_folder = [record for record in older.records if (record["row"], record["seed"]) not in found] if older else []
     header = _header(name, Path(sweeps_dir), records + without_folder)
     planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
+    steps = _steps(records, header["baseline"])
+    for run, path in folders.items():
+        curves |= {(*run, kind): points for kind, points in _read_curves(path / "metrics.csv", steps).items()}
     kept = []
     for record in records:
         if reason := _foreign(record, planned):
@@ -243,7 +245,17 @@ def _read_settings(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+def _steps(records: list[dict[str, Any]], baseline: str) -> int:
+    """How many steps the sweep trains for, as its baseline does; 0 where no run tells."""
+    told = [
+        (record["row"] == baseline, steps)
+        for record in records
+        if is_number(steps := number(record, "settings", "trainer", "steps"))
+    ]
+    return int(max(told)[1]) if told else 0
+
+
+def _read_curves(path: Path, steps: int) -> dict[str, list[tuple[int, float]]]:
     """Thinned (step, loss) by kind; a torn last line and losses that are no number are left out."""
     found: dict[str, list[tuple[int, float]]] = {}
     try:
@@ -257,17 +269,18 @@ def _read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
                     found.setdefault(row["kind"], []).append((step, loss))
     except (OSError, csv.Error):
         pass
-    return {kind: _thinned(points) for kind, points in found.items()}
+    return {kind: _thinned(points, steps) for kind, points in found.items()}
 
 
-def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """At most 48 points: the mean loss of equal stretches of steps, at the last step of each."""
-    if len(points) <= CURVE_POINTS:
-        return points
-    last = points[-1][0]
+def _thinned(points: list[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
+    """The mean losses of 48 equal stretches of a sweep's `steps`, each at the last step that it has.
+
+    The stretches are the same for a run that diverged half-way, so that what is compared is of the same batches.
+    """
+    steps = steps or points[-1][0]
     bins: dict[int, list[tuple[int, float]]] = {}
     for step, loss in points:
-        bins.setdefault(min(CURVE_POINTS - 1, (step - 1) * CURVE_POINTS // last), []).append((step, loss))
+        bins.setdefault((step - 1) * CURVE_POINTS // steps, []).append((step, loss))
     return [(members[-1][0], sum(loss for _, loss in members) / len(members)) for members in bins.values()]
 
 

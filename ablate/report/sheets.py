@@ -55,7 +55,7 @@ class Sheets:
     def baseline_line(self) -> str:
         """The baseline's own losses."""
         losses = f"final loss {self._loss(self.base)}, {fixed(self.base.bits_per_byte, 3)} bits per byte"
-        return f"{md_escape(self.base.label)}: {losses}, {counted(self.base.done, 'run')}"
+        return f"{md_escape(self.base.label)}: {losses}, {counted(self.base.learned, 'run')}"
 
     def _verdict_line(self, row: Row) -> list[str]:
         comparison = row.comparison
@@ -89,6 +89,11 @@ class Sheets:
     def has_flags(self) -> bool:
         """Whether any row's budget is flagged."""
         return any(abs(row.budget) > BUDGET_TOLERANCE for row in self.verdicts.rows)
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether there was a single row to test, by its pairs with the baseline alone."""
+        return any(row.comparison.is_paired for row in self.verdicts.rows)
 
     @property
     def few_seeds(self) -> bool:

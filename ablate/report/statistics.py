@@ -31,6 +31,7 @@ class Comparison:
     `error` is the standard error of `delta`, `own_error` the row's part in it, the baseline's being the same for all.
     `seeds` is the number of seeds shared with the baseline, `threshold` the level at which Holm's procedure judged
     this row, `low` and `high` the t interval at that level: it excludes zero exactly when the row `differs`.
+    `is_paired` where the test was the paired t test over shared seeds, as for a table of a single row.
     """
 
     seeds: int
@@ -44,6 +45,7 @@ class Comparison:
     p_adjusted: float = np.nan
     threshold: float = np.nan
     differs: bool = False
+    is_paired: bool = False
 
     @property
     def detectable(self) -> float:
@@ -64,6 +66,11 @@ class Noise:
     degrees: np.ndarray
     pooled: float
     seed_variance: float
+
+    @property
+    def is_of_a_pair(self) -> bool:
+        """Whether there is a single row beside the baseline: nothing to borrow from, the paired t test is exact."""
+        return bool(np.isfinite(self.variance).sum() <= 2)
 
 
 def compare(losses: np.ndarray, sections: list[str], alpha: float = ALPHA) -> list[Comparison]:
@@ -100,6 +107,7 @@ def compare(losses: np.ndarray, sections: list[str], alpha: float = ALPHA) -> li
                 p_adjusted=float(adjusted_i),
                 threshold=float(threshold),
                 differs=bool(adjusted_i <= alpha),
+                is_paired=noise.is_of_a_pair,
             )
     return result
 
@@ -204,7 +212,7 @@ def _difference(
     row_mean, base_mean = float(row[both].mean()), float(baseline[both].mean())
     if seeds < FEWEST_SEEDS:
         return seeds, row_mean - base_mean, np.nan, np.nan, np.nan
-    if np.isfinite(noise.variance).sum() <= 2:  # a single row: nothing to borrow from, the paired t test is exact
+    if noise.is_of_a_pair:
         error = float(paired.std(ddof=1)) / np.sqrt(seeds)
         return seeds, row_mean - base_mean, error, float(seeds - 1), error / np.sqrt(2)
     from_row, from_base = noise.variance[index] / seeds, noise.variance[0] / seeds

@@ -107,7 +107,7 @@ class Summary:
         if self.verdicts.noise > 0:
             found.append(
                 "**Noise floor:** the seed alone moves the baseline's final loss by "
-                f"{significant(self.verdicts.noise)} nats a token (sd over {counted(self.base.done, 'seed')})."
+                f"{significant(self.verdicts.noise)} nats a token (sd over {counted(self.base.learned, 'seed')})."
             )
         seconds = sum(number(record, "seconds") for record in self.records if math.isfinite(number(record, "seconds")))
         found.append(f"**Cost:** {counted(len(self.records), 'run')} begun, {duration(seconds)} of computing in all.")

@@ -9,8 +9,20 @@ from collections.abc import Iterable
 from typing import Any
 
 from ablate.report.results import Results
-from ablate.report.text import csv_text, fixed, latex_escape, scaled
-from ablate.report.verdicts import BASELINE, BETTER, WORSE, Row, Verdicts, comparable_speeds, mean, spread
+from ablate.report.text import counted, csv_text, fixed, latex_escape, scaled
+from ablate.report.verdicts import (
+    BASELINE,
+    BETTER,
+    HAS_DIVERGED,
+    NO_VERDICT,
+    NOT_COMPARABLE,
+    WORSE,
+    Row,
+    Verdicts,
+    comparable_speeds,
+    mean,
+    spread,
+)
 
 RESULT_COLUMNS = (
     "row",
@@ -119,7 +131,8 @@ def table_tex(verdicts: Verdicts, places: int) -> str:
     tasks = sorted({task for row in verdicts for task in row.downstream})
     heads = ["Row", "Params", "Ops", "Step/s", "Early loss", "Final loss", "Difference", *map(latex_escape, tasks)]
     lines = [
-        r"% needs \usepackage{booktabs}; bold: better than the baseline; dagger: worse",
+        r"% needs \usepackage{booktabs}",
+        r"% bold: better than the baseline; dagger: worse; plain: no difference detected; in brackets: no verdict, and why",
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         r"\toprule",
         " & ".join(heads) + r" \\",
@@ -140,7 +153,8 @@ def table_tex(verdicts: Verdicts, places: int) -> str:
             "" if row.verdict == BASELINE else _difference(row, places),
             *(fixed(mean(row.downstream.get(task, [])), 2) for task in tasks),
         ]
-        lines.append(" & ".join(cell.replace("−", "$-$").replace("–", "--") for cell in cells) + r" \\")
+        # The braces part a label from the command before it, which would take one that begins with [ or * for an option.
+        lines.append("{}" + " & ".join(cell.replace("−", "$-$").replace("–", "--") for cell in cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
@@ -148,7 +162,13 @@ def _difference(row: Row, places: int) -> str:
     text = fixed(row.comparison.delta, places, signed=True)
     if row.verdict == BETTER:
         return rf"\textbf{{{text}}}"
-    return rf"{text}\textsuperscript{{\dag}}" if row.verdict == WORSE else text
+    if row.verdict == WORSE:
+        return rf"{text}\textsuperscript{{\dag}}"
+    if row.verdict == HAS_DIVERGED:
+        return f"{text} ({HAS_DIVERGED}: {row.diverged + row.lost} of {row.planned})"
+    if row.verdict == NOT_COMPARABLE:
+        return f"{text} ({NOT_COMPARABLE})"
+    return f"{text} ({counted(row.comparison.seeds, 'seed')})" if row.verdict == NO_VERDICT else text
 
 
 def _plus_minus(losses: Iterable[float], places: int) -> str:

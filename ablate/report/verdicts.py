@@ -52,12 +52,18 @@ class Row:
     downstream: dict[str, list[float]]
     settings: dict[str, Any]
     data: dict[str, Any]
+    mixed: str = ""  # in what its own runs differ that makes their losses no repetition of one another
     comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
     early_comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
     verdict: str = NO_VERDICT
     why: str = ""
     budget: float = np.nan
     is_control: bool = False
+
+    @property
+    def learned(self) -> int:
+        """Runs with a final loss that counts."""
+        return int(np.isfinite(self.final).sum())
 
     @property
     def missing(self) -> int:
@@ -108,7 +114,10 @@ def judge(results: Results) -> Verdicts:
     if sweep["baseline"] not in asked:  # runs beside any sweep, the baseline not among them
         asked[sweep["baseline"]] = {"row": sweep["baseline"], "section": BASELINE, "overrides": [], "seeds": 0}
     baseline = _row(asked[sweep["baseline"]], runs.get(sweep["baseline"], []), seeds)
-    baseline = replace(baseline, final=np.where(baseline.final > baseline.chance, np.nan, baseline.final))
+    learned = ~(baseline.final > baseline.chance)
+    baseline = replace(
+        baseline, early=np.where(learned, baseline.early, np.nan), final=np.where(learned, baseline.final, np.nan)
+    )
     others = [_row(asked[label], members, seeds) for label, members in runs.items() if label != baseline.label]
     differing = {row.label: difference(row, baseline) for row in others}
     tested = [row for row in others if row.done and not differing[row.label] and not row.diverged + row.lost]
@@ -128,11 +137,19 @@ def difference(row: Row, baseline: Row) -> str:
     """Why the losses of two rows are of different things; empty where they can be compared."""
     if not row.done or not baseline.done:
         return ""
-    if row.settings and baseline.settings:
+    for who, mixed in (("its own runs", row.mixed), ("the baseline's runs", baseline.mixed)):
+        if mixed:
+            return f"{mixed} in some of {who}"
+    return _unlike((row.settings, row.data), (baseline.settings, baseline.data))
+
+
+def _unlike(one: tuple[dict[str, Any], dict[str, Any]], other: tuple[dict[str, Any], dict[str, Any]]) -> str:
+    """What two runs, each as (settings, data), cannot be compared for; empty where they can."""
+    if one[0] and other[0]:
         for part in ("tokenizer", "objective", "length", "evaluation"):
-            if _part(row.settings, part) != _part(baseline.settings, part):
+            if _part(one[0], part) != _part(other[0], part):
                 return f"another {part}"
-    return "other data" if row.data.get("sha256") != baseline.data.get("sha256") else ""
+    return "other data" if one[1].get("sha256") != other[1].get("sha256") else ""
 
 
 def _part(settings: dict[str, Any], part: str) -> Any:
@@ -182,6 +199,7 @@ def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: list[int])
     speeds = [number(record, "steps_per_second", "median") for record in done]
     exclusive = [number(record, "steps_per_second", "exclusive") for record in done]
     tasks = sorted({task for record in done for task in record.get("downstream") or {}})
+    made = [(record.get("settings") or {}, record.get("data") or {}) for record in done]
     return Row(
         label=asked["row"],
         section=asked["section"],
@@ -205,6 +223,7 @@ def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: list[int])
         downstream={task: [number(record, "downstream", task) for record in done] for task in tasks},
         settings=known[0].get("settings") or {} if known else {},
         data=known[0].get("data") or {} if known else {},
+        mixed=next(filter(None, (_unlike(run, made[0]) for run in made)), ""),
     )
 
 

@@ -111,7 +111,9 @@ def detectable(sweep: Sweep, sd: float) -> float:
     from ablate.report.statistics import planned_effect
 
     sizes = Counter(section for row, section in sweep.sections.items() if row != sweep.baseline)
-    return planned_effect(sd, max(sizes.values()), sweep.seeds.rows, sweep.seeds.baseline)
+    # A single row is judged by the seeds that it shares with the baseline, and by no others.
+    of_baseline = sweep.seeds.rows if sizes.total() == 1 else sweep.seeds.baseline
+    return planned_effect(sd, max(sizes.values()), sweep.seeds.rows, of_baseline)
 
 
 def _runs(count: int) -> str:

@@ -166,8 +166,10 @@ def _labelled(groups: Any, baseline: str, path: Path) -> dict[str, dict[str, tup
 
 
 def _check_row(label: str, overrides: tuple[str, ...], is_baseline: bool, path: Path) -> None:
-    if not label.strip() or not label.isprintable() or "${" in label or len(label) > 200:
-        raise UserError(f"{path}: {label!r} cannot label a row: one line of 1 to 200 characters, no ${{")
+    if not label or label != " ".join(label.split()) or not label.isprintable() or "${" in label or len(label) > 200:
+        raise UserError(
+            f"{path}: {label!r} cannot label a row: one line of 1 to 200 characters, single spaces within, no ${{"
+        )
     for override in overrides:
         if key_of(override).split(".")[0] == "shape":
             raise UserError(f"{path}: {label!r}: no row changes the shape ({override}); put it in base")

@@ -13,6 +13,7 @@ import pytest
 from ablate.cli import report as report_command
 from ablate.errors import UserError
 from ablate.report import build, results, statistics, tables, verdicts
+from ablate.report.plots.costs import costs, losses_of
 from tests.report.synthetic import SETTINGS, Maker, large_sweep, small_sweep
 
 COLUMNS = (
@@ -263,6 +264,106 @@ def test_a_run_that_ends_above_a_uniform_guess_has_diverged(tmp_path):
     assert lost.verdict == "diverged" and lost.why == "2 of 3 seeds ended above the loss of a uniform guess, 7.62"
     assert sound.verdict == "better" and sound.comparison.error < 0.01
     assert "**lost** learned nothing, which counts as diverged: 2 runs" in make(maker).read_text()
+
+
+def test_a_seed_of_the_baseline_that_learned_nothing_counts_nowhere(tmp_path):
+    maker = Maker(tmp_path)
+    for label in ("sound", "more"):
+        maker.add(label, "rows", [f"norm={label}"])
+    maker.write_sweep()
+    for seed in range(5):
+        lost = {"final": 9.0, "early": 30.0} if seed == 4 else {"final": 5 + seed / 50}
+        maker.run(maker.baseline, seed, **lost)
+    for seed in range(3):
+        for number, label in enumerate(("sound", "more")):
+            maker.run(label, seed, [f"norm={label}"], final=4.5 + seed / 50 + ((seed + number) % 3) / 900)
+    found = judged(maker)
+    assert found.baseline.learned == 4 and np.isfinite(found.baseline.early).sum() == 4
+    assert found.rows[0].early_comparison.delta == pytest.approx(found.rows[0].comparison.delta)
+    text = make(maker).read_text()
+    assert "(sd over 4 seeds)" in text and "bits per byte, 4 runs." in text
+
+
+@pytest.mark.parametrize("who", ["row", "baseline"])
+@pytest.mark.parametrize(
+    "changes, why", [({"sha": "f" * 64}, "other data"), ({"settings": {"evaluation": {"tokens": 1024}}}, "another evaluation")]
+)
+def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
+    """As when a fresh clone trains one more seed on a text that is no longer the same."""
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(3):
+        of = {who: changes if seed == 2 else {}}
+        maker.run(maker.baseline, seed, final=5 + seed / 50, **of.get("baseline", {}))
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4 + seed / 60, **of.get("row", {}))
+    (row,) = judged(maker).rows
+    owner = "its own runs" if who == "row" else "the baseline's runs"
+    assert (row.verdict, row.why) == ("not comparable", f"{why} in some of {owner}")
+    if why == "other data":
+        assert f"more than one text: {'d' * 64} (5 runs), {'f' * 64} (1 run)" in make(maker).read_text()
+
+
+def test_the_table_for_a_paper_tells_verdicts_apart(small):
+    maker, report = small
+    lines = {
+        line.split(" & ")[0].removeprefix("{}"): line.split(" & ")[6].removesuffix(r" \\")
+        for line in (report.parent / "table.tex").read_text().splitlines()
+        if " & " in line
+    }
+    deltas = {line["row"]: line for line in lines_of(report.parent / "results.csv")}
+
+    def told(label):
+        value = float(deltas[label]["delta"])
+        return f"{'$-$' if value < 0 else '+'}{abs(value):.3f}"
+
+    assert lines[maker.baseline] == ""
+    assert lines["SwiGLU"] == rf"\textbf{{{told('SwiGLU')}}}"
+    assert lines["No position"] == rf"{told('No position')}\textsuperscript{{\dag}}"
+    assert lines["RMS Norm"] == told("RMS Norm")
+    assert lines["No norm, deep"] == f"{told('No norm, deep')} (diverged: 2 of 3)"
+    assert lines["Squared ReLU"] == f"{told('Squared ReLU')} (1 seed)"
+    assert lines["Larger vocabulary"] == "-- (not comparable)"
+
+
+def test_a_point_over_its_cost_stands_where_its_verdict_does(small):
+    maker, _ = small
+    found = judged(maker)
+    losses, base = losses_of(found), np.nanmean(found.baseline.final)
+    assert losses[maker.baseline] == pytest.approx(base)
+    assert {label for label in losses if losses[label] < base} == {
+        row.label for row in found.rows if row.comparison.delta < 0
+    }
+    assert set(losses) == {row.label for row in found.rows if np.isfinite(row.comparison.delta)} | {maker.baseline}
+    _, _, figure = costs(found)
+    drawn = {line.get_ydata()[0] for axes in figure.axes for line in axes.lines if len(line.get_ydata()) == 1}
+    assert losses["SwiGLU"] in drawn and losses["RMS Norm"] in drawn
+
+
+def test_one_row_is_told_to_have_been_tested_by_pairs(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(5):
+        maker.run(maker.baseline, seed, final=5 + seed / 50)
+    for seed in range(3):
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 60)
+    text = make(maker).read_text()
+    assert "paired t test" in text and "moderated" not in text and "do not count" in text
+
+
+def test_baseline_runs_without_a_step_in_common_draw_no_curves(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(3):
+        path = maker.run(maker.baseline, seed, final=5 + seed / 50)
+        if seed == 0:
+            lines = (path / "metrics.csv").read_text().splitlines()
+            (path / "metrics.csv").write_text("\n".join(lines[:3]) + "\n")
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 60)
+    report = make(maker)
+    assert not (report.parent / "loss_curves.png").exists() and (report.parent / "forest.png").exists()
 
 
 def test_what_differs_between_runs_is_named(tmp_path):

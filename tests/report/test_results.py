@@ -120,6 +120,8 @@ def test_a_missing_or_broken_config_only_costs_its_settings(maker):
 
 
 def test_curves_are_thinned_and_torn_lines_left_out(maker):
+    for seed in range(3):
+        maker.run(maker.baseline, seed, settings={"trainer": {"steps": 10_000}})
     path = maker.run("RMS Norm", 0, ["norm=rmsnorm"])
     lines = ["step,time,loss,learning_rate,grad_norm,kind,bits_per_byte"]
     lines += [f"{step},0.1,{1000 / step},0.01,1.0,train," for step in range(1, 10_001)]
@@ -128,6 +130,24 @@ def test_curves_are_thinned_and_torn_lines_left_out(maker):
     assert len(points) == CURVE_POINTS
     assert points[-1][0] == 10_000 and points[-1][1] == pytest.approx(0.101, abs=0.001)
     assert [step for step, _ in points] == sorted({step for step, _ in points})
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_run_that_stops_half_way_is_thinned_as_the_others_are(maker, every):
+    """A copy of the baseline that diverges differs from it nowhere; nor does one that trains for longer."""
+    head = "step,time,loss,learning_rate,grad_norm,kind,bits_per_byte"
+    for label, last in (("RMS Norm", 840), (maker.baseline, 2000), ("GeLU", 5000)):
+        overrides = {"RMS Norm": ["norm=rmsnorm"], "GeLU": ["activation=gelu"]}.get(label, [])
+        path = maker.run(label, 0, overrides, settings={"trainer": {"steps": max(last, 2000)}})
+        lines = [f"{step},0.1,{3 + 1000 / step},0.01,1.0,train," for step in range(every, last + 1, every)]
+        (path / "metrics.csv").write_text("\n".join([head, *lines]) + "\n")
+    curves = {label: dict(points) for (label, seed, _), points in gathered(maker).curves.items() if seed == 0}
+    base = curves[maker.baseline]
+    assert len(base) == CURVE_POINTS
+    for label, points in curves.items():
+        shared = points.keys() & base.keys()
+        assert len(shared) >= (20 if label == "RMS Norm" else CURVE_POINTS), label
+        assert all(points[step] == base[step] for step in shared), label
 
 
 def test_runs_beside_any_sweep(tmp_path):

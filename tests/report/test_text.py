@@ -82,6 +82,7 @@ def test_no_csv_cell_is_a_formula_and_none_is_lost(string):
 
 
 def test_latex():
+    assert text.latex_escape("a < b > c|d") == r"a \textless{} b \textgreater{} c\textbar{}d"
     assert text.latex_escape(r"50 % of a_b & \x{~^$#}") == (
         r"50 \% of a\_b \& \textbackslash{}x\{\textasciitilde{}\textasciicircum{}\$\#\}"
     )

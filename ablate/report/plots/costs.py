@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from ablate.report.plots import drawing
 from ablate.report.plots.drawing import BLUE, INK, LOOKS, PALE, Plot
 from ablate.report.text import fixed, scaled, shortened
-from ablate.report.verdicts import BASELINE, BETTER, NOT_COMPARABLE, WORSE, Row, Verdicts, comparable_speeds, mean
+from ablate.report.verdicts import BASELINE, BETTER, HAS_DIVERGED, WORSE, Row, Verdicts, comparable_speeds, mean
 
 SAME_COST = 0.01  # rows whose costs differ by less all cost the same
 
@@ -27,7 +27,8 @@ def costs(verdicts: Verdicts) -> Plot:
         Side(f"steps per second{alone}     faster →", comparable_speeds(verdicts), -1),
         Side("FLOPs per step     ← cheaper", {row.label: row.flops_per_step for row in verdicts}, 1),
     ]
-    rows = [row for row in verdicts if row.verdict != NOT_COMPARABLE and math.isfinite(mean(row.final))]
+    losses = losses_of(verdicts)
+    rows = [row for row in verdicts if row.label in losses]
     drawn = [side for side in sides if _varies([side.costs[row.label] for row in rows])]
     if not drawn or verdicts.baseline not in rows or len(rows) < 2:
         return name, caption, None
@@ -38,9 +39,9 @@ def costs(verdicts: Verdicts) -> Plot:
         left=0.065 if wide else 0.11, right=0.985, top=0.84 if wide else 0.79, bottom=0.1, wspace=0.16
     )
     for axes, side in zip(grid, drawn, strict=True):
-        _panel(axes, verdicts, [row for row in rows if math.isfinite(side.costs[row.label])], side)
+        _panel(axes, verdicts, [row for row in rows if math.isfinite(side.costs[row.label])], losses, side)
     grid[0].set_ylabel("final loss, nats per token (lower is better)")
-    title = f"Final loss (mean over seeds) against cost; star: {shortened(verdicts.baseline.label)}"
+    title = f"Final loss (baseline plus difference) against cost; star: {shortened(verdicts.baseline.label)}"
     figure.suptitle(title, x=0.012, y=0.985, ha="left", fontsize=11)
     shown = [word for word in LOOKS if any(row.verdict == word for row in rows)]
     handles = [Line2D([], [], color=LOOKS[word][0], marker=LOOKS[word][1], linestyle="", label=word) for word in shown]
@@ -61,10 +62,20 @@ class Side:
     sign: int
 
 
-def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], side: Side) -> None:
+def losses_of(verdicts: Verdicts) -> dict[str, float]:
+    """The height at which each row is drawn: apart from the baseline by the difference that the verdict is about.
+
+    A row's own mean would be over other seeds than the baseline's, and could stand on the wrong side of it.
+    """
+    base = mean(verdicts.baseline.final)
+    losses = {row.label: base + (0.0 if row.verdict == BASELINE else row.comparison.delta) for row in verdicts}
+    return {label: loss for label, loss in losses.items() if math.isfinite(loss)}
+
+
+def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, float], side: Side) -> None:
     base = mean(verdicts.baseline.final)
     noise = verdicts.noise if verdicts.noise > 0 else 0.0
-    low, high = drawing.robust_limits([mean(row.final) - base for row in rows], max(3 * noise, 1e-3))
+    low, high = drawing.robust_limits([losses[row.label] - base for row in rows], max(3 * noise, 1e-3))
     margin = 0.09 * (high - low)
     top = base + high + margin
     axes.set_ylim(base + low - margin, top)
@@ -73,11 +84,12 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], side: Side) -> None:
     axes.set_xlim(min(costs) - pad, max(costs) + pad)
     axes.axhspan(base - noise, base + noise, color=PALE, linewidth=0)
     axes.axvline(side.costs[verdicts.baseline.label], color=PALE, linewidth=1, zorder=1)
-    _front(axes, [(side.sign * side.costs[row.label], mean(row.final)) for row in rows], side.sign)
+    kept = [row for row in rows if row.verdict != HAS_DIVERGED]  # what survived of a row is no way to train
+    _front(axes, [(side.sign * side.costs[row.label], losses[row.label]) for row in kept], side.sign)
     points = []
-    for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(mean(row.final) - base))):
+    for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(losses[row.label] - base))):
         colour, marker = LOOKS[row.verdict]
-        x, y, label = side.costs[row.label], mean(row.final), shortened(row.label, 30)
+        x, y, label = side.costs[row.label], losses[row.label], shortened(row.label, 30)
         look = {"marker": marker, "markersize": 11 if row.verdict == BASELINE else 6.5}
         if y > top:
             look = {"marker": "^", "markersize": 6.5, "markerfacecolor": "none"}

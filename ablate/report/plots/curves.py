@@ -38,6 +38,8 @@ def curves(results: Results, verdicts: Verdicts) -> list[Plot]:
     edges = [edge for _, lines in gaps for _, gap, _ in lines for edge in gap.after(GAP_PART * last)[1:].flat]
     low, high = drawing.robust_limits(edges, 1e-4)
     middle = base.after(FIRST_PART * last)[2]
+    if not len(middle):  # the baseline's runs have no step in common behind the first ones
+        return []
     with_base = [(title, [(name, base, INK), *lines]) for title, lines in panels]
     left_out = f"the first {FIRST_PART:.0%} of the steps are left out".replace("%", " %")
     any_diverged = any(curves.diverged for _, lines in panels for _, curves, _ in lines)

@@ -46,7 +46,6 @@ def forest(verdicts: Verdicts) -> Plot:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("final loss minus the baseline's, nats per token     ← better · worse →")
-    runs = int(np.isfinite(verdicts.baseline.final).sum())
     figure.suptitle(headline(verdicts), x=0.012, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top", fontsize=11)
     handles = [
         _handle(verdict)
@@ -55,7 +54,7 @@ def forest(verdicts: Verdicts) -> Plot:
     ]
     handles.append(Line2D([], [], color=GREY, marker="|", linestyle="", markersize=6, label="one seed"))
     if noise:
-        handles.append(Patch(color=PALE, label=f"noise floor: ± sd of the baseline, {counted(runs, 'seed')}"))
+        handles.append(Patch(color=PALE, label=f"noise floor: ± sd of the baseline, {counted(verdicts.baseline.learned, 'seed')}"))
     axes.legend(
         handles=handles,
         loc="lower left",

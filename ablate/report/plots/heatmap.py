@@ -56,9 +56,8 @@ def heatmap(verdicts: Verdicts) -> Plot:
     bar = figure.colorbar(image, cax=place, extend="both")
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8)
-    seeds = int(np.isfinite(base.final).sum())
     figure.suptitle(
-        f"Difference to {shortened(base.label, 30)} in sd of its {counted(seeds, 'seed')}\n"
+        f"Difference to {shortened(base.label, 30)} in sd of its {counted(base.learned, 'seed')}\n"
         "blue is better; the sign is as measured",
         x=0.012,
         y=1 - 0.08 / height,
