@@ -324,7 +324,6 @@ def test_how_much_is_seen_at_once_belongs_to_a_runs_identity():
     [
         ([SWITCH, "shape.n_layers=3"], "feedforward.experts would stand at no layer.*feedforward.pattern"),
         ([TOP_TWO, "feedforward.experts.n_experts=1"], "each token is sent to 2"),
-        ([SWITCH, "shape.length=72"], "1/16 of shape.length = 72 is 4.5"),
         ([TOP_TWO, "feedforward.pattern=[dense,expert]"], "no option 'expert'.*experts"),
         ([SWITCH, "activation=swiglu", "feedforward.experts.gated_ratio=2/5"], "gated_ratio"),
     ],
