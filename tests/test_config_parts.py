@@ -20,6 +20,15 @@ from ablate.errors import UserError
         (["stack=transparent", "topology=prefix_decoder", "stack.decoder.n_layers=3"], ["stack=transparent", "has no encoder"]),
         (["objective=causal"], ["objective=causal does not fit topology=encoder_decoder", "topology=causal_decoder"]),
         (["topology=encoder", "objective=span_corruption"], ["trained on masked", "topology=encoder_decoder"]),
+        (["stack=funnel", "data.document_mask=true"], ["stack=funnel mixes the tokens of neighbours", "data.document_mask=false"]),
+        (["norm=batchnorm_encoder", "sharing=encoder"], ["one running average", "sharing.encoder=true", "choose norm=layernorm"]),
+        (["norm=batchnorm", "topology=encoder", "stack=universal"], ["stack=universal", "one norm of the encoder"]),
+        (["norm=batchnorm_encoder", "residual=gated"], ["with residual=gated one norm of the encoder reads several places"]),
+        (["residual=deepnorm", "block.placement=pre"], ["residual=deepnorm is no residual for block.placement=pre", "placement=post"]),
+        (["sharing=encoder", "topology=causal_decoder"], ["sharing is of the encoder", "all layers of this model are 6 in the decoder"]),
+        (["embedding.tie=[encoder,head]"], ["embedding.tie must name decoder and head, or leave head out"]),
+        (["block.sublayers.encoder=[cross_attention,feedforward]"], ["block.sublayers.encoder", "has no memory to look at"]),
+        (["block=evolved", "block.d_narrow=60"], ["block.d_narrow=60", "d_model=48"]),
         (["attention=weighted", "block=evolved"], ["sets block.sublayers, which block=evolved", "block=parallel"]),
     ],
 )
@@ -32,7 +41,15 @@ def test_refusals(overrides, told):
 
 
 @pytest.mark.parametrize(
-    "overrides", [[], ["norm=batchnorm", "topology=encoder"], ["norm=batchnorm_encoder"], ["topology=prefix_decoder"]]
+    "overrides",
+    [
+        [],
+        ["norm=batchnorm", "topology=encoder"],
+        ["norm=batchnorm_encoder"],
+        ["norm=batchnorm_encoder", "sharing=decoder"],
+        ["topology=prefix_decoder"],
+        ["residual=deepnorm"],
+    ],
 )
 def test_what_fits(overrides):
     check_parts(compose(overrides))

@@ -2,10 +2,12 @@
 
     topology   `objectives` it can be trained on, `stacks` it has, in which `orders` their tokens see each other
     norm       `couples_batch`: whether a token's result depends on other examples, or on later tokens
+    residual   `placements` of norms that it works with; `reuses_norm`: whether one norm of it reads several things
     attention  `orders` it can keep, `honours`: which hooks of a position it calls
     position   `needs`: which hooks it does its work in
     head       `needs`: what the embedding must be made of, which `offers` it
-    stack      `needs`: which stacks a model must have for it to make sense
+    stack      `needs`: which stacks a model must have for it to make sense; `repeats`: whether it applies a layer more than
+               once; `mixes_segments`: whether it lets tokens of one document reach another
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
     from ablate.model.contract import FULL, SELF_ATTENTION, Place
     from ablate.model.position import ADD
 
-    chosen = {group: _filled(cfg, group) for group in ("topology", "norm", "attention", "position", "embedding", "head", "stack")}
+    groups = ("topology", "norm", "residual", "attention", "position", "embedding", "head", "stack")
+    chosen = {group: _filled(cfg, group) for group in groups}
     name = {group: f"{group}={_name(cfg, group)}" for group in chosen}
     topology, objective = chosen["topology"].func, _name(cfg, "objective")
     if objective not in topology.objectives:
@@ -74,6 +77,8 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
             f"{name['stack']} is for models of {' and '.join(sorted(needed, reverse=True))}, and {name['topology']} "
             f"has no {_listed(lacking)}{_choose('topology', lambda slot: needed.issubset(slot.func.stacks))}"
         )
+    if cfg.data.document_mask and any(entry.func.mixes_segments for entry in chosen["stack"].values()):
+        yield f"{name['stack']} mixes the tokens of neighbours, whatever their documents; set data.document_mask=false"
     for stack, order in topology.orders.items():
         depth = cfg.stack[stack].n_layers
         places = [Place(stack, layer, depth, SELF_ATTENTION) for layer in range(depth)]
@@ -88,6 +93,25 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
             pairs = ((_at(position, place), _at(chosen["attention"], place)) for place in places)  # noqa: B023
             return {hook for one, other in pairs for hook in one.needs - {ADD} - other.honours}
 
+        residuals = [_at(chosen["residual"], place) for place in places]
+        placement = cfg.block.placement
+        if any(residual.placements and placement not in residual.placements for residual in residuals):
+            fitting = {words for residual in residuals for words in residual.placements or ()}
+            yield f"{name['residual']} is no residual for block.placement={placement}; choose block.placement={_listed(fitting)}"
+        reused = [
+            why
+            for why, is_so in (
+                (f"sharing.{stack}=true", cfg.sharing[stack]),
+                (name["stack"], chosen["stack"][stack].func.repeats),
+                (name["residual"], any(residual.reuses_norm for residual in residuals)),
+            )
+            if is_so
+        ]
+        if reused and any(_at(chosen["norm"], place).couples_batch for place in places):
+            yield (
+                f"{name['norm']} keeps one running average, and with {_listed(reused)} one norm of the {stack} reads several "
+                f"places{_choose('norm', lambda slot: not any(_at(slot, place).couples_batch for place in places))}"  # noqa: B023
+            )
         if leaks(chosen["norm"]):
             yield (
                 f"{name['norm']} takes its statistics over all tokens of the batch, so in the {stack} each token "

@@ -13,7 +13,7 @@ RANGES = (
     (
         re.compile(
             r"n_\w+|d_\w+|head_dim|\w*steps|\w*length|vocab_size|\w*tokens|threads|devices|nodes|micro_batch"
-            r"|window|stride|block_size|max_distance|\w*_every|sequences|min_capacity"
+            r"|window|stride|block_size|max_distance|\w*_every|sequences|min_capacity|width|rank"
         ),
         lambda value: value >= 1 and value == int(value),
         "a whole number, 1 or more",
@@ -27,6 +27,7 @@ RANGES = (
     (re.compile(r"noise_density|probability"), lambda value: 0 < value < 1, "above 0 and below 1"),
     (re.compile(r"early|fraction"), lambda value: 0 < value <= 1, "above 0 and at most 1"),
     (re.compile(r"warmup|decay|final"), lambda value: 0 <= value <= 1, "from 0 to 1"),
+    (re.compile(r"base|max_timescale"), lambda value: value > 1, "above 1"),
     (re.compile(r"eps|epsilon|peak|rate_scale|step_scale|timescale|clip_norm|mean_span"), lambda value: value > 0, "above 0"),
 )
 CHOICES = {
@@ -45,7 +46,7 @@ def problems(flat: dict[str, Any]) -> list[str]:
         for key, value in flat.items()
         if not key.startswith("seed.") and (reason := _range_problem(key.rpartition(".")[2], value))
     ]
-    return errors + _words(flat) + ([] if errors else _lengths(flat) + _heads(flat) + _batch(flat))
+    return errors + _words(flat) + ([] if errors else _lengths(flat) + _documents(flat) + _heads(flat) + _batch(flat))
 
 
 def _range_problem(name: str, value: Any) -> str:
@@ -73,10 +74,25 @@ def _words(flat: dict[str, Any]) -> list[str]:
 def _lengths(flat: dict[str, Any]) -> list[str]:
     """Whether what bounds a sequence's length is as long as the sequences."""
     length = flat.get("objective.length", 0)
-    return [
+    errors = [
         f"objective.length={length} is longer than {key}={value}"
         for key, value in flat.items()
         if key.endswith(".max_length") and isinstance(value, int) and value < length
+    ]
+    for key, groups in flat.items():  # of layers in a funnel, each of which but the first halves the length
+        if key.endswith(".n_blocks") and isinstance(groups, int) and length % 2 ** (groups - 1):
+            errors.append(f"{key}={groups} halves objective.length={length} {groups - 1} times; it must be a multiple of {2 ** (groups - 1)}")
+    return errors
+
+
+def _documents(flat: dict[str, Any]) -> list[str]:
+    """Whether convolutions keep apart what attention is told to keep apart."""
+    if not flat.get("data.document_mask"):
+        return []
+    return [
+        f"data.document_mask=true keeps documents apart, and {key}=false reads across their borders; set {key}=true"
+        for key, value in flat.items()
+        if key.endswith(".within_segments") and value is False
     ]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ablate.errors import UserError
 from ablate.model.build import Model
-from ablate.model.contract import Memory, View
+from ablate.model.contract import Memory
 from ablate.model.topology import Batch, EncoderDecoder
 
 OUT = -1e7  # the log-probability of a beam that is not yet one, as in the authors' library
@@ -88,10 +88,8 @@ def _continuation(model: Model, batch: Batch, copies: int) -> Callable[[Tensor],
 
 def _repeated(memory: Memory, copies: int) -> Memory:
     """The memory with each example `copies` times in a row."""
-    repeat = lambda x: None if x is None else x.repeat_interleave(copies, 0)  # noqa: E731
-    view = memory.view
-    view = View(repeat(view.ids), view.order, repeat(view.segments), repeat(view.positions), repeat(view.prefix))
-    return Memory(view, repeat(memory.output), [repeat(state) for state in memory.states])
+    repeat = lambda x: x.repeat_interleave(copies, 0)  # noqa: E731
+    return Memory(memory.view.map(repeat), repeat(memory.output), [repeat(state) for state in memory.states])
 
 
 def _chosen(sequences: Tensor, at: Tensor) -> Tensor:

@@ -61,8 +61,8 @@ def check_placement(placement: str) -> None:
 class Block(nn.Module):
     """A layer as a list of steps; ``sublayers`` names, for each stack, what it is made of.
 
-    Cross-attention is left out where the model has no encoder. Raises UserError for an unknown placement,
-    and where no sub-layer is left.
+    Cross-attention is left out where the model has no encoder. Raises UserError for an unknown placement, for
+    cross-attention in an encoder, and where no sub-layer is left.
     """
 
     layers = 1  # of a stack, for which one block stands
@@ -70,6 +70,8 @@ class Block(nn.Module):
     def __init__(self, parts: Parts, place: Place, *, placement: str, sublayers: Mapping[str, Sequence[str]]):
         super().__init__()
         check_placement(placement)
+        if place.stack == "encoder" and CROSS_ATTENTION in sublayers["encoder"]:
+            raise UserError(f"block.sublayers.encoder: {CROSS_ATTENTION} is a decoder's; an encoder has no memory to look at")
         kinds = [kind for kind in sublayers[place.stack] if kind != CROSS_ATTENTION or len(parts.stacks) > 1]
         if not kinds:
             raise UserError(f"block.sublayers.{place.stack}: names no sub-layer")

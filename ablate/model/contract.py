@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -25,12 +25,12 @@ SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attentio
 DECLARED = {
     "topology": ("ablate.model.topology.CausalDecoder", ("stacks", "orders", "scored", "objectives")),
     "norm": ("ablate.model.norm.Norm", ("couples_batch",)),
-    "residual": ("ablate.model.residual.Plain", ("end",)),
+    "residual": ("ablate.model.residual.Plain", ("end", "placements", "reuses_norm")),
     "block": ("ablate.model.block.Block", ("layers",)),
     "activation": ("ablate.model.activation.Plain", ("gated",)),
     "position": ("ablate.model.position.Position", ("needs", "shared_by")),
     "attention": ("ablate.model.attention.Attention", ("orders", "honours")),
-    "stack": ("ablate.model.stack.PlainStack", ("needs", "depth")),
+    "stack": ("ablate.model.stack.PlainStack", ("needs", "depth", "repeats", "mixes_segments")),
     "embedding": ("ablate.model.embedding.Embedding", ("offers",)),
     "head": ("ablate.model.head.Vocabulary", ("needs",)),
 }
@@ -88,7 +88,15 @@ class View:
 
     def visible_memory(self, memory: View) -> Tensor | None:
         """(B,1,T,S) bool: which tokens of another sequence the tokens of this one may see; None where all."""
-        return _same_segment(self.segments, memory.segments, None)
+        if self.segments is None and memory.segments is None:
+            return None
+        one = (view.ids.new_ones(view.ids.shape) if view.segments is None else view.segments for view in (self, memory))
+        return _same_segment(*one, None)
+
+    def map(self, of: Callable[[Tensor], Tensor]) -> View:
+        """The view with each of its tensors changed."""
+        told = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return replace(self, **{name: of(value) for name, value in told.items() if isinstance(value, Tensor)})
 
     def mask_mod(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """The same as `visible`, as FlexAttention's ``mask_mod(b, h, q, k)``."""
@@ -302,6 +310,9 @@ class Parts:
     def check_places(self) -> None:
         """Raise UserError where an option that is placed by layer stands nowhere in the model that was built."""
         depths = " and ".join(f"{depth} in the {stack}" for stack, depth in self.depths.items())
+        shared = [stack for stack, is_shared in self.slots["sharing"].items() if is_shared]
+        if shared and not set(shared) & set(self.stacks):
+            raise UserError(f"sharing is of the {' and '.join(shared)}, and all layers of this model are {depths}")
         for slot, chosen in self.slots.items():
             options, key = chosen.placed() if hasattr(chosen, "placed") else ({}, "")
             for name, option in options.items():
@@ -407,7 +418,11 @@ class Parts:
 
     def head(self, stack: str) -> nn.Module:
         """The output layer on top of `stack`, tied to that stack's table or with its own."""
-        tied = "head" in self.tie and stack in self.tie
+        if "head" in self.tie and stack not in self.tie:
+            raise UserError(
+                f"embedding.tie must name {stack} and head, or leave head out: it shares the table of the stack that it scores"
+            )
+        tied = "head" in self.tie
         return self.slots["head"](
             self, Place(stack, sublayer="head"), embedding=self.embedding(stack) if tied else None
         )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ablate.errors import UserError
 from ablate.model.block import POST, Block, Step, check_placement
 from ablate.model.contract import (
     CROSS_ATTENTION,
@@ -145,6 +146,8 @@ class EncoderConvolutions(nn.Module):
     def __init__(self, parts: Parts, place: Place, sees: Sees, *, d_wide: int, d_narrow: int):
         super().__init__()
         d = parts.d_model
+        if d_narrow > min(d, d_wide):
+            raise UserError(f"block.d_narrow={d_narrow}: the narrow branch is wider than d_wide={d_wide} or d_model={d}")
         self.wide = Linear(d, d_wide, role="ffn_in", place=place)  # the library gives it no bias
         self.narrow = Convolution(parts, place, sees, d, d_narrow, width=3)
         self.norm = parts.norm(place, d_wide)
@@ -169,6 +172,8 @@ class DecoderConvolutions(nn.Module):
     def __init__(self, parts: Parts, place: Place, sees: Sees, *, d_wide: int, d_narrow: int):
         super().__init__()
         d = parts.d_model
+        if d_narrow > d_wide:
+            raise UserError(f"block.d_narrow={d_narrow}: the narrow branch is wider than d_decoder={d_wide}")
         self.wide = Separable(parts, place, sees, d, d_wide, width=11, role="ffn_in")
         self.narrow = Separable(parts, place, sees, d, d_narrow, width=7, role="ffn_in")
         self.norm = parts.norm(place, d_wide)

@@ -32,6 +32,7 @@ class FunnelStack(PlainStack):
     """
 
     needs = frozenset({"encoder", "decoder"})
+    mixes_segments = True
 
     def __init__(self, parts: Parts, place: Place, *, n_layers: int, n_blocks: int, counts_padding: bool):
         super().__init__(parts, place, n_layers=n_layers)
@@ -42,7 +43,6 @@ class FunnelStack(PlainStack):
             )
         self.pools_in = range(depth // n_blocks, depth, depth // n_blocks)
         self.counts_padding = counts_padding
-        check_length(parts.shape["length"], len(self.pools_in))
 
     def through(self, x: Tensor, ctx: Context) -> tuple[list[Tensor], Context]:
         check_length(ctx.view.length, len(self.pools_in))

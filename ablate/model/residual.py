@@ -13,7 +13,14 @@ Branch = Callable[[Tensor], Tensor]
 
 
 class Plain(nn.Module):
-    """x + f(x) (He et al. 2016)."""
+    """x + f(x) (He et al. 2016); and what every residual declares.
+
+    ``placements``: of the norms, those that it works with, or None for all; ``reuses_norm``: whether a norm of its own
+    reads several things within a step.
+    """
+
+    placements: tuple[str, ...] | None = None
+    reuses_norm = False
 
     def __init__(self, parts: Parts, place: Place):
         super().__init__()
@@ -57,6 +64,8 @@ class Gated(Plain):
     ``tanh: true`` makes the candidate a GRU's (Cho et al. 2014, https://arxiv.org/abs/1406.1078).
     """
 
+    reuses_norm = True
+
     def __init__(self, parts: Parts, place: Place, *, tanh: bool):
         super().__init__(parts, place)
         self.norm = parts.norm(place)
@@ -83,6 +92,8 @@ class DeepNorm(Plain):
     Belongs to post-norm and to the initialiser ``deepnorm``, which its YAML brings along. alpha grows with the depth
     of both stacks as in the paper's table 2.
     """
+
+    placements = ("post",)
 
     def __init__(self, parts: Parts, place: Place):
         super().__init__(parts, place)

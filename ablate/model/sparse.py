@@ -126,7 +126,7 @@ class BlockSparse(Attention):
         super().__init__(parts, place, **numbers)
         self.block_size, self.window_blocks, self.random_blocks = block_size, window_blocks, random_blocks
         self.global_blocks, self.random_seed, self.layer = list(global_blocks), random_seed, place.layer
-        self.looks = f"blocks/{block_size}/{window_blocks}/{global_blocks}/{random_blocks}/{random_seed}/{self.layer}"
+        self.looks = f"blocks/{block_size}/{window_blocks}/{global_blocks}/{random_blocks}/{random_seed}/{self.layer}/{self.n_heads}"
 
     def pattern(self, view: View) -> Tensor:
         count = -(-view.length // self.block_size)

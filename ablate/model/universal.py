@@ -25,6 +25,8 @@ class UniversalStack(PlainStack):
     which its text describes (``stack=universal_act``). ``states`` holds the input and what each application gives.
     """
 
+    repeats = True
+
     def __init__(
         self,
         parts: Parts,

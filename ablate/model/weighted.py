@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.model.attention import Attention
-from ablate.model.contract import FEEDFORWARD, Context, Parts, Place, View, declare
+from ablate.model.contract import FEEDFORWARD, Context, Parts, Place, declare
 
 
 class Weighted(Attention):
@@ -42,7 +42,7 @@ class Weighted(Attention):
         branches = torch.bmm((out * kappa[:, None, None]).transpose(0, 1).flatten(1, 2), by_head)
         if self.output.bias is not None:
             branches = branches + self.output.bias
-        own = Context(view=repeated(ctx.view, heads), memory=ctx.memory, losses=ctx.losses)
+        own = Context(view=ctx.view.map(lambda x: x.repeat(heads, *[1] * (x.dim() - 1))), memory=ctx.memory, losses=ctx.losses)
         y = self.feedforward(branches.view(heads * batch, length, -1), own)
         return torch.einsum("h,hbtd->btd", alpha, y.unflatten(0, (heads, batch)))
 
@@ -51,9 +51,3 @@ def on_simplex(z: Tensor) -> Tensor:
     """z (H,) without what is negative, divided by its sum; a little less than 1 in all, so that zeros divide too."""
     z = z.relu()
     return z / (z + 1e-4).sum()
-
-
-def repeated(view: View, times: int) -> View:
-    """The view of so many copies of a batch, one behind the other."""
-    repeat = lambda x: None if x is None else x.repeat(times, *[1] * (x.dim() - 1))  # noqa: E731
-    return View(repeat(view.ids), view.order, repeat(view.segments), repeat(view.positions), repeat(view.prefix))

@@ -95,14 +95,22 @@ def test_who_sees_whom(attention, position):
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_padding_of_the_memory_only(attention):
+    """Hidden from a decoder that is not padded itself, whether that is said of it or not; and the other way round."""
     model = tiny(f"attention={attention}")
     batch = batch_for(model)
-    batch["encoder_segments"] = torch.ones_like(batch["encoder_ids"])
-    batch["decoder_segments"] = (torch.arange(12) < 9).long().expand(2, -1)
+    ones = torch.ones_like(batch["decoder_ids"])
+    batch["encoder_segments"] = (torch.arange(16) < 9).long().expand(2, -1)
     loss, nll = model(batch)
     loss.backward()
-    assert torch.isfinite(nll).all()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+    torch.testing.assert_close(nll, model(batch | {"decoder_segments": ones})[1])
+    others = batch | {"encoder_ids": batch["encoder_ids"].clone()}
+    others["encoder_ids"][:, 9:] += 1
+    torch.testing.assert_close(nll, model(others)[1])
+
+    seen = batch_for(model) | {"decoder_segments": (torch.arange(12) < 9).long().expand(2, -1)}
+    alone = model(batch_for(model))[1]
+    torch.testing.assert_close(model(seen)[1][:, :9], alone[:, :9])
 
 
 def layer_of(*options, **shape) -> Attention:

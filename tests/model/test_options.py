@@ -42,6 +42,10 @@ REFUSED |= {(f"attention={kind}_convolution", "prefix_decoder") for kind in ("li
 SINGLE = [topology for topology in TOPOLOGIES if topology != "encoder_decoder"]
 # There is no memory that could be shorter, or a mixture.
 REFUSED |= {(f"stack={kind}", topology) for kind in ("funnel", "transparent") for topology in SINGLE}
+# There are no layers to share.
+REFUSED |= {("sharing=encoder", "causal_decoder"), ("sharing=encoder", "prefix_decoder"), ("sharing=decoder", "encoder")}
+# What is refused beside the options in front of it in each combination below.
+ALONE = {"norm=batchnorm": "encoder"} | dict.fromkeys(("attention=alternating", "stack=funnel", "stack=universal_act"), "encoder_decoder")
 CASES = [
     pytest.param(option, topology, id=f"{option}-{topology}")
     for topology in SINGLE
@@ -132,6 +136,24 @@ def test_trains_a_step_in_combination(row, topology):
 def test_compiles_whole_in_combination(row):
     model = awake(tiny(*fitting(row, "encoder_decoder")))
     check_compiled(model, batch_for(model))
+
+
+@pytest.mark.parametrize(("option", "topology"), ALONE.items())
+def test_compiles_whole_alone(option, topology):
+    model = awake(tiny(option, f"topology={topology}"))
+    check_compiled(model, batch_for(model))
+
+
+def test_no_option_is_left_out_of_what_is_compiled():
+    compiled = {option for row in combinations() for option in fitting(row, "encoder_decoder")}
+    assert set(OPTIONS) - compiled == set(ALONE)
+
+
+@pytest.mark.parametrize("attention", [option for option in groups()["attention"] if option != "weighted"])
+def test_each_attention_in_an_evolved_block(attention):
+    """Its cells have attention of twice as many heads beside the usual one."""
+    model = awake(tiny("block=evolved", f"attention={attention}", n_layers=4))
+    check_a_step(model, batch_for(model, padded=True))
 
 
 @pytest.mark.slow

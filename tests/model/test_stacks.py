@@ -241,8 +241,12 @@ def test_padding_that_does_not_count_is_as_if_it_were_not_there():
 def test_a_funnel_that_does_not_come_out_is_refused():
     with pytest.raises(UserError, match="stack.encoder.n_blocks=3: 2 blocks do not divide into 3 groups"):
         tiny("stack=funnel", "stack.encoder.n_blocks=3")
-    with pytest.raises(UserError, match="must be a multiple of 4, and is 18"):
+    with pytest.raises(UserError, match="objective.length=18 2 times; it must be a multiple of 4"):
         tiny("stack=funnel", "stack.encoder.n_blocks=3", n_layers=3, length=18, batch_tokens=36)
+
+
+def test_a_funnel_asks_for_the_length_of_the_sequences_and_not_of_the_shape():
+    tiny("stack=funnel", "objective.length=16", length=17, batch_tokens=32)
 
 
 def test_a_sequence_that_cannot_be_halved_is_refused():
