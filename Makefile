@@ -1,4 +1,4 @@
-# `make help` lists the targets. Each sets up what it needs; a machine needs Python 3.11 or newer, and nothing else.
+# `make help` lists the targets. Each sets up what it needs; a machine needs Python 3.11 or newer, and to compile models a C compiler.
 
 SWEEP ?= axes
 ARGS ?=

@@ -12,6 +12,7 @@ With --check it fails where a ratio is below its floor: 8, 5, and 1 % of a step.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ import torch
 
 from ablate.config import compose
 from ablate.data import shards
-from ablate.data.batches import Batches
+from ablate.data.batches import BLOCK, Batches
 from ablate.data.layout import Layout
 from ablate.data.objective import SpanCorruption
 
@@ -161,9 +162,11 @@ def waiting(folder: Path) -> float:
         shape = [f"shape.length={length}", f"shape.batch_tokens={tokens}", "shape.vocab_size=32128"]
         batches = Batches(compose(shape), corpus)
         shares = []
-        for start in range(0, 3000, 1000):  # the quietest of three: a machine that is busy at times says little
+        block = max(1, BLOCK // tokens)  # steps whose batches are made together: some of them whole, from the middle of one
+        steps = block * math.ceil(max(5, 1000 // milliseconds) / block)
+        for start in range(block // 2, block // 2 + 3 * steps, steps):  # the quietest of three: a machine is busy at times
             waited = worked = 0.0
-            for step in range(start, start + max(5, 1000 // milliseconds)):
+            for step in range(start, start + steps + 1):
                 began = time.perf_counter()
                 batches.micro(step, 0, 1)
                 got = time.perf_counter()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -30,25 +31,30 @@ from ablate.config import build_model, compose, merge
 from ablate.cost import cost, meta_batch
 from ablate.errors import UserError
 from ablate.sweep import plan
+from ablate.sweep.fork_server import ENVIRONMENT
 from ablate.sweep.paths import Paths
+from ablate.training.fit import prepare_arithmetic
 
 CEILING = 1.25
 LAYERS = (2, 4, 6)  # the fewest at which a row composes: experts are in every fourth, depths and Funnel divide six
-WIDTH = ["shape.d_model=192", "shape.n_heads=6", "shape.head_dim=32", "shape.d_ff=768"]
-LENGTH = ["shape.length=128", "shape.batch_tokens=2048"]
+SHAPES = {  # large enough that matrices take the time: of a GPU's step, the paper's own width; and 64ths of a vocabulary
+    "cpu": (["d_model=192", "n_heads=6", "head_dim=32", "d_ff=768", "length=128", "batch_tokens=2048"], 64),
+    "cuda": (["d_model=768", "n_heads=12", "head_dim=64", "d_ff=3072", "length=512", "batch_tokens=16384"], 251),
+}
 
 
-def shape(layers: int) -> list[str]:
-    """Large enough that matrices take the time; the head's part in it as in the paper's model at any depth."""
-    vocabulary = 64 * round(64 * layers / 6)  # in 64ths, as clusters of words need it
-    return [*WIDTH, *LENGTH, f"shape.n_layers={layers}", f"shape.vocab_size={vocabulary}"]
+def shape(layers: int, device: torch.device) -> list[str]:
+    """The head's part in the time is as in the paper's model at any depth."""
+    numbers, vocabulary = SHAPES[device.type]
+    numbers = [*numbers, f"n_layers={layers}", f"vocab_size={64 * round(vocabulary * layers / 6)}"]
+    return [f"shape.{number}" for number in numbers]
 
 
-def smallest(sweep: Any, row: str, overrides: list[str]) -> tuple[Any, int]:
+def smallest(sweep: Any, row: str, overrides: list[str], device: torch.device) -> tuple[Any, int]:
     """The row's config at the fewest layers that it can have, and that number."""
     for layers in LAYERS:
         try:
-            cfg = compose(plan.overrides(sweep, row, 0, merge(shape(layers), overrides)))
+            cfg = compose(plan.overrides(sweep, row, 0, merge(shape(layers, device), overrides)))
             build_model(cfg, device="meta")
             return cfg, layers
         except UserError:
@@ -58,7 +64,7 @@ def smallest(sweep: Any, row: str, overrides: list[str]) -> tuple[Any, int]:
 
 
 class Bytes(TorchDispatchMode):
-    """Counts the bytes that operators read and write; views move nothing."""
+    """Counts the bytes that operators read and write; views move nothing, and of a table only the rows that are read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,10 +72,24 @@ class Bytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = operation(*args, **(kwargs or {}))
-        if not any(returned.alias_info and not returned.alias_info.is_write for returned in operation._schema.returns):
+        is_view = any(returned.alias_info and not returned.alias_info.is_write for returned in operation._schema.returns)
+        name = operation._schema.name.removeprefix("aten::")
+        if not is_view and name != "_unsafe_view":
             moved = torch.utils._pytree.tree_leaves((args, kwargs, result))
             self.total += sum(tensor.nbytes for tensor in moved if isinstance(tensor, Tensor))
+            self.total += _rows_for_table(name, args, result)
         return result
+
+
+def _rows_for_table(name: str, args: Any, result: Any) -> int:
+    """What an operator that gathers reads of its table, less the whole table."""
+    if name in ("embedding", "index_select", "gather", "index"):
+        return result.nbytes - args[0].nbytes
+    bags = {"_embedding_bag": 0, "_embedding_bag_forward_only": 0, "_embedding_bag_per_sample_weights_backward": 1}
+    if name in bags:
+        table, rows = args[bags[name]], args[bags[name] + 1]
+        return rows.numel() * table.shape[-1] * table.element_size() - table.nbytes
+    return 0
 
 
 def bytes_moved(cfg: Any) -> int:
@@ -131,15 +151,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--check", action="store_true")
     asked = parser.parse_args()
-    torch.set_flush_denormal(True)  # as training does: the paper's first scores make tiny weights
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    prepare_arithmetic(device.type)
     sweep = plan.load(asked.sweep, Paths.of([]).sweeps)
-    configs = {row: smallest(sweep, row, asked.overrides) for row in plan.select(sweep, asked.only)}
+    configs = {row: smallest(sweep, row, asked.overrides, device) for row in plan.select(sweep, asked.only)}
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2 * len(configs) + 8
 
     @cache
     def baseline(layers: int) -> tuple[Any, float, int]:
-        cfg = compose(plan.overrides(sweep, sweep.baseline, 0, merge(shape(layers), asked.overrides)))
+        cfg = compose(plan.overrides(sweep, sweep.baseline, 0, merge(shape(layers, device), asked.overrides)))
         return cfg, cost(cfg)["flops_per_step"], bytes_moved(cfg)
 
     @cache
@@ -166,4 +186,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if any(name not in os.environ for name in ENVIRONMENT):  # as a sweep's runs have it; read when a process starts
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**ENVIRONMENT, **os.environ})
     sys.exit(main())

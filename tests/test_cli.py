@@ -89,6 +89,8 @@ def test_options_of_one_group_and_one_option(capsys):
         (["train", "--info"], ["must be one of all, config, defaults"]),
         (["train", "-m", "norm=("], ["cannot be read"]),
         (["train", "-m", "seed=0,1", "hydra.sweep.dir=../x"], ["only hydra/launcher, hydra/sweeper"]),
+        (["train", "-m", "norm=glob(*)"], ["norm=glob(*): name the options, as in norm=one,another"]),
+        (["train", "sweep=tiny", "row=Base", "seed=²"], ["seed=²: must be a whole number"]),
         (["sweep"], ["ablate sweep takes the name of one sweep, and was given none"]),
         (["sweep", "tny"], ["no sweep 'tny' in sweeps; did you mean 'tiny'? (there are: tiny)"]),
         (["sweep", "tiny", "jbs=2"], ["jbs=2: no setting and no group; did you mean 'jobs'?"]),
@@ -96,16 +98,22 @@ def test_options_of_one_group_and_one_option(capsys):
         (["sweep", "tiny", "replace=yes"], ["replace=yes: must be true or false"]),
         (["sweep", "tiny", "jobs=1", "jobs=2"], ["jobs=2: jobs is given twice"]),
         (["sweep", "tiny", "--dry"], ["--dry: unknown flag; did you mean '--dry-run'?"]),
+        (["sweep", "tiny", "seed=1"], ["seed=1: seeds are the sweep file's"]),
+        (["plan", "tiny", "jobs=0"], ["jobs=0: must be at least 1"]),
         (["plan", "tiny", "norm=rmsnom"], ["norm=rmsnom: unknown option"]),
         (["status", "tny"], ["no sweep 'tny'"]),
         (["report", "tny"], ["'tny'"]),
         (["cost", "--format", "xml"], ["--format xml: must be one of text, csv, json"]),
+        (["cost", "norm"], ["norm: ablate cost takes overrides, as in norm=rmsnorm; choose norm=OPTION"]),
+        (["cost", "--reference", "tiny", "topology=causal_decoder", "stack=funnel"], ["tiny: Base: stack=funnel is for models of"]),
         (["cost", "--format"], ["--format needs a value"]),
         (["cost", "--reference", "tny"], ["no sweep 'tny'"]),
         (["options", "norms"], ["norms: unknown group; did you mean 'norm'?"]),
         (["data", "prepair"], ["data prepair: must be one of prepare, check; did you mean 'prepare'?"]),
         (["data", "check", "data=local", "data.files=[nothing.txt]"], ["nothing.txt"]),
         (["diff", "a"], ["ablate diff takes two runs, and was given 1"]),
+        (["diff", "x/c/²", "x"], ["x/c/²: no run lies there"]),
+        (["data", "prepare", "paths.data=sweeps/tiny.yaml"], ["sweeps/tiny.yaml"]),
         (["diff", "tiny/Base/0", "x"], ["tiny/Base/0: no run lies there"]),
     ],
     ids=" ".join,
@@ -119,6 +127,15 @@ def test_a_mistake_gets_one_line_and_exit_code_2(words, told, here, capsys):
         assert any(part in line for line in lines), shown.err
     assert "Traceback" not in shown.err
     assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "text, told", [("a: [1", "cannot be read (while parsing"), ("[1, 2]", "config.yaml holds no config")]
+)
+def test_a_damaged_config_is_told_by_diff(text, told, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(text)
+    assert cli.run(["diff", str(tmp_path), str(tmp_path)]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_multirun_refuses_several_devices_with_the_right_command(capsys):

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ablate import cli
-from ablate.config import build_model, compose, identity, library
+from ablate.config import build_model, code_changes, compose, identity, library, own_code
 from ablate.config.composing import by_hydra, compose_groups
 from ablate.cost import cost
 from ablate.errors import UserError
@@ -62,6 +62,27 @@ def test_one_module_and_one_file_are_a_variant(plugin, capsys):
     assert cost(cfg)["parameters"]["total"] == cost(compose(["norm=rmsnorm"]))["parameters"]["total"]
     assert cli.run(["options", "norm"]) == 0
     assert "    mean               Divides by the mean absolute value" in capsys.readouterr().out
+
+
+def test_another_formula_is_another_run(plugin, tmp_path):
+    """And not the old result once more; what else lies in the package does not count."""
+    cfg = compose(["norm=mean"])
+    before, known = identity(cfg, "x"), own_code(cfg)
+    assert list(known) == [f"{plugin}.means"] and own_code(compose()) == {}
+    (tmp_path / plugin / "others.py").write_text("SIZE = 3\n")
+    assert identity(cfg, "x") == before and code_changes(known, cfg) == []
+    (tmp_path / plugin / "means.py").write_text(MODULE.replace("abs()", "square()"))
+    assert identity(cfg, "x") != before
+    assert code_changes(known, cfg) == [f"the code of {plugin}.means has changed"]
+    assert code_changes(None, cfg) == []  # a record that does not tell
+
+
+def test_of_a_package_every_file_counts(plugin, tmp_path):
+    (tmp_path / plugin / "__init__.py").write_text("from .means import MeanNorm\n")
+    cfg = compose(["norm=mean", f"norm._target_={plugin}.MeanNorm"])
+    before = identity(cfg, "x")
+    (tmp_path / plugin / "means.py").write_text(MODULE.replace("abs()", "square()"))
+    assert identity(cfg, "x") != before
 
 
 def test_it_trains(plugin):

@@ -49,6 +49,11 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `ablate options | head` is no mistake
         return 0
+    except OSError as error:  # a place that cannot be read or written; a full disk
+        if os.environ.get("ABLATE_TRACEBACK") or error.filename is None:
+            raise
+        print(f"ablate: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(arguments: list[str]) -> int:

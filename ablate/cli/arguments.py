@@ -61,7 +61,8 @@ def one_name(words: Words, what: str, usage: str) -> str:
 def only_overrides(words: Words, usage: str) -> list[str]:
     """The overrides of a verb that takes nothing else; a bare word is a mistake."""
     for word in words.names:
-        raise UserError(f"{word}: {usage} takes overrides, as in norm=rmsnorm{nearest(word, _groups())}")
+        hint = f"; choose {word}=OPTION" if word in _groups() else nearest(word, _groups())
+        raise UserError(f"{word}: {usage} takes overrides, as in norm=rmsnorm{hint}")
     return words.overrides
 
 

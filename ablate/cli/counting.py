@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from ablate.data.cores import cores
+from ablate.errors import UserError
 
 
 def costs(configs: Sequence[Any]) -> Iterator[dict[str, Any]]:
@@ -19,4 +20,7 @@ def costs(configs: Sequence[Any]) -> Iterator[dict[str, Any]]:
 def _cost(config: Any) -> dict[str, Any]:
     from ablate.cost import cost
 
-    return cost(config)
+    try:
+        return cost(config)
+    except UserError as error:
+        raise UserError("\n".join(f"{config.sweep}: {config.row}: {line}" for line in str(error).splitlines())) from None

@@ -45,7 +45,7 @@ def _folder(word: str) -> Path:
     places = [Path(word)]
     sweep, slash, rest = word.partition("/")
     row, _, seed = rest.rpartition("/")
-    if slash and row and seed.isdigit():
+    if slash and row and seed.isdecimal():
         from ablate.record import run_path
 
         places.append(run_path("runs", sweep, row, int(seed)))
@@ -58,7 +58,13 @@ def _folder(word: str) -> Path:
 def _config(folder: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
+    except Exception as error:  # whatever YAML or OmegaConf say of a damaged file
+        raise UserError(f"{folder / 'config.yaml'} cannot be read ({' '.join(str(error).split())[:100]})") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.yaml'} holds no config")
+    return config
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -66,6 +72,8 @@ def _record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    if not isinstance(record, dict):
         return {}
     return {"data": (record.get("data") or {}).get("sha256"), "versions": record.get("versions")}
 

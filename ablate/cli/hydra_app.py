@@ -65,13 +65,18 @@ def _cells(overrides: list[str]) -> list[list[str]]:
     """The override list of each job of a multirun, as Hydra's own sweeper splits them."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
 
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
+        for given in parsed:
+            if isinstance(given.value(), Glob):
+                raise UserError(f"{given.input_line}: name the options, as in {given.key_or_group}=one,another; glob is not known here")
+        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     except HydraException as error:
         raise UserError(f"cannot be read: {str(error).splitlines()[0]}") from None
-    return [list(cell) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for cell in batch]
+    return [list(cell) for batch in batches for cell in batch]
 
 
 def _check(cell: list[str], multirun: bool) -> None:

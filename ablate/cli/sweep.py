@@ -7,6 +7,7 @@ from typing import Any
 
 from ablate.cli import arguments
 from ablate.config import keys, library
+from ablate.config.overrides import ALIASES
 from ablate.errors import UserError, nearest
 
 HELP = """Run every row of sweeps/NAME.yaml that has no result yet, time the rows, write reports/NAME/.
@@ -67,6 +68,8 @@ def split(words: list[str], known: dict[str, Callable[[str, str], Any]]) -> tupl
             raise UserError(f"{word}: {key} is given twice")
         if key in known:
             settings[key] = known[key](key, value)
+        elif key in ALIASES:
+            raise UserError(f"{word}: seeds are the sweep file's (seeds: {{baseline: 5, rows: 3}}); `ablate train` runs one")
         elif "." not in key and not keys.exists(key.lstrip("+~")):
             raise UserError(f"{word}: no setting and no group{nearest(key, [*known, *keys.known(), *library.groups()])}")
         else:

@@ -64,7 +64,7 @@ def of_sweep(overrides: list[str]) -> list[str]:
     if "row" not in given:
         raise UserError(f"sweep={sweep.name} needs row=LABEL (one of: {', '.join(sweep.rows)})")
     seed = given.get("seed", given.get("seed.base", "0"))
-    if not seed.isdigit():
+    if not seed.isdecimal():
         raise UserError(f"seed={seed}: must be a whole number")
     extra = [word for word in overrides if word.partition("=")[0] not in ("sweep", "row", "seed", "seed.base")]
     return list(plan.overrides(sweep, unquoted(given["row"]) or "", int(seed), extra))

@@ -2,7 +2,7 @@
 
 from ablate.config.checking import validate
 from ablate.config.composing import compose
-from ablate.config.identity import differences, effective, identity, resolved
+from ablate.config.identity import code_changes, differences, effective, identity, own_code, resolved
 from ablate.config.library import CONF
 from ablate.config.model import MODEL_SLOTS, build_model
 from ablate.config.overrides import merge
@@ -14,12 +14,14 @@ __all__ = [
     "MODEL_SLOTS",
     "build_model",
     "check_parts",
+    "code_changes",
     "compose",
     "differences",
     "effective",
     "identity",
     "instantiate",
     "merge",
+    "own_code",
     "resolved",
     "validate",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ablate.config import targets
 from ablate.config.keys import flatten
 
 SCHEMA = 1  # raised when the same config would no longer give the same numbers
@@ -43,10 +44,23 @@ def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
 
 
 def identity(cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:
-    """16 hex digits that name the result of a run: its effective config, its corpus, the schema."""
+    """16 hex digits that name the result of a run: its effective config, its corpus, the schema, the code of others."""
     content = {"config": effective(cfg), "data": data_sha256, "schema": SCHEMA}
+    if own := own_code(cfg):
+        content["code"] = own
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def own_code(cfg: DictConfig | dict[str, Any]) -> dict[str, str]:
+    """The modules outside this project that a config names, each with a hash of its source; mostly none."""
+    return targets.code(resolved(cfg) if isinstance(cfg, DictConfig) else cfg)
+
+
+def code_changes(before: dict[str, str] | None, cfg: DictConfig) -> list[str]:
+    """A phrase for each module whose code is another than in `before`, a record's `code`."""
+    now = own_code(cfg)
+    return [f"the code of {name} has changed" for name in now if (before or {}).get(name) not in (None, now[name])]
 
 
 def differences(

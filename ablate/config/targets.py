@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 from collections.abc import Iterator
@@ -64,20 +65,41 @@ def _refusal(target: Any) -> str:
     if not _is_trusted(target):
         return f"lies outside {', '.join(_trusted())}; name its package in {PLUGINS} if you trust it"
     module = target.rpartition(".")[0]
-    return "" if module and _module_exists(module) else f"there is no module {module!r}"
+    return "" if module and _place_of(module) else f"there is no module {module!r}"
+
+
+def code(tree: Any) -> dict[str, str]:
+    """Every module of others that plain containers name by `_target_`, with a sha256 of its source.
+
+    Of a package it is that of all its files, since what it offers may be written in any of them. What a module imports
+    from elsewhere is not seen.
+    """
+    targets = (str(target) for key, target in walk(tree) if key.rpartition(".")[2] == "_target_")
+    modules = {target.rpartition(".")[0] for target in targets if target.partition(".")[0] != "ablate"}
+    return {module: _sha256(place) for module in sorted(modules) if (place := _place_of(module))}
+
+
+def _sha256(place: Path) -> str:
+    found = hashlib.sha256()
+    for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+        found.update(f"{path.relative_to(place)}\0".encode() + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 @cache
-def _module_exists(name: str) -> bool:
+def _place_of(name: str) -> Path | None:
+    """The file of a module, or the folder of a package; imports nothing but packages above it."""
     top, *rest = name.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None:
-        return False
+        return None
     for root in spec.submodule_search_locations or ():
         place = Path(root, *rest)
-        if place.is_dir() or place.with_suffix(".py").is_file():
-            return True
-    return not rest and spec.submodule_search_locations is None
+        if place.is_dir():
+            return place
+        if place.with_suffix(".py").is_file():
+            return place.with_suffix(".py")
+    return Path(spec.origin) if not rest and spec.submodule_search_locations is None and spec.origin else None
 
 
 def _check_origin(target: str) -> None:

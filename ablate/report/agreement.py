@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,14 +115,19 @@ def of_speed(verdicts: Verdicts, published: Published) -> Agreement | None:
     return agreement if len(agreement.labels) >= FEWEST_ROWS else None
 
 
+def published_differences(verdicts: Verdicts, published: Published, labels: Iterable[str], column: str) -> np.ndarray:
+    """What these published rows have more than the one that our baseline stands for; NaN where a number is absent."""
+    base = published.rows[base_of(verdicts, published)].get(column, np.nan)
+    return np.array([published.rows[label].get(column, np.nan) - base for label in labels])
+
+
 def with_diverged_last(verdicts: Verdicts, published: Published) -> float:
     """Spearman of final losses with the rows that diverged here taken as worse than all others."""
-    base = published.rows[base_of(verdicts, published)]["final_loss"]
     rows = join(verdicts, published) + [
         (row, label) for row, label in left_out(verdicts, published) if row.verdict == HAS_DIVERGED
     ]
     ours = np.array([np.inf if row.verdict == HAS_DIVERGED else row.comparison.delta for row, _ in rows])
-    theirs = np.array([published.rows[label].get("final_loss", np.nan) - base for _, label in rows])
+    theirs = published_differences(verdicts, published, (label for _, label in rows), "final_loss")
     known = np.isfinite(theirs)
     return rank_correlations(ours[known], theirs[known])[0] if np.isfinite(ours).any() else np.nan
 
@@ -137,7 +142,8 @@ def contradictions(verdicts: Verdicts, published: Published) -> list[Contradicti
     for row, label in join(verdicts, published):
         theirs = published.rows[label]
         for column in LOSSES[::-1]:
-            comparison, difference = _comparison(row, column), theirs.get(column, np.nan) - base.get(column, np.nan)
+            comparison = _comparison(row, column)
+            (difference,) = map(float, published_differences(verdicts, published, [label], column))
             spread = np.hypot(_published_noise(theirs, column), _published_noise(base, column))
             if comparison.differs and comparison.delta * difference < 0:
                 certain = bool(abs(difference) > 2 * spread)
@@ -169,16 +175,15 @@ def _compared(
     theirs: str,
     section: str = "",
 ) -> Agreement:
-    rows, base_row = [row for row, _ in joined], published.rows[base_of(verdicts, published)]
-    base = base_row.get(theirs, np.nan)
-    there = np.array([published.rows[label].get(theirs, np.nan) for _, label in joined])
-    their_errors = np.array([_published_error(row, theirs) for row in (base_row, *(published.rows[label] for _, label in joined))])
+    rows, labels = [row for row, _ in joined], [label for _, label in joined]
+    their_rows = [published.rows[label] for label in (base_of(verdicts, published), *labels)]
+    their_errors = np.array([_published_error(row, theirs) for row in their_rows])
     if column == SPEED:
         here, errors = _speed_ratios(verdicts, rows), np.full((2, len(rows)), np.nan)
-        there = np.log(there / base)
+        there = np.log([ratio(row.get(SPEED, np.nan), their_rows[0].get(SPEED, np.nan)) for row in their_rows[1:]])
     else:
         here, errors = _differences(rows, column)
-        there = there - base
+        there = published_differences(verdicts, published, labels, theirs)
     both = np.isfinite(here + there) if rows else np.zeros(0, dtype=bool)
     labels = [row.label for row, known in zip(rows, both, strict=True) if known]
     their_errors = their_errors[np.r_[True, both]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablate.report.agreement import base_of, join
+from ablate.report.agreement import join, published_differences
 from ablate.report.curves import Curves
 from ablate.report.ranks import rank_correlations
 from ablate.report.reference import LOSSES, Published
@@ -36,7 +36,7 @@ def course(results: Results, verdicts: Verdicts, published: Published) -> Course
     if not base.done:
         return None
     edges = np.linspace(0, base.last, PARTS + 1)
-    there, labels, gaps = published.rows[base_of(verdicts, published)], [], []
+    labels, gaps = [], []
     for row, label in join(verdicts, published):
         steps, _, gap, _ = Curves.of(results, row.label).minus(base).after(0)
         parts = [gap[(low < steps) & (steps <= high)] for low, high in zip(edges, edges[1:], strict=False)]
@@ -44,8 +44,7 @@ def course(results: Results, verdicts: Verdicts, published: Published) -> Course
             labels.append((row, label))
             gaps.append([part.mean() for part in parts])
     against = {
-        column: np.array([published.rows[label].get(column, np.nan) - there.get(column, np.nan) for _, label in labels])
-        for column in LOSSES
+        column: published_differences(verdicts, published, (label for _, label in labels), column) for column in LOSSES
     }
     against[OWN] = np.array([row.comparison.delta for row, _ in labels])
     found = {name: [_spearman(part, values) for part in np.transpose(gaps)] for name, values in against.items()}

@@ -51,24 +51,52 @@ class Findings:
 
 
 def load(name: str) -> Published:
-    """Read the published table `name`: a line `# title`, then CSV; raises `UserError` where there is none."""
+    """Read the published table `name`: a line `# title`, then CSV.
+
+    Raises `UserError` where there is none, and with the line of what cannot be read.
+    """
     path = FOLDER / f"{name}.csv"
     if name not in names():
         raise UserError(f"no reference {name!r}{nearest(str(name), names())} (there are: {', '.join(names())})")
     rows, aliases, unconfirmed, baseline = {}, {}, {}, ""
     with open(path, encoding="utf-8", newline="") as file:
-        title = file.readline().removeprefix("#").strip()
+        title = file.readline()
         table = csv.DictReader(file)
+        columns = list(table.fieldnames or [])
+        _check_head(path, title, columns)
         for row in table:
             label = row["row"]
-            rows[label] = {column: float(cell or "nan") for column, cell in row.items() if column not in TEXT_COLUMNS}
-            unconfirmed[label] = tuple(row["unconfirmed"].split())
+            rows[label] = _numbers(row, f"{path}, line {table.line_num + 1}")
+            unconfirmed[label] = tuple((row.get("unconfirmed") or "").split())
             baseline = label if row["section"] == "baseline" else baseline
-            for alias in (label, *filter(None, row["aliases"].split(";"))):
+            for alias in (label, *filter(None, (row.get("aliases") or "").split(";"))):
                 aliases[_key(alias)] = label
-        columns = list(table.fieldnames or [])
+    if not baseline:
+        raise UserError(f"{path}: no row has the section 'baseline'")
+    title = title.removeprefix("#").strip()
     scores = [column for column in columns[columns.index(LOSSES[-1]) + 1 :] if column not in TEXT_COLUMNS]
     return Published(name, title, baseline, rows, tuple(scores), aliases, unconfirmed)
+
+
+def _check_head(path: Path, title: str, columns: list[str]) -> None:
+    if not title.startswith("#"):
+        raise UserError(f"{path}, line 1: must be the table's title, as in # Narang et al. 2021, Table 1")
+    if lacking := [column for column in ("row", "section", *LOSSES) if column not in columns]:
+        raise UserError(f"{path}, line 2: lacks {', '.join(lacking)}")
+
+
+def _numbers(row: dict[str, str], where: str) -> dict[str, float]:
+    """The numbers of a line, NaN where a cell is empty."""
+    if None in row or None in row.values():
+        raise UserError(f"{where}: has not as many cells as the head has")
+    found = {}
+    for column, cell in row.items():
+        if column not in TEXT_COLUMNS:
+            try:
+                found[column] = float(cell or "nan")
+            except ValueError:
+                raise UserError(f"{where}: {column} is {cell!r}, and must be a number or empty") from None
+    return found
 
 
 def names() -> list[str]:

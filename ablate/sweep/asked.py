@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import compose, differences, identity
+from ablate.config import code_changes, compose, differences, identity
 from ablate.errors import UserError
 from ablate.record import run_path
 from ablate.sweep import ledger
@@ -118,6 +118,8 @@ def _changes(item: Item) -> str:
         more = f" and {len(told) - 4} more" if len(told) > 4 else ""
         return ", ".join(told[:4]) + more
     record = ledger.read_json(item.folder / "record.json")
+    if changed := code_changes(record.get("code"), item.cfg):
+        return ", ".join(changed)
     data = (record.get("data") or {}).get("sha256")
     if data and record.get("identity") and record["identity"] != identity(item.cfg, data):
         return "the same keys, but the version of what they mean has changed"

@@ -26,11 +26,13 @@ def describe(
     only: str | Iterable[str] | None = None,
     count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
 ) -> str:
-    """What the sweep would run, how long that takes, what it could detect; a `UserError` names a row that cannot run.
+    """What the sweep would run, how long that takes, what it could detect; a `UserError` names a row whose settings are wrong.
 
-    `count` says what configurations cost (`ablate.cli.counting.costs`); without it only what runs that are done have counted
-    is told.
+    `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do not fit
+    together; without it, in a quarter of a second, only what runs that are done have counted is told.
     """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"jobs={jobs}: must be at least 1")
     paths = Paths.of(extra)
     sweep = load(name, paths.sweeps)
     chosen = select(sweep, only)

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import differences, identity, instantiate, resolved
+from ablate.config import code_changes, differences, identity, instantiate, resolved
 from ablate.data import corpus
 from ablate.errors import UserError
 from ablate.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, RunFolder, atomic_write, now
@@ -103,6 +103,7 @@ class Attempt:
         if self.folder.config.exists():
             before = OmegaConf.to_container(OmegaConf.load(self.folder.config), resolve=True)
             told = [f"{key} was {old}, is {new}" for key, old, new in differences(before, self.cfg)]
+        told += code_changes(self.found.get("code"), self.cfg)
         if (self.found.get("data") or {}).get("sha256") != self.corpus.sha256:
             told.append("its text was another (data.sha256)")
         raise UserError(

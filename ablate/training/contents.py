@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from ablate.config import MODEL_SLOTS
+from ablate.config import MODEL_SLOTS, own_code
 from ablate.record import RUNNING, SCHEMA, now
 from ablate.training import environment, processes
 
@@ -31,6 +31,7 @@ def asked(cfg: DictConfig, overrides: list[str], command: str, found: Record | N
         "command": command,
         "seed": cfg.seed.base,
         "identity": found.get("identity"),
+        "code": found.get("code"),
         "status": RUNNING,
         "reason": "",
         **dict.fromkeys(LATER),
@@ -50,6 +51,7 @@ def before_training(cfg: DictConfig, corpus: Any, identity: str, found: Record |
 
     return {
         "identity": identity,
+        "code": own_code(cfg),
         "versions": environment.versions(),
         "git": environment.git_state(),
         "hardware": environment.hardware(device_type(cfg), processes.wanted(cfg)),

@@ -185,17 +185,22 @@ def agenda(cfg: DictConfig) -> Agenda:
 def prepare_process(cfg: DictConfig, device_type: str) -> None:
     """Threads, denormals and what Lightning says: the same for every run."""
     torch.set_num_threads(cfg.trainer.threads)
-    torch.set_flush_denormal(True)  # an unscaled attention makes many, and each costs a hundred cycles
+    prepare_arithmetic(device_type)
     if cfg.trainer.compile == "model":
         torch._dynamo.reset()  # it compiles eight models in a process, and takes further ones as they are
-    if device_type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        # Its gradients have been NaN where a mask hides nearly all keys (pytorch issue 196678): a row that "diverged".
-        torch.backends.cuda.enable_cudnn_sdp(False)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
+
+
+def prepare_arithmetic(device_type: str) -> None:
+    """How this process calculates, in training and where training is measured."""
+    torch.set_flush_denormal(True)  # an unscaled attention makes many, and each costs a hundred cycles
+    if device_type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        # Its gradients have been NaN where a mask hides nearly all keys (pytorch issue 196678): a row that "diverged".
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def make_trainer(cfg: DictConfig, device_type: str, folder: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:

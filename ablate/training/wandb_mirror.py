@@ -6,7 +6,8 @@
 The training process never talks to W&B and does not wait for the one that does, so that no network, no key or a wrong key
 can slow or end it. The key is taken out of the environment before W&B starts, and handed to `wandb sync` alone.
 
-On the dashboard: id = identity, group = sweep, job type = row, tags = axes.
+On the dashboard: group = sweep, job type = row, tags = axes; the id is of sweep, row, seed and identity, so that a run that
+is resumed goes on in its own place, and the same model in two sweeps has two.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> None:
     run = _init(
         mirror,
         folder,
-        id=record["identity"],
+        id=run_id(record),
         group=record["sweep"],
         job_type=record["row"][:64],
         name=f"{record['row']} · seed {record['seed']}",
@@ -112,6 +113,12 @@ def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> None:
     run.finish(exit_code=0 if record.get("status") == "done" else 1)
     state.write_text(json.dumps({"step": done + 1}))
     _send(mirror, Path(run.settings.sync_dir), key)
+
+
+def run_id(record: dict[str, Any]) -> str:
+    """What W&B knows a run by."""
+    words = [record[key] for key in ("sweep", "row", "seed", "identity")]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
 
 
 def mirror_report(mirror: Mirror, folder: Path, sweep: str, report: Path, key: str | None) -> None:

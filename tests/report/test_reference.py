@@ -134,6 +134,36 @@ def test_labels_meet_whatever_their_case_and_spaces():
     assert labels == ["Swi-GLU"]
 
 
+GOOD = "# A paper\nrow,section,early_loss,final_loss\nPlain,baseline,2.5,2.0\nOdd,norm,,2.1\n"
+
+
+def test_a_table_needs_four_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "FOLDER", tmp_path)
+    (tmp_path / "mine.csv").write_text(GOOD)
+    table = load("mine")
+    assert (table.title, table.baseline, table.scores, table.find("odd")) == ("A paper", "Plain", (), "Odd")
+    assert table.rows["Odd"]["final_loss"] == 2.1 and np.isnan(table.rows["Odd"]["early_loss"])
+
+
+@pytest.mark.parametrize(
+    "old, new, told",
+    [
+        ("# A paper", "A paper", "line 1: must be the table's title"),
+        ("early_loss,final_loss", "early_loss,last_loss", "line 2: lacks final_loss"),
+        ("row,", "name,", "line 2: lacks row"),
+        ("baseline", "norm", "no row has the section 'baseline'"),
+        ("2.1", "n/a", "line 4: final_loss is 'n/a', and must be a number or empty"),
+        ("Odd,norm,,2.1", "Odd,norm,2.1", "line 4: has not as many cells as the head has"),
+        ("Odd,norm,,2.1", "Odd,norm,,2.1,7", "line 4: has not as many cells as the head has"),
+    ],
+)
+def test_a_slip_in_a_table_is_told_by_its_line(tmp_path, monkeypatch, old, new, told):
+    monkeypatch.setattr(reference, "FOLDER", tmp_path)
+    (tmp_path / "mine.csv").write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(UserError, match=told):
+        load("mine")
+
+
 def test_an_unknown_table_is_named_with_the_nearest():
     with pytest.raises(UserError, match="did you mean 'narang2021'"):
         load("narang2022")

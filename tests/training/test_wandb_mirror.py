@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ablate.training import wandb_mirror
+from ablate.training.wandb_mirror import run_id
 from tests.faults import faults
 from tests.training.standin import folder_of, in_child, run
 
@@ -53,7 +54,8 @@ def test_a_run_is_mirrored_whole(asked):
     (path,) = waited(folder)
     summary, records = inspected(path)
     text = json.dumps([summary, *records])
-    assert path.name.endswith(record["identity"])
+    assert path.name.endswith(run_id(record))
+    assert run_id(record) != run_id(record | {"sweep": "another"})  # the same model in two sweeps
     for told in ("mirrored", "tiny", "norm:rmsnorm", "train/loss", "validation/loss", "loss/final", "parameters/total"):
         assert told in text, told
     assert str(record["loss"]["final"])[:8] in text and "shape" in text
@@ -66,9 +68,9 @@ def test_a_killed_runs_next_attempt_goes_on_where_its_mirror_stopped(asked):
     folder = folder_of(overrides).path
     waited(folder)
     time.sleep(1.1)  # the next offline run is named by another second
-    identity = run(overrides)["identity"]
+    known = run_id(run(overrides))
     paths = waited(folder, count=2)
-    assert len(paths) == 2 and all(path.name.endswith(identity) for path in paths)
+    assert len(paths) == 2 and all(path.name.endswith(known) for path in paths)
     last = [json.dumps(inspected(path)) for path in paths]
     assert "loss/final" in last[1] and "loss/final" not in last[0]
 
