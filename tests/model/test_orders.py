@@ -45,7 +45,9 @@ def test_memory_is_seen_within_the_segment():
     queries, keys = view(CAUSAL, True), View(ids=torch.ones(2, 7, dtype=torch.long), segments=packed(7, 2)[0])
     expected = queries.segments[:, None, :, None] == keys.segments[:, None, None, :]
     assert torch.equal(queries.visible_memory(keys), expected)
-    assert view(CAUSAL, False).visible_memory(keys) is None
+    unpadded = view(CAUSAL, False)  # which is one segment, the first
+    assert torch.equal(unpadded.visible_memory(keys), (keys.segments == 1)[:, None, None].expand(2, 1, unpadded.length, 7))
+    assert unpadded.visible_memory(View(ids=keys.ids)) is None
 
 
 def changed(model, batch, side: str, at: int) -> torch.Tensor:

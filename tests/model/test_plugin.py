@@ -35,8 +35,8 @@ def mish(h):
 
 def write(folder: Path) -> Path:
     """The files that the README shows, and an activation; the folder that they lie in."""
-    blocks = re.findall(r"```\w+\n# (my_variants/\S+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    files = {name: text.removeprefix("\n") for name, text in blocks}
+    blocks = re.findall(r"`(my_variants/\S+)`[^`]*```\w+\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    files = dict(blocks)
     assert sorted(files) == [f"{PACKAGE}/conf/norm/mean_absolute.yaml", f"{PACKAGE}/norms.py"]
     files |= {f"{PACKAGE}/activations.py": MISH, f"{PACKAGE}/conf/activation/mish.yaml": ACTIVATION}
     for name, text in files.items():
