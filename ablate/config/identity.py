@@ -45,8 +45,9 @@ def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
 
 def identity(cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:
     """16 hex digits that name the result of a run: its effective config, its corpus, the schema, the code of others."""
-    content = {"config": effective(cfg), "data": data_sha256, "schema": SCHEMA}
-    if own := own_code(cfg):
+    plain = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
+    content = {"config": effective(plain), "data": data_sha256, "schema": SCHEMA}
+    if own := own_code(plain):
         content["code"] = own
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
