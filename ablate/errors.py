@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake in what was asked: one line that names it; the command exits with code 2."""
 
+    def of(self, *where: str) -> UserError:
+        """The same mistake, each line of it behind the words that say where it was made: `sweep: row: line`."""
+        return UserError("\n".join(": ".join((*where, line)) for line in str(self).splitlines()))
+
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """The tail of an error line that offers the nearest right word, or nothing where none is near."""

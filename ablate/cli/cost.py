@@ -60,7 +60,7 @@ def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
         try:
             configs[row] = compose(plan.overrides(sweep, row, 0, extra))
         except UserError as error:
-            errors += [f"{name}: {row}: {line}" for line in str(error).splitlines()]
+            errors.append(str(error.of(name, row)))
     if errors:
         raise UserError("\n".join(errors))
     published = _published(sweep.reference, list(configs)) if sweep.reference else {}

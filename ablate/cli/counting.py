@@ -23,4 +23,4 @@ def _cost(config: Any) -> dict[str, Any]:
     try:
         return cost(config)
     except UserError as error:
-        raise UserError("\n".join(f"{config.sweep}: {config.row}: {line}" for line in str(error).splitlines())) from None
+        raise error.of(config.sweep, config.row) from None

@@ -64,7 +64,7 @@ def _config(name: str, row: str, given: Sequence[str]) -> Any:
     try:
         return compose(given)
     except UserError as error:
-        raise UserError("\n".join(f"{name}: {row}: {line}" for line in str(error).splitlines())) from None
+        raise error.of(name, row) from None
 
 
 def _table(
