@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ablate.errors import UserError
 
 SCHEMA = 1  # of record.json; raised when a key changes its meaning
@@ -34,6 +36,7 @@ STARTING = "starting"  # in progress.json, the phase of a run, begun or resumed,
 NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
 _SUFFIX = re.compile(r".*-[0-9a-f]{6}")
 _TEMPORARY = ".tmp"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Busy(Exception):
@@ -98,6 +101,18 @@ class RunFolder:
             raise UserError(f"{self.record} cannot be read ({error}); move the folder away to run it anew") from None
         if not isinstance(content, dict):
             raise UserError(f"{self.record} is no record; move the folder away to run it anew")
+        return content
+
+    def read_config(self) -> dict[str, Any] | None:
+        """The config that it was made with, or None where there is none; raises `UserError` where it cannot be read."""
+        try:
+            content = yaml.load(self.config.read_text(encoding="utf-8"), Loader=_LOADER)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{self.config} cannot be read ({' '.join(str(error).split())[:100]})") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{self.config} holds no config")
         return content
 
     def write(self, record: dict[str, Any]) -> None:

@@ -25,9 +25,9 @@ def run(cfg: DictConfig, overrides: list[str], command: str) -> dict[str, Any]:
     that goes wrong is in the record (`failed`, and why). Several devices are several processes: started by torchrun
     this is one of them, else it starts them.
     """
+    from ablate.config.batch import share
     from ablate.training import processes
     from ablate.training.attempt import Attempt
-    from ablate.training.batching import share
 
     share(cfg)
     folder = RunFolder(run_path(cfg.paths.runs, cfg.sweep, cfg.row, cfg.seed.base))

@@ -56,25 +56,16 @@ def _folder(word: str) -> Path:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    from omegaconf import OmegaConf
+    from ablate.record import RunFolder
 
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
-    except Exception as error:  # whatever YAML or OmegaConf say of a damaged file
-        raise UserError(f"{folder / 'config.yaml'} cannot be read ({' '.join(str(error).split())[:100]})") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{folder / 'config.yaml'} holds no config")
-    return config
+    return RunFolder(folder).read_config() or {}
 
 
 def _record(folder: Path) -> dict[str, Any]:
     """What the record says of text and versions; empty where there is none yet."""
-    try:
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    if not isinstance(record, dict):
-        return {}
+    from ablate.sweep.ledger import read_json
+
+    record = read_json(folder / "record.json")
     return {"data": (record.get("data") or {}).get("sha256"), "versions": record.get("versions")}
 
 

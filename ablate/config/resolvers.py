@@ -6,11 +6,11 @@ Arguments that name a key are its full path, because the override grammar refuse
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from omegaconf import Container, OmegaConf
 
+from ablate.config.batch import share
 from ablate.errors import UserError
 from ablate.ratio import ratio_of
 
@@ -54,10 +54,10 @@ def sequences_at_once(*, _root_: Container) -> int:
     """The sequences of one micro-batch: `trainer.micro_batch`, or all that a device has."""
     if micro := OmegaConf.select(_root_, "trainer.micro_batch"):
         return micro
-    tokens, length = (number_at(key, _root_) for key in ("trainer.global_batch_tokens", "objective.length"))
-    devices = [OmegaConf.select(_root_, f"trainer.{key}") for key in ("devices", "nodes")]
-    ranks = prod(count for count in devices if isinstance(count, int))
-    return max(1, int(tokens // length // ranks))
+    try:
+        return share(_root_).micro_batch
+    except UserError:
+        return 1  # the check of the whole config says what is wrong
 
 
 def _positive(path: str, root: Container) -> float:

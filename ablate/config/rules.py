@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ablate.errors import nearest
+from ablate.config.batch import share_by
+from ablate.errors import UserError, nearest
 from ablate.record import NAME
 
 # the last part of a dotted key -> what its number must be; null is left to the option
@@ -111,22 +112,10 @@ def _heads(flat: dict[str, Any]) -> list[str]:
 
 def _batch(flat: dict[str, Any]) -> list[str]:
     """Whether the global batch can be made of whole sequences, shared by all devices and micro-batches."""
-    tokens, length = flat.get("trainer.global_batch_tokens"), flat.get("objective.length")
-    if tokens is None or length is None:
+    if flat.get("trainer.global_batch_tokens") is None or flat.get("objective.length") is None:
         return []
-    batch = f"trainer.global_batch_tokens={tokens}"
-    if tokens % length:
-        return [f"{batch} makes {tokens / length:g} sequences of objective.length={length}; it must be whole"]
-    sequences = tokens // length
-    devices = [flat.get(key) for key in ("trainer.devices", "trainer.nodes")]
-    ranks = 1
-    for count in devices:
-        ranks *= count if isinstance(count, int) else 1
-    if sequences % ranks:
-        return [f"{batch} makes {sequences} sequences, which {ranks} devices cannot share equally"]
-    micro = flat.get("trainer.micro_batch")
-    if micro and (sequences // ranks) % micro:
-        return [
-            f"trainer.micro_batch={micro} does not divide the {sequences // ranks} sequences that each device has"
-        ]
+    try:
+        share_by(flat.get)
+    except UserError as error:
+        return [str(error)]
     return []

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
+from ablate.config.batch import share
 from ablate.data import objective
 from ablate.data.corpus import Corpus
 from ablate.data.permutation import permute
@@ -57,16 +58,12 @@ class Batches:
     while the model works. Raises UserError where the corpus has fewer windows than a batch.
     """
 
-    def __init__(self, cfg: Mapping[str, Any], corpus: Corpus):
+    def __init__(self, cfg: DictConfig, corpus: Corpus):
         self.corpus = corpus
         self.objective = objective.build(cfg, corpus)
         self.seed, self.evaluation_seed = cfg["seed"]["data"], cfg["evaluation"]["seed"]
         self.tokens = cfg["trainer"]["global_batch_tokens"]
-        self.sequences, rest = divmod(self.tokens, self.objective.length)
-        if rest or not self.sequences:
-            raise UserError(
-                f"trainer.global_batch_tokens={self.tokens}: no whole number of sequences of {self.objective.length}"
-            )
+        self.sequences = share(cfg).sequences
         length = self.objective.raw_length
         self.n_windows = corpus.train.n_windows(length)
         if self.n_windows < self.sequences:

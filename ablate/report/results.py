@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from ablate.errors import UserError
-from ablate.record import DONE, SCHEMA, STATES, atomic_write, run_path
+from ablate.record import DONE, SCHEMA, STATES, RunFolder, atomic_write, run_path
 from ablate.report.text import csv_plain, csv_text, is_number, one_line
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ RUN_TEXTS = {
     "overrides": ("overrides",),
 }
 _SEED_FOLDER = re.compile(r"seed-\d+")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _OBJECTS = ("versions", "git", "hardware", "data", "parameters", "steps_per_second", "loss", "downstream")
 _SETTINGS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule", "early", "dropout")
 _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
@@ -231,17 +229,17 @@ def _read_record(path: Path, sweep: str, runs_dir: Path) -> dict[str, Any] | Non
     if status == DONE and math.isnan(number(record, "loss", "final")):
         raise ValueError("record.json says done, but has no final loss")
     record = _finite(record)
-    return {**record, "kind": "run", "settings": _read_settings(path / "config.yaml")}
+    return {**record, "kind": "run", "settings": _read_settings(path)}
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
     """What the report needs of a run's config; empty where it cannot be read."""
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+        config = RunFolder(path).read_config()
         trainer = config.get("trainer") or {}
         chosen = {key: config[key] for key in _SETTINGS if key in config}
         return _finite({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
-    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
+    except (UserError, ValueError, AttributeError, TypeError):
         return {}
 
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ablate.config import code_changes, compose, differences, identity
 from ablate.errors import UserError
-from ablate.record import run_path
+from ablate.record import RunFolder, run_path
 from ablate.sweep import ledger
 from ablate.sweep.paths import Paths
 from ablate.sweep.plan import PlannedRun, Sweep
@@ -108,11 +108,11 @@ def _move_aside(folder: Path) -> Path:
 def _changes(item: Item) -> str:
     """In what the config on disk differs from the one asked for; empty where it does not, or where there is none."""
     try:
-        old = OmegaConf.to_container(OmegaConf.load(item.folder / "config.yaml"), resolve=True)
-    except FileNotFoundError:
+        old = RunFolder(item.folder).read_config()
+    except UserError as error:
+        return str(error)
+    if old is None:
         return ""
-    except Exception as error:  # whatever YAML or OmegaConf say of a damaged file
-        return f"config.yaml cannot be read ({' '.join(str(error).split())[:100]})"
     told = [f"{key} {_shown(before)} -> {_shown(after)}" for key, before, after in differences(old, item.cfg)]
     if told:
         more = f" and {len(told) - 4} more" if len(told) > 4 else ""

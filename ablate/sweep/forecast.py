@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ablate.errors import UserError
+from ablate.record import RunFolder
 from ablate.sweep import ledger
 from ablate.sweep.plan import Sweep
 
@@ -60,20 +60,17 @@ def seconds_of_a_run(known: Sequence[Past], others: Sequence[Past], cfg: Any) ->
     times = []
     for run in others[-LOOKED_AT:]:
         try:
-            config = yaml.load((run.folder / "config.yaml").read_text(), Loader=_LOADER)
+            config = RunFolder(run.folder).read_config()
             same = all(config["shape"][key] == shape[key] for key in SHAPE)
             same = same and config["trainer"]["global_batch_tokens"] == cfg.trainer.global_batch_tokens
             steps = config["trainer"]["steps"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError):
+        except (UserError, KeyError, TypeError):
             continue
         if same and run.seconds:
             times.append(run.seconds * cfg.trainer.steps / steps)
     if times:
         return statistics.mean(times), f"judged by {_runs(len(times))} of the same shape in other sweeps"
     return None, "unknown until the first run is done"
-
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def noise(known: Sequence[Past], others: Sequence[Past]) -> tuple[float, str]:

@@ -20,11 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ablate.config import build_model, effective, instantiate
+from ablate.config.batch import share
 from ablate.data.batches import Batches
 from ablate.evaluation.heldout import HeldOutLoss, heldout_loss
 from ablate.record import RunFolder
 from ablate.training import checkpoint, environment, processes
-from ablate.training.batching import share
 from ablate.training.device import device_type
 from ablate.training.interruption import Interruption
 from ablate.training.module import Training

@@ -13,10 +13,11 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor, nn
 
+from ablate.config.batch import Share
 from ablate.errors import UserError
 from ablate.evaluation.heldout import summed
 from ablate.training import own_rates as rates
-from ablate.training.batching import Share, Steps
+from ablate.training.batching import Steps
 from ablate.training.progress import Agenda, Progress
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from ablate.config.batch import Share
 from ablate.errors import UserError
 from ablate.evaluation.heldout import heldout_loss
-from ablate.training.batching import Share, Steps
+from ablate.training.batching import Steps
 from ablate.training.module import Training, seed_dropout
 from ablate.training.progress import Agenda, Progress, StepTimer
 
