@@ -39,7 +39,8 @@ class Gated(nn.Module):
 
 
 def relu(h: Tensor) -> Tensor:
-    return functional.relu(h)
+    """max(x, 0). As a matrix: of more axes, torch stores a mask of booleans when it compiles for a CPU, and slowly so."""
+    return functional.relu(h.reshape(-1, h.shape[-1])).view(h.shape)
 
 
 def gelu(h: Tensor, approximate: str = "tanh") -> Tensor:
@@ -75,7 +76,7 @@ def softplus(h: Tensor) -> Tensor:
 
 def squared_relu(h: Tensor) -> Tensor:
     """max(x, 0)^2 (So et al. 2021, Primer)."""
-    return functional.relu(h).square()
+    return relu(h).square()
 
 
 def identity(h: Tensor) -> Tensor:

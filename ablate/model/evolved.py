@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ablate.errors import UserError
+from ablate.model.activation import relu
 from ablate.model.block import POST, Block, Step, check_placement
 from ablate.model.contract import (
     CROSS_ATTENTION,
@@ -155,8 +156,8 @@ class EncoderConvolutions(nn.Module):
         self.dropout = nn.Dropout(parts.dropout)
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        wide = self.dropout(functional.relu(self.wide(x)))
-        narrow = self.dropout(functional.relu(self.narrow(x, ctx)))
+        wide = self.dropout(relu(self.wide(x)))
+        narrow = self.dropout(relu(self.narrow(x, ctx)))
         h = self.norm(add_first(wide, narrow), ctx.view)
         y = self.separable(h, ctx)
         return functional.pad(y, (0, x.shape[-1] - y.shape[-1]))
@@ -181,7 +182,7 @@ class DecoderConvolutions(nn.Module):
         self.dropout = nn.Dropout(parts.dropout)
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        wide = self.dropout(functional.relu(self.wide(x, ctx)))
+        wide = self.dropout(relu(self.wide(x, ctx)))
         narrow = self.dropout(self.narrow(x, ctx))
         return self.separable(self.norm(add_first(wide, narrow), ctx.view), ctx)
 

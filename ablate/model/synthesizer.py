@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ablate.errors import UserError
+from ablate.model.activation import relu
 from ablate.model.attention import attend, attention_weights, penalty
 from ablate.model.contract import CAUSAL, FULL, PREFIX, Context, Parts, Place, declare
 from ablate.model.position import BIAS, MIX, QUERIES, ROTATE
@@ -117,7 +118,7 @@ class Dense(Synthesizer):
 
     def synthesize(self, q: Tensor | None, length: int) -> Tensor:
         # Each token scores the places beyond the end too, as in the paper's library: its Ops have them.
-        return functional.linear(functional.relu(q), self.table)[..., :length]
+        return functional.linear(relu(q), self.table)[..., :length]
 
 
 class Random(Synthesizer):

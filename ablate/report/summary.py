@@ -60,8 +60,8 @@ class Summary:
 
     @property
     def notes(self) -> str:
-        """What its author says of it."""
-        return md_escape(self.sweep["notes"])
+        """What its author says of it, a paragraph a line."""
+        return "\n\n".join(md_escape(line) for line in self.sweep["notes"].splitlines() if line.strip())
 
     @property
     def demonstration(self) -> str:

@@ -400,6 +400,7 @@ def test_strings_from_outside_change_nothing_but_words(tmp_path):
     markdown = pytest.importorskip("markdown_it").MarkdownIt("gfm-like", {"linkify": False})
     html = markdown.render(text)
     assert html.count("<h2") == len(HEADINGS) - 1 and html.count("<h1") == 1
+    assert "<p>## not a heading</p>" in html  # a paragraph of the notes
     assert "onerror=alert(1)&gt;" in html and "<img src=x" not in html and "<a " not in html
     for name in ("results.csv", "runs.csv", "evidence.csv"):
         for line in lines_of(report.parent / name):
