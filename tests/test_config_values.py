@@ -18,6 +18,8 @@ IMPOSSIBLE = [
     (["shape.d_model=-3"], "shape.d_model=-3: must not be negative"),
     (["trainer.micro_batch=abc"], "trainer.micro_batch=abc: must be a whole number, 1 or more"),
     (["trainer.devices=0"], "trainer.devices=0: must be a whole number, 1 or more"),
+    (["feedforward=switch", "trainer.devices=0"], "trainer.devices=0: must be a whole number, 1 or more"),
+    (["feedforward=switch", "shape.length=0"], "shape.length=0: must be a whole number, 1 or more"),
     (["norm.eps=0"], "norm.eps=0.0: must be above 0"),
     (["objective.noise_density=1.0"], "objective.noise_density=1.0: must be above 0 and below 1"),
     (["keep=nothing"], "keep=nothing: must be one of none, weights, all"),

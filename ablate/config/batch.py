@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.errors import UserError
+
+KEYS = ("trainer.global_batch_tokens", "objective.length", "trainer.devices", "trainer.nodes")
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,23 @@ def share(cfg: DictConfig) -> Share:
 
 def share_by(at: Callable[[str], Any]) -> Share:
     """The same, `at("trainer.devices")` being the value of a key."""
-    tokens, length = at("trainer.global_batch_tokens"), at("objective.length")
+    tokens, length, devices, nodes = (_number(key, at(key)) for key in KEYS)
+    micro = at("trainer.micro_batch")
     batch = f"trainer.global_batch_tokens={tokens}"
-    if tokens % length or not tokens:
+    if tokens % length:
         raise UserError(f"{batch} makes {tokens / length:g} sequences of objective.length={length}; it must be whole")
     sequences = tokens // length
-    ranks = prod(count for key in ("trainer.devices", "trainer.nodes") if isinstance(count := at(key), int))
+    ranks = devices * nodes
     if sequences % ranks:
         raise UserError(f"{batch} makes {sequences} sequences, which {ranks} devices cannot share equally")
     each = sequences // ranks
-    micro = at("trainer.micro_batch") or each
+    micro = each if micro is None else _number("trainer.micro_batch", micro)
     if each % micro:
         raise UserError(f"trainer.micro_batch={micro} does not divide the {each} sequences that each device has")
     return Share(sequences, ranks, each // micro)
+
+
+def _number(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"{key}={value}: must be a whole number, 1 or more")
+    return value
