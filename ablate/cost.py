@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.config import build_model
+from ablate.config.batch import share
 
 LOOKED_UP = frozenset({"table", "table_factor"})  # the roles of vocabulary tables
 EMBEDDING = LOOKED_UP | {"position_table", "logits"}
@@ -69,7 +70,7 @@ def meta_batch(cfg: DictConfig) -> dict[str, Tensor]:
     objective = objectives.build(cfg, SimpleNamespace(layout=ids))
     window = np.ones((1, objective.raw_length), dtype=np.int64)
     example = objective.apply(window, np.random.default_rng(0))
-    sequences = cfg.trainer.global_batch_tokens // cfg.objective.length
+    sequences = share(cfg).sequences
     return {
         name: torch.empty(sequences, *array.shape[1:], dtype=torch.from_numpy(array).dtype, device="meta")
         for name, array in example.items()

@@ -45,7 +45,6 @@ def share(cfg: DictConfig) -> Share:
 def share_by(at: Callable[[str], Any]) -> Share:
     """The same, `at("trainer.devices")` being the value of a key."""
     tokens, length, devices, nodes = (_number(key, at(key)) for key in KEYS)
-    micro = at("trainer.micro_batch")
     batch = f"trainer.global_batch_tokens={tokens}"
     if tokens % length:
         raise UserError(f"{batch} makes {tokens / length:g} sequences of objective.length={length}; it must be whole")
@@ -54,6 +53,7 @@ def share_by(at: Callable[[str], Any]) -> Share:
     if sequences % ranks:
         raise UserError(f"{batch} makes {sequences} sequences, which {ranks} devices cannot share equally")
     each = sequences // ranks
+    micro = at("trainer.micro_batch")
     micro = each if micro is None else _number("trainer.micro_batch", micro)
     if each % micro:
         raise UserError(f"trainer.micro_batch={micro} does not divide the {each} sequences that each device has")

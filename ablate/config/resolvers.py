@@ -52,8 +52,6 @@ def inverse_square_root(path: str, *, _root_: Container) -> float:
 
 def sequences_at_once(*, _root_: Container) -> int:
     """The sequences of one micro-batch: `trainer.micro_batch`, or all that a device has."""
-    if micro := OmegaConf.select(_root_, "trainer.micro_batch"):
-        return micro
     try:
         return share(_root_).micro_batch
     except UserError:

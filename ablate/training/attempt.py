@@ -100,8 +100,7 @@ class Attempt:
         if self.found["identity"] == self.identity:
             return
         told = []
-        if self.folder.config.exists():
-            before = OmegaConf.to_container(OmegaConf.load(self.folder.config), resolve=True)
+        if (before := self.folder.read_config()) is not None:
             told = [f"{key} was {old}, is {new}" for key, old, new in differences(before, self.cfg)]
         told += code_changes(self.found.get("code"), self.cfg)
         if (self.found.get("data") or {}).get("sha256") != self.corpus.sha256:
