@@ -1,11 +1,11 @@
 """A run on disk: its folder, its lock, its record, and how files are written so that none is ever half there.
 
-    runs/<sweep>/<row-slug>/seed-<n>/
-        config.yaml    resolved, as it was asked for
-        record.json    the truth about the run
-        metrics.csv    one writer, a line every few steps
-        progress.json  the heartbeat, about once a second
-        checkpoints/   log.txt   lock
+runs/<sweep>/<row-slug>/seed-<n>/
+    config.yaml    resolved, as it was asked for
+    record.json    the truth about the run
+    metrics.csv    one writer, a line every few steps
+    progress.json  the heartbeat, about once a second
+    checkpoints/   log.txt   lock
 """
 
 from __future__ import annotations

@@ -162,9 +162,13 @@ def waiting(folder: Path) -> float:
         shape = [f"shape.length={length}", f"shape.batch_tokens={tokens}", "shape.vocab_size=32128"]
         batches = Batches(compose(shape), corpus)
         shares = []
-        block = max(1, BLOCK // tokens)  # steps whose batches are made together: some of them whole, from the middle of one
+        block = max(
+            1, BLOCK // tokens
+        )  # steps whose batches are made together: some of them whole, from the middle of one
         steps = block * math.ceil(max(5, 1000 // milliseconds) / block)
-        for start in range(block // 2, block // 2 + 3 * steps, steps):  # the quietest of three: a machine is busy at times
+        for start in range(
+            block // 2, block // 2 + 3 * steps, steps
+        ):  # the quietest of three: a machine is busy at times
             waited = worked = 0.0
             for step in range(start, start + steps + 1):
                 began = time.perf_counter()

@@ -72,7 +72,9 @@ class Bytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = operation(*args, **(kwargs or {}))
-        is_view = any(returned.alias_info and not returned.alias_info.is_write for returned in operation._schema.returns)
+        is_view = any(
+            returned.alias_info and not returned.alias_info.is_write for returned in operation._schema.returns
+        )
         name = operation._schema.name.removeprefix("aten::")
         if not is_view and name != "_unsafe_view":
             moved = torch.utils._pytree.tree_leaves((args, kwargs, result))
@@ -174,7 +176,13 @@ def main() -> int:
             step, base_step = step_of(cfg, device, mode), baseline_step(layers, mode)
             seconds, base_seconds, ratio = measure(step, base_step, asked.rounds)
             overhead = ratio / flops
-            line = {"row": label, "mode": mode, "layers": layers, "ms": 1000 * seconds, "baseline_ms": 1000 * base_seconds}
+            line = {
+                "row": label,
+                "mode": mode,
+                "layers": layers,
+                "ms": 1000 * seconds,
+                "baseline_ms": 1000 * base_seconds,
+            }
             line |= {"flops": flops, "overhead": overhead, "bytes_eager": moved}
             rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}
             print(json.dumps(rounded), flush=True)

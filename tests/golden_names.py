@@ -83,13 +83,20 @@ EVOLVED = {  # of a cell: our stack, step and sub-layer -> their class; what is 
     "decoder.3.0": ("EncDecAttention", SUBLAYERS),
     "encoder.3.0": ("DenseReluDense", SUBLAYERS), "decoder.4.0": ("DenseReluDense", SUBLAYERS),
 }  # fmt: skip
-KINDS = {"encoder": ["SelfAttention", "DenseReluDense"], "decoder": ["SelfAttention", "EncDecAttention", "DenseReluDense"]}
+KINDS = {
+    "encoder": ["SelfAttention", "DenseReluDense"],
+    "decoder": ["SelfAttention", "EncDecAttention", "DenseReluDense"],
+}
 CLASSES = {
     "SelfAttention": ["SelfAttention", "Synthesizer", "LocalConvAttnBlock", "BranchedSelfAttention", "SelfAttentionFixup"],
     "EncDecAttention": ["EncDecAttention", "BranchedEncDecAttention", "EncDecAttentionFixup", "TransparentEncDecAttention"],
     "DenseReluDense": ["DenseReluDense", "DenseReluDenseFixup", "MoE1D", "ProductKeyValueMemory"],
 }  # fmt: skip
-SHARED_KINDS = {"SelfAttention": "self_attention", "EncDecAttention": "enc_dec_attention", "DenseReluDense": "dense_relu_dense"}
+SHARED_KINDS = {
+    "SelfAttention": "self_attention",
+    "EncDecAttention": "enc_dec_attention",
+    "DenseReluDense": "dense_relu_dense",
+}
 
 
 @dataclass
@@ -137,7 +144,11 @@ class Golden:
 
     def _candidates(self, ours: str):
         stack = "encoder" if ".encoder." in ours else "decoder"
-        if names := [re.sub(f".*{pattern}$", name, ours) for pattern, name in EMBEDDINGS.items() if re.search(f"{pattern}$", ours)]:
+        if names := [
+            re.sub(f".*{pattern}$", name, ours)
+            for pattern, name in EMBEDDINGS.items()
+            if re.search(f"{pattern}$", ours)
+        ]:
             yield from (f"{place}/{name}" for name in names[0].split("|") for place in (stack, "shared"))
         elif ours.endswith("position.table") and ".steps." not in ours:
             yield "shared/positional_embedding"
@@ -156,8 +167,14 @@ class Golden:
             group = self.layers_in_a_block(stack)
             grouped = f"{stack}/block_{layer // group:03d}/layer_{layer % group * len(KINDS[stack]) + step:03d}"
             funnel = f"{stack}/funnel_block_{layer:03d}/param_idx"
-            for folder in (grouped, f"{block}/layer_{step:03d}", f"{block}/{SHARED_KINDS[kind]}", f"{stack}/{SHARED_KINDS[kind]}",
-                           f"{funnel}_000/submodule_{step:03d}", f"{funnel}_0/submodule_{step:03d}"):
+            for folder in (
+                grouped,
+                f"{block}/layer_{step:03d}",
+                f"{block}/{SHARED_KINDS[kind]}",
+                f"{stack}/{SHARED_KINDS[kind]}",
+                f"{funnel}_000/submodule_{step:03d}",
+                f"{funnel}_0/submodule_{step:03d}",
+            ):
                 for name in self._inside(rest, kind):
                     yield f"{folder}/{name}"
 

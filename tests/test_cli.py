@@ -84,7 +84,10 @@ def test_options_of_one_group_and_one_option(capsys):
         (["train", "sweep=../tiny", "row=Base"], ["'../tiny' cannot name a sweep"]),
         (["train", "sweep=tiny", "row=Base", "seed=x"], ["seed=x: must be a whole number"]),
         (["train", "-m", "norm=layernorm,rmsnom"], ["norm=rmsnom: unknown option"]),
-        (["train", "-m", "seed=0,1", "sweep=tiny"], ["sweep=tiny: rows of a sweep file are run by `ablate sweep NAME`"]),
+        (
+            ["train", "-m", "seed=0,1", "sweep=tiny"],
+            ["sweep=tiny: rows of a sweep file are run by `ablate sweep NAME`"],
+        ),
         (["train", "--cfg", "jib"], ["--cfg jib: must be one of job, hydra, all; did you mean 'job'?"]),
         (["train", "--info"], ["must be one of all, config, defaults"]),
         (["train", "-m", "norm=("], ["cannot be read"]),
@@ -105,7 +108,10 @@ def test_options_of_one_group_and_one_option(capsys):
         (["report", "tny"], ["'tny'"]),
         (["cost", "--format", "xml"], ["--format xml: must be one of text, csv, json"]),
         (["cost", "norm"], ["norm: ablate cost takes overrides, as in norm=rmsnorm; choose norm=OPTION"]),
-        (["cost", "--reference", "tiny", "topology=causal_decoder", "stack=funnel"], ["tiny: Base: stack=funnel is for models of"]),
+        (
+            ["cost", "--reference", "tiny", "topology=causal_decoder", "stack=funnel"],
+            ["tiny: Base: stack=funnel is for models of"],
+        ),
         (["cost", "--format"], ["--format needs a value"]),
         (["cost", "--reference", "tny"], ["no sweep 'tny'"]),
         (["options", "norms"], ["norms: unknown group; did you mean 'norm'?"]),
@@ -157,7 +163,12 @@ def test_hydra_shows_the_config_of_a_sweeps_row():
     words = ["train", "sweep=narang2021", "row=Switch Transformer", "shape=paper", "--cfg", "job", "--resolve"]
     done = subprocess.run([sys.executable, "-m", "ablate", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for line in ("row: Switch Transformer", "steps: 524288", "_target_: ablate.model.experts.Switch", "batch_tokens: 65536"):
+    for line in (
+        "row: Switch Transformer",
+        "steps: 524288",
+        "_target_: ablate.model.experts.Switch",
+        "batch_tokens: 65536",
+    ):
         assert line in done.stdout
 
 
@@ -242,7 +253,5 @@ def test_the_module_is_the_command():
 
 
 def test_a_closed_pipe_is_no_mistake():
-    done = subprocess.run(
-        f"{sys.executable} -m ablate options | head -1", shell=True, capture_output=True, text=True
-    )
+    done = subprocess.run(f"{sys.executable} -m ablate options | head -1", shell=True, capture_output=True, text=True)
     assert done.stdout == "shape\n" and done.stderr == ""

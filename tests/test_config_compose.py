@@ -27,7 +27,9 @@ def test_options_that_bring_others(group, option):
 
 
 def test_every_option_of_every_group():
-    columns = itertools.zip_longest(*([(group, option) for option in options] for group, options in library.groups().items()))
+    columns = itertools.zip_longest(
+        *([(group, option) for option in options] for group, options in library.groups().items())
+    )
     for column in columns:
         choices = dict(filter(None, column))
         assert compose_groups(choices) == by_hydra(choices), choices

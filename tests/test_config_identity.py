@@ -36,9 +36,7 @@ def test_what_can_is_not(override):
     assert identity(compose([override]), "x") != identity(compose(), "x")
 
 
-@pytest.mark.parametrize(
-    "option", ["norm=batchnorm_encoder", "feedforward=switch", "feedforward=mixture_of_experts"]
-)
+@pytest.mark.parametrize("option", ["norm=batchnorm_encoder", "feedforward=switch", "feedforward=mixture_of_experts"])
 def test_what_mixes_sequences_depends_on_how_many_a_device_takes_at_once(option):
     alone, shared = compose([option]), compose([option, "trainer.devices=2"])
     assert identity(alone, "x") != identity(shared, "x")

@@ -15,19 +15,43 @@ from ablate.errors import UserError
     [
         (["norm=batchnorm"], ["norm=batchnorm", "those after it", "batchnorm_encoder"]),
         (["norm=batchnorm", "topology=causal_decoder"], ["norm=batchnorm", "decoder", "rmsnorm"]),
-        (["stack=funnel", "topology=causal_decoder"], ["stack=funnel is for models of encoder and decoder", "has no encoder"]),
+        (
+            ["stack=funnel", "topology=causal_decoder"],
+            ["stack=funnel is for models of encoder and decoder", "has no encoder"],
+        ),
         (["stack=funnel", "topology=encoder"], ["topology=encoder has no decoder", "topology=encoder_decoder"]),
-        (["stack=transparent", "topology=prefix_decoder", "stack.decoder.n_layers=3"], ["stack=transparent", "has no encoder"]),
+        (
+            ["stack=transparent", "topology=prefix_decoder", "stack.decoder.n_layers=3"],
+            ["stack=transparent", "has no encoder"],
+        ),
         (["objective=causal"], ["objective=causal does not fit topology=encoder_decoder", "topology=causal_decoder"]),
         (["topology=encoder", "objective=span_corruption"], ["trained on masked", "topology=encoder_decoder"]),
-        (["stack=funnel", "data.document_mask=true"], ["stack=funnel mixes the tokens of neighbours", "data.document_mask=false"]),
-        (["norm=batchnorm_encoder", "sharing=encoder"], ["one running average", "sharing.encoder=true", "choose norm=layernorm"]),
+        (
+            ["stack=funnel", "data.document_mask=true"],
+            ["stack=funnel mixes the tokens of neighbours", "data.document_mask=false"],
+        ),
+        (
+            ["norm=batchnorm_encoder", "sharing=encoder"],
+            ["one running average", "sharing.encoder=true", "choose norm=layernorm"],
+        ),
         (["norm=batchnorm", "topology=encoder", "stack=universal"], ["stack=universal", "one norm of the encoder"]),
-        (["norm=batchnorm_encoder", "residual=gated"], ["with residual=gated one norm of the encoder reads several places"]),
-        (["residual=deepnorm", "block.placement=pre"], ["residual=deepnorm is no residual for block.placement=pre", "placement=post"]),
-        (["sharing=encoder", "topology=causal_decoder"], ["sharing is of the encoder", "all layers of this model are 6 in the decoder"]),
+        (
+            ["norm=batchnorm_encoder", "residual=gated"],
+            ["with residual=gated one norm of the encoder reads several places"],
+        ),
+        (
+            ["residual=deepnorm", "block.placement=pre"],
+            ["residual=deepnorm is no residual for block.placement=pre", "placement=post"],
+        ),
+        (
+            ["sharing=encoder", "topology=causal_decoder"],
+            ["sharing is of the encoder", "all layers of this model are 6 in the decoder"],
+        ),
         (["embedding.tie=[encoder,head]"], ["embedding.tie must name decoder and head, or leave head out"]),
-        (["block.sublayers.encoder=[cross_attention,feedforward]"], ["block.sublayers.encoder", "has no memory to look at"]),
+        (
+            ["block.sublayers.encoder=[cross_attention,feedforward]"],
+            ["block.sublayers.encoder", "has no memory to look at"],
+        ),
         (["block=evolved", "block.d_narrow=60"], ["block.d_narrow=60", "d_model=48"]),
         (["attention=weighted", "block=evolved"], ["sets block.sublayers, which block=evolved", "block=parallel"]),
     ],

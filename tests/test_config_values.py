@@ -33,9 +33,15 @@ IMPOSSIBLE = [
     (["feedforward.d_ff=${of:x,shape.d_ff}"], "'x' is no ratio such as 2/3 or 0.5"),
     (["position=sinusoidal", "position.max_timescale=0"], "position.max_timescale=0.0: must be above 1"),
     (["position=rope", "position.base=0"], "position.base=0.0: must be above 1"),
-    (["attention=lightweight_convolution", "attention.width=0"], "attention.width=0: must be a whole number, 1 or more"),
+    (
+        ["attention=lightweight_convolution", "attention.width=0"],
+        "attention.width=0: must be a whole number, 1 or more",
+    ),
     (["attention=synthesizer_factorized", "attention.rank=0"], "attention.rank=0: must be a whole number, 1 or more"),
-    (["attention=dynamic_convolution", "data.document_mask=true"], "attention.within_segments=false reads across their borders"),
+    (
+        ["attention=dynamic_convolution", "data.document_mask=true"],
+        "attention.within_segments=false reads across their borders",
+    ),
     (["schedule.timescale=0"], "schedule.timescale=0: must be above 0"),
     (["feedforward.d_ff=${of:2/3,shape.dff}"], "shape.dff must be a number to calculate with"),
     (["shape.d_ff=${of:2/3,shape.d_ff}"], "refers to itself"),

@@ -12,7 +12,9 @@ from tests.golden_names import GOLDEN
 from tests.model.test_counts import OVERRIDES
 
 
-def sublayers(d: int, heads: int, width: int, ff: int, gated: bool, kv_heads: int | None = None) -> tuple[int, int, int]:
+def sublayers(
+    d: int, heads: int, width: int, ff: int, gated: bool, kv_heads: int | None = None
+) -> tuple[int, int, int]:
     """Multiply-accumulates for each token: projections of queries and output, of keys and values, feed-forward."""
     inner = heads * width
     return 2 * d * inner, 2 * d * (kv_heads or heads) * width, (3 if gated else 2) * d * ff

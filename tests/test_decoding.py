@@ -33,7 +33,9 @@ def test_greedy_as_the_library(untied):
     assert torch.equal(greedy(untied, inputs(), LENGTH), theirs.masked_fill(behind_end, 0))
 
 
-@pytest.mark.parametrize("name", sorted(name for name in STORED.files if name.startswith("beam") and "beam1" not in name))
+@pytest.mark.parametrize(
+    "name", sorted(name for name in STORED.files if name.startswith("beam") and "beam1" not in name)
+)
 def test_beams_as_the_library(untied, name):
     beams, alpha = int(name[4]), float(name.partition("alpha")[2])
     ours = beam_search(untied, inputs(), LENGTH, beams=beams, alpha=alpha)
@@ -53,7 +55,9 @@ def likelihood(model, batch, written):
 def test_more_beams_find_what_is_likelier(untied):
     """With alpha 0 the score is the likelihood itself; no single example must gain, all together do."""
     by_width = [likelihood(untied, inputs(), greedy(untied, inputs(), LENGTH))]
-    by_width += [likelihood(untied, inputs(), beam_search(untied, inputs(), LENGTH, beams=n, alpha=0.0)) for n in (2, 4)]
+    by_width += [
+        likelihood(untied, inputs(), beam_search(untied, inputs(), LENGTH, beams=n, alpha=0.0)) for n in (2, 4)
+    ]
     assert by_width[0].sum() < by_width[1].sum() < by_width[2].sum()
 
 

@@ -129,7 +129,15 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else "" if value is None else f"{value:g}" if isinstance(value, float) else value
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else ""
+        if value is None
+        else f"{value:g}"
+        if isinstance(value, float)
+        else value
+    )
 
 
 FORMS = {

@@ -69,9 +69,13 @@ def split(words: list[str], known: dict[str, Callable[[str, str], Any]]) -> tupl
         if key in known:
             settings[key] = known[key](key, value)
         elif key in ALIASES:
-            raise UserError(f"{word}: seeds are the sweep file's (seeds: {{baseline: 5, rows: 3}}); `ablate train` runs one")
+            raise UserError(
+                f"{word}: seeds are the sweep file's (seeds: {{baseline: 5, rows: 3}}); `ablate train` runs one"
+            )
         elif "." not in key and not keys.exists(key.lstrip("+~")):
-            raise UserError(f"{word}: no setting and no group{nearest(key, [*known, *keys.known(), *library.groups()])}")
+            raise UserError(
+                f"{word}: no setting and no group{nearest(key, [*known, *keys.known(), *library.groups()])}"
+            )
         else:
             overrides.append(word)
     return settings, overrides

@@ -26,9 +26,7 @@ def validate(cfg: DictConfig) -> None:
         raise UserError("\n".join(errors))
 
 
-def problems(
-    cfg: DictConfig, raw: Tree, base: Tree | None = None, given: Collection[str] = ()
-) -> list[str]:
+def problems(cfg: DictConfig, raw: Tree, base: Tree | None = None, given: Collection[str] = ()) -> list[str]:
     """A line for each mistake in `cfg`, whose plain containers are `raw`; `given` keys keep the type they have in `base`."""
     if leaks := _environment(raw):
         return leaks  # before anything is resolved
@@ -113,7 +111,7 @@ def _type_problem(value: Any, old: Any) -> str:
             wrong = [item for item in value if _type_problem(item, old[0])]
             return f"each entry must be {KINDS.get(type(old[0]), 'like the others')}" if wrong else ""
         return ""
-    if _is_number(value) and (kind is float or kind is str and RATIO.fullmatch(old)):
+    if _is_number(value) and (kind is float or (kind is str and RATIO.fullmatch(old))):
         return ""
     return f"must be {KINDS.get(kind, 'a set of keys')}"
 

@@ -64,9 +64,7 @@ def code_changes(before: dict[str, str] | None, cfg: DictConfig) -> list[str]:
     return [f"the code of {name} has changed" for name in now if (before or {}).get(name) not in (None, now[name])]
 
 
-def differences(
-    one: DictConfig | dict[str, Any], other: DictConfig | dict[str, Any]
-) -> list[tuple[str, Any, Any]]:
+def differences(one: DictConfig | dict[str, Any], other: DictConfig | dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """The effective keys in which two configs differ, as (key, value in one, value in the other)."""
     first, second = effective(one), effective(other)
     keys = sorted(first.keys() | second.keys())

@@ -46,9 +46,7 @@ def file_of(group: str, option: str) -> Path:
     """The YAML file of an option; raises `UserError` where there is none."""
     options = groups()[group]
     if option not in options:
-        raise UserError(
-            f"{group}={option}: unknown option{nearest(option, options)} ({group}: {', '.join(options)})"
-        )
+        raise UserError(f"{group}={option}: unknown option{nearest(option, options)} ({group}: {', '.join(options)})")
     return options[option]
 
 

@@ -132,4 +132,3 @@ def unquoted(text: str) -> str | None:
     if text in ("null", ""):
         return None
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
-

@@ -1,13 +1,13 @@
 """Which parts of a model fit together: what they declare, compared; no part is known by its name here.
 
-    topology   `objectives` it can be trained on, `stacks` it has, in which `orders` their tokens see each other
-    norm       `couples_batch`: whether a token's result depends on other examples, or on later tokens
-    residual   `placements` of norms that it works with; `reuses_norm`: whether one norm of it reads several things
-    attention  `orders` it can keep, `honours`: which hooks of a position it calls
-    position   `needs`: which hooks it does its work in
-    head       `needs`: what the embedding must be made of, which `offers` it
-    stack      `needs`: which stacks a model must have for it to make sense; `repeats`: whether it applies a layer more than
-               once; `mixes_segments`: whether it lets tokens of one document reach another
+topology   `objectives` it can be trained on, `stacks` it has, in which `orders` their tokens see each other
+norm       `couples_batch`: whether a token's result depends on other examples, or on later tokens
+residual   `placements` of norms that it works with; `reuses_norm`: whether one norm of it reads several things
+attention  `orders` it can keep, `honours`: which hooks of a position it calls
+position   `needs`: which hooks it does its work in
+head       `needs`: what the embedding must be made of, which `offers` it
+stack      `needs`: which stacks a model must have for it to make sense; `repeats`: whether it applies a layer more than
+           once; `mixes_segments`: whether it lets tokens of one document reach another
 """
 
 from __future__ import annotations
@@ -118,10 +118,7 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
                 f"would see those after it{_choose('norm', lambda slot: not leaks(slot))}"
             )
         if not keeps(chosen["attention"]):
-            yield (
-                f"{name['attention']} cannot keep the {order} order of the {stack}"
-                f"{_choose('attention', keeps)}"
-            )
+            yield (f"{name['attention']} cannot keep the {order} order of the {stack}{_choose('attention', keeps)}")
         if hooks := unheard(chosen["position"]):
             yield (
                 f"{name['position']} works through {_listed(hooks)}, which {name['attention']} does not let it do"

@@ -29,7 +29,11 @@ RANGES = (
     (re.compile(r"early|fraction"), lambda value: 0 < value <= 1, "above 0 and at most 1"),
     (re.compile(r"warmup|decay|final"), lambda value: 0 <= value <= 1, "from 0 to 1"),
     (re.compile(r"base|max_timescale"), lambda value: value > 1, "above 1"),
-    (re.compile(r"eps|epsilon|peak|rate_scale|step_scale|timescale|clip_norm|mean_span"), lambda value: value > 0, "above 0"),
+    (
+        re.compile(r"eps|epsilon|peak|rate_scale|step_scale|timescale|clip_norm|mean_span"),
+        lambda value: value > 0,
+        "above 0",
+    ),
 )
 CHOICES = {
     "keep": ("none", "weights", "all"),
@@ -82,7 +86,9 @@ def _lengths(flat: dict[str, Any]) -> list[str]:
     ]
     for key, groups in flat.items():  # of layers in a funnel, each of which but the first halves the length
         if key.endswith(".n_blocks") and isinstance(groups, int) and length % 2 ** (groups - 1):
-            errors.append(f"{key}={groups} halves objective.length={length} {groups - 1} times; it must be a multiple of {2 ** (groups - 1)}")
+            errors.append(
+                f"{key}={groups} halves objective.length={length} {groups - 1} times; it must be a multiple of {2 ** (groups - 1)}"
+            )
     return errors
 
 

@@ -1,8 +1,8 @@
 """A block: the steps ``(x, ctx) -> (x, ctx)`` of one layer.
 
-    serial     x -> [norm -> attention -> +] -> [norm -> feed-forward -> +]
-    parallel   x -> norm -+-> attention ----+-> + x
-                          +-> feed-forward -+
+serial     x -> [norm -> attention -> +] -> [norm -> feed-forward -> +]
+parallel   x -> norm -+-> attention ----+-> + x
+                      +-> feed-forward -+
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Block(nn.Module):
         super().__init__()
         check_placement(placement)
         if place.stack == "encoder" and CROSS_ATTENTION in sublayers["encoder"]:
-            raise UserError(f"block.sublayers.encoder: {CROSS_ATTENTION} is a decoder's; an encoder has no memory to look at")
+            raise UserError(
+                f"block.sublayers.encoder: {CROSS_ATTENTION} is a decoder's; an encoder has no memory to look at"
+            )
         kinds = [kind for kind in sublayers[place.stack] if kind != CROSS_ATTENTION or len(parts.stacks) > 1]
         if not kinds:
             raise UserError(f"block.sublayers.{place.stack}: names no sub-layer")

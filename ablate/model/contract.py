@@ -337,7 +337,9 @@ class Parts:
         """Whether projections of this kind (query, key, value, output, ffn_in, ffn_out, gate, logits) have a bias."""
         kinds = self.slots["bias"]
         if kind not in kinds:
-            raise UserError(f"the bias slot has no entry {kind!r}{nearest(kind, kinds)}; parts.linear takes one as `kind`")
+            raise UserError(
+                f"the bias slot has no entry {kind!r}{nearest(kind, kinds)}; parts.linear takes one as `kind`"
+            )
         return bool(kinds[kind])
 
     def linear(self, d_in: int, d_out: int, role: str, place: Place, *, kind: str | None = None, head_dim: int = 1):
@@ -384,7 +386,9 @@ class Parts:
         factory = self.factory("position", place)
         key = factory.func.shared_by(place, n_heads, head_dim, factory.keywords)
         # id: beside another option in one stack, each has its own
-        return self.shared(("position", id(factory), *key), lambda: factory(self, place, n_heads=n_heads, head_dim=head_dim))
+        return self.shared(
+            ("position", id(factory), *key), lambda: factory(self, place, n_heads=n_heads, head_dim=head_dim)
+        )
 
     def position_needs(self, place: Place) -> frozenset[str]:
         return self.factory("position", place).func.needs

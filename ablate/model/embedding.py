@@ -90,9 +90,7 @@ class Factorized(Embedding):
     their own (``tie: [encoder, decoder]``), their "Factorized & shared embeddings" the product there too.
     """
 
-    def __init__(
-        self, parts: Parts, place: Place, *, d_inner: int, scale: float, norm: bool, tie: Sequence[str]
-    ):
+    def __init__(self, parts: Parts, place: Place, *, d_inner: int, scale: float, norm: bool, tie: Sequence[str]):
         super().__init__(scale=scale, norm=norm, tie=tie)
         self.product = Product(parts.shape["vocab_size"], d_inner, parts.d_model, place)
 

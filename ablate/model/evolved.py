@@ -54,9 +54,7 @@ class EvolvedBlock(Block):
     ):
         nn.Module.__init__(self)
         check_placement(placement)
-        at = {
-            kind: place.at(kind) for kind in (GATED_UNIT, CONVOLUTIONS, SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD)
-        }
+        at = {kind: place.at(kind) for kind in (GATED_UNIT, CONVOLUTIONS, SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD)}
         if place.stack == "encoder":
             sees = Sees(within_segments, clear_start=False)
             first = {GATED_UNIT: GatedUnit(parts, at[GATED_UNIT])}
@@ -120,9 +118,7 @@ class Convolution(nn.Module):
 class Separable(nn.Module):
     """Each channel over its neighbours, taps (width, in), then a projection: both with a bias (Chollet 2017)."""
 
-    def __init__(
-        self, parts: Parts, place: Place, sees: Sees, d_in: int, d_out: int, *, width: int, role: str
-    ):
+    def __init__(self, parts: Parts, place: Place, sees: Sees, d_in: int, d_out: int, *, width: int, role: str):
         super().__init__()
         self.taps = declare(nn.Parameter(torch.empty(width, d_in)), "taps", fan_in=width, fan_out=width, place=place)
         biased = parts.has_bias(role)
@@ -140,15 +136,17 @@ class Separable(nn.Module):
 class EncoderConvolutions(nn.Module):
     """relu(x W) and relu(convolution over 3), added, normed, then a separable convolution over 9.
 
-        x -+-> W, relu (d_wide) -----------------------+-> + -> norm -> separable 9 (d_narrow, zeros behind)
-           +-> convolution 3, relu (d_narrow, zeros) --+
+    x -+-> W, relu (d_wide) -----------------------+-> + -> norm -> separable 9 (d_narrow, zeros behind)
+       +-> convolution 3, relu (d_narrow, zeros) --+
     """
 
     def __init__(self, parts: Parts, place: Place, sees: Sees, *, d_wide: int, d_narrow: int):
         super().__init__()
         d = parts.d_model
         if d_narrow > min(d, d_wide):
-            raise UserError(f"block.d_narrow={d_narrow}: the narrow branch is wider than d_wide={d_wide} or d_model={d}")
+            raise UserError(
+                f"block.d_narrow={d_narrow}: the narrow branch is wider than d_wide={d_wide} or d_model={d}"
+            )
         self.wide = Linear(d, d_wide, role="ffn_in", place=place)  # the library gives it no bias
         self.narrow = Convolution(parts, place, sees, d, d_narrow, width=3)
         self.norm = parts.norm(place, d_wide)
@@ -166,8 +164,8 @@ class EncoderConvolutions(nn.Module):
 class DecoderConvolutions(nn.Module):
     """relu(separable convolution over 11) and a separable convolution over 7, added, normed, and one more over 7.
 
-        x -+-> separable 11, relu (d_wide) ----+-> + -> norm -> separable 7
-           +-> separable 7 (d_narrow, zeros) --+
+    x -+-> separable 11, relu (d_wide) ----+-> + -> norm -> separable 7
+       +-> separable 7 (d_narrow, zeros) --+
     """
 
     def __init__(self, parts: Parts, place: Place, sees: Sees, *, d_wide: int, d_narrow: int):

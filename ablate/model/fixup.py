@@ -1,7 +1,7 @@
 """Fixup: training without norms, by first values that fit the depth and scalars in the norms' place.
 
-    norm and plain       x -> norm -> f ------------------> +
-    fixup                x -> + shift -> f -> * scale ----> +
+norm and plain       x -> norm -> f ------------------> +
+fixup                x -> + shift -> f -> * scale ----> +
 """
 
 from __future__ import annotations

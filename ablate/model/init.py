@@ -23,9 +23,7 @@ class Normal:
         if self.cut is None:
             tensor.normal_(0.0, self.std, generator=generator)
         else:
-            nn.init.trunc_normal_(
-                tensor, 0.0, self.std, -self.cut * self.std, self.cut * self.std, generator=generator
-            )
+            nn.init.trunc_normal_(tensor, 0.0, self.std, -self.cut * self.std, self.cut * self.std, generator=generator)
 
 
 @dataclass(frozen=True)

@@ -145,9 +145,7 @@ class Learned(Position):
 
     needs = frozenset({ADD})
 
-    def __init__(
-        self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_length: int, tie: Sequence[str]
-    ):
+    def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_length: int, tie: Sequence[str]):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
         self.table = declare(
             nn.Parameter(torch.empty(max_length, parts.d_model)),
@@ -165,9 +163,7 @@ class Learned(Position):
         if view.positions is not None:
             return x + nn.functional.embedding(view.positions, self.table)
         if view.length > len(self.table):
-            raise UserError(
-                f"a sequence of {view.length} tokens is longer than position.max_length={len(self.table)}"
-            )
+            raise UserError(f"a sequence of {view.length} tokens is longer than position.max_length={len(self.table)}")
         return x + self.table[: view.length]
 
 
@@ -190,9 +186,7 @@ class Sinusoidal(Position):
 def sinusoids(positions: Tensor, width: int, max_timescale: float) -> Tensor:
     """(...,) positions -> (..., width): sines, then cosines."""
     half = width // 2
-    rates = torch.exp(
-        torch.arange(half, device=positions.device) * (-math.log(max_timescale) / max(half - 1, 1))
-    )
+    rates = torch.exp(torch.arange(half, device=positions.device) * (-math.log(max_timescale) / max(half - 1, 1)))
     angles = positions.unsqueeze(-1).float() * rates
     return nn.functional.pad(torch.cat((angles.sin(), angles.cos()), -1), (0, width % 2))
 
@@ -203,9 +197,7 @@ class Contextual(Position):
 
     needs = frozenset({BIAS, QUERIES})
 
-    def __init__(
-        self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, n_buckets: int, max_distance: int
-    ):
+    def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, n_buckets: int, max_distance: int):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
         check_buckets(n_buckets, max_distance)
         self.table = declare(

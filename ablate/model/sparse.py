@@ -55,7 +55,9 @@ class Factorized(Attention):
         super().__init__(parts, place, **numbers)
         for name in factors:
             if name not in self.known:
-                raise UserError(f"attention.factors: no {name!r}, only {', '.join(self.known)}{nearest(name, self.known)}")
+                raise UserError(
+                    f"attention.factors: no {name!r}, only {', '.join(self.known)}{nearest(name, self.known)}"
+                )
         if not factors or (by_head and len(factors) > self.n_heads):
             raise UserError(f"attention.factors: {len(factors)} for {self.n_heads} heads")
         self.stride, self.factors, self.by_head = stride, list(factors), by_head

@@ -1,8 +1,8 @@
 """Which stacks a model has: batch -> hidden states ``(B,T,D)`` of the scored sequence.
 
-    encoder-decoder    encoder_ids -> encoder -> memory -> decoder <- decoder_ids
-    decoder            decoder_ids -> decoder             (causal, or with a prefix that sees itself)
-    encoder            encoder_ids -> encoder             (every token sees every other)
+encoder-decoder    encoder_ids -> encoder -> memory -> decoder <- decoder_ids
+decoder            decoder_ids -> decoder             (causal, or with a prefix that sees itself)
+encoder            encoder_ids -> encoder             (every token sees every other)
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class Tower(nn.Module):
         self.embedding = parts.embedding(name)
         self.norm = parts.embedding_norm(name)
         adds = ADD in parts.position_needs(place)
-        self.position = (
-            parts.position(place, parts.shape["n_heads"], parts.shape["head_dim"]) if adds else None
-        )
+        self.position = parts.position(place, parts.shape["n_heads"], parts.shape["head_dim"]) if adds else None
         self.stack = parts.stack(name)
 
     def forward(self, ctx: Context) -> tuple[Tensor, Context, list[Tensor]]:

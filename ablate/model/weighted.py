@@ -42,7 +42,9 @@ class Weighted(Attention):
         branches = torch.bmm((out * kappa[:, None, None]).transpose(0, 1).flatten(1, 2), by_head)
         if self.output.bias is not None:
             branches = branches + self.output.bias
-        own = Context(view=ctx.view.map(lambda x: x.repeat(heads, *[1] * (x.dim() - 1))), memory=ctx.memory, losses=ctx.losses)
+        own = Context(
+            view=ctx.view.map(lambda x: x.repeat(heads, *[1] * (x.dim() - 1))), memory=ctx.memory, losses=ctx.losses
+        )
         y = self.feedforward(branches.view(heads * batch, length, -1), own)
         return torch.einsum("h,hbtd->btd", alpha, y.unflatten(0, (heads, batch)))
 

@@ -197,7 +197,9 @@ def _differences(rows: Sequence[Row], column: str) -> tuple[np.ndarray, np.ndarr
     """
     comparisons = [_comparison(row, column) for row in rows]
     seeds = np.array([max(1, found.seeds) for found in comparisons])
-    errors = np.array([[found.error for found in comparisons], [found.own_error for found in comparisons]]).reshape(2, -1)
+    errors = np.array([[found.error for found in comparisons], [found.own_error for found in comparisons]]).reshape(
+        2, -1
+    )
     known = np.isfinite(errors).all(0)
     if known.any():
         usual = np.median((errors * np.sqrt(seeds))[:, known], axis=1, keepdims=True)
@@ -230,7 +232,10 @@ def _agreement(
         scale = scale_of(ours, theirs, errors[0])
         of_baseline = np.sqrt(np.median(np.maximum(errors[0] ** 2 - errors[1] ** 2, 0.0)))
         limits = ceiling(theirs, scale, np.r_[of_baseline, errors[1]], their_errors)
-    below, below_there = (ours[told] < 0).mean() if told.any() else 0.0, (theirs[told] < 0).mean() if told.any() else 0.0
+    below, below_there = (
+        (ours[told] < 0).mean() if told.any() else 0.0,
+        (theirs[told] < 0).mean() if told.any() else 0.0,
+    )
     return Agreement(
         column=column,
         published=published,

@@ -104,7 +104,9 @@ class AgreementSheets:
         tested = [row for row, _ in self.joined if np.isfinite(row.comparison.p)]
         if not tested:
             return [f"**Rows:** none has been tested yet; {FEWEST_SEEDS} seeds shared with the baseline are needed."]
-        final, early = (sum(getattr(row, name).differs for row in tested) for name in ("comparison", "early_comparison"))
+        final, early = (
+            sum(getattr(row, name).differs for row in tested) for name in ("comparison", "early_comparison")
+        )
         if not final + early:
             return [
                 f"**Rows:** none of {counted(len(tested), 'tested row')} differs from the baseline here beyond noise, so "
@@ -217,7 +219,9 @@ class AgreementSheets:
         lines = []
         for column in (*LOSSES, *self.published.scores):
             if column in theirs.better:
-                cells = [f"{have[0]} of {have[1]}" if (have := one.better.get(column)) else MISSING for one in (theirs, ours)]
+                cells = [
+                    f"{have[0]} of {have[1]}" if (have := one.better.get(column)) else MISSING for one in (theirs, ours)
+                ]
                 lines.append([f"Rows that beat the baseline: {_words(column)}", *cells])
         for column in ("early_loss", *self.published.scores):
             if column in theirs.correlations:

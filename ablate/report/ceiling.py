@@ -33,9 +33,7 @@ def ceiling(truth: np.ndarray, scale: float, ours: np.ndarray, theirs: np.ndarra
     told = truth != 0  # a row whose published difference is none has no sign to be equal to
     signs = (np.sign(here) == np.sign(there))[:, told].sum(1)
     figures = {"spearman": _spearman(here, there), "kendall": _kendall(here, there), "signs": signs}
-    return {
-        name: (float(np.median(values)), float(np.quantile(values, LOWEST))) for name, values in figures.items()
-    }
+    return {name: (float(np.median(values)), float(np.quantile(values, LOWEST))) for name, values in figures.items()}
 
 
 def _spearman(here: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -68,7 +68,12 @@ class Circumstances:
     def _mixed(self) -> Iterable[str]:
         """What should be the same in all runs and is not."""
         fields = {f"version of {name}": ("versions", name) for name in self._packages()}
-        fields |= {"commit": ("git", "sha"), "device": ("hardware", "device"), "text": ("data", "sha256"), "record schema": ("schema",)}
+        fields |= {
+            "commit": ("git", "sha"),
+            "device": ("hardware", "device"),
+            "text": ("data", "sha256"),
+            "record schema": ("schema",),
+        }
         for what, keys in fields.items():
             if told := self._mixture(lambda record, keys=keys: _at(record, *keys)):
                 yield f"Runs were made with more than one {md_escape(what)}: {told}"

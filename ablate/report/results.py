@@ -118,7 +118,9 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
         records.append(record)
         folders[record["row"], record["seed"]] = path
     found = {(record["row"], record["seed"]) for record in records}
-    without_folder = [record for record in older.records if (record["row"], record["seed"]) not in found] if older else []
+    without_folder = (
+        [record for record in older.records if (record["row"], record["seed"]) not in found] if older else []
+    )
     header = _header(name, Path(sweeps_dir), records + without_folder)
     planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
     steps = _steps(records, header["baseline"])

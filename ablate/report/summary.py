@@ -191,7 +191,10 @@ class Summary:
         data = self.base.data
         scored = {count for record in self.done if is_number(count := number(record, "loss", "tokens"))}
         told = f"{md_escape(data.get('name'))} ({md_code(str(data.get('sha256'))[:12], cell=True)})"
-        there, read = number(data, "tokens"), self.base.steps * number(self.base.settings, "trainer", "global_batch_tokens")
+        there, read = (
+            number(data, "tokens"),
+            self.base.steps * number(self.base.settings, "trainer", "global_batch_tokens"),
+        )
         told += f", {scaled(there)} tokens to train on"
         if read > there:
             told += f" (a run reads them about {read / there:,.1f} times)"

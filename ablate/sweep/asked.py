@@ -86,7 +86,7 @@ def make_room(
         told[item] = f"was trained on another text (data.sha256 {old[:12]}, now {sha256[item][:12]})"
         if not replace:
             raise UserError(f"{sweep.name}: {item.name}: {told[item]}; replace=true moves such runs aside")
-    _refuse_live({item: "another config or text" for item in told})
+    _refuse_live(dict.fromkeys(told, "another config or text"))
     return [f"{item.name}: {what}; moved to {_move_aside(item.folder).name}" for item, what in told.items()]
 
 

@@ -14,7 +14,6 @@ from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.paths import Paths
 from ablate.sweep.plan import load, overrides, runs, select
 
-
 SUSTAINED = 4e14  # FLOPs a second: what a well-kept H100 makes of its 9.9e14 in bfloat16
 
 
@@ -101,9 +100,7 @@ def _width(cfg: Any) -> str:
     return f" (feedforward.gated_ratio {cfg.feedforward.gated_ratio} of d_ff {cfg.feedforward.d_ff})"
 
 
-def _operations(
-    found: list[ledger.Found], configs: dict[str, Any], counted: dict[str, dict[str, Any]]
-) -> list[str]:
+def _operations(found: list[ledger.Found], configs: dict[str, Any], counted: dict[str, dict[str, Any]]) -> list[str]:
     """What is left to run, in operations, and how long one large device would take over them."""
     if not counted:
         return []

@@ -75,7 +75,9 @@ def _starters(name: str, program: Program, options: Options, paths: Paths) -> An
 def _work(session: Session, items: list[asked.Item], differing: dict[asked.Item, str]) -> int:
     began = time.monotonic()
     states = {ledger.look(session.sweep, item.run, session.paths.runs).state for item in items}
-    if differing or states - {ledger.DONE, ledger.DIVERGED} - ({ledger.FAILED} if session.options.retry is None else set()):
+    if differing or states - {ledger.DONE, ledger.DIVERGED} - (
+        {ledger.FAILED} if session.options.retry is None else set()
+    ):
         hashes = prepare(session, items)
         if session.interruption:
             return 1

@@ -54,9 +54,7 @@ def select(sweep: Sweep, only: str | Iterable[str] | None) -> list[str]:
     return [row for row in sweep.rows if row in chosen]
 
 
-def runs(
-    sweep: Sweep, extra: Sequence[str] = (), only: str | Iterable[str] | None = None
-) -> list[PlannedRun]:
+def runs(sweep: Sweep, extra: Sequence[str] = (), only: str | Iterable[str] | None = None) -> list[PlannedRun]:
     """Every run of the sweep: seed 0 of all rows, baseline first, then seed 1, ...
 
     A sweep that stops half-way is so already a usable report; the baseline's extra seeds come last.

@@ -99,9 +99,7 @@ def _text(content: dict[str, Any], key: str, path: Path) -> str:
 
 def _overrides(value: Any, where: str, path: Path) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise UserError(
-            f"{path}: {where} must be a list of overrides such as [norm=rmsnorm], and is {value!r}"
-        )
+        raise UserError(f"{path}: {where} must be a list of overrides such as [norm=rmsnorm], and is {value!r}")
     keys = set()
     for override in value:
         if not isinstance(override, str) or "=" not in override or not key_of(override):
@@ -157,9 +155,7 @@ def _labelled(groups: Any, baseline: str, path: Path) -> dict[str, dict[str, tup
     for section, members in groups.items():
         if not isinstance(members, dict) or not members:
             raise UserError(f"{path}: {section} must hold rows such as  SwiGLU: [activation=swiglu]")
-        checked[section] = {
-            label: _overrides(overrides, repr(label), path) for label, overrides in members.items()
-        }
+        checked[section] = {label: _overrides(overrides, repr(label), path) for label, overrides in members.items()}
         for label, overrides in checked[section].items():
             _check_row(label, overrides, label == baseline, path)
     return checked
@@ -177,9 +173,7 @@ def _check_row(label: str, overrides: tuple[str, ...], is_baseline: bool, path: 
         raise UserError(f"{path}: {label!r} changes nothing, and is not the baseline")
 
 
-def _grid(
-    axes: Any, baseline: str, base: tuple[str, ...], path: Path
-) -> tuple[str, dict[str, tuple[str, ...]]]:
+def _grid(axes: Any, baseline: str, base: tuple[str, ...], path: Path) -> tuple[str, dict[str, tuple[str, ...]]]:
     """The full cross product, labelled "norm=rmsnorm activation=swiglu"."""
     if not isinstance(axes, dict) or not axes:
         raise UserError(f"{path}: grid must hold axes such as  norm: [layernorm, rmsnorm]")

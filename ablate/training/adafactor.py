@@ -125,7 +125,9 @@ def _apply(parameters: list[Tensor], updates: list[Tensor], group: dict) -> None
     """Clip the updates by their RMS, scale them by the RMS of their parameters and subtract them."""
     roots = [max(1, parameter.numel()) ** 0.5 for parameter in parameters]
     norms = torch._foreach_norm(parameters) + torch._foreach_norm(updates)
-    rms = torch.stack(torch._foreach_div(norms, roots + roots))  # numbers, not a tensor: a device would wait for its copy
+    rms = torch.stack(
+        torch._foreach_div(norms, roots + roots)
+    )  # numbers, not a tensor: a device would wait for its copy
     parameter_rms, update_rms = rms.split(len(parameters))
     scale = parameter_rms.clamp_min_(group["parameter_epsilon"]).mul_(-group["lr"])
     scale /= (update_rms / group["clip_threshold"]).clamp_min_(1.0)

@@ -16,7 +16,9 @@ class Steps:
     there is no state to save.
     """
 
-    def __init__(self, micro: Callable[[int, int, int], dict[str, Tensor]], shared: Share, rank: int, start: int) -> None:
+    def __init__(
+        self, micro: Callable[[int, int, int], dict[str, Tensor]], shared: Share, rank: int, start: int
+    ) -> None:
         self.micro, self.share, self.rank, self.start = micro, shared, rank, start
 
     def __iter__(self) -> Iterator[list[dict[str, Tensor]]]:

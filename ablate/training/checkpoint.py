@@ -36,7 +36,9 @@ class AtomicCheckpointIO(CheckpointIO):
         """Write `checkpoint` to `path`, its checksum first."""
         save(checkpoint, Path(path))
 
-    def load_checkpoint(self, path: Path | str, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Path | str, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Read the checkpoint at `path`, tensors and plain containers only; raises `CheckpointError`."""
         return load(Path(path))
 
@@ -108,7 +110,9 @@ class CheckpointFolder:
         for path in self.all():
             problem = damage(path)
             if not problem:
-                for other in damaged if set_aside else ():  # out of the way, so that it is not kept in place of a whole one
+                for other in (
+                    damaged if set_aside else ()
+                ):  # out of the way, so that it is not kept in place of a whole one
                     other.rename(other.with_name(f"{other.name}.damaged"))
                 return path
             warn(f"checkpoint {path} {problem}; going back to the one before")

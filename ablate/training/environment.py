@@ -48,7 +48,9 @@ def git_state() -> dict[str, Any]:
     """The commit of the source tree and whether tracked files differ from it; nulls outside a repository."""
     source = Path(ablate.__file__).parent
     commit = _git(source, "rev-parse", "HEAD")
-    changed = _git(source, "status", "--porcelain", "--untracked-files=no", "--", str(source), str(source.parent / "conf"))
+    changed = _git(
+        source, "status", "--porcelain", "--untracked-files=no", "--", str(source), str(source.parent / "conf")
+    )
     return {"sha": commit or None, "dirty": bool(changed) if commit else None}
 
 

@@ -31,7 +31,6 @@ from ablate.training.module import Training
 from ablate.training.progress import Agenda, Progress
 from ablate.training.upkeep import Upkeep
 
-
 HARMLESS = (  # what Lightning and torch say of things that are as they should be
     ".*`dataloader_iter`.*",
     ".*does not have many workers.*",
@@ -145,7 +144,11 @@ class Fit:
     def _keep(self) -> None:
         """Leave the weights in checkpoints/ if `keep` says so."""
         if processes.is_main() and self.cfg.keep != "none":
-            content = {"state_dict": self.module.model.state_dict(), "identity": self.identity, "step": self.progress.step}
+            content = {
+                "state_dict": self.module.model.state_dict(),
+                "identity": self.identity,
+                "step": self.progress.step,
+            }
             checkpoint.save(content, self.folder.checkpoints / checkpoint.WEIGHTS)
 
     def clear(self) -> None:

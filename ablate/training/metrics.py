@@ -54,7 +54,14 @@ class Heartbeat:
     def beat(self, step: int, loss: float | None, phase: str) -> None:
         """Say where the run stands, whatever the time."""
         self.next = time.perf_counter() + BEAT_SECONDS
-        told = {"step": step, "steps": self.steps, "time": time.time(), "loss": loss, "phase": phase, "pid": os.getpid()}
+        told = {
+            "step": step,
+            "steps": self.steps,
+            "time": time.time(),
+            "loss": loss,
+            "phase": phase,
+            "pid": os.getpid(),
+        }
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(told))
         os.replace(temporary, self.path)  # no fsync: after a crash nobody needs it

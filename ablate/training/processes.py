@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from ablate.errors import UserError
 from ablate.orphans import die_with_parent
 
-
 # Seconds that torchrun leaves its workers to save after a SIGTERM, where it knows this variable; else 30.
 TO_SAVE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "110"}
 

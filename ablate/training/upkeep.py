@@ -58,7 +58,11 @@ class Upkeep(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of the run beside weights and optimizer."""
-        return {"metrics": list(self.metrics.lines), "losses": dict(self.losses), "progress": self.progress.state_dict()}
+        return {
+            "metrics": list(self.metrics.lines),
+            "losses": dict(self.losses),
+            "progress": self.progress.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Stand where a checkpoint stood."""
@@ -114,9 +118,7 @@ class Upkeep(L.Callback):
             is_evaluated = self._evaluate(step)
             stop = not is_evaluated
             self.progress.timer.skip()
-        if self.progress.diverged:
-            trainer.should_stop = True
-        elif is_evaluated and step >= self.agenda.steps:
+        if self.progress.diverged or (is_evaluated and step >= self.agenda.steps):
             trainer.should_stop = True
         elif stop or save:
             self.save(trainer)
@@ -158,7 +160,9 @@ class Upkeep(L.Callback):
     def _wishes(self) -> tuple[bool, bool]:
         """Whether this process wants to stop, and whether it wants a pause for the heartbeat or a checkpoint."""
         now = time.perf_counter()
-        return self.interruption.signal is not None, self.is_main and (now >= self.heartbeat.next or self._save_is_due(now))
+        return self.interruption.signal is not None, self.is_main and (
+            now >= self.heartbeat.next or self._save_is_due(now)
+        )
 
     def _save_is_due(self, now: float) -> bool:
         return self.agenda.checkpoint_every is None and now >= self.next_save

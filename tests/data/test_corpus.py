@@ -125,7 +125,12 @@ def test_pieces_that_are_not_the_text_give_no_bits_per_byte(config, file, tmp_pa
     special = ["[UNK]", "</s>"]
     words.train_from_iterator(texts(200), trainers.WordLevelTrainer(special_tokens=special, show_progress=False))
     words.save(str(tmp_path / "words.json"))
-    given = ["tokenizer=file", f"tokenizer.file={tmp_path / 'words.json'}", "tokenizer.eos='</s>'", "tokenizer.vocab_size=16384"]
+    given = [
+        "tokenizer=file",
+        f"tokenizer.file={tmp_path / 'words.json'}",
+        "tokenizer.eos='</s>'",
+        "tokenizer.vocab_size=16384",
+    ]
     told = []
     made = corpus.prepare(config(file, *given), progress=told.append)
     assert not made.token_bytes.any() and any("no bits per byte" in line for line in told)

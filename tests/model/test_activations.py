@@ -87,14 +87,18 @@ def test_gated_against_t5(name):
     config = T5Config(d_model=D, d_ff=2 * FF // 3, feed_forward_proj="gated-gelu")
     config.dense_act_fn = GATED[name][0]
     theirs = T5DenseGatedActDense(config).eval()
-    theirs.load_state_dict({"wi_0.weight": ours.gate.weight, "wi_1.weight": ours.up.weight, "wo.weight": ours.down.weight})
+    theirs.load_state_dict(
+        {"wi_0.weight": ours.gate.weight, "wi_1.weight": ours.up.weight, "wo.weight": ours.down.weight}
+    )
     torch.testing.assert_close(ours(random(2, 5, D), None), theirs(random(2, 5, D)))
 
 
 @pytest.mark.parametrize("bias", ["none", "all"])
 def test_swiglu_against_llama(bias):
     ours = feedforward("activation=swiglu", f"bias={bias}").eval()
-    theirs = LlamaMLP(LlamaConfig(hidden_size=D, num_attention_heads=4, intermediate_size=2 * FF // 3, mlp_bias=bias == "all"))
+    theirs = LlamaMLP(
+        LlamaConfig(hidden_size=D, num_attention_heads=4, intermediate_size=2 * FF // 3, mlp_bias=bias == "all")
+    )
     theirs.load_state_dict({key.replace(".", "_proj."): values for key, values in ours.state_dict().items()})
     torch.testing.assert_close(ours(random(2, 5, D), None), theirs(random(2, 5, D)))
 
@@ -142,4 +146,6 @@ def test_biases_by_kind():
     model = tiny("topology=encoder", "bias.query=true", "bias.output=true", "bias.ffn_in=false")
     block = model.topology.encoder.stack.blocks[0]
     named = {name for name, _ in block.named_parameters() if name.endswith(".bias")}
-    assert named == {f"steps.{step}.sublayers.0.{kind}.bias" for step, kind in ((0, "query"), (0, "output"), (1, "down"))}
+    assert named == {
+        f"steps.{step}.sublayers.0.{kind}.bias" for step, kind in ((0, "query"), (0, "output"), (1, "down"))
+    }

@@ -133,9 +133,7 @@ def test_grouped_queries_as_in_torch(groups_of_heads):
     layer = layer_of("position=none", f"attention.n_kv_heads={groups_of_heads}")
     x = torch.randn(2, 10, 24)
     with torch.no_grad():
-        q, k, v = (
-            part(x).unflatten(-1, (-1, 6)).transpose(1, 2) for part in (layer.query, layer.key, layer.value)
-        )
+        q, k, v = (part(x).unflatten(-1, (-1, 6)).transpose(1, 2) for part in (layer.query, layer.key, layer.value))
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=True)
         expected = layer.output(mixed.transpose(1, 2).flatten(2))
     torch.testing.assert_close(run(layer, x), expected, atol=1e-5, rtol=1e-5)
@@ -192,7 +190,9 @@ def test_plain_is_fused(kv_heads, batch_of_bias, batch_of_hidden):
     ours = attend(q, k, v, bias=bias, hidden=unseen)
     theirs = fused(q, k, v, bias=bias, hidden=unseen, causal=False, dropout=0.0)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
-    for a, b in zip(torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(theirs, inputs, upstream), strict=True):
+    for a, b in zip(
+        torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(theirs, inputs, upstream), strict=True
+    ):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 

@@ -108,7 +108,9 @@ def test_sandwich_is_a_norm_on_both_sides():
             expected = expected + step.norm_after(step.sublayers[0](h, ctx), ctx.view)
     expected = ctx.view.clear_padding(ours.end(expected, ctx.view))
     torch.testing.assert_close(ours(x, ctx)[0], expected)
-    assert len({id(norm) for block in ours.blocks for step in block.steps for norm in (step.norm, step.norm_after)}) == 8
+    assert (
+        len({id(norm) for block in ours.blocks for step in block.steps for norm in (step.norm, step.norm_after)}) == 8
+    )
 
 
 def test_unknown_placement_is_refused():

@@ -67,7 +67,10 @@ def experts(capacity: float, **numbers: float) -> list[str]:
     """Every second layer has four experts; groups of 16 tokens."""
     numbers |= {f"capacity.{stack}.{mode}": capacity for stack in ("encoder", "decoder") for mode in ("train", "eval")}
     numbers |= {"n_experts": 4, "group_tokens": 16}
-    return ["feedforward.pattern=[dense,experts]", *(f"feedforward.experts.{key}={number}" for key, number in numbers.items())]
+    return [
+        "feedforward.pattern=[dense,experts]",
+        *(f"feedforward.experts.{key}={number}" for key, number in numbers.items()),
+    ]
 
 
 # Numbers of the golden files that no ratio of the paper's gives: tables of synthesizers are stored up to length 16.
@@ -158,7 +161,9 @@ def test_gradients(row):
         found = summary(name, parts[0] if len(parts) == 1 else np.concatenate(parts))
         tolerance = 1e-4 * expected[name]["largest"] + 1e-9
         assert abs(found["largest"] - expected[name]["largest"]) <= tolerance, name
-        np.testing.assert_allclose(found["projections"], expected[name]["projections"], atol=4 * tolerance, err_msg=name)
+        np.testing.assert_allclose(
+            found["projections"], expected[name]["projections"], atol=4 * tolerance, err_msg=name
+        )
 
 
 @pytest.mark.parametrize(

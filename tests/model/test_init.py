@@ -36,7 +36,11 @@ def published() -> dict[str, dict[str, tuple[str, str]]]:
     for line in lines:
         pattern, counts = line["variable_pattern"], [int(line["count"])]
         if pattern.count("*") > 1:
-            counts = [int(one["count"]) for one in lines if one["slug"] == line["slug"] and one["variable_pattern"].count("*") > 1]
+            counts = [
+                int(one["count"])
+                for one in lines
+                if one["slug"] == line["slug"] and one["variable_pattern"].count("*") > 1
+            ]
         for layer in range(min(counts)):
             name = pattern.replace("*", f"{layer:03d}", 1).replace("*", "0")
             rows.setdefault(line["slug"], {})[name] = (line["initialiser"], line["shape"])
@@ -171,7 +175,14 @@ def test_deepnorm_has_small_gains_where_values_pass():
     """Xavier normal with gain beta for values, outputs and the feed-forward, gain 1 for queries and keys."""
     init = initialiser(compose(tiny_overrides("init=deepnorm", "topology=encoder")))
     place, beta = Place("encoder", 0, 2), (8 * 2) ** -0.25
-    for role, gain in (("query", 1), ("key", 1), ("value", beta), ("output", beta), ("ffn_in", beta), ("ffn_out", beta)):
+    for role, gain in (
+        ("query", 1),
+        ("key", 1),
+        ("value", beta),
+        ("output", beta),
+        ("ffn_in", beta),
+        ("ffn_out", beta),
+    ):
         assert init(Spec(role, 24, 48, head_dim=6, place=place)).std == pytest.approx(gain * (2 / 72) ** 0.5), role
 
 
@@ -195,7 +206,14 @@ def first_values(*overrides: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "variant",
-    ["norm=rmsnorm", "position=rope", "activation=swiglu", "block.placement=post", "attention.n_kv_heads=1", "bias=all"],
+    [
+        "norm=rmsnorm",
+        "position=rope",
+        "activation=swiglu",
+        "block.placement=post",
+        "attention.n_kv_heads=1",
+        "bias=all",
+    ],
 )
 def test_variants_share_the_values_of_what_they_share(variant):
     baseline, other = first_values(), first_values(variant)
@@ -240,7 +258,10 @@ def test_a_parameter_that_is_not_declared_is_named(device):
             self.up = parts.linear(4, 4, role, place, kind="ffn_in") if role else torch.nn.Linear(4, 4)
 
     slots = fill_slots(compose(tiny_overrides()))
-    for options, told in (({}, "feedforward|up.weight was not declared"), ({"role": "rooter"}, "knows the role 'rooter'")):
+    for options, told in (
+        ({}, "feedforward|up.weight was not declared"),
+        ({"role": "rooter"}, "knows the role 'rooter'"),
+    ):
         slots["feedforward"] = partial(Feedforward, **options)
         with pytest.raises(UserError, match=told):
             build(slots, SHAPE, device=device)

@@ -145,7 +145,9 @@ def test_dropout_follows_the_generator():
 def test_dropout_stands_where_the_library_has_it():
     """At both ends of a stack, behind each sub-layer, inside the feed-forward, on the attention's weights."""
     model = tiny("dropout=0.2")
-    modules = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout) and module.p == 0.2]
+    modules = [
+        name for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout) and module.p == 0.2
+    ]
     stacks = sum(name.endswith("stack.dropout") for name in modules)
     behind = sum(bool(re.search(r"steps\.\d\.dropout$", name)) for name in modules)
     inside = sum(name.endswith("sublayers.0.dropout") for name in modules)

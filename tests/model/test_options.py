@@ -43,9 +43,15 @@ SINGLE = [topology for topology in TOPOLOGIES if topology != "encoder_decoder"]
 # There is no memory that could be shorter, or a mixture.
 REFUSED |= {(f"stack={kind}", topology) for kind in ("funnel", "transparent") for topology in SINGLE}
 # There are no layers to share.
-REFUSED |= {("sharing=encoder", "causal_decoder"), ("sharing=encoder", "prefix_decoder"), ("sharing=decoder", "encoder")}
+REFUSED |= {
+    ("sharing=encoder", "causal_decoder"),
+    ("sharing=encoder", "prefix_decoder"),
+    ("sharing=decoder", "encoder"),
+}
 # What is refused beside the options in front of it in each combination below.
-ALONE = {"norm=batchnorm": "encoder"} | dict.fromkeys(("attention=alternating", "stack=funnel", "stack=universal_act"), "encoder_decoder")
+ALONE = {"norm=batchnorm": "encoder"} | dict.fromkeys(
+    ("attention=alternating", "stack=funnel", "stack=universal_act"), "encoder_decoder"
+)
 CASES = [
     pytest.param(option, topology, id=f"{option}-{topology}")
     for topology in SINGLE

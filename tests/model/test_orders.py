@@ -46,7 +46,9 @@ def test_memory_is_seen_within_the_segment():
     expected = queries.segments[:, None, :, None] == keys.segments[:, None, None, :]
     assert torch.equal(queries.visible_memory(keys), expected)
     unpadded = view(CAUSAL, False)  # which is one segment, the first
-    assert torch.equal(unpadded.visible_memory(keys), (keys.segments == 1)[:, None, None].expand(2, 1, unpadded.length, 7))
+    assert torch.equal(
+        unpadded.visible_memory(keys), (keys.segments == 1)[:, None, None].expand(2, 1, unpadded.length, 7)
+    )
     assert unpadded.visible_memory(View(ids=keys.ids)) is None
 
 
@@ -83,7 +85,9 @@ def test_decoder_sees_the_encoder_and_its_own_past():
     assert changed(model, batch, "decoder", 5).tolist() == [at >= 5 for at in range(TARGETS)]
 
 
-@pytest.mark.parametrize("position", ["relative_bias", "rope", "alibi", "relative_representation", "contextual", "learned"])
+@pytest.mark.parametrize(
+    "position", ["relative_bias", "rope", "alibi", "relative_representation", "contextual", "learned"]
+)
 def test_prefix_decoder_sees_its_prefix_and_the_past(position):
     model = eval_model("topology=prefix_decoder", f"position={position}")
     batch = batch_for(model)
@@ -106,7 +110,9 @@ def test_prefix_lengths_belong_to_their_rows():
 @pytest.mark.parametrize("position", ["none", "rope", "alibi", "sinusoidal"])
 def test_without_a_prefix_a_prefix_decoder_is_causal(position):
     """Bucketed positions differ: with a prefix they tell keys ahead from keys behind."""
-    prefix, causal = (eval_model(f"topology={name}", f"position={position}") for name in ("prefix_decoder", "causal_decoder"))
+    prefix, causal = (
+        eval_model(f"topology={name}", f"position={position}") for name in ("prefix_decoder", "causal_decoder")
+    )
     batch = batch_for(causal)
     expected = causal.logits(batch)
     for lengths in (None, torch.tensor([0, 1])):

@@ -112,7 +112,14 @@ def test_trains_by_the_command(tmp_path):
     text = "\n\n".join(" ".join(choose.choices(words, k=60)) for _ in range(200))
     (tmp_path / "text.txt").write_text(text)
     shape = [f"shape.{key}={value}" for key, value in {**SHAPE, "vocab_size": 640, "batch_tokens": 64}.items()]
-    asked = ["norm=mean_absolute", "data=local", "data.files=text.txt", "evaluation.tokens=64", "trainer.steps=2", *shape]
+    asked = [
+        "norm=mean_absolute",
+        "data=local",
+        "data.files=text.txt",
+        "evaluation.tokens=64",
+        "trainer.steps=2",
+        *shape,
+    ]
     done = ablate(tmp_path, "train", *asked)
     assert done.returncode == 0, done.stderr
     (record,) = tmp_path.glob("runs/adhoc/*/seed-0/record.json")

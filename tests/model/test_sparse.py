@@ -151,7 +151,7 @@ def test_block_sparse_in_a_decoder(length):
     blocks = blocks_of(length, CAUSAL)
     for head in blocks:
         for i in range(blocks.shape[-1]):
-            sure = {j for j in (0, i - 1, i) if 0 <= j}
+            sure = {j for j in (0, i - 1, i) if j >= 0}
             looked = set(head[i].nonzero().flatten().tolist())
             assert sure <= looked <= set(range(i + 1))
             assert len(looked - sure) == min(2, i + 1 - len(sure))
@@ -182,7 +182,11 @@ def test_random_blocks_are_always_the_same_and_differ_by_layer_head_and_seed():
 
 def test_random_blocks_are_spread_evenly():
     numbers = dict(window_blocks=0, global_blocks=[], random_blocks=5)
-    drawn = sum(blocks_of(120, layer=layer, random_seed=seed, **numbers).float().sum(0) for layer in range(6) for seed in range(20))
+    drawn = sum(
+        blocks_of(120, layer=layer, random_seed=seed, **numbers).float().sum(0)
+        for layer in range(6)
+        for seed in range(20)
+    )
     off = drawn[~torch.eye(40, dtype=torch.bool)]  # each of the 39 others is drawn 5 times in 39, 480 times over
     assert abs(off.mean() - 480 * 5 / 39) < 1e-3
     assert 0.8 < off.std() / (480 * 5 / 39 * (34 / 39)) ** 0.5 < 1.2

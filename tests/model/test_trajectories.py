@@ -23,7 +23,9 @@ def test_trajectory(name):
     cfg = compose([*TOY, *ROWS[row], *overrides])
     model = build_model(cfg).train()
     golden.load(model)
-    schedule, optimizer = (instantiate(OmegaConf.to_container(cfg[group], resolve=True)) for group in ("schedule", "optimizer"))
+    schedule, optimizer = (
+        instantiate(OmegaConf.to_container(cfg[group], resolve=True)) for group in ("schedule", "optimizer")
+    )
     optimizer = optimizer(model.parameters())
 
     losses = []

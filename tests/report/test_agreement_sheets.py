@@ -53,12 +53,16 @@ def test_tested_rows_alone_are_counted():
 
 def test_what_turns_round_within_the_published_noise_is_told_beside_what_does_beyond():
     """Swish is 0.009 worse there in the final loss, within two standard deviations of runs; ELU 0.094."""
-    inside = sheets([row(label, -0.05 if label == "Swish" else None, differs=label in ("Swish", "ELU")) for label in LABELS])
+    inside = sheets(
+        [row(label, -0.05 if label == "Swish" else None, differs=label in ("Swish", "ELU")) for label in LABELS]
+    )
     sentence = said(inside, "Rows:")
     assert "of 8 tested rows, 2 differ from the baseline here in the final loss and 2 in the early one" in sentence
     assert "none of them the other way in the published table beyond two standard deviations" in sentence
     assert sentence.endswith("(within them: 2).")
-    beyond = sheets([row(label, -0.05 if label == "ELU" else None, differs=label in ("GeGLU", "ELU")) for label in LABELS])
+    beyond = sheets(
+        [row(label, -0.05 if label == "ELU" else None, differs=label in ("GeGLU", "ELU")) for label in LABELS]
+    )
     assert not any(sentence.startswith("**Rows:**") for sentence in beyond.reading)
     sentence = said(beyond, "Rows that disagree:")
     assert "ELU (final loss −0.05" in sentence and "+0.094 there" in sentence and "within them" not in sentence
@@ -90,7 +94,9 @@ def test_a_handful_of_rows_gets_no_figures_and_is_told_why():
     assert found.few == "3 rows of ours can be set beside it; a correlation needs 5"
 
 
-@pytest.mark.parametrize("sign, words", [(1, "explains a figure like this one"), (-1, "so something else parts the two")])
+@pytest.mark.parametrize(
+    "sign, words", [(1, "explains a figure like this one"), (-1, "so something else parts the two")]
+)
 def test_an_order_is_held_against_the_noise_of_both_studies(sign, words):
     found = sheets([row(label, sign * published(label)) for label in LABELS])
     sentence = next(sentence for sentence in found.reading if sentence.startswith("**Order:** final loss against"))

@@ -31,7 +31,9 @@ def theirs(table, column="final_loss"):
 def test_an_order_that_turns_half_way_is_seen_to_turn():
     table = load("narang2021")
     deltas = theirs(table)
-    found = course(results(lambda label, step: deltas[label] * (-1 if step <= 500 else 1), deltas), verdicts(deltas), table)
+    found = course(
+        results(lambda label, step: deltas[label] * (-1 if step <= 500 else 1), deltas), verdicts(deltas), table
+    )
     assert found.rows == 51 and found.steps == list(range(100, 1001, 100))
     assert set(found.spearman) == {"early_loss", "final_loss", OWN}
     for against in ("final_loss", OWN):

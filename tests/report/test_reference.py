@@ -112,7 +112,9 @@ def test_only_what_differs_beyond_noise_contradicts():
 
 def test_speeds_are_compared_relative_to_each_ones_baseline():
     table = load("narang2021")
-    speeds = {name: table.rows[name]["steps_per_second"] for name in ("GeLU", "ELU", "GLU", "Fixup", "Untied embeddings")}
+    speeds = {
+        name: table.rows[name]["steps_per_second"] for name in ("GeLU", "ELU", "GLU", "Fixup", "Untied embeddings")
+    }
     judged = verdicts(dict.fromkeys(speeds, 0.0))
     rows = [replace(row, speed=4 * speeds[row.label]) for row in judged.rows]
     found = of_speed(Verdicts(replace(judged.baseline, speed=14.0), rows, 0.01, 0.0), table)
@@ -171,7 +173,10 @@ def test_an_unknown_table_is_named_with_the_nearest():
 
 def silent(table):
     """The table as if its losses had no noise."""
-    rows = {label: {name: value for name, value in row.items() if not name.endswith("_std")} for label, row in table.rows.items()}
+    rows = {
+        label: {name: value for name, value in row.items() if not name.endswith("_std")}
+        for label, row in table.rows.items()
+    }
     return replace(table, rows=rows)
 
 
@@ -190,7 +195,9 @@ def test_a_copy_of_the_table_agrees_with_it():
     assert final.by_chance == pytest.approx(50 * (better**2 + (1 - better) ** 2))
     assert final.scale == pytest.approx(0.5, rel=1e-3)
     assert 0.98 < final.ceiling["spearman"][0] < 0.995  # the published losses are not without noise
-    assert agreements(verdicts(ours, errors=1e-6), silent(table))[0].ceiling["spearman"][0] == pytest.approx(1, abs=1e-3)
+    assert agreements(verdicts(ours, errors=1e-6), silent(table))[0].ceiling["spearman"][0] == pytest.approx(
+        1, abs=1e-3
+    )
     assert early.spearman == pytest.approx(0.95, abs=0.01)
     low, high = early.spearman_interval
     assert 0.85 < low < early.spearman < high < 1
@@ -218,7 +225,9 @@ def test_no_correlation_over_a_handful_or_without_noise():
         verdicts({label: 0.01 * n for n, label in enumerate(("GeLU", "GLU", "ELU", "Swish", "SeLU"))}, np.nan), table
     )
     assert unknown[0].ceiling == {}
-    assert not findings({label: table.rows[label] for label in ("GeLU", "GLU", "ELU", table.baseline)}, table.baseline, table.scores).correlations
+    assert not findings(
+        {label: table.rows[label] for label in ("GeLU", "GLU", "ELU", table.baseline)}, table.baseline, table.scores
+    ).correlations
     same = agreements(verdicts(dict.fromkeys(("GeLU", "GLU", "ELU", "Swish", "SeLU"), 0.1)), table)
     assert np.isnan(same[0].spearman)
 
@@ -232,7 +241,9 @@ def test_the_ceiling_has_the_noise_of_both_sides_and_the_ties_of_neither():
     silent, ours, theirs = np.zeros(10), np.full(10, 0.05), np.full(10, 0.05)
     perfect = ceiling(np.repeat(truth, 2), 0.5, np.zeros(19), np.zeros(19))
     assert perfect == {"spearman": (pytest.approx(1),) * 2, "kendall": (pytest.approx(1),) * 2, "signs": (16, 16)}
-    one, other, both = (ceiling(truth, 1.0, *sides)["spearman"] for sides in ((ours, silent), (silent, theirs), (ours, theirs)))
+    one, other, both = (
+        ceiling(truth, 1.0, *sides)["spearman"] for sides in ((ours, silent), (silent, theirs), (ours, theirs))
+    )
     assert both[0] < min(one[0], other[0]) < 1 and one == pytest.approx(other, abs=0.03)
     assert ceiling(truth, 0.1, ours, silent)["spearman"][0] < one[0]  # smaller differences, the same noise
     common = ceiling(truth, 1.0, np.r_[0.05, np.zeros(9)], silent)  # the baseline's own noise moves all rows alike
@@ -253,7 +264,9 @@ def test_a_true_agreement_falls_below_the_ceiling_in_one_table_of_twenty():
 def test_a_row_of_one_seed_has_more_noise_than_one_of_three():
     table = load("narang2021")
     base = table.rows[table.baseline]["final_loss"]
-    judged = verdicts({label: row["final_loss"] - base for label, row in table.rows.items() if label != table.baseline}, 0.02)
+    judged = verdicts(
+        {label: row["final_loss"] - base for label, row in table.rows.items() if label != table.baseline}, 0.02
+    )
 
     def with_seeds(count):
         few = {row.label for row in judged.rows[3:]}
@@ -271,7 +284,9 @@ def test_a_row_of_one_seed_has_more_noise_than_one_of_three():
 def test_rows_that_diverged_or_did_not_run_are_left_out_and_told():
     table = load("narang2021")
     base = table.rows[table.baseline]["final_loss"]
-    judged = verdicts({label: table.rows[label]["final_loss"] - base for label in ("ELU", "GLU", "GeGLU", "SeLU", "Fixup", "Swish")})
+    judged = verdicts(
+        {label: table.rows[label]["final_loss"] - base for label in ("ELU", "GLU", "GeGLU", "SeLU", "Fixup", "Swish")}
+    )
     rows = [replace(row, verdict="diverged") if row.label == "GeGLU" else row for row in judged.rows]
     rows += verdicts({"LiGLU": np.nan}).rows
     mixed = Verdicts(judged.baseline, rows, 0.01, 0.0)
@@ -286,7 +301,9 @@ def test_a_rows_own_noise_is_not_lent_to_the_others():
     """Of two rows that are equally far from the baseline, the noisy one alone changes its place."""
     table = load("narang2021")
     base = table.rows[table.baseline]["final_loss"]
-    ours = {label: table.rows[label]["final_loss"] - base for label in ("GeGLU", "ELU", "SeLU", "Rezero", "Fixup", "GLU")}
+    ours = {
+        label: table.rows[label]["final_loss"] - base for label in ("GeGLU", "ELU", "SeLU", "Rezero", "Fixup", "GLU")
+    }
     judged = verdicts(ours, 0.001)
     wild = [
         replace(row, comparison=replace(row.comparison, error=0.1, own_error=0.1)) if row.label == "GLU" else row

@@ -61,7 +61,9 @@ def test_the_files(small):
     there = set(content(report.parent))
     assert {"report.md", "results.csv", "runs.csv", "records.jsonl", "curves.csv", "evidence.csv", "table.tex"} < there
     plots = {name for name in there if name.endswith(".png")}
-    assert plots == {f"{name}.png" for name in "forest loss_curves loss_gap loss_vs_cost published course heatmap".split()}
+    assert plots == {
+        f"{name}.png" for name in "forest loss_curves loss_gap loss_vs_cost published course heatmap".split()
+    }
 
 
 def test_the_order_of_the_sections(small):
@@ -286,7 +288,8 @@ def test_a_seed_of_the_baseline_that_learned_nothing_counts_nowhere(tmp_path):
 
 @pytest.mark.parametrize("who", ["row", "baseline"])
 @pytest.mark.parametrize(
-    "changes, why", [({"sha": "f" * 64}, "other data"), ({"settings": {"evaluation": {"tokens": 1024}}}, "another evaluation")]
+    "changes, why",
+    [({"sha": "f" * 64}, "other data"), ({"settings": {"evaluation": {"tokens": 1024}}}, "another evaluation")],
 )
 def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
     """As when a fresh clone trains one more seed on a text that is no longer the same."""
@@ -458,9 +461,14 @@ def test_one_more_run_does_not_lose_the_others(tmp_path):
     maker = small_sweep(tmp_path)
     report = make(maker)
     before = results.read(report.parent)
-    newest = max((record for record in before.records if record["row"] == maker.baseline), key=lambda record: record["seed"])
-    folder = next(path for path in (maker.runs / maker.name).rglob(f"seed-{newest['seed']}") if json.loads(
-        (path / "record.json").read_text())["row"] == maker.baseline)
+    newest = max(
+        (record for record in before.records if record["row"] == maker.baseline), key=lambda record: record["seed"]
+    )
+    folder = next(
+        path
+        for path in (maker.runs / maker.name).rglob(f"seed-{newest['seed']}")
+        if json.loads((path / "record.json").read_text())["row"] == maker.baseline
+    )
     kept = tmp_path / "kept"
     shutil.copytree(folder, kept)
     shutil.rmtree(maker.runs / maker.name)

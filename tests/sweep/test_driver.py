@@ -110,4 +110,3 @@ def test_a_corpus_that_cannot_be_made_is_told_before_any_run(place):
     with pytest.raises(UserError, match="^x.txt, line 3: broken$"):
         place.drive()
     assert not place.trace("start")
-

@@ -40,7 +40,10 @@ def test_keeps_what_it_does_not_give(write, tmp_path):
 
 
 def test_one_way_of_listing_rows_replaces_another(write, tmp_path):
-    write("child", "extends: parent\nsections: {gated: {SwiGLU: [activation=swiglu]}, plain: {Swish: [activation=swish]}}\n")
+    write(
+        "child",
+        "extends: parent\nsections: {gated: {SwiGLU: [activation=swiglu]}, plain: {Swish: [activation=swish]}}\n",
+    )
     assert list(plan.load("child", tmp_path).rows) == ["ReLU", "SwiGLU", "Swish"]
 
 
@@ -70,7 +73,9 @@ def test_rows_are_added_changed_and_dropped(write, tmp_path):
 def test_rows_are_added_to_sections(write, tmp_path):
     sections = "sections: {gated: {SwiGLU: [activation=swiglu]}, plain: {Swish: [activation=swish]}}\n"
     write("middle", f"extends: parent\n{sections}")
-    write("child", "extends: middle\nadd: {gated: {GLU: [activation=glu]}, norm: {RMS: [norm=rmsnorm]}}\ndrop: [Swish]\n")
+    write(
+        "child", "extends: middle\nadd: {gated: {GLU: [activation=glu]}, norm: {RMS: [norm=rmsnorm]}}\ndrop: [Swish]\n"
+    )
     child = plan.load("child", tmp_path)
     assert {label: section for label, section in child.sections.items() if label != "ReLU"} == {
         "SwiGLU": "gated", "GLU": "gated", "RMS": "norm"

@@ -112,7 +112,9 @@ def test_nothing_is_moved_before_it_is_known_that_all_can_run(place):
 
 def test_a_run_under_way_is_not_moved(place):
     place.drive()
-    place.write(SWEEP.replace("activation=gelu", "activation=gelu, dropout=0.1").replace("rmsnorm", "rmsnorm, dropout=0.1"))
+    place.write(
+        SWEEP.replace("activation=gelu", "activation=gelu, dropout=0.1").replace("rmsnorm", "rmsnorm, dropout=0.1")
+    )
     (folder,) = place.runs.glob("try/gelu-*/seed-0")
     with RunFolder(folder).lock(), pytest.raises(UserError, match="Gelu · seed 0: is under way with another config"):
         place.drive(replace=True)
@@ -130,7 +132,10 @@ def test_folders_are_read_as_the_runs_read_them(place, monkeypatch):
     assert len(list(place.folder.glob("scratch/runs/try/*/seed-*/record.json"))) == 4 and not place.runs.exists()
     with pytest.raises(UserError, match="paths: .*NOWHERE"):
         drive("paths.runs=${oc.env:NOWHERE}/runs")
-    for text in (SWEEP.replace("baseline: Base", "base: [paths.runs=here]\nbaseline: Base"), SWEEP.replace("norm=rmsnorm", "paths.runs=here")):
+    for text in (
+        SWEEP.replace("baseline: Base", "base: [paths.runs=here]\nbaseline: Base"),
+        SWEEP.replace("norm=rmsnorm", "paths.runs=here"),
+    ):
         place.write(text)
         with pytest.raises(UserError, match="paths.runs says where a machine keeps things"):
             place.drive()

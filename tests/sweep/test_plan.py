@@ -117,8 +117,7 @@ def test_a_grid_without_the_base_is_refused_unless_it_names_a_baseline():
 
 def test_sections():
     sweep = read(
-        "question: q\nbaseline: B\nsections:\n"
-        "  norm: {R: [norm=rmsnorm]}\n  activation: {G: [activation=gelu]}\n"
+        "question: q\nbaseline: B\nsections:\n  norm: {R: [norm=rmsnorm]}\n  activation: {G: [activation=gelu]}\n"
     )
     assert list(sweep.rows) == ["B", "R", "G"]
     assert sweep.rows["B"] == ()

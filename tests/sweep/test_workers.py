@@ -119,7 +119,10 @@ def test_runs_can_go_through_submitit(place):
 def test_without_slurm_it_says_so(place):
     from ablate.errors import UserError
 
-    for settings, told in (({"partition": "gpu"}, "give minutes"), ({"partition": "gpu", "minutes": 240}, "slurm: .*srun")):
+    for settings, told in (
+        ({"partition": "gpu"}, "give minutes"),
+        ({"partition": "gpu", "minutes": 240}, "slurm: .*srun"),
+    ):
         with pytest.raises(UserError, match=told):
             place.drive(slurm=settings)
 

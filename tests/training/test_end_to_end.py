@@ -164,7 +164,12 @@ def is_alive(pid):
 def test_a_compiled_model_trains(asked):
     if not shutil.which("g++"):
         pytest.skip("torch.compile needs a C++ compiler")
-    plain, compiled = run(asked("sweep=plain", "shape.steps=5")), run(asked("sweep=compiled", "shape.steps=5", "trainer.compile=model"))
+    plain, compiled = (
+        run(asked("sweep=plain", "shape.steps=5")),
+        run(asked("sweep=compiled", "shape.steps=5", "trainer.compile=model")),
+    )
     assert compiled["loss"]["final"] == pytest.approx(plain["loss"]["final"], rel=1e-3)
-    weights = torch.load(folder_of(asked("sweep=compiled", "shape.steps=5")).checkpoints / "weights.pt", weights_only=True)
+    weights = torch.load(
+        folder_of(asked("sweep=compiled", "shape.steps=5")).checkpoints / "weights.pt", weights_only=True
+    )
     assert not any("_orig_mod" in name for name in weights["state_dict"])

@@ -198,7 +198,10 @@ def test_step_times_leave_out_the_warm_up_and_what_is_skipped(monkeypatch):
 @pytest.mark.parametrize(
     "device, known",
     [
-        *((name, True) for name in ("NVIDIA H200", "NVIDIA H200 NVL", "NVIDIA A100-SXM4-80GB", "NVIDIA GeForce RTX 4090")),
+        *(
+            (name, True)
+            for name in ("NVIDIA H200", "NVIDIA H200 NVL", "NVIDIA A100-SXM4-80GB", "NVIDIA GeForce RTX 4090")
+        ),
         *((name, False) for name in ("AMD EPYC", "GPU X", "NVIDIA RTX A1000", "NVIDIA GeForce RTX 4090 D")),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", False),
     ],

@@ -77,9 +77,7 @@ def test_adafactor_is_the_papers(starts, stacked):
         optimizer.param_groups[0]["lr"] = 1 / max(step, 10000) ** 0.5
         optimizer.step()
         check(golden, step, {name: parameters[name].detach().numpy() for name in SHAPES})
-    np.testing.assert_allclose(
-        parameters["matrix"].detach().numpy(), golden["matrix/step10"], rtol=2e-6, atol=5e-7
-    )
+    np.testing.assert_allclose(parameters["matrix"].detach().numpy(), golden["matrix/step10"], rtol=2e-6, atol=5e-7)
     state = {name: optimizer.state[parameters[name]] for name in SHAPES}
     np.testing.assert_allclose(state["matrix"]["column"].numpy(), golden["slot/matrix_slot_vr"], rtol=1e-5)
     np.testing.assert_allclose(state["matrix"]["row"].numpy(), golden["slot/matrix_slot_vc"], rtol=1e-5)
@@ -142,7 +140,11 @@ def test_optimizers_go_on_from_their_state(starts, make):
 
 
 def test_adamw_decays_matrices_only():
-    parameters = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(()))]
+    parameters = [
+        torch.nn.Parameter(torch.ones(2, 2)),
+        torch.nn.Parameter(torch.ones(2)),
+        torch.nn.Parameter(torch.ones(())),
+    ]
     groups = adamw(parameters, weight_decay=0.3).param_groups
     assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.3, 1), (0.0, 2)]
 

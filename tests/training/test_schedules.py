@@ -41,8 +41,9 @@ def test_the_last_tenth_falls_to_zero():
 
 @pytest.mark.parametrize("name", ["inverse_sqrt", "inverse_sqrt_warmup"])
 def test_the_schedules_of_the_paper_in_miniature(name):
-    whole, small = schedule(f"schedule={name}"), schedule(
-        f"schedule={name}", "schedule.rate_scale=3", "schedule.step_scale=0.01"
+    whole, small = (
+        schedule(f"schedule={name}"),
+        schedule(f"schedule={name}", "schedule.rate_scale=3", "schedule.step_scale=0.01"),
     )
     for step in (0, 1, 20, 40, 99, 100, 101, 655, 5000):
         assert small(step) == pytest.approx(3 * whole(100 * step))

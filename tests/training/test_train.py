@@ -57,7 +57,9 @@ def test_metrics_have_a_line_every_few_steps_and_the_held_out_losses(asked):
     assert train_steps == [1, 5, 10, 15, 20, 25, 30, 35, 40]
     assert list(validation) == [5, 15, 30, 40]
     assert (validation[5], validation[40]) == (loss["early"], loss["final"])
-    assert all(float(row["learning_rate"]) == 0.01 and float(row["grad_norm"]) > 0 for row in rows if row["kind"] == "train")
+    assert all(
+        float(row["learning_rate"]) == 0.01 and float(row["grad_norm"]) > 0 for row in rows if row["kind"] == "train"
+    )
     times = [float(row["time"]) for row in rows]
     assert times == sorted(times)
 
@@ -71,7 +73,9 @@ def test_asking_again_does_nothing(asked):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(asked):
-    results = [result(folder_of(run(o) and o)) for o in (asked("sweep=a"), asked("sweep=b"), asked("sweep=c", "seed=1"))]
+    results = [
+        result(folder_of(run(o) and o)) for o in (asked("sweep=a"), asked("sweep=b"), asked("sweep=c", "seed=1"))
+    ]
     assert results[0] == results[1]
     assert results[0][1] != results[2][1]
 
@@ -89,7 +93,11 @@ def test_a_stopped_run_is_not_touched_by_who_asks_for_another(asked):
     before = folder.read(), folder.config.read_text(), sorted(path.name for path in folder.checkpoints.iterdir())
     with pytest.raises(UserError, match="norm._target_ was"):
         run(asked("norm=rmsnorm"))
-    assert before == (folder.read(), folder.config.read_text(), sorted(path.name for path in folder.checkpoints.iterdir()))
+    assert before == (
+        folder.read(),
+        folder.config.read_text(),
+        sorted(path.name for path in folder.checkpoints.iterdir()),
+    )
 
 
 def test_settings_without_effect_do_not_matter(asked):
@@ -190,7 +198,10 @@ def test_a_failed_run_is_begun_again(asked):
 def test_tags_are_the_axes(asked):
     from ablate.training import contents
 
-    assert contents.tags(["norm=rmsnorm", "seed=3", "shape=micro", "shape.steps=4", "activation=swiglu"]) == ["norm:rmsnorm", "activation:swiglu"]
+    assert contents.tags(["norm=rmsnorm", "seed=3", "shape=micro", "shape.steps=4", "activation=swiglu"]) == [
+        "norm:rmsnorm",
+        "activation:swiglu",
+    ]
 
 
 def test_what_any_process_died_of_first_is_told(monkeypatch, tmp_path):

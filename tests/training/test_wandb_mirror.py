@@ -41,6 +41,7 @@ def waited(folder, count=1):
 
 def inspected(path):
     """What W&B's own command reads in an offline run: (summary, all records)."""
+
     def call(*more):
         return subprocess.run([*WANDB, "leet", "inspect", *more, "--json", str(path)], capture_output=True, text=True, check=True)  # fmt: skip
 

@@ -18,7 +18,12 @@ from ablate.report.verdicts import Verdicts
 
 
 def draw(
-    results: Results, verdicts: Verdicts, agreements: list[Agreement], over_training: Course | None, title: str, folder: Path
+    results: Results,
+    verdicts: Verdicts,
+    agreements: list[Agreement],
+    over_training: Course | None,
+    title: str,
+    folder: Path,
 ) -> list[tuple[str, str]]:
     """Draw what there is something to draw of; returns (file name, caption) in the order of the report.
 

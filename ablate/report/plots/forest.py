@@ -54,7 +54,9 @@ def forest(verdicts: Verdicts) -> Plot:
     ]
     handles.append(Line2D([], [], color=GREY, marker="|", linestyle="", markersize=6, label="one seed"))
     if noise:
-        handles.append(Patch(color=PALE, label=f"noise floor: ± sd of the baseline, {counted(verdicts.baseline.learned, 'seed')}"))
+        handles.append(
+            Patch(color=PALE, label=f"noise floor: ± sd of the baseline, {counted(verdicts.baseline.learned, 'seed')}")
+        )
     axes.legend(
         handles=handles,
         loc="lower left",

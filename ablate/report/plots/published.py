@@ -22,7 +22,9 @@ def published(agreements: list[Agreement], title: str, sections: dict[str, str])
         return name, caption, None
     figure = Figure(figsize=(10.5, 7.6 * len(drawn)))
     grid = figure.subplots(len(drawn), 1, squeeze=False)[:, 0]
-    figure.subplots_adjust(left=0.085, right=0.985, top=1 - 0.72 / figure.get_figheight(), bottom=0.075 / len(drawn), hspace=0.2)
+    figure.subplots_adjust(
+        left=0.085, right=0.985, top=1 - 0.72 / figure.get_figheight(), bottom=0.075 / len(drawn), hspace=0.2
+    )
     named = list(dict.fromkeys(sections[label] for label in drawn[0].labels))
     colours = {section: LINES[number % len(LINES)] for number, section in enumerate(named)}
     marks = {section: "os^Dv"[number // len(LINES) % 5] for number, section in enumerate(named)}
@@ -30,7 +32,8 @@ def published(agreements: list[Agreement], title: str, sections: dict[str, str])
         _panel(axes, agreement, [(colours[sections[label]], marks[sections[label]]) for label in agreement.labels])
     if len(named) > 1:
         handles = [
-            axes.plot([], [], linestyle="", marker=marks[section], color=colours[section], label=section)[0] for section in named
+            axes.plot([], [], linestyle="", marker=marks[section], color=colours[section], label=section)[0]
+            for section in named
         ]
         grid[0].legend(handles=handles, loc="upper left", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
     figure.suptitle(
@@ -49,9 +52,7 @@ def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]]) -> No
     _scaled(axes, "x", x)
     _scaled(axes, "y", y)
     for corner in (0, 1):
-        axes.fill_between(
-            [0, axes.get_xlim()[corner]], 0, axes.get_ylim()[corner], color=BLUE, alpha=0.06, linewidth=0
-        )
+        axes.fill_between([0, axes.get_xlim()[corner]], 0, axes.get_ylim()[corner], color=BLUE, alpha=0.06, linewidth=0)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.axvline(0, color=GREY, linewidth=0.8)
     errors = np.nan_to_num(agreement.errors)
