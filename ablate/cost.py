@@ -63,7 +63,7 @@ def parameters(model: nn.Module) -> dict[str, int]:
 def meta_batch(cfg: DictConfig) -> dict[str, Tensor]:
     """One global batch as the objective makes it, of shapes without numbers."""
     from ablate.data import objective as objectives
-    from ablate.data.layout import Layout
+    from ablate.data.vocabulary import Layout
 
     size = cfg.tokenizer.vocab_size
     ids = Layout(size, text_size=size, n_sentinels=size, pad_id=0, eos_id=1)  # any: they change no shape

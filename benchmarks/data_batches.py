@@ -26,8 +26,8 @@ import torch
 from ablate.config import compose
 from ablate.data import shards
 from ablate.data.batches import BLOCK, Batches
-from ablate.data.layout import Layout
 from ablate.data.objective import SpanCorruption
+from ablate.data.vocabulary import Layout
 
 ROUNDS = 60
 

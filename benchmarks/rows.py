@@ -30,9 +30,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ablate.config import build_model, compose, merge
 from ablate.cost import cost, meta_batch
 from ablate.errors import UserError
-from ablate.sweep import plan
+from ablate.study import definition, runs
+from ablate.study.paths import Paths
 from ablate.sweep.fork_server import ENVIRONMENT
-from ablate.sweep.paths import Paths
 from ablate.training.fit import prepare_arithmetic
 
 CEILING = 1.25
@@ -54,7 +54,7 @@ def smallest(sweep: Any, row: str, overrides: list[str], device: torch.device) -
     """The row's config at the fewest layers that it can have, and that number."""
     for layers in LAYERS:
         try:
-            cfg = compose(plan.overrides(sweep, row, 0, merge(shape(layers, device), overrides)))
+            cfg = compose(runs.overrides(sweep, row, 0, merge(shape(layers, device), overrides)))
             build_model(cfg, device="meta")
             return cfg, layers
         except UserError:
@@ -155,13 +155,13 @@ def main() -> int:
     asked = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prepare_arithmetic(device.type)
-    sweep = plan.load(asked.sweep, Paths.of([]).sweeps)
-    configs = {row: smallest(sweep, row, asked.overrides, device) for row in plan.select(sweep, asked.only)}
+    sweep = definition.load(asked.sweep, Paths.of([]).sweeps)
+    configs = {row: smallest(sweep, row, asked.overrides, device) for row in runs.select(sweep, asked.only)}
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2 * len(configs) + 8
 
     @cache
     def baseline(layers: int) -> tuple[Any, float, int]:
-        cfg = compose(plan.overrides(sweep, sweep.baseline, 0, merge(shape(layers, device), asked.overrides)))
+        cfg = compose(runs.overrides(sweep, sweep.baseline, 0, merge(shape(layers, device), asked.overrides)))
         return cfg, cost(cfg)["flops_per_step"], bytes_moved(cfg)
 
     @cache

@@ -30,13 +30,14 @@ import lightning.pytorch as L
 import torch
 
 from ablate.config import build_model, compose, instantiate, resolved
-from ablate.data import corpus
+from ablate.data import build_corpus
 from ablate.data.batches import Batches
-from ablate.record import RunFolder
+from ablate.data.corpus import Corpus
+from ablate.run.folder import RunFolder
 from ablate.sweep.fork_server import ENVIRONMENT
+from ablate.training.callback import RunCallback
 from ablate.training.fit import Fit
 from ablate.training.interruption import Interruption
-from ablate.training.upkeep import Upkeep
 
 TINY = [
     "shape.d_model=32", "shape.n_layers=1", "shape.n_heads=2", "shape.head_dim=16", "shape.d_ff=64",
@@ -49,7 +50,7 @@ SMALL = [
 CASES = {"3 ms": (TINY, 1500, 10, 0.90), "300 ms": (SMALL, 120, 2, 0.98)}  # shape, steps, steps a turn, floor
 
 
-class Turns(Upkeep):
+class Turns(RunCallback):
     """A run that lets the bare loop have its turn after each line of metrics."""
 
     def __init__(self, *arguments: Any, bare: Any, turns: int, **options: Any) -> None:
@@ -71,7 +72,7 @@ class Turns(Upkeep):
         self.began = time.perf_counter()
 
 
-def bare_loop(cfg: Any, text: corpus.Corpus) -> Any:
+def bare_loop(cfg: Any, text: Corpus) -> Any:
     """A function that takes the steps of one turn, from a given one on."""
     model, batches = build_model(cfg), Batches(cfg, text)
     parameters = list(model.parameters())
@@ -95,7 +96,7 @@ def bare_loop(cfg: Any, text: corpus.Corpus) -> Any:
 def ratio(overrides: list[str], turns: int, folder: Path) -> dict[str, float]:
     """The run's speed over the bare loop's (the median over turns), and the milliseconds of a step of both."""
     cfg = compose([*overrides, "trainer=cpu", "trainer.steps=1000000", "trainer.clip_norm=1.0"])
-    text = corpus.prepare(cfg)
+    text = build_corpus.prepare(cfg)
     run_folder = RunFolder(folder / "run")
     run_folder.path.mkdir()
     upkeep = functools.partial(Turns, bare=bare_loop(cfg, text), turns=turns)

@@ -6,9 +6,9 @@ import csv
 
 import pytest
 
-from ablate.config import compose, library
+from ablate.config import compose, options
 from ablate.cost import cost, meta_batch
-from tests.golden_names import GOLDEN
+from tests.golden.names import GOLDEN
 from tests.model.test_counts import OVERRIDES
 
 
@@ -100,7 +100,7 @@ def test_costs_grow_with_the_batch_alone():
 def test_every_topology_is_counted_with_each_of_its_objectives():
     from ablate.config import build_model
 
-    for topology in library.groups()["topology"]:
+    for topology in options.groups()["topology"]:
         model = build_model(compose([f"topology={topology}"]), device="meta")
         for objective in model.topology.objectives:
             cfg = compose([f"topology={topology}", f"objective={objective}"])

@@ -67,6 +67,6 @@ def only_overrides(words: Words, usage: str) -> list[str]:
 
 
 def _groups() -> list[str]:
-    from ablate.config import library
+    from ablate.config import options
 
-    return list(library.groups())
+    return list(options.groups())

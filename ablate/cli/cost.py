@@ -51,14 +51,14 @@ def run(words: list[str]) -> int:
 def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
     """The costs of every row of a sweep file, beside the published ones where the sweep names a reference."""
     from ablate.config import compose
-    from ablate.sweep import plan
-    from ablate.sweep.paths import Paths
+    from ablate.study import definition, runs
+    from ablate.study.paths import Paths
 
-    sweep = plan.load(name, Paths.of(extra).sweeps)
+    sweep = definition.load(name, Paths.of(extra).sweeps)
     errors, configs = [], {}
     for row in sweep.rows:
         try:
-            configs[row] = compose(plan.overrides(sweep, row, 0, extra))
+            configs[row] = compose(runs.overrides(sweep, row, 0, extra))
         except UserError as error:
             errors.append(str(error.of(name, row)))
     if errors:
@@ -79,7 +79,7 @@ def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
 
 def _published(reference: str, rows: list[str]) -> dict[str, dict[str, float]]:
     """The published numbers of the rows that the reference has, by our label; absent numbers are left out."""
-    from ablate.report.reference import load
+    from ablate.report.analysis.reference import load
 
     table = load(reference)
     labels = {row: table.find(row) for row in rows}

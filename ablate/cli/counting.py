@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
-from ablate.data.cores import cores
+from ablate.data.cpu_count import cores
 from ablate.errors import UserError
 
 

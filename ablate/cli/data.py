@@ -34,9 +34,9 @@ def run(words: list[str]) -> int:
 
 
 def _prepare(cfg) -> int:
-    from ablate.data import corpus
+    from ablate.data import build_corpus
 
-    told = corpus.prepare(cfg, progress=print).describe()
+    told = build_corpus.prepare(cfg, progress=print).describe()
     width = max(map(len, told))
     for key, value in told.items():
         print(f"{key:{width}}  {value:,}" if isinstance(value, int) else f"{key:{width}}  {value}")
@@ -44,9 +44,9 @@ def _prepare(cfg) -> int:
 
 
 def _check(cfg) -> int:
-    from ablate.data import corpus
+    from ablate.data import build_corpus
 
-    problems = corpus.check(cfg)
+    problems = build_corpus.check(cfg)
     for line in problems.examples:
         print(line)
     wrong, odd = sum(problems.skipped.values()), sum(problems.noted.values())

@@ -46,7 +46,7 @@ def _folder(word: str) -> Path:
     sweep, slash, rest = word.partition("/")
     row, _, seed = rest.rpartition("/")
     if slash and row and seed.isdecimal():
-        from ablate.record import run_path
+        from ablate.run.folder import run_path
 
         places.append(run_path("runs", sweep, row, int(seed)))
     for place in places:
@@ -56,14 +56,14 @@ def _folder(word: str) -> Path:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    from ablate.record import RunFolder
+    from ablate.run.folder import RunFolder
 
     return RunFolder(folder).read_config() or {}
 
 
 def _record(folder: Path) -> dict[str, Any]:
     """What the record says of text and versions; empty where there is none yet."""
-    from ablate.sweep.ledger import read_json
+    from ablate.run.files import read_json
 
     record = read_json(folder / "record.json")
     return {"data": (record.get("data") or {}).get("sha256"), "versions": record.get("versions")}

@@ -6,8 +6,8 @@ import math
 import shlex
 import sys
 
-from ablate.cli.train import of_sweep, told
-from ablate.config import build_model, compose, library
+from ablate.cli.sweep_row import expand_sweep_row, print_result
+from ablate.config import build_model, compose, options
 from ablate.config.overrides import ALIASES
 from ablate.errors import UserError, nearest
 
@@ -28,7 +28,7 @@ def run(words: list[str]) -> int:
     overrides = [_alias(word) for word in overrides if word not in own]
     multirun = any(flag in flags for flag in MULTIRUN)
     if not multirun:
-        overrides = of_sweep(overrides)
+        overrides = expand_sweep_row(overrides)
     for cell in _cells(overrides) if multirun else [overrides]:
         _check(cell, multirun)
     return _by_hydra([*flags, *overrides, *own], shlex.join(["ablate", "train", *words]))
@@ -108,12 +108,12 @@ def _by_hydra(words: list[str], command: str) -> int:
     codes = [0]
 
     def task(_: DictConfig) -> None:
-        from ablate import train
+        from ablate.training import run as train
 
         overrides = list(HydraConfig.get().overrides.task)
-        codes.append(train.exit_code(lambda: told(train.run(compose(overrides), overrides, command))))
+        codes.append(train.exit_code(lambda: print_result(train.run(compose(overrides), overrides, command))))
 
-    search = [f"file://{folder}" for folder in library.folders()[1:]]
+    search = [f"file://{folder}" for folder in options.folders()[1:]]
     quiet = [
         "hydra.output_subdir=null",
         "hydra.run.dir=.",
@@ -123,5 +123,5 @@ def _by_hydra(words: list[str], command: str) -> int:
         f"hydra.searchpath=[{','.join(search)}]",
     ]
     sys.argv = ["ablate", *words, *quiet]
-    hydra.main(version_base="1.3", config_path=str(library.CONF), config_name="config")(task)()
+    hydra.main(version_base="1.3", config_path=str(options.CONF), config_name="config")(task)()
     return max(codes)

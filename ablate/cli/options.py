@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ablate.cli import arguments
-from ablate.config import library
+from ablate.config import options as library
 from ablate.errors import UserError, nearest
 
 HELP = """List what can be chosen in each group; * marks the baseline's choice.

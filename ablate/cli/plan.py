@@ -22,12 +22,12 @@ def run(words: list[str]) -> int:
     asked = arguments.sort(words, switches=("--count",))
     name = arguments.one_name(asked, "sweep", "ablate plan")
     settings, overrides = split(asked.overrides, {key: SETTINGS[key] for key in ("jobs", "only")})
-    from ablate.sweep import plan
+    from ablate.sweep.describe import describe
 
     counting = {}
     if "--count" in asked.flags:
         from ablate.cli.counting import costs
 
         counting["count"] = costs
-    print(plan.describe(name, overrides, **settings, **counting))
+    print(describe(name, overrides, **settings, **counting))
     return 0

@@ -21,7 +21,7 @@ def run(words: list[str]) -> int:
     asked = arguments.sort(words, switches=("--strict",))
     name = arguments.one_name(asked, "sweep", "ablate report")
     from ablate.report import build
-    from ablate.sweep.paths import Paths
+    from ablate.study.paths import Paths
 
     paths = Paths.only(asked.overrides)
     written = build.build(name, paths.runs, paths.reports, paths.sweeps)

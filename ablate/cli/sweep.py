@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ablate.cli import arguments
-from ablate.config import keys, library
+from ablate.config import keys, options
 from ablate.config.overrides import ALIASES
 from ablate.errors import UserError, nearest
 
@@ -37,9 +37,9 @@ def run(words: list[str]) -> int:
     settings, overrides = split(others, SETTINGS)
     if cluster is not None:
         settings["slurm"] = cluster
-    from ablate.sweep import launch
+    from ablate.sweep import command
 
-    return launch.run(name, overrides, dry_run="--dry-run" in asked.flags, **settings)
+    return command.run(name, overrides, dry_run="--dry-run" in asked.flags, **settings)
 
 
 def slurm(words: list[str]) -> tuple[dict[str, Any] | None, list[str]]:
@@ -74,7 +74,7 @@ def split(words: list[str], known: dict[str, Callable[[str, str], Any]]) -> tupl
             )
         elif "." not in key and not keys.exists(key.lstrip("+~")):
             raise UserError(
-                f"{word}: no setting and no group{nearest(key, [*known, *keys.known(), *library.groups()])}"
+                f"{word}: no setting and no group{nearest(key, [*known, *keys.known(), *options.groups()])}"
             )
         else:
             overrides.append(word)

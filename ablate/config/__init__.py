@@ -1,13 +1,13 @@
 """The config: composed by Hydra, checked whole, hashed, and turned into a model."""
 
-from ablate.config.checking import validate
+from ablate.config.compatibility import check_parts
 from ablate.config.composing import compose
 from ablate.config.identity import code_changes, differences, effective, identity, own_code, resolved
-from ablate.config.library import CONF
-from ablate.config.model import MODEL_SLOTS, build_model
+from ablate.config.instantiation import instantiate
+from ablate.config.options import CONF, MODEL_SLOTS
 from ablate.config.overrides import merge
-from ablate.config.parts import check_parts
-from ablate.config.targets import instantiate
+from ablate.config.slots import build_model
+from ablate.config.validation import validate
 
 __all__ = [
     "CONF",

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import checking, keys, library
+from ablate.config import keys, options, validation
 from ablate.config.identity import WITHOUT_EFFECT
 from ablate.config.overrides import Override, label_of, read
 from ablate.config.resolvers import register
@@ -39,7 +39,7 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
         tree["row"] = label_of(found, WITHOUT_EFFECT)
     cfg = OmegaConf.create(tree)
     OmegaConf.set_struct(cfg, True)
-    errors += checking.problems(cfg, tree, base, [o.key for o in values])
+    errors += validation.problems(cfg, tree, base, [o.key for o in values])
     if errors:
         raise UserError("\n".join(dict.fromkeys(errors)))
     return cfg
@@ -78,12 +78,12 @@ def compose_groups(choices: dict[str, str]) -> Tree:
     brought = _brought(choices)
     if brought is None:
         return by_hydra(choices)
-    root = library.load(library.CONF / "config.yaml")
+    root = options.load(options.CONF / "config.yaml")
     tree: Tree = {}
-    for group, option in {**library.defaults(), **brought, **choices}.items():
-        path = library.file_of(group, option)
-        content = {key: value for key, value in library.load(path).items() if key != "defaults"}
-        _merge(tree, content if library.is_global(path) else {group: content})
+    for group, option in {**options.defaults(), **brought, **choices}.items():
+        path = options.file_of(group, option)
+        content = {key: value for key, value in options.load(path).items() if key != "defaults"}
+        _merge(tree, content if options.is_global(path) else {group: content})
     _merge(tree, {key: value for key, value in root.items() if key != "defaults"})
     return tree
 
@@ -91,9 +91,9 @@ def compose_groups(choices: dict[str, str]) -> Tree:
 def _brought(choices: dict[str, str]) -> dict[str, str] | None:
     """What the chosen options bring along in other groups; None where that is more than `override /group: option`."""
     brought: dict[str, str] = {}
-    for group, default in library.defaults().items():
+    for group, default in options.defaults().items():
         option = choices.get(group, brought.get(group, default))
-        for entry in library.load(library.file_of(group, option)).get("defaults", []):
+        for entry in options.load(options.file_of(group, option)).get("defaults", []):
             if entry == "_self_":
                 continue
             if not isinstance(entry, dict) or any(not key.startswith("override /") for key in entry):
@@ -114,7 +114,7 @@ def _merge(tree: Tree, other: Tree) -> None:
 
 def by_hydra(choices: dict[str, str]) -> Tree:
     """The same by Hydra itself."""
-    return _by_hydra(tuple(sorted(f"{group}={option}" for group, option in choices.items())), library.folders())
+    return _by_hydra(tuple(sorted(f"{group}={option}" for group, option in choices.items())), options.folders())
 
 
 @cache

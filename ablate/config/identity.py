@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import targets
+from ablate.config import instantiation
 from ablate.config.keys import flatten
 
 SCHEMA = 1  # raised when the same config would no longer give the same numbers
@@ -55,7 +55,7 @@ def identity(cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:
 
 def own_code(cfg: DictConfig | dict[str, Any]) -> dict[str, str]:
     """The modules outside this project that a config names, each with a hash of its source; mostly none."""
-    return targets.code(resolved(cfg) if isinstance(cfg, DictConfig) else cfg)
+    return instantiation.code(resolved(cfg) if isinstance(cfg, DictConfig) else cfg)
 
 
 def code_changes(before: dict[str, str] | None, cfg: DictConfig) -> list[str]:

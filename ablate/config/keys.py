@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from ablate.config import library
+from ablate.config import options as library
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ablate.config import keys, library
+from ablate.config import keys
+from ablate.config import options as library
 from ablate.errors import UserError, nearest
 
 ALIASES = {"seed": "seed.base"}

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ablate.data import docstrings
-from ablate.data.cores import cores
-from ablate.data.problems import Problems
+from ablate.data.cpu_count import cores
+from ablate.data.data_faults import Problems
 
 # Folders and files without documentation: tests, vendored copies, examples of wrong syntax.
 SKIPPED = re.compile(

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ablate.config.targets import instantiate
+from ablate.config.instantiation import instantiate
 from ablate.data import segments as segment
 from ablate.data import spans
-from ablate.data.layout import Layout
+from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
 
 Arrays = dict[str, np.ndarray]

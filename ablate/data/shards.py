@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ablate.errors import UserError
-from ablate.record import atomic_write, sha256
+from ablate.run.files import atomic_write, sha256
 
 SHARD_TOKENS = 1 << 28  # a new file after so many
 LARGE = 1 << 28  # bytes from which a file's hash is not computed again while its size and time are the same

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ablate.data.lines import first_line, is_text, numbered_lines, stream
-from ablate.data.problems import Problems
+from ablate.data.data_faults import Problems
+from ablate.data.readers import first_line, is_text, numbered_lines, stream
 from ablate.errors import UserError, nearest
 
 SPLITS = ("paragraph", "line", "document")

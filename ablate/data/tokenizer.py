@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ablate.data import layout
-from ablate.data.cores import cores
-from ablate.data.layout import Layout
-from ablate.data.pieces import SPECIAL, HuggingFace, SentencePiece, Tokenizer
+from ablate.data import vocabulary
+from ablate.data.cpu_count import cores
+from ablate.data.tokenizer_backends import SPECIAL, HuggingFace, SentencePiece, Tokenizer
+from ablate.data.vocabulary import Layout
 from ablate.errors import UserError, nearest
 
 COUNTED = 2_000_000  # characters in which pieces are counted to order them
@@ -36,7 +36,7 @@ class Trained:
     @property
     def layout(self) -> Layout:
         """Its ids; raises UserError where vocab_size leaves too few for text."""
-        return layout.trained(self.vocab_size, self.sentinels)
+        return vocabulary.trained(self.vocab_size, self.sentinels)
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
         """Train on `texts`, the same result for the same texts."""
@@ -138,7 +138,7 @@ class Loaded:
             pad = self._id_of("pad", self.pad, PADS, tokenizer.pieces)
             eos = self._id_of("eos", self.eos, ENDS, tokenizer.pieces)
         name = f"tokenizer.file={self.file}"
-        return layout.loaded(self.vocab_size, self.sentinels, tokenizer.size, pad, eos, name)
+        return vocabulary.loaded(self.vocab_size, self.sentinels, tokenizer.size, pad, eos, name)
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
         """The tokenizer; `texts` are not read."""

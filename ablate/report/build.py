@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablate.record import atomic_write
-from ablate.report import results as gathered
-from ablate.report.results import Results
+from ablate.report.analysis import results as gathered
+from ablate.report.analysis.results import Results
 from ablate.report.text import decimals, md_escape
+from ablate.run.files import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,31 +43,32 @@ def problems(report_dir: Path | str) -> list[str]:
 def _write(results: Results, folder: Path) -> None:
     import jinja2
 
-    from ablate.report import agreement, course, plots, reference, tables, verdicts
-    from ablate.report.agreement_sheets import AgreementSheets
-    from ablate.report.circumstances import Circumstances
-    from ablate.report.sheets import Sheets
-    from ablate.report.summary import Summary
+    from ablate.report.analysis import agreement, agreement_over_training, reference, verdicts
+    from ablate.report.render import csv_tables, plots
+    from ablate.report.render.agreement_tables import AgreementTables
+    from ablate.report.render.markdown_tables import MarkdownTables
+    from ablate.report.render.provenance import Provenance
+    from ablate.report.render.summary import Summary
 
     judged = verdicts.judge(results)
     published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
     agreements = agreement.agreements(judged, published) if published else []
-    over_training = course.course(results, judged, published) if published else None
+    over_training = agreement_over_training.course(results, judged, published) if published else None
     drawn = plots.draw(results, judged, agreements, over_training, published.title if published else "", folder)
     for old in {*folder.glob("*.png")} - {folder / file for file, _ in drawn}:
         old.unlink()  # what this report does not draw is not to lie beside it
-    atomic_write(folder / "results.csv", tables.results_csv(judged))
-    atomic_write(folder / "runs.csv", tables.runs_csv(results))
-    atomic_write(folder / "evidence.csv", tables.evidence_csv(judged))
-    atomic_write(folder / "table.tex", tables.table_tex(judged, decimals(judged.noise)))
+    atomic_write(folder / "results.csv", csv_tables.results_csv(judged))
+    atomic_write(folder / "runs.csv", csv_tables.runs_csv(results))
+    atomic_write(folder / "evidence.csv", csv_tables.evidence_csv(judged))
+    atomic_write(folder / "table.tex", csv_tables.table_tex(judged, decimals(judged.noise)))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     text = environment.get_template("report.md.j2").render(
         summary=Summary(results, judged),
-        sheets=Sheets(judged),
-        agreement=AgreementSheets(judged, published, agreements, over_training) if published else None,
+        sheets=MarkdownTables(judged),
+        agreement=AgreementTables(judged, published, agreements, over_training) if published else None,
         plots=[{"file": file, "caption": md_escape(caption)} for file, caption in drawn],
-        circumstances=Circumstances(results, judged),
+        circumstances=Provenance(results, judged),
     )
     atomic_write(folder / "report.md", text)

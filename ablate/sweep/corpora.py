@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from omegaconf import OmegaConf
 
 from ablate.errors import UserError
-from ablate.sweep.asked import Item
-from ablate.sweep.driver import last_line
+from ablate.sweep.preflight import RunRequest
+from ablate.sweep.scheduler import last_line
 from ablate.sweep.session import Session
 
 
-def prepare(session: Session, items: Sequence[Item]) -> dict[Item, str]:
+def prepare(session: Session, items: Sequence[RunRequest]) -> dict[RunRequest, str]:
     """The sha256 of each item's corpus, after making those that are not there.
 
     Raises `UserError` where that fails, or where the model of a row cannot be built.
     """
-    kinds: dict[str, list[Item]] = {}
+    kinds: dict[str, list[RunRequest]] = {}
     for item in items:
         groups = [OmegaConf.to_container(item.cfg[group], resolve=True) for group in ("data", "tokenizer")]
         kinds.setdefault(json.dumps(groups, sort_keys=True, default=str), []).append(item)

@@ -9,10 +9,12 @@ from typing import Any
 from ablate.config import compose, merge
 from ablate.duration import duration
 from ablate.errors import UserError
-from ablate.sweep import forecast, ledger
+from ablate.run.status import RunStatus, look
+from ablate.study.definition import Sweep, load
+from ablate.study.paths import Paths
+from ablate.study.runs import PlannedRun, overrides, planned, select
+from ablate.sweep import forecast
 from ablate.sweep.devices import jobs_at_a_time
-from ablate.sweep.paths import Paths
-from ablate.sweep.plan import load, overrides, runs, select
 
 SUSTAINED = 4e14  # FLOPs a second: what a well-kept H100 makes of its 9.9e14 in bfloat16
 
@@ -36,8 +38,8 @@ def describe(
     sweep = load(name, paths.sweeps)
     chosen = select(sweep, only)
     configs = {row: _config(name, row, overrides(sweep, row, 0, extra)) for row in chosen}
-    found = [ledger.look(sweep, run, paths.runs) for run in runs(sweep, extra, only)]
-    left = sum(not item.finished for item in found)
+    found = {run: look(run.folder(paths.runs)) for run in planned(sweep, extra, only)}
+    left = sum(not run.finished for run in found.values())
     everyone = forecast.past(paths.runs)
     known = [run for run in everyone if run.sweep == name]
     others = [run for run in everyone if run.sweep != name]
@@ -67,16 +69,16 @@ def _config(name: str, row: str, given: Sequence[str]) -> Any:
 
 
 def _table(
-    sweep: Any, found: list[ledger.Found], configs: dict[str, Any], costs: dict[str, dict[str, Any]]
+    sweep: Sweep, found: dict[PlannedRun, RunStatus], configs: dict[str, Any], costs: dict[str, dict[str, Any]]
 ) -> list[str]:
     cells = [("row", "done", "parameters", "operations", "changes")]
     for row, cfg in configs.items():
-        mine = [item for item in found if item.run.row == row]
+        mine = [stands for run, stands in found.items() if run.row == row]
         record = costs.get(row, {})
         cells.append(
             (
                 row,
-                f"{sum(item.finished for item in mine)}/{len(mine)}",
+                f"{sum(stands.finished for stands in mine)}/{len(mine)}",
                 _number((record.get("parameters") or {}).get("total"), ",d"),
                 _number(record.get("ops_paper"), ".3g"),
                 " ".join(sweep.rows[row]) + _width(cfg) or "the baseline",
@@ -100,14 +102,16 @@ def _width(cfg: Any) -> str:
     return f" (feedforward.gated_ratio {cfg.feedforward.gated_ratio} of d_ff {cfg.feedforward.d_ff})"
 
 
-def _operations(found: list[ledger.Found], configs: dict[str, Any], counted: dict[str, dict[str, Any]]) -> list[str]:
+def _operations(
+    found: dict[PlannedRun, RunStatus], configs: dict[str, Any], counted: dict[str, dict[str, Any]]
+) -> list[str]:
     """What is left to run, in operations, and how long one large device would take over them."""
     if not counted:
         return []
     total = sum(
-        counted[item.run.row]["flops_per_step"] * configs[item.run.row].trainer.steps
-        for item in found
-        if not item.finished
+        counted[run.row]["flops_per_step"] * configs[run.row].trainer.steps
+        for run, stands in found.items()
+        if not stands.finished
     )
     alone = duration(total / SUSTAINED)
     return [f"cost: {total:.3g} FLOPs, forward and backward: {alone} of a GPU that keeps up {SUSTAINED:.0e} a second"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError
-from ablate.record import RunFolder
-from ablate.sweep import ledger
-from ablate.sweep.plan import Sweep
+from ablate.run.files import read_json
+from ablate.run.folder import RunFolder, run_folders
+from ablate.run.record import DONE
+from ablate.study.definition import Sweep
 
-SEED_FOLDER = re.compile(r"seed-\d+")
 SHAPE = ("d_model", "n_layers", "d_ff", "vocab_size", "length")  # what a run's speed hangs on
 LOOKED_AT = 40  # runs of other sweeps, at most: a plan is to answer at once
 
@@ -45,10 +44,10 @@ class Past:
 def past(runs_folder: Path, sweep: str = "*") -> list[Past]:
     """The finished runs under `runs_folder`, of one sweep or of all, in the order of their paths."""
     found = []
-    for path in sorted(Path(runs_folder).glob(f"{sweep}/*/seed-*/record.json")):
-        record = ledger.read_json(path) if SEED_FOLDER.fullmatch(path.parent.name) else {}
-        if record.get("status") == ledger.DONE and isinstance(record.get("seed"), int):
-            found.append(Past(str(record.get("sweep")), str(record.get("row")), record["seed"], path.parent, record))
+    for folder in run_folders(runs_folder, sweep):
+        record = read_json(RunFolder(folder).record)
+        if record.get("status") == DONE and isinstance(record.get("seed"), int):
+            found.append(Past(str(record.get("sweep")), str(record.get("row")), record["seed"], folder, record))
     return found
 
 
@@ -93,7 +92,7 @@ def _noise_of(members: Sequence[Past]) -> float:
         return math.nan
     import numpy as np
 
-    from ablate.report.statistics import estimate_noise
+    from ablate.statistics.moderated import estimate_noise
 
     table = np.full((len(rows), len(seeds)), np.nan)
     for run in members:
@@ -105,7 +104,7 @@ def _noise_of(members: Sequence[Past]) -> float:
 
 def detectable(sweep: Sweep, sd: float) -> float:
     """The smallest true difference of final loss that the sweep finds four times in five; NaN below three seeds."""
-    from ablate.report.statistics import planned_effect
+    from ablate.statistics.moderated import planned_effect
 
     sizes = Counter(section for row, section in sweep.sections.items() if row != sweep.baseline)
     # A single row is judged by the seeds that it shares with the baseline, and by no others.

@@ -23,7 +23,7 @@ import time
 import traceback
 from typing import Any
 
-from ablate.data.cores import cores
+from ablate.data.cpu_count import cores
 from ablate.orphans import die_with_parent
 
 # Read by glibc when a process starts: keep big blocks instead of handing them back to the kernel after each step.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from ablate.duration import duration
-from ablate.record import STARTING
+from ablate.run.record import STARTING
 
 
 @dataclass

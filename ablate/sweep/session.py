@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import UserError
+from ablate.study.definition import Sweep
+from ablate.study.paths import Paths
 from ablate.sweep.interruption import Interruption
-from ablate.sweep.paths import Paths
-from ablate.sweep.plan import Sweep
 from ablate.sweep.progress import Display
 from ablate.sweep.workers import Starters
 

@@ -5,44 +5,46 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ablate.sweep import ledger, plan
-from ablate.sweep.paths import Paths
+from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING
+from ablate.run.status import INTERRUPTED, MISSING, STATES, RunStatus, heartbeat, look
+from ablate.study import definition, runs
+from ablate.study.paths import Paths
 
 
 def describe(name: str, overrides: Sequence[str] = ()) -> str:
     """A table of the states of all runs of a sweep, and a line for each that failed or diverged."""
     paths = Paths.only(overrides)
-    sweep = plan.load(name, paths.sweeps)
-    found = [ledger.look(sweep, run, paths.runs) for run in plan.runs(sweep)]
+    sweep = definition.load(name, paths.sweeps)
+    found = {run: look(run.folder(paths.runs)) for run in runs.planned(sweep)}
     width = max(len(row) for row in sweep.rows)
     seeds = range(max(sweep.seeds_of(row) for row in sweep.rows))
-    cells = {(item.run.row, item.run.seed): _cell(item) for item in found}
+    cells = {(run.row, run.seed): _cell(stands) for run, stands in found.items()}
     columns = [max(len(cells.get((row, seed), "")) for row in sweep.rows) for seed in seeds]
     columns = [max(size, len(f"seed {seed}")) for size, seed in zip(columns, seeds, strict=True)]
-    lines = [f"{sweep.name}: {_counts(found)}", ""]
+    lines = [f"{sweep.name}: {_counts(list(found.values()))}", ""]
     lines.append(" ".join(["".ljust(width), *(f"seed {seed}".rjust(columns[seed]) for seed in seeds)]).rstrip())
     for row in sweep.rows:
         shown = [cells.get((row, seed), "").rjust(columns[seed]) for seed in seeds]
         lines.append(" ".join([row.ljust(width), *shown]).rstrip())
-    told = [item for item in found if item.state in (ledger.FAILED, ledger.DIVERGED)]
-    lines += [""] if told else []
-    for item in told:
-        lines.append(f"{item.run.row}, seed {item.run.seed}: {item.state}: {item.reason or 'no reason known'}")
+    without_result = {run: stands for run, stands in found.items() if stands.state in (FAILED, DIVERGED)}
+    lines += [""] if without_result else []
+    for run, stands in without_result.items():
+        lines.append(f"{run.row}, seed {run.seed}: {stands.state}: {stands.reason or 'no reason known'}")
     return "\n".join(lines)
 
 
-def _counts(found: list[ledger.Found]) -> str:
+def _counts(found: list[RunStatus]) -> str:
     counts = Counter(item.state for item in found)
-    told = ", ".join(f"{counts[state]} {state}" for state in ledger.STATES if counts[state])
-    return f"{len(found)} runs: {told}"
+    parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    return f"{len(found)} runs: {', '.join(parts)}"
 
 
-def _cell(item: ledger.Found) -> str:
-    if item.state == ledger.DONE:
+def _cell(item: RunStatus) -> str:
+    if item.state == DONE:
         final = (item.record.get("loss") or {}).get("final")
-        return f"{final:.3f}" if isinstance(final, (int, float)) else ledger.DONE
-    if item.state == ledger.MISSING:
+        return f"{final:.3f}" if isinstance(final, (int, float)) else DONE
+    if item.state == MISSING:
         return "-"
-    if item.state in (ledger.RUNNING, ledger.DEAD, ledger.PREEMPTED) and (beat := ledger.heartbeat(item.folder)):
+    if item.state in (RUNNING, INTERRUPTED, PREEMPTED) and (beat := heartbeat(item.folder)):
         return f"{item.state} {beat['step']}/{beat['steps']}"
     return item.state

@@ -7,24 +7,24 @@ round 3:  baseline  row 1  row 2  ...      other, there and back; a row's speed 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import signal
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ablate.duration import duration
-from ablate.record import RunFolder, atomic_write
-from ablate.sweep import ledger
-from ablate.sweep.asked import Item
-from ablate.sweep.driver import last_line
-from ablate.sweep.plan import runs
+from ablate.run.files import atomic_write, read_json
+from ablate.run.folder import RunFolder, run_folders
+from ablate.run.lock import held_in_turn, is_held
+from ablate.run.record import DONE, RUNNING
+from ablate.run.status import look
+from ablate.study.runs import planned
+from ablate.sweep.preflight import RunRequest
+from ablate.sweep.scheduler import last_line
 from ablate.sweep.session import Session
 
 ROUNDS = 3
@@ -35,26 +35,26 @@ START = 0.5  # seconds until it trains
 PATIENCE = 120.0  # seconds beyond the end of the pass for one that compiles
 
 
-def measure(session: Session, items: Sequence[Item]) -> None:
+def measure(session: Session, items: Sequence[RunRequest]) -> None:
     """Time every row that has a trained seed 0, unless all have been timed as they are now.
 
     A row that is new makes all rows be timed again, so that all speeds of a report are from one pass. The speeds go to
     `steps_per_second.exclusive` of each row's seed 0, and with what was skipped to `timing.json` beside the rows.
     """
     sweep, folder = session.sweep, session.paths.runs / session.sweep.name
-    with _held(folder / "timing.lock", session):
-        found = {item: ledger.look(sweep, item.run, session.paths.runs) for item in items if item.run.seed == 0}
-        records = {item: look.record for item, look in found.items() if look.state == ledger.DONE}
-        known = ledger.read_json(folder / "timing.json").get("rows", {})
+    with held_in_turn(folder / "timing.lock", until=lambda: bool(session.interruption)):
+        found = {item: look(item.folder) for item in items if item.run.seed == 0}
+        records = {item: stands.record for item, stands in found.items() if stands.state == DONE}
+        known = read_json(folder / "timing.json").get("rows", {})
         again = session.options.timing is not None  # more time may do for what was skipped
         if session.interruption or all(_is_known(item, records[item], known, again) for item in records):
             return
-        everything = {run: ledger.look(sweep, run, session.paths.runs).state for run in runs(sweep)}
-        if ledger.RUNNING in everything.values() or _others(session):
+        everything = {run: look(run.folder(session.paths.runs)).state for run in planned(sweep)}
+        if RUNNING in everything.values() or _others(session):
             session.display.say(f"{sweep.name}: not timed, other runs are under way")
             return
         asked_for = {(item.run.row, item.run.seed) for item in items}
-        others = [run.row for run, state in everything.items() if run.seed == 0 and state == ledger.DONE]
+        others = [run.row for run, state in everything.items() if run.seed == 0 and state == DONE]
         if left := [row for row in others if (row, 0) not in asked_for]:
             session.display.say(f"{sweep.name}: not timed, {len(left)} finished rows were not asked for")
             return
@@ -85,7 +85,7 @@ def measure(session: Session, items: Sequence[Item]) -> None:
         atomic_write(folder / "timing.json", text)
 
 
-def _is_known(item: Item, record: dict[str, Any], known: dict[str, Any], again: bool) -> bool:
+def _is_known(item: RunRequest, record: dict[str, Any], known: dict[str, Any], again: bool) -> bool:
     """Whether the row was timed as it is now, or skipped and is not to be tried `again`."""
     told = known.get(item.run.row) or {}
     exclusive = (record.get("steps_per_second") or {}).get("exclusive")
@@ -102,9 +102,9 @@ class _Pass:
         self.deadline = time.monotonic() + budget
         self.seconds = min(LONGEST, max(SHORTEST, budget / (ROUNDS * max(rows, 1)) - START))
 
-    def rounds(self, items: list[Item]) -> dict[Item, tuple[list[float], str]] | None:
+    def rounds(self, items: list[RunRequest]) -> dict[RunRequest, tuple[list[float], str]] | None:
         """Each row's speeds, and what went wrong where there is none; None where runs of others began."""
-        timed: dict[Item, tuple[list[float], str]] = {item: ([], "") for item in items}
+        timed: dict[RunRequest, tuple[list[float], str]] = {item: ([], "") for item in items}
         for number in range(ROUNDS):
             for item in items if number % 2 == 0 else reversed(items):
                 speeds, error = timed[item]
@@ -119,7 +119,7 @@ class _Pass:
                 return None
         return timed
 
-    def _once(self, item: Item) -> tuple[float | None, str]:
+    def _once(self, item: RunRequest) -> tuple[float | None, str]:
         """Steps per second of a short run of its own; or None and why."""
         scratch, log, starters = self.folder / ".timing", self.folder / "timing.log", self.session.starters
         shutil.rmtree(scratch, ignore_errors=True)
@@ -132,36 +132,19 @@ class _Pass:
             if self.session.interruption or time.monotonic() > self.deadline + PATIENCE:
                 handle.stop(signal.SIGKILL)
             time.sleep(0.02)
-        speed = ledger.read_json(result).get("steps_per_second")
+        speed = read_json(result).get("steps_per_second")
         shutil.rmtree(scratch, ignore_errors=True)
         return speed, "" if speed else last_line(log) or f"exit code {code}"
 
 
 def _others(session: Session) -> bool:
     """Whether any run of any sweep is under way among these folders; others of this machine are not known."""
-    return any(map(ledger.is_held, session.paths.runs.glob("*/*/seed-*/lock")))
+    return any(is_held(RunFolder(folder).lock_file) for folder in run_folders(session.paths.runs))
 
 
-def _write(item: Item, exclusive: float | None) -> None:
+def _write(item: RunRequest, exclusive: float | None) -> None:
     folder = RunFolder(item.folder)
     with folder.lock():
         record = folder.read()
         record["steps_per_second"] = {**(record.get("steps_per_second") or {}), "exclusive": exclusive}
         folder.write(record)
-
-
-@contextmanager
-def _held(path: Path, session: Session) -> Iterator[None]:
-    """Hold a lock, after whoever has it now; given up on Ctrl-C."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-    try:
-        while not session.interruption:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.2)
-        yield
-    finally:
-        os.close(descriptor)

@@ -12,10 +12,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.config import code_changes, differences, identity, instantiate, resolved
-from ablate.data import corpus
+from ablate.data import build_corpus
 from ablate.errors import UserError
-from ablate.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, RunFolder, atomic_write, now
-from ablate.training import contents, processes
+from ablate.run.files import atomic_write
+from ablate.run.folder import RunFolder
+from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, now
+from ablate.training import processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
 
@@ -63,7 +65,7 @@ class Attempt:
             except (Interrupted, KeyboardInterrupt):
                 self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGINT).name)
             except Exception as error:  # whatever a run dies of is its own result
-                reason = contents.reason_of(error)
+                reason = record_fields.reason_of(error)
                 if processes.is_worker():  # the others may learn of it only as of a connection that is closed
                     self.folder.tell_failure(processes.rank(), reason)
                 if not self.is_main:
@@ -76,17 +78,17 @@ class Attempt:
             return
         if self.is_main:
             self.folder.forget_failures()
-            atomic_write(self.folder.config, contents.as_yaml(resolved(self.cfg)))
-        self._write(contents.before_training(self.cfg, self.corpus, self.identity, self.found))
+            atomic_write(self.folder.config, record_fields.as_yaml(resolved(self.cfg)))
+        self._write(record_fields.before_training(self.cfg, self.corpus, self.identity, self.found))
         self._mirror()
         self._train(interruption)
 
     def _look(self) -> bool:
         """Prepare the text and compare what is asked with what is there; False where that is a result already."""
-        asked = contents.asked(self.cfg, self.overrides, self.command, self.found)
+        asked = record_fields.asked(self.cfg, self.overrides, self.command, self.found)
         if not self.found:
             self._write(asked)
-        self.corpus = corpus.prepare(self.cfg, progress=self.say)
+        self.corpus = build_corpus.prepare(self.cfg, progress=self.say)
         self.identity = identity(self.cfg, self.corpus.sha256)
         if self.found and self.found.get("identity"):
             self._compare()
@@ -120,7 +122,7 @@ class Attempt:
 
         fit = Fit(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say)
         outcome = fit.run()
-        self.record.update(contents.with_rates(outcome.measured, self.record, self.cfg))
+        self.record.update(record_fields.with_rates(outcome.measured, self.record, self.cfg))
         if outcome.stopped:
             self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGTERM).name)
         elif outcome.diverged:

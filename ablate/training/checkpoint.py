@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ablate.record import atomic_file, atomic_write, sha256
+from ablate.run.files import atomic_file, atomic_write, sha256
 
 KEPT = 2
 WEIGHTS = "weights.pt"

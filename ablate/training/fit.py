@@ -23,13 +23,13 @@ from ablate.config import build_model, effective, instantiate
 from ablate.config.batch import share
 from ablate.data.batches import Batches
 from ablate.evaluation.heldout import HeldOutLoss, heldout_loss
-from ablate.record import RunFolder
+from ablate.run.folder import RunFolder
 from ablate.training import checkpoint, environment, processes
+from ablate.training.callback import RunCallback
 from ablate.training.device import device_type
 from ablate.training.interruption import Interruption
 from ablate.training.module import Training
 from ablate.training.progress import Agenda, Progress
-from ablate.training.upkeep import Upkeep
 
 HARMLESS = (  # what Lightning and torch say of things that are as they should be
     ".*`dataloader_iter`.*",
@@ -60,7 +60,7 @@ class Fit:
         interruption: Interruption,
         say: Callable[[str], None],
         listeners: tuple[Callable[[dict[str, Any]], None], ...] = (),
-        upkeep: Callable[..., Upkeep] = Upkeep,
+        upkeep: Callable[..., RunCallback] = RunCallback,
     ) -> None:
         self.cfg, self.folder, self.identity, self.say = cfg, folder, identity, say
         self.device_type = device_type(cfg)
@@ -209,7 +209,7 @@ def prepare_arithmetic(device_type: str) -> None:
 def make_trainer(cfg: DictConfig, device_type: str, folder: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:
     """Lightning's trainer with nothing on that costs time at each step."""
     strategy: Any = "auto"
-    if processes.wanted(cfg) > 1:
+    if processes.world_size(cfg) > 1:
         backend = "nccl" if device_type == "cuda" else "gloo"
         strategy = DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
     cluster = TorchElasticEnvironment() if processes.is_worker() else LightningEnvironment()

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ablate.record import atomic_write
+from ablate.run.files import atomic_write
 
 COLUMNS = ("step", "time", "loss", "learning_rate", "grad_norm", "kind", "bits_per_byte")
 BEAT_SECONDS = 1.0

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ablate.config.batch import Share
 from ablate.errors import UserError
 from ablate.evaluation.heldout import summed
-from ablate.training import own_rates as rates
+from ablate.model import parameter_groups as rates
 from ablate.training.batching import Steps
 from ablate.training.progress import Agenda, Progress
 

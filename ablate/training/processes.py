@@ -19,7 +19,7 @@ from ablate.orphans import die_with_parent
 TO_SAVE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "110"}
 
 
-def wanted(cfg: DictConfig) -> int:
+def world_size(cfg: DictConfig) -> int:
     """How many processes the run has."""
     return cfg.trainer.devices * cfg.trainer.nodes
 
@@ -54,7 +54,7 @@ def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
     started = subprocess.Popen(
         [
             *(sys.executable, "-u", "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node", str(cfg.trainer.devices), "-m", "ablate.training.processes", asked),
+            *("--nproc_per_node", str(cfg.trainer.devices), "-m", "ablate.worker", asked),
         ],
         start_new_session=True,  # Ctrl-C is passed on once, not felt twice
         env={**os.environ, **TO_SAVE},
@@ -71,17 +71,3 @@ def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def main() -> int:
-    """What each worker does: the run that the command line describes."""
-    die_with_parent()
-    from ablate import train
-    from ablate.config import compose
-
-    asked = json.loads(sys.argv[1])
-    return train.exit_code(lambda: train.run(compose(asked["overrides"]), asked["overrides"], asked["command"]))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,17 +9,17 @@ from typing import Any
 import lightning.pytorch as L
 from omegaconf import DictConfig
 
-from ablate.data import corpus
-from ablate.record import RunFolder
+from ablate.data import build_corpus
+from ablate.run.folder import RunFolder
 from ablate.training import processes
+from ablate.training.callback import RunCallback
 from ablate.training.fit import Fit
 from ablate.training.interruption import Interruption
-from ablate.training.upkeep import Upkeep
 
 LEAST_STEPS = 10  # that count, however long they take
 
 
-class SpeedTrial(Upkeep):
+class SpeedTrial(RunCallback):
     """Logs as a run does, and stops after some seconds of counted steps."""
 
     def __init__(self, *arguments: Any, seconds: float, **options: Any) -> None:
@@ -40,7 +40,7 @@ class SpeedTrial(Upkeep):
 def measure_speed(cfg: DictConfig, folder: RunFolder, seconds: float) -> dict[str, float | None]:
     """Steps per second of the model of `cfg`: median, p25 and p75 of the steps after the warm-up."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    text = corpus.prepare(cfg)
+    text = build_corpus.prepare(cfg)
     say = print if processes.is_main() else lambda line: None
     with Interruption() as interruption:
         trial = functools.partial(SpeedTrial, seconds=seconds)

@@ -53,9 +53,9 @@ def config(tmp_path):
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
     """A prepared corpus of 400 documents, and the overrides that describe it."""
-    from ablate.data import corpus
+    from ablate.data import build_corpus
 
     folder = tmp_path_factory.mktemp("shared")
     file = write_jsonl(folder / "text.jsonl", texts(400))
     overrides = ["data=local", f"data.files={file}", f"paths.data={folder}", "shape.vocab_size=768"]
-    return corpus.prepare(compose(overrides)), overrides
+    return build_corpus.prepare(compose(overrides)), overrides

@@ -8,7 +8,7 @@ import torch
 
 from ablate.config import compose, merge
 from ablate.data import batches as module
-from ablate.data import corpus
+from ablate.data import build_corpus
 from ablate.data.batches import Batches
 from ablate.errors import UserError
 from tests.data.conftest import texts, write_jsonl
@@ -142,7 +142,7 @@ def test_too_little_validation_text(config, tmp_path):
         write_jsonl(tmp_path / "text.jsonl", texts(150, words=12)), "shape.length=512", "shape.batch_tokens=512"
     )
     with pytest.raises(UserError, match="its validation part has .* tokens and a window takes 568"):
-        Batches(asked, corpus.prepare(asked))
+        Batches(asked, build_corpus.prepare(asked))
 
 
 def test_large_batches_are_made_ahead(batches, monkeypatch):

@@ -6,7 +6,7 @@ import time
 
 from ablate.data import builtin, docstrings
 from ablate.data.builtin import Builtin
-from ablate.data.problems import Problems
+from ablate.data.data_faults import Problems
 
 
 def test_units_of_a_file_are_its_module_and_its_classes(tmp_path):

@@ -14,8 +14,10 @@ import time
 import numpy as np
 import pytest
 
-from ablate.data import corpus, preparing, shards
-from ablate.data.pieces import HuggingFace
+from ablate.data import build_corpus, shards
+from ablate.data.corpus import Corpus
+from ablate.data.corpus_request import corpus_request
+from ablate.data.tokenizer_backends import HuggingFace
 from ablate.errors import UserError
 from tests.data.conftest import texts, write_jsonl
 
@@ -38,7 +40,7 @@ def documents_of(made, part):
 def test_every_document_is_on_one_side(config, tmp_path):
     documents = texts(200)
     file = write_jsonl(tmp_path / "text.jsonl", [*documents, *documents[:50], documents[3]])
-    made = corpus.prepare(config(file, "data.validation_share=0.2"))
+    made = build_corpus.prepare(config(file, "data.validation_share=0.2"))
     train, validation = documents_of(made, "train"), documents_of(made, "validation")
     assert sorted(train + validation) == sorted(documents) and not set(train) & set(validation)
     assert 20 < len(validation) < 60 and made.manifest["duplicates"] == 51
@@ -50,8 +52,8 @@ def test_every_document_is_on_one_side(config, tmp_path):
 
 
 def test_a_document_stays_on_its_side_when_others_come(config, tmp_path):
-    few = corpus.prepare(config(write_jsonl(tmp_path / "few.jsonl", texts(100)), "data.validation_share=0.3"))
-    more = corpus.prepare(config(write_jsonl(tmp_path / "more.jsonl", texts(200)), "data.validation_share=0.3"))
+    few = build_corpus.prepare(config(write_jsonl(tmp_path / "few.jsonl", texts(100)), "data.validation_share=0.3"))
+    more = build_corpus.prepare(config(write_jsonl(tmp_path / "more.jsonl", texts(200)), "data.validation_share=0.3"))
     assert set(documents_of(few, "validation")) <= set(documents_of(more, "validation"))
 
 
@@ -61,18 +63,18 @@ def test_the_tokenizer_sees_no_validation_text(config, tmp_path, monkeypatch):
 
     make = BPE.make
     monkeypatch.setattr(BPE, "make", lambda self, texts: make(self, [seen.append(text) or text for text in texts]))
-    made = corpus.prepare(config(write_jsonl(tmp_path / "text.jsonl", texts(200))))
+    made = build_corpus.prepare(config(write_jsonl(tmp_path / "text.jsonl", texts(200))))
     assert set(seen) == set(documents_of(made, "train"))
 
 
 def test_asking_again_does_nothing(config, file, monkeypatch):
     asked = config(file)
-    assert corpus.locate(asked) is None
+    assert not corpus_request(asked).folder.exists()
     told = []
-    made = corpus.prepare(asked, told.append)
+    made = build_corpus.prepare(asked, told.append)
     assert any("documents" in line for line in told)
-    monkeypatch.setattr(preparing, "build", None)
-    assert corpus.prepare(asked).sha256 == corpus.locate(asked).sha256 == made.sha256
+    monkeypatch.setattr(build_corpus, "build", None)
+    assert build_corpus.prepare(asked).sha256 == Corpus(corpus_request(asked).folder).sha256 == made.sha256
     assert not [name for name in os.listdir(made.folder.parent) if "tmp" in name]
     assert sorted(os.listdir(made.folder)) == [
         "manifest.json", "token_bytes.npy", "tokenizer.json", "train-00000.bin", "train-offsets.npy",
@@ -81,10 +83,10 @@ def test_asking_again_does_nothing(config, file, monkeypatch):
 
 
 def test_the_same_text_has_the_same_hash_wherever_it_lies(config, file, tmp_path):
-    one = corpus.prepare(config(file))
-    other = corpus.prepare(config(write_jsonl(tmp_path / "elsewhere" / "other.jsonl", texts(200))))
+    one = build_corpus.prepare(config(file))
+    other = build_corpus.prepare(config(write_jsonl(tmp_path / "elsewhere" / "other.jsonl", texts(200))))
     assert one.sha256 == other.sha256 and one.folder != other.folder
-    changed = corpus.prepare(config(write_jsonl(tmp_path / "changed.jsonl", texts(201))))
+    changed = build_corpus.prepare(config(write_jsonl(tmp_path / "changed.jsonl", texts(201))))
     assert changed.sha256 != one.sha256
 
 
@@ -97,21 +99,21 @@ def test_what_was_asked_decides_the_folder(config, file):
         ["data.on_error=skip"],
     ]
     asked += [["tokenizer=unigram"], ["data.name=mine"]]
-    folders = {corpus.question(config(file, *overrides)).folder for overrides in asked}
+    folders = {corpus_request(config(file, *overrides)).folder for overrides in asked}
     assert len(folders) == len(asked)
     without_effect = ["data.document_mask=true", "seed=3", "objective.length=32", "shape.steps=10"]
-    assert corpus.question(config(file, *without_effect)).folder == corpus.question(config(file)).folder
+    assert corpus_request(config(file, *without_effect)).folder == corpus_request(config(file)).folder
     os.utime(file, (1, 1))
-    assert corpus.question(config(file)).folder not in folders  # a file that was written again is read again
+    assert corpus_request(config(file)).folder not in folders  # a file that was written again is read again
 
 
 def test_unigram_and_a_tokenizer_from_a_file(config, file, tmp_path):
-    one = corpus.prepare(config(file, "tokenizer=unigram"))
+    one = build_corpus.prepare(config(file, "tokenizer=unigram"))
     model = one.folder / "tokenizer.model"
-    other = corpus.prepare(config(file, "tokenizer=file", f"tokenizer.file={model}"))
+    other = build_corpus.prepare(config(file, "tokenizer=file", f"tokenizer.file={model}"))
     assert other.sha256 == one.sha256 or other.layout.text_size != one.layout.text_size
     assert (other.train.windows(np.arange(5), 64) == one.train.windows(np.arange(5), 64)).all()
-    assert corpus.question(config(file, "tokenizer=file", f"tokenizer.file={model}")).asked["tokenizer"]["file"] == (
+    assert corpus_request(config(file, "tokenizer=file", f"tokenizer.file={model}")).asked["tokenizer"]["file"] == (
         hashlib.sha256(model.read_bytes()).hexdigest()
     )
 
@@ -132,18 +134,18 @@ def test_pieces_that_are_not_the_text_give_no_bits_per_byte(config, file, tmp_pa
         "tokenizer.vocab_size=16384",
     ]
     told = []
-    made = corpus.prepare(config(file, *given), progress=told.append)
+    made = build_corpus.prepare(config(file, *given), progress=told.append)
     assert not made.token_bytes.any() and any("no bits per byte" in line for line in told)
     for kind in ("bpe", "unigram"):
-        assert corpus.prepare(config(file, f"tokenizer={kind}")).token_bytes.any()
+        assert build_corpus.prepare(config(file, f"tokenizer={kind}")).token_bytes.any()
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused_before_any_reading(config, file, tmp_path, monkeypatch):
-    made = corpus.prepare(config(file))
-    monkeypatch.setattr(preparing, "_divide", None)
+    made = build_corpus.prepare(config(file))
+    monkeypatch.setattr(build_corpus, "_divide", None)
     shutil.copy(made.folder / "tokenizer.json", tmp_path)
     with pytest.raises(UserError, match="need 740 ids and tokenizer.vocab_size is 704"):
-        corpus.prepare(
+        build_corpus.prepare(
             config(file, "tokenizer=file", f"tokenizer.file={tmp_path}/tokenizer.json", "shape.vocab_size=704")
         )
 
@@ -153,51 +155,51 @@ def test_a_tokenizer_that_does_not_fit_is_refused_before_any_reading(config, fil
 )
 def test_a_changed_file_is_refused(config, file, name):
     asked = config(file)
-    changed = corpus.prepare(asked).folder / name
+    changed = build_corpus.prepare(asked).folder / name
     with open(changed, "ab") as opened:
         opened.write(b"x")
     with pytest.raises(UserError, match=f"{name}: changed after it was prepared"):
-        corpus.prepare(asked)
+        build_corpus.prepare(asked)
     changed.unlink()
     with pytest.raises(UserError, match=f"{name}: is gone"):
-        corpus.prepare(asked)
+        build_corpus.prepare(asked)
 
 
 def test_a_flipped_bit_is_found_by_the_next_process(config, file):
-    shard = corpus.prepare(config(file)).folder / "train-00000.bin"
+    shard = build_corpus.prepare(config(file)).folder / "train-00000.bin"
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     shard.write_bytes(content)
     shards._verified.clear()
     with pytest.raises(UserError, match="changed after it was prepared"):
-        corpus.prepare(config(file))
+        build_corpus.prepare(config(file))
 
 
 def test_large_files_are_hashed_once(config, file, monkeypatch):
     monkeypatch.setattr(shards, "LARGE", 1)
-    made = corpus.prepare(config(file))
+    made = build_corpus.prepare(config(file))
     shards._verified.clear()
     monkeypatch.setattr(shards, "sha256", None)
-    assert corpus.prepare(config(file)).sha256 == made.sha256
+    assert build_corpus.prepare(config(file)).sha256 == made.sha256
     os.utime(made.folder / "train-00000.bin", (1, 1))
     with pytest.raises(TypeError):
-        corpus.prepare(config(file))
+        build_corpus.prepare(config(file))
 
 
 def test_a_manifest_that_cannot_be_read(config, file):
-    made = corpus.prepare(config(file))
+    made = build_corpus.prepare(config(file))
     (made.folder / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="manifest.json: cannot be read"):
-        corpus.prepare(config(file))
+        build_corpus.prepare(config(file))
     (made.folder / "manifest.json").unlink()
     with pytest.raises(UserError, match="has no manifest.json"):
-        corpus.prepare(config(file))
+        build_corpus.prepare(config(file))
 
 
 def test_shards_end_with_a_document(config, file, monkeypatch):
-    whole = corpus.prepare(config(file))
-    monkeypatch.setattr(preparing, "Writer", lambda *arguments: shards.Writer(*arguments, shard_tokens=3000))
-    cut = corpus.prepare(config(file, "data.name=cut"))
+    whole = build_corpus.prepare(config(file))
+    monkeypatch.setattr(build_corpus, "Writer", lambda *arguments: shards.Writer(*arguments, shard_tokens=3000))
+    cut = build_corpus.prepare(config(file, "data.name=cut"))
     files = cut.manifest["train"]["shards"]
     assert len(files) > 3 and cut.train.n_tokens == whole.train.n_tokens
     streams = [np.fromfile(cut.folder / shard["file"], np.uint16) for shard in files]
@@ -209,7 +211,7 @@ def test_shards_end_with_a_document(config, file, monkeypatch):
 
 
 def test_large_vocabularies_take_four_bytes(config, file):
-    made = corpus.prepare(config(file, "shape.vocab_size=70000"))
+    made = build_corpus.prepare(config(file, "shape.vocab_size=70000"))
     assert made.train.windows(np.arange(2), 10).dtype == np.uint32
     assert made.sentinel(0) == 70000 - 29
 
@@ -219,15 +221,15 @@ def test_skipped_documents_are_counted_in_the_manifest(config, tmp_path):
     with open(file, "a") as opened:
         opened.write('{"text": null}\n{"text": ""}\nbroken\n')
     with pytest.raises(UserError, match="text.jsonl:201: no text"):
-        corpus.prepare(config(file))
+        build_corpus.prepare(config(file))
     assert not [name for name in os.listdir(tmp_path / "corpora") if not name.endswith(".lock")]
     told = []
-    made = corpus.prepare(config(file, "data.on_error=skip"), told.append)
+    made = build_corpus.prepare(config(file, "data.on_error=skip"), told.append)
     problems = made.manifest["problems"]
     assert problems["skipped"] == {"broken JSON": 1, "empty document": 1, "no text": 1}
     assert [line.split(": ")[0] for line in problems["examples"]] == [f"{file}:{line}" for line in (201, 202, 203)]
     assert made.describe()["skipped"] == 3 and "skipped: 1 broken JSON" in told[-1]
-    found = corpus.check(config(file))
+    found = build_corpus.check(config(file))
     assert found.skipped == made.manifest["problems"]["skipped"] and len(found.examples) == 3
 
 
@@ -243,17 +245,17 @@ def test_skipped_documents_are_counted_in_the_manifest(config, tmp_path):
 )
 def test_what_makes_no_corpus(config, tmp_path, documents, overrides, reason):
     with pytest.raises(UserError, match=reason):
-        corpus.prepare(config(write_jsonl(tmp_path / "text.jsonl", documents), *overrides))
+        build_corpus.prepare(config(write_jsonl(tmp_path / "text.jsonl", documents), *overrides))
 
 
 def test_others_wait_for_the_one_that_prepares(config, file):
     asked = config(file)
-    folder = corpus.question(asked).folder
+    folder = corpus_request(asked).folder
     folder.parent.mkdir()
     told, made = [], []
     with open(folder.parent / f".{folder.name}.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        waiting = threading.Thread(target=lambda: made.append(corpus.prepare(asked, told.append)))
+        waiting = threading.Thread(target=lambda: made.append(build_corpus.prepare(asked, told.append)))
         waiting.start()
         while not told:
             time.sleep(0.01)
@@ -266,15 +268,15 @@ def test_others_wait_for_the_one_that_prepares(config, file):
 PREPARE = """
 import os, signal, sys
 from ablate.config import compose
-from ablate.data import corpus, preparing
+from ablate.data import build_corpus
 fault = sys.argv[1]
 if fault != "none":
-    place = getattr(preparing, fault)
+    place = getattr(build_corpus, fault)
     def deadly(*arguments):
         place(*arguments)
         os.kill(os.getpid(), signal.SIGKILL)
-    setattr(preparing, fault, deadly)
-print(corpus.prepare(compose(sys.argv[2:])).sha256)
+    setattr(build_corpus, fault, deadly)
+print(build_corpus.prepare(compose(sys.argv[2:])).sha256)
 """
 
 
@@ -284,10 +286,10 @@ def test_a_kill_leaves_nothing_that_is_taken_for_whole(config, file, tmp_path, f
     asked = ["data=local", f"data.files={file}", f"paths.data={tmp_path / 'corpora'}", "shape.vocab_size=768"]
     killed = subprocess.run([sys.executable, "-c", PREPARE, fault, *asked], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert corpus.locate(config(file)) is None
+    assert not corpus_request(config(file)).folder.exists()
     left = [name for name in os.listdir(tmp_path / "corpora") if ".tmp" in name]
     assert left
-    made = corpus.prepare(config(file))
+    made = build_corpus.prepare(config(file))
     assert not [name for name in os.listdir(tmp_path / "corpora") if ".tmp" in name]
     assert made.sha256 == json.loads((made.folder / "manifest.json").read_text())["sha256"]
 
@@ -299,14 +301,15 @@ def test_processes_at_once_make_one_corpus(config, file, tmp_path):
         subprocess.Popen([sys.executable, "-c", PREPARE, "none", *asked], stdout=subprocess.PIPE) for _ in range(2)
     ]
     hashes = {process.communicate()[0] for process in started}
-    assert len(hashes) == 1 and hashes == {f"{corpus.locate(config(file)).sha256}\n".encode()}
+    assert len(hashes) == 1 and hashes == {f"{Corpus(corpus_request(config(file)).folder).sha256}\n".encode()}
 
 
 def test_opening_a_corpus_is_quick_and_imports_no_reader(shared):
     made, overrides = shared
     program = (
-        "import sys\nfrom ablate.config import compose\nfrom ablate.data import corpus\n"
-        "assert corpus.locate(compose(sys.argv[1:])).train.n_tokens\n"
+        "import sys\nfrom ablate.config import compose\nfrom ablate.data.corpus import Corpus\n"
+        "from ablate.data.corpus_request import corpus_request\n"
+        "assert Corpus(corpus_request(compose(sys.argv[1:])).folder).train.n_tokens\n"
         "assert not {'torch', 'lightning', 'datasets', 'tokenizers', 'sentencepiece'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, *overrides], check=True)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablate.data import segments, spans
-from ablate.data.layout import Layout
 from ablate.data.objective import Causal, Masked, Prefix, SpanCorruption
+from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -6,7 +6,7 @@ import json
 import datasets
 import pytest
 
-from ablate.data.problems import Problems
+from ablate.data.data_faults import Problems
 from ablate.data.source import Hub, Local
 from ablate.errors import UserError
 from tests.data.conftest import texts, write_jsonl

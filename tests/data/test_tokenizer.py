@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from ablate.data.layout import Layout
 from ablate.data.tokenizer import BPE, Loaded, Unigram
+from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
 from tests.data.conftest import texts
 

@@ -111,14 +111,14 @@ def in_preparation(number):
     """A signal while the text is prepared."""
 
     def fault():
-        from ablate.data import corpus
+        from ablate.data import build_corpus
 
         def patched(cfg, progress=None):
             _self(number)
             time.sleep(5)
             raise AssertionError("the signal was not felt")
 
-        corpus.prepare = patched
+        build_corpus.prepare = patched
 
     return fault
 

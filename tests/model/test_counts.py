@@ -7,9 +7,9 @@ from functools import cache
 
 import pytest
 
-from ablate.config import MODEL_SLOTS, build_model, compose, library, resolved
-from ablate.sweep import plan
-from tests.golden_names import GOLDEN
+from ablate.config import MODEL_SLOTS, build_model, compose, options, resolved
+from ablate.study import definition, runs
+from tests.golden.names import GOLDEN
 from tests.model.test_golden import ROWS
 
 
@@ -94,12 +94,12 @@ def test_parameters_of_the_library(row):
 
 
 @cache
-def loaded(name: str) -> plan.Sweep:
-    return plan.load(name, library.CONF.parent / "sweeps")
+def loaded(name: str) -> definition.Sweep:
+    return definition.load(name, options.CONF.parent / "sweeps")
 
 
 def composed(sweep: str, label: str):
-    return compose(plan.overrides(loaded(sweep), label, 0, ["shape=paper"]))
+    return compose(runs.overrides(loaded(sweep), label, 0, ["shape=paper"]))
 
 
 @pytest.mark.parametrize("label", LABELS)

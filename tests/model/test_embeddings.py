@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from ablate.config import build_model, compose
-from ablate.data import layout
+from ablate.data import vocabulary
 from ablate.errors import UserError
 from tests.model.tiny import SHAPE, batch_for, overrides, set_all, tiny, train_step
 
@@ -112,7 +112,7 @@ def test_the_papers_clusters_at_every_shape(shape, sizes, widths):
     assert embedding.sizes == sizes and [cluster.table.shape[1] for cluster in embedding.clusters] == widths
     together = build_model(compose([f"shape={shape}", "embedding=clusters"]), device="meta").head.embedding
     assert together.sizes == [*sizes[:2], sizes[2] + sizes[3]]
-    ids = layout.trained(cfg.tokenizer.vocab_size, cfg.tokenizer.sentinels)
+    ids = vocabulary.trained(cfg.tokenizer.vocab_size, cfg.tokenizer.sentinels)
     assert embedding.starts[3] == ids.text_size == ids.sentinels.min()
 
 

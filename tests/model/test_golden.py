@@ -8,7 +8,7 @@ import torch
 
 from ablate.config import build_model, compose
 from tests.golden.gradients import summary
-from tests.golden_names import TOY, Golden
+from tests.golden.names import TOY, Golden
 
 ADAM = ["init=paper_adam"]
 SHARED = "embedding.tie=[encoder,decoder]"

@@ -12,13 +12,13 @@ import torch
 from omegaconf import OmegaConf
 
 from ablate.config import build_model, compose
-from ablate.config.library import groups
-from ablate.config.model import fill_slots
+from ablate.config.options import groups
+from ablate.config.slots import fill_slots
 from ablate.errors import UserError
 from ablate.model.build import build
 from ablate.model.contract import Parts, Place, Spec
 from ablate.model.init import Constant, Normal, Uniform
-from tests.golden_names import GOLDEN, Golden
+from tests.golden.names import GOLDEN, Golden
 from tests.model.test_counts import OVERRIDES
 from tests.model.test_options import OPTIONS
 from tests.model.tiny import SHAPE, tiny

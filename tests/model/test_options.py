@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ablate.config import MODEL_SLOTS, build_model, compose
-from ablate.config.library import groups
+from ablate.config.options import groups
 from ablate.errors import UserError
 from tests.model.tiny import batch_for, overrides, tiny, train_step
 

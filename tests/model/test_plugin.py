@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.config import compose, library
+from ablate.config import compose, options
 from ablate.errors import UserError
 from tests.model.tiny import SHAPE, batch_for, overrides, tiny, train_step
 
-ROOT = Path(library.__file__).parents[2]
+ROOT = Path(options.__file__).parents[2]
 PACKAGE = "my_variants"
 ACTIVATION = f"""# x tanh(softplus(x)) (Misra 2019)
 _target_: ablate.model.activation.Plain
@@ -49,7 +49,7 @@ def write(folder: Path) -> Path:
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(write(tmp_path))
-    monkeypatch.setenv(library.PLUGINS, PACKAGE)
+    monkeypatch.setenv(options.PLUGINS, PACKAGE)
     forget()
     yield
     forget()
@@ -59,12 +59,12 @@ def forget() -> None:
     """Each test has the package in a folder of its own."""
     for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
         del sys.modules[name]
-    library._plugin_folders.cache_clear()
+    options._plugin_folders.cache_clear()
 
 
 def ablate(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """The command, started in `folder` as an installed one: Python itself does not look there for modules."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", library.PLUGINS: PACKAGE}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", options.PLUGINS: PACKAGE}
     command = [sys.executable, "-m", "ablate", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=110)
 
@@ -94,7 +94,7 @@ def test_is_refused_unless_it_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(write(tmp_path))
     with pytest.raises(UserError, match="norm=mean_absolute"):
         compose(overrides("norm=mean_absolute"))
-    with pytest.raises(UserError, match=library.PLUGINS):
+    with pytest.raises(UserError, match=options.PLUGINS):
         compose(overrides(f"norm._target_={PACKAGE}.norms.MeanAbsoluteNorm"))
 
 

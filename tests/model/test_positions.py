@@ -26,7 +26,7 @@ from transformers.models.seamless_m4t_v2.modeling_seamless_m4t_v2 import Seamles
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from ablate.config import compose
-from ablate.config.model import fill_slots
+from ablate.config.slots import fill_slots
 from ablate.errors import UserError
 from ablate.model.build import build
 from ablate.model.contract import CAUSAL, FULL, ByLayer, Context, Place, View
@@ -41,7 +41,7 @@ from ablate.model.position import (
     relative_buckets,
     sinusoids,
 )
-from tests.golden_names import GOLDEN
+from tests.golden.names import GOLDEN
 from tests.model.tiny import SHAPE, batch_for, overrides, tiny
 
 B, H, T, K = 2, 4, 40, 8

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablate.config import build_model, compose, instantiate
-from tests.golden_names import GOLDEN, TOY, Golden, oriented
+from tests.golden.names import GOLDEN, TOY, Golden, oriented
 from tests.model.test_golden import ROWS
 
 TRAJECTORIES = {

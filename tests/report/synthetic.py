@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from ablate.record import run_path
-from ablate.report.statistics import Comparison
-from ablate.report.verdicts import Row, Verdicts
+from ablate.report.analysis.verdicts import Row, Verdicts
+from ablate.run.folder import run_path
+from ablate.statistics.moderated import Comparison
 
 SHA = "d" * 64
 SETTINGS = {

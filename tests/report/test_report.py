@@ -12,8 +12,11 @@ import pytest
 
 from ablate.cli import report as report_command
 from ablate.errors import UserError
-from ablate.report import build, results, statistics, tables, verdicts
-from ablate.report.plots.costs import costs, losses_of
+from ablate.report import build
+from ablate.report.analysis import results, verdicts
+from ablate.report.render import csv_tables
+from ablate.report.render.plots.costs import costs, losses_of
+from ablate.statistics import moderated
 from tests.report.synthetic import SETTINGS, Maker, large_sweep, small_sweep
 
 COLUMNS = (
@@ -234,7 +237,7 @@ def test_no_verdict_between_things_that_differ(tmp_path, changes, why):
     (row,) = judged(maker).rows
     assert row.why == why
     assert row.verdict == ("not comparable" if why else "better")
-    assert ("" if why else "-") == tables.results_csv(judged(maker)).splitlines()[2].split(",")[11][:1]
+    assert ("" if why else "-") == csv_tables.results_csv(judged(maker)).splitlines()[2].split(",")[11][:1]
 
 
 def test_one_seed_that_diverged_keeps_a_row_from_being_better(tmp_path):
@@ -499,7 +502,7 @@ def test_verdicts_that_hold_over_the_whole_table_are_named(small):
     """Holm's correction is within a section; what it would leave of all rows at once stands beside it."""
     maker, report = small
     tested = [row for row in judged(maker).rows if row.comparison.p == row.comparison.p]
-    adjusted, _ = statistics.holm(np.array([row.comparison.p for row in tested]))
+    adjusted, _ = moderated.holm(np.array([row.comparison.p for row in tested]))
     decided = [row for row in tested if row.verdict in ("better", "worse") and not row.is_control]
     stand = [row.label for row, p in zip(tested, adjusted, strict=True) if p <= 0.05 and row in decided]
     told = next(line for line in report.read_text().splitlines() if "Over the whole table" in line)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.sweep import launch
+from ablate.sweep import command
 from ablate.sweep.workers import Program
 
 PROGRAM = Program(
@@ -55,18 +55,18 @@ class Place:
         """Drive the sweep in this process; returns the exit code and what was said."""
         out = io.StringIO()
         options = {"report": False, "timing": 0, **options}
-        code = launch.run("try", [*self.overrides, *extra], program=PROGRAM, out=out, **options)
+        code = command.run("try", [*self.overrides, *extra], program=PROGRAM, out=out, **options)
         return code, out.getvalue()
 
     def start(self, **options) -> subprocess.Popen:
         """Drive the sweep in a process of its own."""
         options = {"report": False, "timing": 0, **options}
         script = (
-            "import sys; from ablate.sweep import launch; from tests.sweep.conftest import PROGRAM; "
-            f"sys.exit(launch.run('try', {self.overrides!r}, program=PROGRAM, **{options!r}))"
+            "import sys; from ablate.sweep import command; from tests.sweep.conftest import PROGRAM; "
+            f"sys.exit(command.run('try', {self.overrides!r}, program=PROGRAM, **{options!r}))"
         )
-        command = [sys.executable, "-c", script]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        line = [sys.executable, "-c", script]
+        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def records(self) -> dict[tuple[str, int], dict]:
         found = [json.loads(path.read_text()) for path in self.runs.glob("try/*/seed-[0-9]/record.json")]

@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 from ablate.config import compose, identity, resolved
-from ablate.record import Busy, RunFolder, atomic_write, run_path
+from ablate.run.files import atomic_write
+from ablate.run.folder import RunFolder, run_path
+from ablate.run.lock import Busy
 
 DATA = "a" * 64
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ablate import cost, train
+from ablate import cost
 from ablate.config import compose
-from ablate.data import batches, corpus
-from ablate.record import RunFolder, run_path
+from ablate.data import batches, build_corpus
+from ablate.run.folder import RunFolder, run_path
+from ablate.training import run as train
 
 VOCABULARY, TARGETS = 160, 8
 TINY = [
@@ -63,7 +64,7 @@ def install(monkeypatch):
     """Put the stand-ins in place."""
     from ablate.training import fit
 
-    monkeypatch.setattr(corpus, "prepare", lambda cfg, progress=None: Corpus())
+    monkeypatch.setattr(build_corpus, "prepare", lambda cfg, progress=None: Corpus())
     monkeypatch.setattr(batches, "Batches", Batches)
     monkeypatch.setattr(fit, "Batches", Batches)
     counted = {

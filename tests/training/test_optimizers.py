@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from ablate.model.parameter_groups import groups, set_rate
 from ablate.training.adafactor import Adafactor, factored_axes
 from ablate.training.adam import Adam
 from ablate.training.adamw import adamw
-from ablate.training.own_rates import groups, set_rate
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SHAPES = {

@@ -8,10 +8,11 @@ import pytest
 import torch
 import yaml
 
-from ablate import record, train
 from ablate.config import compose
 from ablate.errors import UserError
-from ablate.record import RunFolder
+from ablate.run import record
+from ablate.run.folder import RunFolder
+from ablate.training import run as train
 from ablate.training.attempt import Attempt
 from tests.faults import faults
 from tests.training.standin import TINY, folder_of, in_child, result, run
@@ -196,9 +197,9 @@ def test_a_failed_run_is_begun_again(asked):
 
 
 def test_tags_are_the_axes(asked):
-    from ablate.training import contents
+    from ablate.training import record_fields
 
-    assert contents.tags(["norm=rmsnorm", "seed=3", "shape=micro", "shape.steps=4", "activation=swiglu"]) == [
+    assert record_fields.tags(["norm=rmsnorm", "seed=3", "shape=micro", "shape.steps=4", "activation=swiglu"]) == [
         "norm:rmsnorm",
         "activation:swiglu",
     ]

@@ -1,0 +1,117 @@
+"""What there is to choose from: the groups, their options, and where their YAML files lie."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import ablate
+from ablate.errors import UserError, nearest
+
+CONF = Path(ablate.__file__).parent.parent / "conf"
+MODEL_SLOTS = (
+    "topology",
+    "norm",
+    "residual",
+    "block",
+    "bias",
+    "activation",
+    "feedforward",
+    "attention",
+    "position",
+    "stack",
+    "sharing",
+    "embedding",
+    "head",
+    "init",
+)
+PLUGINS = "ABLATE_PLUGINS"  # import prefixes, separated by commas, that a user adds to `ablate.`
+
+
+def plugins() -> tuple[str, ...]:
+    """The packages that the user named in ABLATE_PLUGINS; they may lie in the current directory."""
+    names = tuple(filter(None, map(str.strip, os.environ.get(PLUGINS, "").split(","))))
+    if names and not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # the installed command does not look there by itself
+    return names
+
+
+def folders() -> tuple[Path, ...]:
+    """Where options are looked up, in this order: the project's `conf`, then the `conf` of each plugin."""
+    return (CONF, *(folder for name in plugins() for folder in _plugin_folders(name)))
+
+
+def groups() -> dict[str, dict[str, Path]]:
+    """Each group with its options and their files, in the order of conf/config.yaml."""
+    return _groups(folders())
+
+
+def defaults() -> dict[str, str]:
+    """The option that the baseline chooses in each group."""
+    entries = load(CONF / "config.yaml")["defaults"]
+    return {group: option for entry in entries if isinstance(entry, dict) for group, option in entry.items()}
+
+
+def file_of(group: str, option: str) -> Path:
+    """The YAML file of an option; raises `UserError` where there is none."""
+    options = groups()[group]
+    if option not in options:
+        raise UserError(f"{group}={option}: unknown option{nearest(option, options)} ({group}: {', '.join(options)})")
+    return options[option]
+
+
+def description(path: Path) -> str:
+    """The first comment line of a YAML file."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.lstrip("# ").strip()
+    return ""
+
+
+@cache
+def load(path: Path) -> dict[str, Any]:
+    """The content of an option's file, interpolations as they stand; do not change what it returns."""
+    from omegaconf import OmegaConf
+
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else f"{path}"
+        raise UserError(f"{where}: no valid YAML ({getattr(error, 'problem', None) or error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold keys and values")
+    return content
+
+
+@cache
+def is_global(path: Path) -> bool:
+    """Whether an option's file writes its keys from the root."""
+    return path.read_text(encoding="utf-8").startswith("# @package _global_")
+
+
+@cache
+def _groups(places: tuple[Path, ...]) -> dict[str, dict[str, Path]]:
+    found: dict[str, dict[str, Path]] = {group: {} for group in defaults()}
+    for place in places:
+        for path in sorted(place.glob("*/*.yaml")):
+            found.setdefault(path.parent.name, {}).setdefault(path.stem, path)
+    return found
+
+
+@cache
+def _plugin_folders(name: str) -> tuple[Path, ...]:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        raise UserError(f"{PLUGINS} names {name!r}, and no such package can be imported")
+    places = [Path(place) / "conf" for place in spec.submodule_search_locations or ()]
+    return tuple(place for place in places if place.is_dir())

@@ -1,0 +1,71 @@
+"""What decides a corpus: the text, the tokenizer, how it is divided; and so the folder where it is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ablate.config.instantiation import instantiate
+from ablate.data.data_faults import Problems
+from ablate.errors import UserError
+from ablate.run.files import sha256
+
+VERSION = 1  # raised when the same request would give other tokens
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class CorpusRequest:
+    """The parts of a corpus, made from the config, and `asked`: all that goes into its folder's name."""
+
+    name: str
+    root: Path
+    source: Any
+    tokenizer: Any
+    validation_share: float
+    on_error: str
+    asked: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        text = json.dumps(self.asked, sort_keys=True, separators=(",", ":"))
+        return self.root / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def corpus_request(cfg: DictConfig | dict) -> CorpusRequest:
+    """What `cfg.data`, `cfg.tokenizer` and `cfg.paths.data` ask for; raises UserError where it cannot be answered."""
+    data, tokenizer = (group_of(cfg, group) for group in ("data", "tokenizer"))
+    share = data["validation_share"]
+    if not 0 < share < 1:
+        raise UserError(f"data.validation_share={share}: must be above 0 and below 1")
+    if not NAME.fullmatch(data["name"]):
+        raise UserError(f"data.name={data['name']!r}: a name has letters, digits, and . _ - within")
+    Problems(data["on_error"])
+    source = instantiate(data["source"])
+    asked = {
+        "version": VERSION,
+        "source": source.fingerprint(),
+        "tokenizer": {**tokenizer, **_contents_of_files(tokenizer)},
+        "validation_share": share,
+        "on_error": data["on_error"],
+    }
+    root = Path(str(OmegaConf.select(cfg, "paths.data") if isinstance(cfg, DictConfig) else cfg["paths"]["data"]))
+    return CorpusRequest(data["name"], root, source, instantiate(tokenizer), share, data["on_error"], asked)
+
+
+def group_of(cfg: DictConfig | dict, group: str) -> dict[str, Any]:
+    """A group of a config as plain containers, resolved."""
+    content = cfg[group]
+    return OmegaConf.to_container(content, resolve=True) if isinstance(content, DictConfig) else dict(content)
+
+
+def _contents_of_files(tokenizer: dict[str, Any]) -> dict[str, str]:
+    """For a tokenizer in a file: the hash of the file in place of its name."""
+    file = tokenizer.get("file")
+    return {"file": sha256(file)} if file and Path(file).is_file() else {}

@@ -1,0 +1,127 @@
+"""Tokenizers of two libraries behind one face: text <-> ids, and the bytes that an id stands for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from ablate.data.cpu_count import cores
+
+SPECIAL = ("<pad>", "<eos>", "<unk>")  # ids 0, 1, 2 of a tokenizer that is trained here; text that spells them is text
+
+
+class Tokenizer(Protocol):
+    """What preparation needs of a tokenizer: its ids lie below `size`, and `file` is what its content is saved as."""
+
+    file: str
+    size: int
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text, uint32, without specials; all cores."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of these ids; those that are no pieces are left out."""
+        ...
+
+    def bytes_per_piece(self) -> np.ndarray:
+        """Bytes of text that each id stands for, (size,) uint16; 0 for specials."""
+        ...
+
+    def content(self) -> bytes:
+        """What loads it again."""
+        ...
+
+
+class HuggingFace:
+    """A tokenizer of the `tokenizers` library, `tokenizer.json`; special pieces are never found in text."""
+
+    file = "tokenizer.json"
+
+    def __init__(self, description: str):
+        from tokenizers import Tokenizer as Fast
+
+        cores()
+        self._fast = Fast.from_str(description)
+        self._fast.no_truncation()
+        self._fast.no_padding()
+        self._fast.encode_special_tokens = True
+        self.pieces: dict[str, int] = self._fast.get_vocab(with_added_tokens=True)
+        self.size = max(self.pieces.values()) + 1
+        self._description = description
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text, uint32, without specials; all cores."""
+        encoded = self._fast.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(found.ids, np.uint32) for found in encoded]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._fast.decode([int(i) for i in ids if i < self.size], skip_special_tokens=True)
+
+    def bytes_per_piece(self) -> np.ndarray:
+        """Bytes of text that each id stands for, (size,) uint16; 0 for specials."""
+        described = json.loads(self._description)
+        special = {token["id"] for token in described.get("added_tokens") or () if token["special"]}
+        prefix = described["model"].get("continuing_subword_prefix") or ""
+        in_bytes = '"ByteLevel"' in json.dumps([described.get("pre_tokenizer"), described.get("decoder")])
+        sizes = np.zeros(self.size, np.uint16)
+        for piece, index in self.pieces.items():
+            if index in special or (piece in SPECIAL and index == SPECIAL.index(piece)):
+                continue
+            # a byte-level vocabulary writes each byte as one character
+            sizes[index] = len(piece) if in_bytes else _bytes_of(piece.removeprefix(prefix))
+        return sizes
+
+    def content(self) -> bytes:
+        return self._description.encode()
+
+
+class SentencePiece:
+    """A SentencePiece model, `tokenizer.model`."""
+
+    file = "tokenizer.model"
+
+    def __init__(self, model: bytes):
+        import sentencepiece
+
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.size = self._processor.get_piece_size()
+        self._model = model
+
+    @property
+    def pad_id(self) -> int | None:
+        return self._processor.pad_id() if self._processor.pad_id() >= 0 else None
+
+    @property
+    def eos_id(self) -> int | None:
+        return self._processor.eos_id() if self._processor.eos_id() >= 0 else None
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text, uint32, without specials; all cores."""
+        return [np.array(ids, np.uint32) for ids in self._processor.encode(list(texts), num_threads=cores())]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._processor.decode([int(i) for i in ids if i < self.size])
+
+    def bytes_per_piece(self) -> np.ndarray:
+        """Bytes of text that each id stands for, (size,) uint16; 0 for specials, 1 for an unknown character."""
+        processor, sizes = self._processor, np.zeros(self.size, np.uint16)
+        for index in range(self.size):
+            if processor.is_byte(index) or processor.is_unknown(index):
+                sizes[index] = 1
+            elif not processor.is_control(index):
+                sizes[index] = _bytes_of(processor.id_to_piece(index))
+        return sizes
+
+    def content(self) -> bytes:
+        return self._model
+
+
+def _bytes_of(piece: str) -> int:
+    """Bytes of the text of a piece in which a lower block stands for a space and <0x41> for a byte."""
+    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+        return 1
+    return len(piece.replace("\u2581", " ").encode())

@@ -1,0 +1,1 @@
+"""Services outside: each mirrors what a run has written, and none is needed to train."""

@@ -1,0 +1,37 @@
+"""Names on disk: what a sweep may be called, and a row's label as the name of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from ablate.errors import UserError
+
+_SWEEP_NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
+_SUFFIX = re.compile(r".*-[0-9a-f]{6}")
+
+
+def is_sweep_name(name: str) -> bool:
+    """Whether `name` can name a sweep, and so its file and its folders."""
+    return _SWEEP_NAME.fullmatch(name) is not None
+
+
+def check_sweep_name(name: str) -> None:
+    """Raise `UserError` where `name` cannot name a sweep."""
+    if not is_sweep_name(name):
+        raise UserError(
+            f"sweep={name!r}: a sweep's name has 1 to 100 letters, digits and any of . _ = -, and starts with no dot"
+        )
+
+
+def slug(label: str) -> str:
+    """A row's label as the name of a folder: lower case, [a-z0-9._=-], at most 100 characters.
+
+    Where that loses something, a short hash of the label is added, so that two labels never share a folder.
+    """
+    label = str(label)
+    plain = re.sub(r"[^a-z0-9._=-]+", "-", label.lower()).strip("-.") or "row"
+    if plain == label and len(plain) <= 100 and not _SUFFIX.fullmatch(plain):
+        return plain
+    digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{plain[:93].rstrip('-.')}-{digest}"

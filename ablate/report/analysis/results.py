@@ -1,0 +1,357 @@
+"""What the runs of a sweep left behind, gathered in two files that lie beside the report.
+
+    runs/<sweep>/*/seed-*/  ->  records.jsonl   first line: the sweep as it was asked; then a line a run
+                            ->  curves.csv      loss curves, 48 points over the steps of the baseline
+
+Whatever else a report says is a function of these two files. What cannot be read is left out and named in the first
+line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ablate.errors import UserError
+from ablate.report.text import csv_plain, csv_text, is_number, one_line
+from ablate.run.files import atomic_write
+from ablate.run.folder import RunFolder, run_folders, run_path
+from ablate.run.record import DONE, SCHEMA, STATES
+
+if TYPE_CHECKING:
+    import pandas
+
+RECORDS, CURVES = "records.jsonl", "curves.csv"
+CURVE_COLUMNS = ("row", "seed", "kind", "step", "loss")
+CURVE_POINTS = 48
+RUN_NUMBERS = {
+    "parameters": ("parameters", "total"),
+    "parameters_non_embedding": ("parameters", "non_embedding"),
+    "parameters_active": ("parameters", "active"),
+    "ops_paper": ("ops_paper",),
+    "flops_per_step": ("flops_per_step",),
+    "steps_per_second": ("steps_per_second", "median"),
+    "steps_per_second_p25": ("steps_per_second", "p25"),
+    "steps_per_second_p75": ("steps_per_second", "p75"),
+    "steps_per_second_exclusive": ("steps_per_second", "exclusive"),
+    "tokens_per_second": ("tokens_per_second",),
+    "mfu": ("mfu",),
+    "peak_memory_bytes": ("peak_memory_bytes",),
+    "early_step": ("loss", "early_step"),
+    "final_step": ("loss", "final_step"),
+    "early_loss": ("loss", "early"),
+    "final_loss": ("loss", "final"),
+    "bits_per_byte": ("loss", "bits_per_byte"),
+    "seconds": ("seconds",),
+    "attempts": ("attempts",),
+}
+RUN_TEXTS = {
+    "identity": ("identity",),
+    "data": ("data", "name"),
+    "data_sha256": ("data", "sha256"),
+    "device": ("hardware", "device"),
+    "git": ("git", "sha"),
+    "torch": ("versions", "torch"),
+    "reason": ("reason",),
+    "overrides": ("overrides",),
+}
+_OBJECTS = ("versions", "git", "hardware", "data", "parameters", "steps_per_second", "loss", "downstream")
+_SETTINGS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule", "early", "dropout")
+_TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A sweep and its runs: `sweep` is the first line of records.jsonl, `records` the other lines,
+    `curves` maps (row, seed, kind) to a list of (step, loss)."""
+
+    sweep: dict[str, Any]
+    records: list[dict[str, Any]]
+    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = field(default_factory=dict)
+
+    def frame(self) -> pandas.DataFrame:
+        """A line a run: row, section, seed, status, then numbers (NaN where unknown), downstream scores, and texts."""
+        import pandas
+
+        sections = {row["row"]: row["section"] for row in self.sweep["rows"]}
+        tasks = sorted({task for record in self.records for task in record.get("downstream") or {}})
+        lines = [
+            {
+                "row": record["row"],
+                "section": sections[record["row"]],
+                "seed": record["seed"],
+                "status": record["status"],
+            }
+            | {name: number(record, *keys) for name, keys in RUN_NUMBERS.items()}
+            | {task: number(record, "downstream", task) for task in tasks}
+            | {name: _text(record, *keys) for name, keys in RUN_TEXTS.items()}
+            for record in self.records
+        ]
+        return pandas.DataFrame(lines, columns=["row", "section", "seed", "status", *RUN_NUMBERS, *tasks, *RUN_TEXTS])
+
+
+def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Results | None = None) -> Results:
+    """Gather the records and curves of the sweep `name`; raises `UserError` where there is no such sweep.
+
+    Runs that have no folder come from `older`, where they were made as the sweep now asks: a fresh clone that trains
+    one more run does not lose the others.
+    """
+    folder = Path(runs_dir) / name
+    records, skipped, curves, folders = [], [], {}, {}
+    for path in run_folders(runs_dir, name):
+        shown = path.relative_to(folder).as_posix()
+        try:
+            record = _read_record(path, name, Path(runs_dir))
+        except ValueError as problem:
+            skipped.append({"path": shown, "reason": one_line(problem)})
+            continue
+        if record is None:
+            continue
+        records.append(record)
+        folders[record["row"], record["seed"]] = path
+    found = {(record["row"], record["seed"]) for record in records}
+    without_folder = (
+        [record for record in older.records if (record["row"], record["seed"]) not in found] if older else []
+    )
+    header = _header(name, Path(sweeps_dir), records + without_folder)
+    planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
+    steps = _steps(records, header["baseline"])
+    for run, path in folders.items():
+        curves |= {(*run, kind): points for kind, points in _read_curves(path / "metrics.csv", steps).items()}
+    kept = []
+    for record in records:
+        if reason := _foreign(record, planned):
+            path = run_path(runs_dir, name, record["row"], record["seed"]).relative_to(folder)
+            skipped.append({"path": path.as_posix(), "reason": reason})
+        else:
+            kept.append(record)
+    as_asked = {row: (*header["base"], *overrides) for row, overrides in planned.items()}
+    for record in without_folder:
+        run = record["row"], record["seed"]
+        if reason := _replaced(run_path(runs_dir, name, *run)) or _foreign(record, as_asked):
+            skipped.append({"path": f"{RECORDS}: {record['row']}, seed {record['seed']}", "reason": reason})
+        else:
+            kept.append(record)
+            curves |= {key: points for key, points in older.curves.items() if key[:2] == run}
+    order = {label: number for number, label in enumerate(planned)}
+    kept.sort(key=lambda record: (order[record["row"]], record["seed"]))
+    header["skipped"] = sorted(skipped, key=lambda problem: problem["path"])
+    runs = {(record["row"], record["seed"]) for record in kept}
+    chosen = {key: curves[key] for key in sorted(curves, key=str) if key[:2] in runs}
+    return Results(header, kept, chosen)
+
+
+def write(results: Results, folder: Path | str) -> None:
+    """Write records.jsonl and curves.csv, canonically: the same results give the same bytes."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [_canonical(line) for line in (results.sweep, *results.records)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CURVE_COLUMNS)
+    for (row, seed, kind), points in results.curves.items():
+        writer.writerows((csv_text(row), seed, kind, step, f"{loss:.5g}") for step, loss in points)
+    atomic_write(folder / RECORDS, "".join(f"{line}\n" for line in lines))
+    atomic_write(folder / CURVES, text.getvalue())
+
+
+def read(folder: Path | str) -> Results:
+    """Read what `write` wrote; raises `UserError` naming the file and line that cannot be read."""
+    folder = Path(folder)
+    lines = []
+    try:
+        for number, line in enumerate((folder / RECORDS).read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                raise UserError(f"{folder / RECORDS}, line {number}: no JSON") from None
+    except FileNotFoundError:
+        raise UserError(f"no {RECORDS} in {folder}: nothing was collected there") from None
+    if not lines or not isinstance(lines[0], dict) or lines[0].get("kind") != "sweep":
+        raise UserError(f"{folder / RECORDS}, line 1: must describe the sweep")
+    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = {}
+    try:
+        with open(folder / CURVES, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                key = csv_plain(row["row"]), int(row["seed"]), row["kind"]
+                curves.setdefault(key, []).append((int(row["step"]), float(row["loss"])))
+    except FileNotFoundError:
+        raise UserError(f"no {CURVES} in {folder}, which lies beside {RECORDS}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / CURVES}: not as it was written ({error})") from None
+    return Results(lines[0], lines[1:], curves)
+
+
+def number(record: dict[str, Any], *keys: str) -> float:
+    """A number somewhere in a record, NaN where there is none."""
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return float(value) if is_number(value) else np.nan
+
+
+def _read_record(path: Path, sweep: str, runs_dir: Path) -> dict[str, Any] | None:
+    """The record of one run with what its config adds; None where there is none; raises ValueError with the reason."""
+    try:
+        record = json.loads((path / "record.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"record.json cannot be read ({error})") from None
+    if not isinstance(record, dict):
+        raise ValueError("record.json is no record")
+    schema, row, seed, status = (record.get(key) for key in ("schema", "row", "seed", "status"))
+    if not is_number(schema) or schema > SCHEMA:
+        raise ValueError(f"record.json has schema {schema!r}; this version reads up to {SCHEMA}")
+    if not isinstance(row, str) or not isinstance(seed, int) or status not in STATES:
+        raise ValueError("record.json lacks row, seed or status")
+    for key in _OBJECTS:
+        if not isinstance(record.get(key), (dict, type(None))):
+            raise ValueError(f"record.json: {key} holds no names and values")
+    try:
+        expected = run_path(runs_dir, sweep, row, seed)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    if record.get("sweep") != sweep or expected != path:
+        raise ValueError(f"record.json is of another run ({record.get('sweep')}, {row}, seed {seed})")
+    if status == DONE and math.isnan(number(record, "loss", "final")):
+        raise ValueError("record.json says done, but has no final loss")
+    record = _finite(record)
+    return {**record, "kind": "run", "settings": _read_settings(path)}
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """What the report needs of a run's config; empty where it cannot be read."""
+    try:
+        config = RunFolder(path).read_config()
+        trainer = config.get("trainer") or {}
+        chosen = {key: config[key] for key in _SETTINGS if key in config}
+        return _finite({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
+    except (UserError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _steps(records: list[dict[str, Any]], baseline: str) -> int:
+    """How many steps the sweep trains for, as its baseline does; 0 where no run tells."""
+    told = [
+        (record["row"] == baseline, steps)
+        for record in records
+        if is_number(steps := number(record, "settings", "trainer", "steps"))
+    ]
+    return int(max(told)[1]) if told else 0
+
+
+def _read_curves(path: Path, steps: int) -> dict[str, list[tuple[int, float]]]:
+    """Thinned (step, loss) by kind; a torn last line and losses that are no number are left out."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as file:
+            for row in csv.DictReader(line.replace("\0", "") for line in file):
+                try:
+                    step, loss = int(row["step"]), float(row["loss"])
+                except (KeyError, TypeError, ValueError):
+                    continue
+                if math.isfinite(loss) and row.get("kind") in ("train", "validation"):
+                    found.setdefault(row["kind"], []).append((step, loss))
+    except (OSError, csv.Error):
+        pass
+    return {kind: _thinned(points, steps) for kind, points in found.items()}
+
+
+def _thinned(points: list[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
+    """The mean losses of 48 equal stretches of a sweep's `steps`, each at the last step that it has.
+
+    The stretches are the same for a run that diverged half-way, so that what is compared is of the same batches.
+    """
+    steps = steps or points[-1][0]
+    bins: dict[int, list[tuple[int, float]]] = {}
+    for step, loss in points:
+        bins.setdefault((step - 1) * CURVE_POINTS // steps, []).append((step, loss))
+    return [(members[-1][0], sum(loss for _, loss in members) / len(members)) for members in bins.values()]
+
+
+def _header(name: str, sweeps_dir: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sweep as its file asks for it; or, for runs of no sweep file, as the runs themselves tell."""
+    from ablate.study import definition
+
+    if not (sweeps_dir / f"{name}.yaml").exists() and records:
+        return _header_of_runs(name, records)
+    sweep = definition.load(name, sweeps_dir)
+    rows = [
+        {"row": row, "section": sweep.sections[row], "overrides": list(overrides), "seeds": sweep.seeds_of(row)}
+        for row, overrides in sweep.rows.items()
+    ]
+    return {
+        "kind": "sweep",
+        "name": sweep.name,
+        "question": sweep.question,
+        "base": list(sweep.base),
+        "baseline": sweep.baseline,
+        "rows": rows,
+        "reference": sweep.reference,
+        "early": sweep.early,
+        "notes": sweep.notes,
+        "file": sweep.text,
+    }
+
+
+def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    labels = sorted({record["row"] for record in records}, key=lambda label: (label != "baseline", label))
+    rows = [
+        {
+            "row": label,
+            "section": "rows",
+            "overrides": [],
+            "seeds": len({record["seed"] for record in records if record["row"] == label}),
+        }
+        for label in labels
+    ]
+    question = "Runs that were started one by one, beside any sweep"
+    fixed = {"kind": "sweep", "name": name, "question": question, "base": [], "baseline": "baseline"}
+    return {**fixed, "rows": rows, "reference": None, "early": None, "notes": "", "file": None}
+
+
+def _replaced(folder: Path) -> str:
+    """Why the older record of a run without a folder is of no use; empty where it may be."""
+    moved = any(folder.parent.glob(f"{folder.name}.replaced-*"))
+    return "was moved aside for a run with another config, which is not there yet" if moved else ""
+
+
+def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str:
+    """Why a run is none of those that the sweep asks for; empty where it is."""
+    if record["row"] not in planned:
+        return f"the sweep has no row {record['row']!r}"
+    given = record.get("overrides")
+    absent = (
+        [override for override in planned[record["row"]] if override not in given] if isinstance(given, list) else []
+    )
+    return f"made without {', '.join(absent)}, which the sweep now asks of this row" if absent else ""
+
+
+def _text(record: dict[str, Any], *keys: str) -> str:
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def _canonical(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """JSON without what is no number, and with keys of text."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

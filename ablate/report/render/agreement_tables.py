@@ -1,0 +1,261 @@
+"""The part of report.md that sets our numbers beside published ones; all text is safe in Markdown."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ablate.report.analysis import agreement
+from ablate.report.analysis.agreement import SPEED, Agreement, Contradiction, base_of, join
+from ablate.report.analysis.agreement_over_training import OWN, PARTS, Course
+from ablate.report.analysis.reference import LOSSES, Published, findings
+from ablate.report.analysis.verdicts import HAS_DIVERGED, NOT_COMPARABLE, Row, Verdicts, comparable_speeds, mean, ratio
+from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, md_escape, significant
+from ablate.statistics.moderated import FEWEST_SEEDS
+from ablate.statistics.ranks import FEWEST_ROWS
+
+
+class AgreementTables:
+    """What the report says of a published table: sentences, then lines of tables."""
+
+    def __init__(
+        self, verdicts: Verdicts, published: Published, agreements: list[Agreement], course: Course | None = None
+    ) -> None:
+        self.verdicts, self.published, self.agreements, self.course = verdicts, published, agreements, course
+        self.joined = join(verdicts, published)
+        self.base = base_of(verdicts, published)
+        self.places = decimals(verdicts.noise)
+        self.speeds = comparable_speeds(verdicts)
+        opposed = agreement.contradictions(verdicts, published)
+        self.contradictions = [found for found in opposed if found.is_certain]
+        self.within_their_noise = len(opposed) - len(self.contradictions)
+
+    @property
+    def title(self) -> str:
+        """The paper and its table."""
+        return md_escape(self.published.title)
+
+    @property
+    def baseline(self) -> str:
+        """The published row that our baseline stands for."""
+        return md_escape(self.base)
+
+    @property
+    def few(self) -> str:
+        """Why there are no figures; empty where there are."""
+        if self.agreements:
+            return ""
+        return f"{counted(len(self.joined), 'row')} of ours can be set beside it; a correlation needs {FEWEST_ROWS}"
+
+    @property
+    def reading(self) -> list[str]:
+        """What a reader should make of it, a sentence or two an entry."""
+        return [*self._order(), *self._over_training(), *self._sizes(), *self._contradicted(), *self._left_out()]
+
+    def _order(self) -> list[str]:
+        told = []
+        for found in self.agreements:
+            if not np.isfinite(found.spearman) or "spearman" not in found.ceiling:
+                continue
+            what = f"{_words(found.column)} against the published {_words(found.published)}"
+            middle, low = found.ceiling["spearman"]
+            if found.beyond_noise:
+                why = (
+                    f"seed noise of both studies alone would leave {fixed(low, 2)} or more in 95 % of cases, so something "
+                    "else parts the two: size, length of training, text or recipe"
+                )
+            else:
+                why = (
+                    f"seed noise of both studies alone would leave about {fixed(middle, 2)}, and explains a figure like "
+                    "this one"
+                )
+            told.append(f"**Order:** {what}: Spearman {fixed(found.spearman, 2)}; {why}.")
+        return told
+
+    def _over_training(self) -> list[str]:
+        if self.course is None:
+            return []
+        points = (1, (PARTS + 2) // 3, (2 * PARTS + 1) // 3, PARTS)
+        told = [
+            f"{' · '.join(fixed(figures[point - 1], 2) for point in points)} with "
+            f"{_words(against) if against == OWN else f'the published {_words(against)}'}"
+            for against, figures in self.course.spearman.items()
+        ]
+        when = " · ".join(f"{self.course.steps[point - 1]:,}" for point in points)
+        return [
+            f"**Over training:** by the training losses of the tenths of the steps that end at {when}, Spearman is "
+            f"{'; '.join(told)}. A figure that still rises asks for more steps; one that has settled or falls, for "
+            "something else."
+        ]
+
+    def _sizes(self) -> list[str]:
+        if not self.agreements or not np.isfinite(self.agreements[0].scale):
+            return []
+        scale = self.agreements[0].scale
+        if not scale:
+            return ["**Size:** our differences are no larger than our noise."]
+        first = self.agreements[0]
+        slope = float(first.ours @ first.theirs / (first.theirs @ first.theirs))
+        return [
+            f"**Size:** our differences are {significant(scale)} times as large as the published ones (root mean squares); "
+            f"a nat there goes with {fixed(slope, 2, signed=True)} here (slope through zero)."
+        ]
+
+    def _contradicted(self) -> list[str]:
+        tested = [row for row, _ in self.joined if np.isfinite(row.comparison.p)]
+        if not tested:
+            return [f"**Rows:** none has been tested yet; {FEWEST_SEEDS} seeds shared with the baseline are needed."]
+        final, early = (
+            sum(getattr(row, name).differs for row in tested) for name in ("comparison", "early_comparison")
+        )
+        if not final + early:
+            return [
+                f"**Rows:** none of {counted(len(tested), 'tested row')} differs from the baseline here beyond noise, so "
+                "none can be contradicted."
+            ]
+        differ = (
+            f"of {counted(len(tested), 'tested row')}, {final} differ from the baseline here in the final loss and {early} in "
+            "the early one"
+        )
+        if not self.contradictions:
+            return [
+                f"**Rows:** {differ}, and none of them the other way in the published table beyond two standard deviations "
+                f"of its runs{self._uncertain()}."
+            ]
+        told = listed(map(self._contradiction, self.contradictions), 30)
+        return [
+            f"**Rows that disagree:** {differ}; the other way in the published table, beyond two standard deviations of "
+            f"its runs, {'go' if len(self.contradictions) > 1 else 'goes'} {told}{self._uncertain()}. They are beyond our "
+            "noise, yet only as far as these settings reach: a change may need more steps, more width or another learning "
+            "rate to show what it does at the published size."
+        ]
+
+    def _uncertain(self) -> str:
+        return f" (within them: {self.within_their_noise})" if self.within_their_noise else ""
+
+    def _left_out(self) -> list[str]:
+        """What no figure can show: a row that trains in the published study and dies here says most of all."""
+        left = [row for row, _ in agreement.left_out(self.verdicts, self.published)]
+        diverged = [md_escape(row.label) for row in left if row.verdict == HAS_DIVERGED]
+        unlike = [md_escape(row.label) for row in left if row.verdict == NOT_COMPARABLE]
+        told = []
+        if diverged:
+            figure = fixed(agreement.with_diverged_last(self.verdicts, self.published), 2)
+            told.append(
+                f"{listed(diverged, 30)}, which diverged here (with {'them' if len(diverged) > 1 else 'it'} as the worst, "
+                f"Spearman of final losses is {figure})"
+            )
+        if unlike:
+            told.append(f"{listed(unlike, 30)}, which cannot be compared with our baseline")
+        if rest := len(left) - len(diverged) - len(unlike):
+            told.append(f"{counted(rest, 'row')} without a run to compare")
+        return [f"**Left out of all of this:** {'; '.join(told)}."] if told else []
+
+    def _contradiction(self, found: Contradiction) -> str:
+        ours = fixed(found.ours, self.places, signed=True)
+        return f"{md_escape(found.label)} ({_words(found.column)} {ours} here, {fixed(found.theirs, 3, signed=True)} there)"
+
+    @property
+    def figures(self) -> list[list[str]]:
+        """A line for each pair of columns, then for speed."""
+        speed = agreement.of_speed(self.verdicts, self.published)
+        return [self._line(_pair(found), found) for found in (*self.agreements, *filter(None, [speed]))]
+
+    @property
+    def sections(self) -> list[list[str]]:
+        """A line for each section, of final losses; empty where there is one section."""
+        found = agreement.by_section(self.verdicts, self.published)
+        return [self._line(md_escape(one.section), one) for one in found] if len(found) > 1 else []
+
+    def _line(self, name: str, found: Agreement) -> list[str]:
+        told = [name, str(len(found.labels))]
+        for figure, value, limits in (
+            ("spearman", found.spearman, found.spearman_interval),
+            ("kendall", found.kendall, found.kendall_interval),
+        ):
+            known = np.isfinite(value)
+            limit = f" ({interval(*limits, 2, signed=False)})" if np.isfinite(limits[0]) else ""
+            told.append(f"{fixed(value, 2)}{limit}" if known else MISSING)
+            told.append(_ceiling(found, figure))
+        signs = f"{found.equal_signs} of {found.signs} ({fixed(found.by_chance, 0)} by chance)"
+        return [*told, signs, _ceiling(found, "signs", 0)]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """A line a row: ours and theirs, loss, difference and speed."""
+        contradicted = {found.label for found in self.contradictions}
+        lines = [self._row(self.verdicts.baseline, self.base, False)]
+        return lines + [self._row(row, label, row.label in contradicted) for row, label in self.joined]
+
+    def _row(self, row: Row, label: str, contradicted: bool) -> list[str]:
+        theirs, base = self.published.rows[label], self.published.rows[self.base]
+        doubtful, is_base = self.published.unconfirmed[label], row.label == self.verdicts.baseline.label
+        cells = [md_escape(row.label) + (" ✗" if contradicted else "")]
+        for column, values, comparison in (
+            ("final_loss", row.final, row.comparison),
+            ("early_loss", row.early, row.early_comparison),
+        ):
+            mark = "?" if column in doubtful else ""
+            there = theirs.get(column, np.nan)
+            cells += [
+                fixed(mean(values), self.places),
+                "" if is_base else fixed(comparison.delta, self.places, signed=True),
+                fixed(there, 3) + mark,
+                "" if is_base else fixed(there - base.get(column, np.nan), 3, signed=True) + mark,
+            ]
+        for speed, of in (
+            (self.speeds[row.label], self.speeds[self.verdicts.baseline.label]),
+            (theirs.get(SPEED, np.nan), base.get(SPEED, np.nan)),
+        ):
+            cells.append(fixed(ratio(speed, of), 2))
+        return cells
+
+    @property
+    def findings(self) -> list[list[str]]:
+        """A line for each thing that a study says as a whole, theirs and ours, of the same rows by the same arithmetic."""
+        shared = {self.base, *(label for _, label in self.joined)}
+        rows = {label: row for label, row in self.published.rows.items() if label in shared}
+        theirs = findings(rows, self.base, self.published.scores)
+        ours = findings(self._ours(), self.verdicts.baseline.label, self._tasks())
+        lines = []
+        for column in (*LOSSES, *self.published.scores):
+            if column in theirs.better:
+                cells = [
+                    f"{have[0]} of {have[1]}" if (have := one.better.get(column)) else MISSING for one in (theirs, ours)
+                ]
+                lines.append([f"Rows that beat the baseline: {_words(column)}", *cells])
+        for column in ("early_loss", *self.published.scores):
+            if column in theirs.correlations:
+                cells = [fixed(one.correlations.get(column), 2) for one in (theirs, ours)]
+                lines.append([f"Spearman of final loss with {_words(column)}", *cells])
+        return lines
+
+    def _tasks(self) -> tuple[str, ...]:
+        return tuple(sorted({task for row in self.verdicts for task in row.downstream}))
+
+    def _ours(self) -> dict[str, dict[str, float]]:
+        """Our rows as a published table has them; controls and diverged rows left out."""
+        base = self.verdicts.baseline
+        losses = {base.label: (0.0, 0.0)}
+        losses |= {row.label: (row.early_comparison.delta, row.comparison.delta) for row, _ in self.joined}
+        return {
+            row.label: {
+                "early_loss": losses[row.label][0],
+                "final_loss": losses[row.label][1],
+                **{task: mean(scores) for task, scores in row.downstream.items()},
+            }
+            for row in (base, *(row for row, _ in self.joined))
+        }
+
+
+def _words(column: str) -> str:
+    return {SPEED: "speed"}.get(column, md_escape(column.replace("_", " ")))
+
+
+def _pair(found: Agreement) -> str:
+    if found.column == found.published:
+        return _words(found.column)
+    return f"{_words(found.column)}, published {_words(found.published)}"
+
+
+def _ceiling(found: Agreement, name: str, places: int = 2) -> str:
+    return " / ".join(fixed(value, places) for value in found.ceiling[name]) if name in found.ceiling else MISSING

@@ -1,0 +1,196 @@
+"""The report's numbers as tables: results.csv (a line a row), runs.csv (a line a run), evidence.csv, table.tex."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from ablate.report.analysis.results import Results
+from ablate.report.analysis.verdicts import (
+    BASELINE,
+    BETTER,
+    HAS_DIVERGED,
+    NO_VERDICT,
+    NOT_COMPARABLE,
+    WORSE,
+    Row,
+    Verdicts,
+    comparable_speeds,
+    mean,
+    spread,
+)
+from ablate.report.text import counted, csv_text, fixed, latex_escape, scaled
+
+RESULT_COLUMNS = (
+    "row",
+    "section",
+    "runs",
+    "parameters",
+    "ops_paper",
+    "flops_per_step",
+    "steps_per_second",
+    "early_loss",
+    "early_loss_std",
+    "final_loss",
+    "final_loss_std",
+    "delta",
+    "delta_low",
+    "delta_high",
+    "p_adjusted",
+    "verdict",
+)
+EVIDENCE_COLUMNS = (
+    "row",
+    "section",
+    "shared_seeds",
+    "delta",
+    "standard_error",
+    "degrees_of_freedom",
+    "p",
+    "p_adjusted",
+    "threshold",
+    "delta_low",
+    "delta_high",
+    "minimum_detectable_effect",
+    "verdict",
+    "why",
+    "budget_difference",
+    "bits_per_byte",
+    "control",
+    "planned",
+    "done",
+    "diverged",
+    "failed",
+    "missing",
+)
+
+
+def results_csv(verdicts: Verdicts) -> str:
+    """A line a row of the sweep, the baseline first; after the fixed columns each downstream score, mean and std."""
+    tasks = sorted({task for row in verdicts for task in row.downstream})
+    speeds = comparable_speeds(verdicts)
+    lines = []
+    for row in verdicts:
+        scores = [figure for task in tasks for figure in _scores(row, task)]
+        lines.append([*_result(row, speeds[row.label]), *scores])
+    return _csv([*RESULT_COLUMNS, *(name for task in tasks for name in (task, f"{task}_std"))], lines)
+
+
+def _result(row: Row, speed: float) -> list[Any]:
+    comparison = row.comparison
+    return [
+        row.label,
+        row.section,
+        row.done,
+        row.parameters["total"],
+        row.ops_paper,
+        row.flops_per_step,
+        speed,
+        mean(row.early),
+        spread(row.early),
+        mean(row.final),
+        spread(row.final),
+        *(comparison.delta, comparison.low, comparison.high, comparison.p_adjusted),
+        row.verdict,
+    ]
+
+
+def _scores(row: Row, task: str) -> tuple[float, float]:
+    scores = row.downstream.get(task, [])
+    return mean(scores), spread(scores)
+
+
+def evidence_csv(verdicts: Verdicts) -> str:
+    """What stands behind each verdict, a line a row."""
+    lines = []
+    for row in verdicts.rows:
+        comparison = row.comparison
+        lines.append(
+            [
+                *(row.label, row.section, comparison.seeds, comparison.delta, comparison.error, comparison.degrees),
+                *(comparison.p, comparison.p_adjusted, comparison.threshold, comparison.low, comparison.high),
+                *(comparison.detectable, row.verdict, row.why, row.budget, row.bits_per_byte, int(row.is_control)),
+                *(row.planned, row.done, row.diverged, row.failed, row.missing),
+            ]
+        )
+    return _csv(EVIDENCE_COLUMNS, lines)
+
+
+def runs_csv(results: Results) -> str:
+    """A line a run, whatever became of it."""
+    frame = results.frame()
+    return _csv(frame.columns, frame.itertuples(index=False))
+
+
+def table_tex(verdicts: Verdicts, places: int) -> str:
+    r"""The sweep as a LaTeX table, in the manner of Narang et al. 2021; needs \usepackage{booktabs}."""
+    speeds = comparable_speeds(verdicts)
+    tasks = sorted({task for row in verdicts for task in row.downstream})
+    heads = ["Row", "Params", "Ops", "Step/s", "Early loss", "Final loss", "Difference", *map(latex_escape, tasks)]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"% bold: better than the baseline; dagger: worse; plain: no difference detected; in brackets: no verdict, and why",
+        rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        r"\midrule",
+    ]
+    section = None
+    for row in verdicts:
+        if section is not None and row.section != section:
+            lines.append(r"\midrule")
+        section = row.section
+        cells = [
+            latex_escape(row.label),
+            scaled(row.parameters["total"]),
+            scaled(row.ops_paper),
+            fixed(speeds[row.label], 2),
+            _plus_minus(row.early, places),
+            _plus_minus(row.final, places),
+            "" if row.verdict == BASELINE else _difference(row, places),
+            *(fixed(mean(row.downstream.get(task, [])), 2) for task in tasks),
+        ]
+        # The braces part a label from the command before it, which would take one that begins with [ or * for an option.
+        lines.append("{}" + " & ".join(cell.replace("−", "$-$").replace("–", "--") for cell in cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _difference(row: Row, places: int) -> str:
+    text = fixed(row.comparison.delta, places, signed=True)
+    if row.verdict == BETTER:
+        return rf"\textbf{{{text}}}"
+    if row.verdict == WORSE:
+        return rf"{text}\textsuperscript{{\dag}}"
+    if row.verdict == HAS_DIVERGED:
+        return f"{text} ({HAS_DIVERGED}: {row.diverged + row.lost} of {row.planned})"
+    if row.verdict == NOT_COMPARABLE:
+        return f"{text} ({NOT_COMPARABLE})"
+    return f"{text} ({counted(row.comparison.seeds, 'seed')})" if row.verdict == NO_VERDICT else text
+
+
+def _plus_minus(losses: Iterable[float], places: int) -> str:
+    losses = list(losses)
+    centre, width = mean(losses), spread(losses)
+    return fixed(centre, places) + (rf" $\pm$ {fixed(width, places)}" if math.isfinite(width) else "")
+
+
+def _csv(columns: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([csv_text(column) for column in columns])
+    writer.writerows([_cell(value) for value in line] for line in lines)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    """Numbers with six significant digits, whole ones as they are; text so that no spreadsheet runs it."""
+    if isinstance(value, str):
+        return csv_text(value)
+    if isinstance(value, int):
+        return str(value)
+    if not math.isfinite(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 2**63 else f"{value:.6g}"

@@ -1,0 +1,161 @@
+"""The tables of report.md, as lines of cells that are safe in Markdown."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ablate.report.analysis.verdicts import (
+    BETTER,
+    BUDGET_TOLERANCE,
+    UNDECIDED,
+    WORSE,
+    Row,
+    Verdicts,
+    comparable_speeds,
+    mean,
+    ratio,
+    spread,
+)
+from ablate.report.text import (
+    MISSING,
+    counted,
+    decimals,
+    fixed,
+    interval,
+    md_code,
+    md_escape,
+    percent,
+    probability,
+    scaled,
+    significant,
+)
+from ablate.statistics.moderated import ALPHA, FEWEST_SEEDS
+
+
+class MarkdownTables:
+    """The tables of one report: verdicts, downstream scores, costs."""
+
+    def __init__(self, verdicts: Verdicts) -> None:
+        self.verdicts, self.base = verdicts, verdicts.baseline
+        self.places = decimals(verdicts.noise)
+        self.speeds = comparable_speeds(verdicts)
+
+    @property
+    def sections(self) -> list[dict[str, Any]]:
+        """The verdict tables: a heading (empty where there is one table) and its lines, the best row first."""
+        tables = []
+        for section in self.verdicts.sections:
+            rows = [row for row in self.verdicts.ordered() if row.section == section]
+            heading = md_escape(section) if len(self.verdicts.sections) > 1 else ""
+            tables.append({"heading": heading, "lines": [self._verdict_line(row) for row in rows]})
+        return tables
+
+    @property
+    def baseline_line(self) -> str:
+        """The baseline's own losses."""
+        losses = f"final loss {self._loss(self.base)}, {fixed(self.base.bits_per_byte, 3)} bits per byte"
+        return f"{md_escape(self.base.label)}: {losses}, {counted(self.base.learned, 'run')}"
+
+    def _verdict_line(self, row: Row) -> list[str]:
+        comparison = row.comparison
+        bold = row.verdict in (BETTER, WORSE)
+        return [
+            md_escape(row.label),
+            fixed(comparison.delta, self.places, signed=True),
+            interval(comparison.low, comparison.high, self.places),
+            probability(comparison.p_adjusted),
+            f"**{row.verdict}**" if bold else row.verdict,
+            significant(comparison.detectable) if row.verdict == UNDECIDED else "",
+            self._loss(row),
+            fixed(row.bits_per_byte, 3),
+            f"{row.done} of {row.planned}",
+            self._remarks(row),
+        ]
+
+    def _loss(self, row: Row) -> str:
+        centre, width = mean(row.final), spread(row.final)
+        return fixed(centre, self.places) + (f" ± {fixed(width, self.places)}" if math.isfinite(width) else "")
+
+    def _remarks(self, row: Row) -> str:
+        remarks = [md_escape(row.why)] if row.why else []
+        if row.is_control:
+            remarks.append("A/A control")
+        if abs(row.budget) > BUDGET_TOLERANCE:
+            remarks.append(f"⚑ {percent(row.budget)} FLOPs")
+        return "; ".join(remarks)
+
+    @property
+    def has_flags(self) -> bool:
+        """Whether any row's budget is flagged."""
+        return any(abs(row.budget) > BUDGET_TOLERANCE for row in self.verdicts.rows)
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether there was a single row to test, by its pairs with the baseline alone."""
+        return any(row.comparison.is_paired for row in self.verdicts.rows)
+
+    @property
+    def few_seeds(self) -> bool:
+        """Whether verdicts rest on fewer than five seeds."""
+        return any(FEWEST_SEEDS <= row.comparison.seeds < 5 for row in self.verdicts.rows)
+
+    @property
+    def alpha(self) -> str:
+        """The level at which a section's verdicts hold."""
+        return f"{100 * ALPHA:.0f} %"
+
+    @property
+    def changes(self) -> list[list[str]]:
+        """What each row changes against the baseline."""
+        return [
+            [md_escape(row.label), " ".join(md_code(override, cell=True) for override in row.overrides) or "nothing"]
+            for row in self.verdicts
+        ]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The downstream tasks."""
+        return sorted({task for row in self.verdicts for task in row.downstream})
+
+    @property
+    def task_names(self) -> list[str]:
+        """Their names as Markdown."""
+        return [md_escape(task) for task in self.tasks]
+
+    @property
+    def scores(self) -> list[list[str]]:
+        """A line a row: mean and sd of each downstream score over the seeds."""
+        lines = []
+        for row in (row for row in self.verdicts if row.downstream):
+            cells = [(mean(row.downstream.get(task, [])), spread(row.downstream.get(task, []))) for task in self.tasks]
+            told = [
+                fixed(centre, 2) + (f" ± {fixed(width, 2)}" if math.isfinite(width) else "") for centre, width in cells
+            ]
+            lines.append([md_escape(row.label), *told])
+        return lines
+
+    @property
+    def costs(self) -> list[list[str]]:
+        """A line a row: parameters, operations, speed and memory, in part relative to the baseline."""
+        return [self._cost_line(row) for row in self.verdicts]
+
+    def _cost_line(self, row: Row) -> list[str]:
+        speed, base = self.speeds[row.label], self.speeds[self.base.label]
+        active = row.parameters["active"]
+        sparse = math.isfinite(active) and active != row.parameters["total"]
+        return [
+            md_escape(row.label),
+            scaled(row.parameters["total"]) + (f" ({scaled(active)} active)" if sparse else ""),
+            scaled(row.ops_paper),
+            scaled(row.flops_per_step),
+            percent(row.budget),
+            significant(speed, 3),
+            f"{fixed(ratio(speed, base), 2)} ×" if math.isfinite(ratio(speed, base)) else MISSING,
+            scaled(row.memory, "B"),
+        ]
+
+    @property
+    def speed_is_exclusive(self) -> bool:
+        """Whether the speeds were measured with nothing else running."""
+        return self.base.is_exclusive

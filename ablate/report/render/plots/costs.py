@@ -1,0 +1,124 @@
+"""Final loss against what it costs: steps a second and FLOPs a step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ablate.report.analysis.verdicts import (
+    BASELINE,
+    BETTER,
+    HAS_DIVERGED,
+    WORSE,
+    Row,
+    Verdicts,
+    comparable_speeds,
+    mean,
+)
+from ablate.report.render.plots import drawing
+from ablate.report.render.plots.drawing import BLUE, INK, LOOKS, PALE, Plot
+from ablate.report.text import fixed, scaled, shortened
+
+SAME_COST = 0.01  # rows whose costs differ by less all cost the same
+
+
+def costs(verdicts: Verdicts) -> Plot:
+    """Final loss against speed and against FLOPs, with the front of rows that nothing beats in both."""
+    name, caption = "loss_vs_cost.png", "Final loss against speed and against FLOPs a step"
+    alone = " with nothing else running" if verdicts.baseline.is_exclusive else " during training"
+    sides = [
+        Side(f"steps per second{alone}     faster →", comparable_speeds(verdicts), -1),
+        Side("FLOPs per step     ← cheaper", {row.label: row.flops_per_step for row in verdicts}, 1),
+    ]
+    losses = losses_of(verdicts)
+    rows = [row for row in verdicts if row.label in losses]
+    drawn = [side for side in sides if _varies([side.costs[row.label] for row in rows])]
+    if not drawn or verdicts.baseline not in rows or len(rows) < 2:
+        return name, caption, None
+    wide = len(drawn) > 1
+    figure = Figure(figsize=(13.2 if wide else 7.6, 5.4))
+    grid = figure.subplots(1, len(drawn), squeeze=False)[0]
+    figure.subplots_adjust(
+        left=0.065 if wide else 0.11, right=0.985, top=0.84 if wide else 0.79, bottom=0.1, wspace=0.16
+    )
+    for axes, side in zip(grid, drawn, strict=True):
+        _panel(axes, verdicts, [row for row in rows if math.isfinite(side.costs[row.label])], losses, side)
+    grid[0].set_ylabel("final loss, nats per token (lower is better)")
+    title = f"Final loss (baseline plus difference) against cost; star: {shortened(verdicts.baseline.label)}"
+    figure.suptitle(title, x=0.012, y=0.985, ha="left", fontsize=11)
+    shown = [word for word in LOOKS if any(row.verdict == word for row in rows)]
+    handles = [Line2D([], [], color=LOOKS[word][0], marker=LOOKS[word][1], linestyle="", label=word) for word in shown]
+    handles += [Line2D([], [], color=BLUE, linewidth=1, linestyle=":", label="nothing is better at this cost or less")]
+    if verdicts.noise > 0:
+        handles += [Patch(color=PALE, label="± sd of the baseline over its seeds")]
+    place = {"loc": "upper left", "bbox_to_anchor": (0.005, 0.945), "columnspacing": 1.2, "handletextpad": 0.3}
+    figure.legend(handles=handles, ncols=len(handles) if wide else math.ceil(len(handles) / 2), **place)
+    return name, caption, figure
+
+
+@dataclass(frozen=True)
+class Side:
+    """One kind of cost: what the axis says, the cost of each row, and the sign with which less is cheaper."""
+
+    label: str
+    costs: dict[str, float]
+    sign: int
+
+
+def losses_of(verdicts: Verdicts) -> dict[str, float]:
+    """The height at which each row is drawn: apart from the baseline by the difference that the verdict is about.
+
+    A row's own mean would be over other seeds than the baseline's, and could stand on the wrong side of it.
+    """
+    base = mean(verdicts.baseline.final)
+    losses = {row.label: base + (0.0 if row.verdict == BASELINE else row.comparison.delta) for row in verdicts}
+    return {label: loss for label, loss in losses.items() if math.isfinite(loss)}
+
+
+def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, float], side: Side) -> None:
+    base = mean(verdicts.baseline.final)
+    noise = verdicts.noise if verdicts.noise > 0 else 0.0
+    low, high = drawing.robust_limits([losses[row.label] - base for row in rows], max(3 * noise, 1e-3))
+    margin = 0.09 * (high - low)
+    top = base + high + margin
+    axes.set_ylim(base + low - margin, top)
+    costs = [side.costs[row.label] for row in rows]
+    pad = 0.12 * (max(costs) - min(costs))
+    axes.set_xlim(min(costs) - pad, max(costs) + pad)
+    axes.axhspan(base - noise, base + noise, color=PALE, linewidth=0)
+    axes.axvline(side.costs[verdicts.baseline.label], color=PALE, linewidth=1, zorder=1)
+    kept = [row for row in rows if row.verdict != HAS_DIVERGED]  # what survived of a row is no way to train
+    _front(axes, [(side.sign * side.costs[row.label], losses[row.label]) for row in kept], side.sign)
+    points = []
+    for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(losses[row.label] - base))):
+        colour, marker = LOOKS[row.verdict]
+        x, y, label = side.costs[row.label], losses[row.label], shortened(row.label, 30)
+        look = {"marker": marker, "markersize": 11 if row.verdict == BASELINE else 6.5}
+        if y > top:
+            look = {"marker": "^", "markersize": 6.5, "markerfacecolor": "none"}
+            y, label = top - 0.25 * margin, f"{label} ({fixed(y, 2)}, off scale)"
+        axes.plot(x, y, color=colour, linestyle="", **look)
+        points.append((x, y, label, colour if row.verdict in (BETTER, WORSE) else INK))
+    axes.set_xlabel(side.label)
+    axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
+    drawing.tell_left_out(axes, drawing.label_points(axes, points))
+
+
+def _varies(values: list[float]) -> bool:
+    known = [value for value in values if math.isfinite(value)]
+    return len(known) > 1 and max(known) - min(known) > SAME_COST * abs(np.median(known))
+
+
+def _front(axes: Axes, points: list[tuple[float, float]], sign: int) -> None:
+    best, front = math.inf, []
+    for cost, loss in sorted(points):
+        if loss < best:
+            best = loss
+            front.append((sign * cost, loss))
+    axes.plot(*zip(*front, strict=True), color=BLUE, linewidth=1, linestyle=":", zorder=1, drawstyle="steps-post")

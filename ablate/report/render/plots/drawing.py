@@ -1,0 +1,204 @@
+"""What plots share: colours, labels that do not overlap, axes that one wild row cannot squash, steady bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from ablate.report.analysis.verdicts import BASELINE, BETTER, HAS_DIVERGED, NO_VERDICT, NOT_COMPARABLE, UNDECIDED, WORSE
+from ablate.report.text import counted
+from ablate.run.files import atomic_write
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; shapes say the same once more.
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
+INK, GREY, PALE = "#222222", "#767676", "#E4E4E4"
+LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+LOOKS = {
+    BETTER: (BLUE, "v"),
+    WORSE: (VERMILLION, "^"),
+    UNDECIDED: (GREY, "o"),
+    NO_VERDICT: (GREY, "s"),
+    HAS_DIVERGED: (INK, "x"),
+    NOT_COMPARABLE: (INK, "+"),
+    BASELINE: (INK, "*"),
+}
+DPI = 110
+
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+Plot = tuple[str, str, Figure | None]  # file name, caption; no figure where there is nothing to draw
+_STYLE = {
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#EEEEEE",
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "text.parse_math": False,  # labels come from outside
+    "axes.formatter.useoffset": False,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of every plot, whatever the user's own settings of matplotlib."""
+    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
+    with matplotlib.rc_context(defaults | _STYLE):
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG whose bytes are the same each time."""
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+    atomic_write(path, buffer.getvalue())
+
+
+def robust_limits(values: Sequence[float], least: float) -> tuple[float, float]:
+    """Limits of an axis around zero that hold the bulk of `values`; what lies far outside is for the edge.
+
+    A value is far outside where it is more than 2.5 times as far from zero as the fourth fifth of all values.
+    """
+    known = np.array([value for value in values if np.isfinite(value)])
+    if not len(known):
+        return -least, least
+    reach = max(least, 2.5 * float(np.quantile(np.abs(known), 0.8)))
+    inside = known[np.abs(known) <= reach]
+    return min(-least, float(inside.min(initial=0))), max(least, float(inside.max(initial=0)))
+
+
+def spread_out(positions: Sequence[float], gap: float) -> np.ndarray:
+    """Positions at least `gap` apart, in the same order and as near to the given ones as that allows."""
+    order = np.argsort(positions, kind="stable")
+    groups: list[list[float]] = []  # [centre, size]
+    for wanted in np.asarray(positions, dtype=float)[order]:
+        groups.append([wanted, 1])
+        while len(groups) > 1 and groups[-1][0] - groups[-2][0] < gap * (groups[-1][1] + groups[-2][1]) / 2:
+            (above, many), (below, more) = groups.pop(), groups.pop()
+            groups.append([(above * many + below * more) / (many + more), many + more])
+    placed = [centre + gap * (index - (size - 1) / 2) for centre, size in groups for index in range(int(size))]
+    result = np.empty(len(placed))
+    result[order] = placed
+    return result
+
+
+def label_lines(axes: Axes, ends: Sequence[tuple[float, float, str, Any]], points: float = 11.0) -> None:
+    """Name lines at the right of the axes: `ends` holds (x, y, label, colour) of where each line ends.
+
+    Labels are moved apart and tied to their lines; what ends off the scale is named at the edge, with an arrow.
+    """
+    low, high = axes.get_ylim()
+    height = axes.get_position().height * axes.figure.get_figheight() * 72
+    gap = points * (high - low) / height
+    targets = [min(max(y, low), high) for _, y, _, _ in ends]
+    for (x, value, label, colour), target, y in zip(ends, targets, spread_out(targets, gap), strict=True):
+        beyond = " ↑" if value > high else " ↓" if value < low else ""
+        axes.annotate(
+            label + beyond,
+            xy=(x, target),
+            xytext=(1.045, (y - low) / (high - low)),
+            textcoords="axes fraction",
+            color=colour,
+            fontsize=8,
+            va="center",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fontsize: float = 8.0) -> list[str]:
+    """Name points: `points` holds (x, y, label, colour), the most important first; returns the labels without room.
+
+    The limits of the axes must stand. A label takes the first place around its point that is free of points and labels.
+    """
+    figure = axes.figure
+    FigureCanvasAgg(figure)
+    renderer = figure.canvas.get_renderer()
+    frame = axes.get_window_extent(renderer)
+    pixels = axes.transData.transform([(x, y) for x, y, _, _ in points]) if points else np.empty((0, 2))
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
+    left_out = []
+    for (x, y), point in zip(pixels, points, strict=True):
+        room = _room(axes, renderer, frame, (x, y), point[2], fontsize, taken)
+        if room is None:
+            left_out.append(point[2])
+            continue
+        taken.append(room)
+        is_far = not (room[0] < x + 12 and room[2] > x - 12 and room[1] < y + 12 and room[3] > y - 12)
+        axes.annotate(
+            point[2],
+            xy=point[:2],
+            xytext=((room[0] - x) * 72 / figure.dpi, (room[1] - y) * 72 / figure.dpi),
+            textcoords="offset points",
+            fontsize=fontsize,
+            color=point[3],
+            arrowprops=_TIE if is_far else None,
+            path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.8)],
+        )
+    return left_out
+
+
+def tell_left_out(axes: Axes, labels: Sequence[str]) -> None:
+    """Say in the corner how many points have no name, where `label_points` had no room for some."""
+    if labels:
+        told = f"{counted(len(labels), 'row')} without room for a name: see the table"
+        axes.text(0.99, 0.01, told, transform=axes.transAxes, ha="right", va="bottom", fontsize=7.5, color=GREY)
+
+
+def _room(
+    axes: Axes, renderer: Any, frame: Any, at: tuple[float, float], label: str, fontsize: float, taken: list[Box]
+) -> Box | None:
+    """The free box nearest to a point, in pixels, that holds its label; None where there is none."""
+    text = axes.text(0, 0, label, fontsize=fontsize)
+    size = text.get_window_extent(renderer)
+    text.remove()
+    for dx, dy, across, up in _PLACES:
+        left, bottom = at[0] + dx - across * size.width, at[1] + dy - up * size.height
+        box = (left, bottom, left + size.width, bottom + size.height)
+        inside = left >= frame.x0 and box[2] <= frame.x1 and bottom >= frame.y0 and box[3] <= frame.y1
+        if inside and not any(_overlap(box, other) for other in taken):
+            return box
+    return None
+
+
+_TIE = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+# (pixels right, pixels up, part of the label's width left of there, part of its height below it)
+_PLACES = [
+    *((8, 0, 0, 0.5), (-8, 0, 1, 0.5), (0, 8, 0.5, 0), (0, -8, 0.5, 1)),
+    *((7, 6, 0, 0), (-7, 6, 1, 0), (7, -6, 0, 1), (-7, -6, 1, 1)),
+    *((10, dy, 0, 0.5) for dy in (14, -14, 24, -24, 36, -36)),
+    *((-10, dy, 1, 0.5) for dy in (14, -14, 24, -24, 36, -36)),
+]
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -1,0 +1,78 @@
+"""Every metric of every row in units of the baseline's spread over its seeds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ablate.report.analysis.verdicts import NOT_COMPARABLE, Row, Verdicts, mean, spread
+from ablate.report.render.plots.drawing import INK, Plot
+from ablate.report.text import counted, fixed, shortened
+
+
+def heatmap(verdicts: Verdicts) -> Plot:
+    """Each metric's difference to the baseline in units of the baseline's sd over seeds; blue is better."""
+    name, caption = "heatmap.png", "Every metric's difference to the baseline, in sd of the baseline over its seeds"
+    base = verdicts.baseline
+    tasks = sorted({task for row in verdicts for task in row.downstream})
+    metrics = ["early loss", "final loss", *tasks]
+    scales = [spread(base.early), spread(base.final), *(spread(base.downstream.get(task, [])) for task in tasks)]
+    kept = [index for index, scale in enumerate(scales) if scale > 0]
+    rows = [row for row in verdicts.ordered() if row.verdict != NOT_COMPARABLE and row.done]
+    if not kept or not rows:
+        return name, caption, None
+    table = np.array([[_sds(row, base, metrics[index]) / scales[index] for index in kept] for row in rows])
+    worse = table * np.where(np.array(kept) < 2, 1, -1)  # of losses the larger is worse, of scores the smaller
+    labels = [shortened(row.label, 40) for row in rows]
+    left, wide, tall = 0.35 + 0.075 * max(map(len, labels)), 0.95 * len(kept), 0.25 * len(rows)
+    figure = Figure(figsize=(max(left + wide + 0.9, 4.6), tall + 1.15))
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((left / width, 0.15 / height, wide / width, tall / height))
+    limit = 6.0
+    image = axes.imshow(worse, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    axes.grid(False)
+    axes.set_xticks(range(len(kept)), [shortened(metrics[index], 18) for index in kept])
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(len(rows)), labels)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for (y, x), value in np.ndenumerate(table):
+        shade = "white" if abs(value) > 0.62 * limit else INK
+        axes.text(
+            x,
+            y,
+            fixed(value, 1 if abs(value) < 9.95 else 0, signed=True),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=shade,
+        )
+    for y in [y for y in range(1, len(rows)) if rows[y].section != rows[y - 1].section]:
+        axes.axhline(y - 0.5, color="white", linewidth=3)
+    place = figure.add_axes(((left + wide + 0.2) / width, 0.15 / height, 0.13 / width, min(tall, 2.4) / height))
+    bar = figure.colorbar(image, cax=place, extend="both")
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8)
+    figure.suptitle(
+        f"Difference to {shortened(base.label, 30)} in sd of its {counted(base.learned, 'seed')}\n"
+        "blue is better; the sign is as measured",
+        x=0.012,
+        y=1 - 0.08 / height,
+        ha="left",
+        va="top",
+        fontsize=10,
+    )
+    return name, caption, figure
+
+
+def _sds(row: Row, base: Row, metric: str) -> float:
+    """The difference of one metric to the baseline, over shared seeds where it is a loss."""
+    if metric == "final loss":
+        return row.comparison.delta
+    if metric == "early loss":
+        both = row.early - base.early
+        return row.early_comparison.delta if math.isfinite(row.early_comparison.delta) else mean(both)
+    return mean(row.downstream.get(metric, [])) - mean(base.downstream.get(metric, []))

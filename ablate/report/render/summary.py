@@ -1,0 +1,261 @@
+"""The beginning of a report: what was asked, what was found, how sure that is, what was run and on what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ablate.duration import duration
+from ablate.report.analysis.results import Results, number
+from ablate.report.analysis.verdicts import (
+    BETTER,
+    HAS_DIVERGED,
+    NO_VERDICT,
+    NOT_COMPARABLE,
+    UNDECIDED,
+    WORSE,
+    Row,
+    Verdicts,
+    comparable_speeds,
+    ratio,
+)
+from ablate.report.render.provenance import extras_of, values_of
+from ablate.report.text import (
+    MISSING,
+    counted,
+    decimals,
+    fixed,
+    interval,
+    is_number,
+    listed,
+    md_code,
+    md_escape,
+    scaled,
+    shortened,
+    significant,
+)
+from ablate.run.record import DONE
+from ablate.statistics.moderated import ALPHA, holm
+
+OF_TRAINING = ("length", "batch_tokens", "steps")  # keys of the shape that say nothing of the model
+DEMONSTRATION = "builtin"  # the text that comes with the installation: for demonstrations
+
+
+class Summary:
+    """What stands first in the report of one sweep; all text is safe in Markdown."""
+
+    def __init__(self, results: Results, verdicts: Verdicts) -> None:
+        self.sweep, self.records, self.verdicts, self.base = results.sweep, results.records, verdicts, verdicts.baseline
+        self.places = decimals(verdicts.noise)
+        self.speeds = comparable_speeds(verdicts)
+        self.done = [record for record in self.records if record["status"] == DONE]
+
+    @property
+    def question(self) -> str:
+        """What the sweep asks."""
+        return md_escape(self.sweep["question"])
+
+    @property
+    def notes(self) -> str:
+        """What its author says of it, a paragraph a line."""
+        return "\n\n".join(md_escape(line) for line in self.sweep["notes"].splitlines() if line.strip())
+
+    @property
+    def demonstration(self) -> str:
+        """Why this is a demonstration; empty where it is not."""
+        if not self.done or any((record.get("data") or {}).get("name") != DEMONSTRATION for record in self.done):
+            return ""
+        size, steps = scaled(self.base.parameters["total"]), fixed(self.base.steps, 0)
+        return (
+            f"a model of {size} parameters, {steps} steps, on the documentation that comes with the installation. It "
+            "shows how a report reads, not which change is worth having; no losses are to be compared across machines."
+        )
+
+    @property
+    def headline(self) -> str:
+        """What was found, in a sentence."""
+        return f"{md_escape(headline(self.verdicts))}."
+
+    @property
+    def findings(self) -> list[str]:
+        """What was found, verdict by verdict; how sure that is; what it cost."""
+        found = []
+        for verdict, heading in ((BETTER, "Better"), (WORSE, "Worse")):
+            if rows := sorted(self.verdicts.of(verdict), key=lambda row: -abs(row.comparison.delta)):
+                found.append(f"**{heading}:** {listed([self._finding(row) for row in rows], 12)}.")
+        if rows := self.verdicts.of(UNDECIDED):
+            sizes = [row.comparison.detectable for row in rows]
+            low, high = significant(min(sizes)), significant(max(sizes))
+            size = low if low == high else f"{low} to {high}"
+            found.append(
+                f"**No difference detected:** {_names(rows)}. That is not the same as no difference: of true "
+                f"differences of {size} nats a token, depending on the row, this sweep finds four in five, and fewer "
+                "of smaller ones."
+            )
+        for verdict, heading in (
+            (HAS_DIVERGED, "Diverged"),
+            (NOT_COMPARABLE, "Not comparable"),
+            (NO_VERDICT, "No verdict"),
+        ):
+            if rows := self.verdicts.of(verdict):
+                found.append(f"**{heading}:** {_by_reason(rows)}.")
+        found += self._over_all()
+        found += [self._control(row) for row in self.verdicts.rows if row.is_control]
+        if self.verdicts.noise > 0:
+            found.append(
+                "**Noise floor:** the seed alone moves the baseline's final loss by "
+                f"{significant(self.verdicts.noise)} nats a token (sd over {counted(self.base.learned, 'seed')})."
+            )
+        seconds = sum(number(record, "seconds") for record in self.records if math.isfinite(number(record, "seconds")))
+        found.append(f"**Cost:** {counted(len(self.records), 'run')} begun, {duration(seconds)} of computing in all.")
+        return found
+
+    def _finding(self, row: Row) -> str:
+        comparison, relative = row.comparison, ratio(self.speeds[row.label], self.speeds[self.base.label])
+        size, limits = fixed(abs(comparison.delta), self.places), interval(comparison.low, comparison.high, self.places)
+        speed = f", {fixed(relative, 2)} × the speed" if math.isfinite(relative) and abs(relative - 1) >= 0.02 else ""
+        return f"**{md_escape(row.label)}** by {size} nats ({limits}{speed})"
+
+    def _over_all(self) -> Iterable[str]:
+        """What is left of the verdicts where they are corrected for all rows at once, and not section by section."""
+        tested = [row for row in self.verdicts.rows if math.isfinite(row.comparison.p)]
+        decided = self.verdicts.of(BETTER, WORSE)
+        sections = {row.section for row in tested}
+        if len(sections) < 2 or not decided:
+            return
+        adjusted, _ = holm(np.array([row.comparison.p for row in tested]))
+        sure = {row.label for row, p in zip(tested, adjusted, strict=True) if p <= ALPHA}
+        left = [row for row in decided if row.label in sure]
+        told = _names(left) if left else "none"
+        yield (
+            f"**Over the whole table:** verdicts are corrected within each of {len(sections)} sections; corrected for all "
+            f"{len(tested)} rows at once, {len(left)} of {len(decided)} stand: {told}."
+        )
+
+    def _control(self, row: Row) -> str:
+        told = f"**Control:** {md_escape(row.label)} changes nothing but seeds; its difference is "
+        told += f"{fixed(row.comparison.delta, self.places, signed=True)} nats a token"
+        if row.verdict == UNDECIDED:
+            return f"{told}, and none is detected, as it should be."
+        if row.verdict in (BETTER, WORSE):
+            return (
+                f"{told}, and it comes out as **{row.verdict}**: a false alarm. Trust the other verdicts less for it."
+            )
+        return f"{told}; {row.verdict} ({md_escape(row.why)})."
+
+    @property
+    def settings(self) -> list[tuple[str, str]]:
+        """What was run and on what, as (name, value)."""
+        told = {
+            "Baseline": md_escape(self.base.label),
+            "Model": self._model(),
+            "Objective": self._objective(),
+            "Training": self._training(),
+            "Text": self._text(),
+            "Seeds": f"{self.base.planned} of the baseline, {self._seeds()} of each other row; "
+            "one seed gives every row the same batches in the same order",
+            "Runs": self._counts(),
+            "Hardware": listed(map(md_escape, values_of(self.done, "hardware", "device"))) or MISSING,
+            "Given on the command line": " ".join(
+                md_code(extra, cell=True) for extra in extras_of(self.records, self.sweep)
+            ),
+        }
+        return [(name, value) for name, value in told.items() if value]
+
+    def _model(self) -> str:
+        shape = {key: value for key, value in self._part("shape").items() if key not in OF_TRAINING}
+        sizes = ", ".join(f"{key} {value}" for key, value in shape.items())
+        size = f"{scaled(self.base.parameters['total'])} parameters"
+        return md_escape(f"{self._kind('topology')}: {sizes}; {size}") if shape else ""
+
+    def _objective(self) -> str:
+        length = self._part("objective").get("length")
+        return md_escape(f"{self._kind('objective')}, {length} input tokens") if length else ""
+
+    def _training(self) -> str:
+        trainer, steps = self._part("trainer"), self.base.steps
+        tokens = trainer.get("global_batch_tokens")
+        if not is_number(tokens) or not is_number(steps):
+            return ""
+        each = f"{steps:,.0f} steps of {tokens:,} tokens = {scaled(tokens * steps)} tokens a run"
+        each += f", {significant(tokens * steps / self.base.parameters['total'])} a parameter"
+        if steps > (early := _early_step(self.done)) > 0:
+            each += f"; early loss at step {early:,.0f}"
+        recipe = ", ".join((self._kind("optimizer"), self._kind("schedule"), str(trainer.get("precision"))))
+        return md_escape(f"{each}; {recipe}")
+
+    def _text(self) -> str:
+        data = self.base.data
+        scored = {count for record in self.done if is_number(count := number(record, "loss", "tokens"))}
+        told = f"{md_escape(data.get('name'))} ({md_code(str(data.get('sha256'))[:12], cell=True)})"
+        there, read = (
+            number(data, "tokens"),
+            self.base.steps * number(self.base.settings, "trainer", "global_batch_tokens"),
+        )
+        told += f", {scaled(there)} tokens to train on"
+        if read > there:
+            told += f" (a run reads them about {read / there:,.1f} times)"
+        if len(scored) == 1:
+            told += f"; losses over {scored.pop():,.0f} held-out targets, the same for every run"
+        return told if data else ""
+
+    def _part(self, name: str) -> dict[str, Any]:
+        part = self.base.settings.get(name)
+        return part if isinstance(part, dict) else {}
+
+    def _kind(self, part: str) -> str:
+        """The class that fills a group, by its name: SpanCorruption."""
+        return str(self._part(part).get("_target_", part)).rpartition(".")[2]
+
+    def _seeds(self) -> str:
+        sizes = sorted({row.planned for row in self.verdicts.rows})
+        return " to ".join(str(size) for size in dict.fromkeys((sizes[0], sizes[-1]))) if sizes else "0"
+
+    def _counts(self) -> str:
+        rows = list(self.verdicts)
+        counts = {"done": sum(row.done for row in rows), "diverged": sum(row.diverged for row in rows)}
+        counts |= {"failed": sum(row.failed for row in rows), "missing": sum(row.missing for row in rows)}
+        told = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
+        return f"{sum(row.planned for row in rows)} planned: {told}"
+
+
+def _early_step(records: list[dict[str, Any]]) -> float:
+    """The step of the early loss, where it is the same in all runs; else 0."""
+    steps = {number(record, "loss", "early_step") for record in records}
+    return steps.pop() if len(steps) == 1 else 0.0
+
+
+def _by_reason(rows: list[Row]) -> str:
+    """Rows with the reason for their verdict; many with the same one are counted."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reasons.setdefault(row.why, []).append(row.label)
+    told = []
+    for why, labels in reasons.items():
+        many = [f"{len(labels)} rows"] if len(labels) > 3 else map(md_escape, labels)
+        told += [f"{name} ({md_escape(why)})" for name in many]
+    return listed(told)
+
+
+def headline(verdicts: Verdicts) -> str:
+    """What the sweep found, in a line."""
+    rows = [row for row in verdicts.rows if not row.is_control]
+    better, worse, undecided = (verdicts.of(word) for word in (BETTER, WORSE, UNDECIDED))
+    told = [f"{_are(len(better))} better", f"{_are(len(worse))} worse"]
+    if undecided:
+        size = significant(float(np.median([row.comparison.detectable for row in undecided])))
+        told.append(f"{_are(len(undecided))} undecided (a difference of {size} nats is detectable)")
+    if rest := len(rows) - len(better) - len(worse) - len(undecided):
+        told.append(f"{rest} {'has' if rest == 1 else 'have'} no verdict")
+    return f"Of {counted(len(rows), 'change')} to {shortened(verdicts.baseline.label)}, {listed(told)}"
+
+
+def _are(number: int) -> str:
+    return f"{number or 'none'} {'are' if number > 1 else 'is'}"
+
+
+def _names(rows: Iterable[Row]) -> str:
+    return listed((md_escape(row.label) for row in rows), 20)

@@ -1,0 +1,92 @@
+"""Locks between processes: whoever holds one is alone, and the system frees it when its process dies, however it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ablate.run.record import now
+
+
+class Busy(Exception):
+    """Another live process holds the lock; the command exits with code 75."""
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock at `path`; raises `Busy`, naming the holder, where another process does.
+
+    A few tries are made, because whoever asks whether it is held touches it for a moment.
+    """
+    with _open(path) as descriptor:
+        if not any(_attempt(descriptor) or time.sleep(0.02) for _ in range(10)):
+            raise Busy(f"{path.parent} is in use by {_holder(descriptor)}")
+        _sign(descriptor)
+        yield
+
+
+@contextlib.contextmanager
+def held_in_turn(
+    path: Path, *, waiting: Callable[[], None] = lambda: None, until: Callable[[], bool] = lambda: False
+) -> Iterator[bool]:
+    """Hold the lock at `path` after whoever has it now; yields False, without it, where `until()` ended the wait.
+
+    `waiting` is called once, where there is somebody to wait for.
+    """
+    with _open(path) as descriptor:
+        if not (is_mine := _attempt(descriptor)):
+            waiting()
+        while not is_mine and not until():
+            time.sleep(0.2)
+            is_mine = _attempt(descriptor)
+        yield is_mine
+
+
+def is_held(path: Path) -> bool:
+    """Whether a live process holds the lock at `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _attempt(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sign(descriptor: int) -> None:
+    """Say in the file who holds it."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now()}\n".encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"

@@ -1,0 +1,75 @@
+"""What an evaluation found: a value, and what has to be known to believe it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A score as a function of something: `ys` at `xs`, whose name and unit `x` says."""
+
+    x: str
+    xs: tuple[float, ...]
+    ys: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "xs", tuple(self.xs))
+        object.__setattr__(self, "ys", tuple(self.ys))
+        if len(self.xs) != len(self.ys):
+            raise ValueError(f"a curve has as many xs as ys, not {len(self.xs)} and {len(self.ys)}")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of an evaluation.
+
+    value: the score itself, in `unit` ("nats a token", "accuracy", "BLEU", "ms").
+    higher_is_better: the direction in which a difference is a gain.
+    items: how many things were judged; standard_error: of `value` over them; chance: what guessing would score.
+    source: what was judged with, such as {"sha256": ..., "version": ...}: it never decides anything.
+    outcomes: one number an item, in a fixed order, for paired comparisons between models.
+    curve: the score by something else, such as the position in the sequence.
+    """
+
+    value: float
+    unit: str
+    higher_is_better: bool
+    items: int | None = None
+    standard_error: float | None = None
+    chance: float | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+    outcomes: tuple[float, ...] | None = None
+    curve: Curve | None = None
+
+    def __post_init__(self) -> None:
+        if self.outcomes is not None:
+            object.__setattr__(self, "outcomes", tuple(self.outcomes))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the value is a number that can be compared."""
+        return math.isfinite(self.value)
+
+    def to_json(self) -> dict[str, Any]:
+        """The score as plain JSON; what does not apply is left out."""
+        content = asdict(self)
+        return {key: value for key, value in content.items() if value is not None and value != {}}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Score:
+        """The score that `to_json` wrote; keys that are not known here are left out."""
+        known = {key: content[key] for key in cls.__dataclass_fields__ if key in content}
+        curve = known.get("curve")
+        if isinstance(curve, Mapping):
+            known["curve"] = Curve(str(curve["x"]), _numbers(curve["xs"]), _numbers(curve["ys"]))
+        if isinstance(known.get("outcomes"), Sequence):
+            known["outcomes"] = _numbers(known["outcomes"])
+        return cls(**known)
+
+
+def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

@@ -1,0 +1,1 @@
+"""Statistics on plain arrays: moderated tests, rank correlations, the agreement that noise leaves possible."""

@@ -1,0 +1,123 @@
+"""The text of a sweep file as a mapping, over the sweep that it extends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablate.errors import UserError, nearest
+from ablate.naming import is_sweep_name
+
+KEYS = (
+    "extends",
+    "add",
+    "drop",
+    "question",
+    "base",
+    "baseline",
+    "rows",
+    "grid",
+    "sections",
+    "reference",
+    "seeds",
+    "early",
+    "protocol",
+    "notes",
+)
+KINDS = ("rows", "grid", "sections")  # the ways to list rows
+
+
+def names(folder: str | Path) -> list[str]:
+    """The sweeps that lie in `folder`."""
+    return sorted(path.stem for path in Path(folder).glob("*.yaml"))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key which stands twice in one mapping."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is not text; put it in quotes", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read(text: str, path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{path}{where}: {problem}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a sweep file is a mapping with the keys {', '.join(KEYS)}")
+    return content
+
+
+def extended(content: dict[str, Any], path: Path, below: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`content` over that of the sweep it extends: each key that it gives replaces the other's.
+
+    One way of listing rows replaces another: rows, grid and sections are one key here. ``add`` puts rows (or sections
+    of rows) among the other's, in the place of those with the same label, and ``drop`` takes rows out.
+    """
+    for key in content:
+        if key not in KEYS:
+            raise UserError(f"{path}: unknown key {key!r}{nearest(str(key), KEYS)}")
+    parent, add, drop = (content.pop(key, None) for key in ("extends", "add", "drop"))
+    if parent is None:
+        if add is not None or drop is not None:
+            raise UserError(f"{path}: add and drop change the rows of another sweep; name it with extends")
+        return content
+    if not isinstance(parent, str) or parent in (*below, path.stem):
+        raise UserError(f"{path}: extends must name another sweep, and is {parent!r}")
+    parent_path = path.parent / f"{parent}.yaml"
+    if not is_sweep_name(parent) or not parent_path.is_file():
+        there = names(path.parent)
+        raise UserError(f"{path}: extends: no sweep {parent!r}{nearest(parent, there)}")
+    inherited = extended(read(parent_path.read_text(encoding="utf-8"), parent_path), parent_path, (*below, path.stem))
+    if any(kind in content for kind in KINDS):
+        if add is not None or drop is not None:
+            raise UserError(f"{path}: add and drop change the rows of {parent}; it cannot list rows of its own as well")
+        inherited = {key: value for key, value in inherited.items() if key not in KINDS}
+    return _changed(inherited, add, drop, path) | content
+
+
+def _changed(inherited: dict[str, Any], add: Any, drop: Any, path: Path) -> dict[str, Any]:
+    """What is inherited, with rows put in and taken out."""
+    if add is None and drop is None:
+        return inherited
+    kind = next((kind for kind in ("rows", "sections") if isinstance(inherited.get(kind), dict)), None)
+    if kind is None:
+        raise UserError(f"{path}: add and drop need a sweep that lists its rows; it extends a grid")
+    groups = inherited["sections"] if kind == "sections" else {"rows": inherited["rows"]}
+    groups = {section: dict(rows) if isinstance(rows, dict) else rows for section, rows in groups.items()}
+    labels = [label for rows in groups.values() if isinstance(rows, dict) for label in rows]
+    for label in _list(drop or [], "drop", path):
+        if label not in labels:
+            raise UserError(f"{path}: drop: no row {label!r}{nearest(str(label), labels)}")
+        for rows in groups.values():
+            rows.pop(label, None)
+    add = {} if add is None else add if kind == "sections" else {"rows": add}
+    if not isinstance(add, dict) or not all(isinstance(rows, dict) for rows in add.values()):
+        shown = "sections of rows" if kind == "sections" else "rows such as  SwiGLU: [activation=swiglu]"
+        raise UserError(f"{path}: add must hold {shown}, as the sweep that it extends does")
+    for section, rows in add.items():
+        groups.setdefault(section, {}).update(rows)
+    groups = {section: rows for section, rows in groups.items() if rows}
+    return inherited | {kind: groups if kind == "sections" else groups.get("rows", {})}
+
+
+def _list(value: Any, key: str, path: Path) -> list[Any]:
+    if not isinstance(value, list):
+        raise UserError(f"{path}: {key} must be a list of labels, and is {value!r}")
+    return value

@@ -1,0 +1,101 @@
+"""Run a sweep: check everything, prepare the text, train what is missing, time it, write the report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TextIO
+
+from ablate.duration import duration
+from ablate.integrations.wandb import close_sweep
+from ablate.run.record import FAILED, FINISHED
+from ablate.run.status import look
+from ablate.study import definition, runs
+from ablate.study.paths import Paths
+from ablate.sweep import preflight, timing
+from ablate.sweep.corpora import prepare
+from ablate.sweep.describe import describe
+from ablate.sweep.devices import jobs_at_a_time
+from ablate.sweep.interruption import Interruption
+from ablate.sweep.progress import Display
+from ablate.sweep.scheduler import Driver, Tally
+from ablate.sweep.session import Options, Session
+from ablate.sweep.workers import Program, Starters
+
+
+def run(
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
+    program: Program | None = None,
+    out: TextIO | None = None,
+    **options: Any,
+) -> int:
+    """Train every run of the sweep `name` that has no result yet, and write its report; returns the exit code.
+
+    `overrides` go to every run, `options` are those of `Options`; `dry_run` only says what would be done. The code is 0
+    when all runs have a result, 1 when some have not, 130 after Ctrl-C, 143 after SIGTERM. Raises `UserError` before
+    anything is begun, where something is wrong with what was asked.
+    """
+    chosen, paths = Options(**options), Paths.of(overrides)
+    sweep = definition.load(name, paths.sweeps)
+    items = preflight.compose_all(sweep, runs.planned(sweep, overrides, chosen.only), paths, overrides)
+    if dry_run:
+        print(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out or sys.stdout)
+        return 0
+    differing = preflight.check_against_disk(sweep, items, chosen.replace)
+    if chosen.jobs is None:
+        chosen = replace(chosen, jobs=jobs_at_a_time(item.cfg.trainer for item in items))
+    starters = _starters(sweep.name, program or Program(), chosen, paths)
+    with Display(out) as display, Interruption() as interruption:
+        session = Session(sweep, paths, chosen, display, interruption, starters)
+        try:
+            code = _work(session, items, differing)
+        finally:
+            starters.close()
+        if interruption:
+            display.say(f"{name}: stopped; the same command goes on from here")
+            return interruption.exit_code
+    if chosen.report:
+        from ablate.report import build
+
+        print(f"{name}: {build.build(name, paths.runs, paths.reports, paths.sweeps)}", file=out or sys.stdout)
+        close_sweep(items[0].cfg.logger, name, paths.runs, paths.reports)
+    return code
+
+
+def _starters(name: str, program: Program, options: Options, paths: Paths) -> Any:
+    if options.slurm is None:
+        return Starters(program, options.jobs)
+    from ablate.sweep.slurm import SlurmStarters
+
+    return SlurmStarters(program, paths.runs / name / ".slurm", options.slurm, options.jobs)
+
+
+def _work(session: Session, items: list[preflight.RunRequest], differing: dict[preflight.RunRequest, str]) -> int:
+    began = time.monotonic()
+    states = {look(item.folder).state for item in items}
+    if differing or states - set(FINISHED) - ({FAILED} if session.options.retry is None else set()):
+        hashes = prepare(session, items)
+        if session.interruption:
+            return 1
+        for line in preflight.make_room(session.sweep, items, differing, hashes, session.options.replace):
+            session.display.say(line)
+    tally = Driver(session, items).drive()
+    if session.interruption:
+        return 1
+    if session.options.timing != 0 and session.starters.can_time:
+        timing.measure(session, items)
+    _summarise(session, tally, time.monotonic() - began)
+    return 1 if tally.failed or tally.preempted else 0
+
+
+def _summarise(session: Session, tally: Tally, seconds: float) -> None:
+    counts = {state: len(items) for state, items in vars(tally).items() if items}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    session.display.say(f"{session.sweep.name}: {told or 'nothing to do'}, after {duration(seconds)}")
+    if tally.failed and session.options.retry is None:
+        session.display.say("  retry=failed tries the failed ones again")

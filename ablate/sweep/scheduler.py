@@ -1,0 +1,291 @@
+"""Keeps `jobs` runs under way until every run of a sweep has a result, whatever becomes of a single one."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablate.duration import duration
+from ablate.run.files import read_json
+from ablate.run.folder import RunFolder
+from ablate.run.lock import Busy
+from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING, SCHEMA
+from ablate.run.status import RunStatus, heartbeat, look
+from ablate.study.definition import Sweep
+from ablate.sweep.preflight import RunRequest
+from ablate.sweep.progress import Running, Totals
+from ablate.sweep.session import Session
+
+BUSY = 75
+GRACE = 120.0  # seconds between SIGTERM and SIGKILL
+TICK = 0.05
+BEFORE_THE_FIRST_STEP = 6  # times the patience: it may compile
+
+
+@dataclass
+class Active:
+    """A run that this driver has started."""
+
+    item: RunRequest
+    handle: Any
+    progress: Running
+    record_before: int
+    killed: str = ""
+
+
+@dataclass
+class Tally:
+    """What became of the runs of a sweep."""
+
+    done: list[RunRequest] = field(default_factory=list)
+    diverged: list[RunRequest] = field(default_factory=list)
+    failed: list[tuple[RunRequest, str]] = field(default_factory=list)
+    preempted: list[RunRequest] = field(default_factory=list)
+
+
+class Driver:
+    """Runs `items` in their order."""
+
+    def __init__(self, session: Session, items: list[RunRequest]):
+        self.session, self.options, self.display = session, session.options, session.display
+        self.queue, self.elsewhere, self.active = [], [], []
+        self.tally, self.seconds = Tally(), defaultdict(list)
+        self.failed_before: dict[RunRequest, int] = {}
+        self.last_watch = self.last_look = 0.0
+        self._take_stock(items)
+
+    def drive(self) -> Tally:
+        """Work until nothing is left to do, or until Ctrl-C or SIGTERM, which stop the runs first."""
+        try:
+            while not self.session.interruption:
+                self._collect()
+                self._fill()
+                if not (self.active or self.queue or self.elsewhere):
+                    break
+                self._watch()
+                time.sleep(TICK)
+        finally:
+            self.display.note("")
+            self._stop_all()
+        return self.tally
+
+    def _take_stock(self, items: list[RunRequest]) -> None:
+        """Count what needs no work, queue the rest."""
+        for item in items:
+            found = self._look(item)
+            self._remember_seconds(item, found.record)
+            if found.finished:
+                (self.tally.done if found.state == DONE else self.tally.diverged).append(item)
+                continue
+            self.queue.append(item)
+            if found.state == FAILED and self.options.retry == "failed":
+                self.failed_before[item] = _modified(item)
+        if len(self.queue) < len(items):
+            there = len(items) - len(self.queue)
+            self.display.say(f"{self.session.sweep.name}: {there} of {len(items)} runs are there already")
+
+    def _look(self, item: RunRequest) -> RunStatus:
+        return look(item.folder)
+
+    def _fill(self) -> None:
+        """Start what may start; count what needs no start; set aside what another driver has in hand."""
+        now = time.monotonic()
+        if self.elsewhere and now - self.last_look > 1.0:
+            self.last_look = now
+            self.queue, self.elsewhere = self.elsewhere + self.queue, []
+        with self.session.starters.batch():
+            while self.queue and len(self.active) < self.session.starters.jobs and not self.session.interruption:
+                self._next(self.queue.pop(0))
+
+    def _next(self, item: RunRequest) -> None:
+        found = self._look(item)
+        if found.state == RUNNING:
+            self.elsewhere.append(item)
+        elif found.finished or (found.state == FAILED and not self._may_retry(item)):
+            self._count(item, found)
+        else:
+            self._start(item)
+
+    def _may_retry(self, item: RunRequest) -> bool:
+        """Whether its failure is from before this driver: one that another driver has just had is not tried again."""
+        return self.failed_before.pop(item, None) == _modified(item)
+
+    def _start(self, item: RunRequest) -> None:
+        job = {"overrides": list(item.run.overrides), "command": item.command}
+        log = item.folder / "log.txt"
+        handle = self.session.starters.start(self.session.starters.program.train, job, log, item.cfg.trainer)
+        self.active.append(Active(item, handle, Running(item.name, time.monotonic()), _modified(item)))
+
+    def _collect(self) -> None:
+        for active in list(self.active):
+            code = active.handle.poll()
+            if code is None:
+                continue
+            self.active.remove(active)
+            found = self._look(active.item)
+            if found.state == RUNNING or code == BUSY:
+                self.elsewhere.append(active.item)
+            elif found.finished or self._has_told(found, active):
+                self._remember_seconds(active.item, found.record)
+                self._count(active.item, found)
+            elif found.state == PREEMPTED and not active.killed:
+                self.tally.preempted.append(active.item)
+                self._say("stopped", active.item, "asking again resumes it")
+            else:
+                self._fail(active, code)
+
+    def _has_told(self, found: RunStatus, active: Active) -> bool:
+        """Whether the run itself has said why it failed, and none of its processes knows better."""
+        is_new = _modified(active.item) != active.record_before
+        return found.state == FAILED and is_new and not RunFolder(active.item.folder).failure()
+
+    def _fail(self, active: Active, code: int) -> None:
+        folder = RunFolder(active.item.folder)
+        reason = active.killed or folder.failure() or _reason(code, folder.log)
+        write_failure(self.session.sweep, active.item, reason)
+        self._count(active.item, self._look(active.item), reason)
+
+    def _count(self, item: RunRequest, found: RunStatus, reason: str = "") -> None:
+        if found.state == DONE:
+            self.tally.done.append(item)
+            final, seconds = (found.record.get("loss") or {}).get("final"), found.record.get("seconds")
+            loss = f"final loss {final:.3f}" if isinstance(final, (int, float)) else ""
+            self._say("done", item, loss, duration(seconds) if seconds else "")
+        elif found.state == DIVERGED:
+            self.tally.diverged.append(item)
+            self._say("diverged", item, found.reason)
+        else:
+            reason = reason or found.reason or "no reason known"
+            self.tally.failed.append((item, reason))
+            self._say("FAILED", item, reason, f"see {item.folder / 'log.txt'}")
+
+    def _say(self, what: str, item: RunRequest, *details: str) -> None:
+        finished = len(self.tally.done) + len(self.tally.diverged) + len(self.tally.failed)
+        total = finished + len(self.tally.preempted) + len(self.active) + len(self.queue) + len(self.elsewhere)
+        told = ", ".join(detail for detail in details if detail)
+        self.display.say(f"[{finished}/{total}] {what:8} {item.name}{': ' if told else ''}{told}")
+
+    def _watch(self) -> None:
+        """Read the heartbeats, end what hangs or takes too long, and show how it all stands."""
+        now = time.monotonic()
+        if now - self.last_watch < 0.5:
+            return
+        self.last_watch = now
+        for active in self.active:
+            progress = active.progress
+            if active.handle.waits:
+                progress.began = now
+            if beat := heartbeat(active.item.folder):
+                progress.beat(beat, now)
+            if progress.is_starting:
+                limit = BEFORE_THE_FIRST_STEP * self.options.patience
+            else:
+                limit = max(self.options.patience, 10 * (progress.median_step or 0.0))
+            if active.killed:
+                continue
+            if self.options.timeout and now - progress.began > self.options.timeout:
+                active.killed = f"timed out after {self.options.timeout:g} s (at step {progress.step})"
+            elif progress.silent(now) > limit:
+                active.killed = f"hung: no step for {duration(progress.silent(now))} (at step {progress.step})"
+            if active.killed:
+                active.handle.stop(signal.SIGKILL)
+        self.display.show(self._totals(now), [active.progress for active in self.active])
+
+    def _totals(self, now: float) -> Totals:
+        tally = self.tally
+        totals = Totals(
+            self.session.sweep.name,
+            sum(map(len, (self.queue, self.elsewhere, self.active, *vars(tally).values()))),
+            len(tally.done),
+            len(tally.diverged),
+            len(tally.failed),
+            len(self.elsewhere),
+        )
+        waiting = [self._expected(item) for item in (*self.queue, *self.elsewhere)]
+        under_way = [active.progress.left(self._expected(active.item)) for active in self.active]
+        if None not in (*waiting, *under_way):
+            totals.seconds_left = max([sum(waiting + under_way) / self.options.jobs, *under_way])
+        return totals
+
+    def _expected(self, item: RunRequest) -> float | None:
+        """The seconds that a run of this row takes, from runs of it, or of any row."""
+        known = self.seconds[item.run.row] or [mean for mean in map(_mean, self.seconds.values()) if mean]
+        if not known:
+            paces = [a.progress.median_step * a.progress.steps for a in self.active if a.progress.median_step]
+            return statistics.mean(paces) if paces else None
+        return statistics.mean(known)
+
+    def _remember_seconds(self, item: RunRequest, record: dict[str, Any]) -> None:
+        if record.get("status") == DONE and isinstance(record.get("seconds"), (int, float)):
+            self.seconds[item.run.row].append(record["seconds"])
+
+    def _stop_all(self) -> None:
+        """SIGTERM, so that they save; SIGKILL after a while, or at once when asked a second time."""
+        if not self.active:
+            return
+        self.display.say(f"stopping {len(self.active)} runs; they save what they have (asked again: at once)")
+        for active in self.active:
+            active.handle.stop(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        while any(active.handle.poll() is None for active in self.active):
+            if time.monotonic() > deadline or self.session.interruption.impatient:
+                for active in self.active:
+                    active.handle.stop(signal.SIGKILL)
+            time.sleep(TICK)
+
+
+def _mean(values: list[float]) -> float | None:
+    return statistics.mean(values) if values else None
+
+
+def _modified(item: RunRequest) -> int:
+    """When the record was last written; 0 where there is none."""
+    try:
+        return (item.folder / "record.json").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _reason(code: int, log: Path) -> str:
+    """What an exit code and the end of the log say about a run that told nothing itself."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "; often the system ran out of memory" if code == -signal.SIGKILL else ""
+        return f"killed by {name}{hint}"
+    last = last_line(log)
+    return f"left with exit code {code}{f': {last}' if last else ' and no message'}"
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something, at most 300 characters."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 65536))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((" ".join(line.split())[:300] for line in reversed(lines) if line.strip(" =-")), "")
+
+
+def write_failure(sweep: Sweep, item: RunRequest, reason: str) -> None:
+    """Say in the record of a run that died without a word why it has no result."""
+    folder = RunFolder(item.folder)
+    told = {
+        "schema": SCHEMA,
+        "sweep": sweep.name,
+        "row": item.run.row,
+        "overrides": list(item.run.overrides),
+        "command": item.command,
+        "seed": item.run.seed,
+    }
+    try:
+        with folder.lock():
+            folder.write({**told, **read_json(folder.record), "status": FAILED, "reason": reason})
+    except (Busy, OSError):
+        pass  # someone has begun it anew, or the disk is full: the driver names it all the same

@@ -1,0 +1,188 @@
+"""What happens between steps: metrics, held-out loss, checkpoints, and the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning.pytorch as L
+
+from ablate.evaluation.heldout import HeldOutLoss
+from ablate.run.folder import RunFolder
+from ablate.run.record import STARTING
+from ablate.training.checkpoint import CheckpointFolder
+from ablate.training.interruption import Interruption
+from ablate.training.metrics import LINE_SECONDS, Heartbeat, MetricsFile, progress_line
+from ablate.training.progress import Agenda, Progress
+
+CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SHARE = 0.02  # of the time may go into checkpoints by time
+
+Row = dict[str, Any]
+
+
+class RunCallback(L.Callback):
+    """Runs whenever the module pauses; its order is what makes a resumed run equal to one never interrupted:
+
+        metrics of step k  ->  held-out loss at k, if due  ->  checkpoint of all that  ->  step k+1
+
+    A checkpoint made while the held-out loss at k is still missing says so, and the resumed run takes it first.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        agenda: Agenda,
+        progress: Progress,
+        interruption: Interruption,
+        heldout: Callable[[Callable[[], bool]], HeldOutLoss | None],
+        say: Callable[[str], None],
+        *,
+        is_main: bool = True,
+        save_last: bool = False,
+        listeners: Sequence[Callable[[Row], None]] = (),
+    ) -> None:
+        self.agenda, self.progress, self.interruption = agenda, progress, interruption
+        self.heldout, self.say, self.listeners = heldout, say, listeners
+        self.is_main, self.save_last = is_main, save_last
+        self.metrics = MetricsFile(folder.metrics)
+        self.heartbeat = Heartbeat(folder.progress, agenda.steps)
+        self.checkpoints = CheckpointFolder(folder.checkpoints)
+        self.losses: dict[str, dict[str, Any]] = {}  # step -> held-out loss
+        self.loss: float | None = None
+        self.saved_step: int | None = None
+        self.next_line = 0.0
+        self.has_stopped = False  # before the last step, because of a signal
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of the run beside weights and optimizer."""
+        return {
+            "metrics": list(self.metrics.lines),
+            "losses": dict(self.losses),
+            "progress": self.progress.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where a checkpoint stood."""
+        self.metrics.lines, self.losses = list(state["metrics"]), dict(state["losses"])
+        self.progress.load_state_dict(state["progress"])
+        self.saved_step = self.progress.step
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin, or go on from a checkpoint; from here on a signal waits for the end of a step."""
+        self.interruption.deferred = True
+        self.interruption.install()
+        pl_module.wishes = self._wishes
+        if self.is_main:
+            self.metrics.begin()
+        now = time.perf_counter()
+        self.next_line, self.next_save = now + LINE_SECONDS, now + CHECKPOINT_SECONDS
+        self._beat(STARTING)
+        if self.progress.step:
+            self.say(f"resumed at step {self.progress.step}")
+            self._between_steps(trainer)
+        self.progress.timer.start(warm_up=max(1, min(10, self.agenda.steps // 10)))
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Do what is due after the last step."""
+        progress = self.progress
+        if progress.diverged:
+            trainer.should_stop = True
+            return
+        if self.agenda.logs(progress.step):
+            self.loss = progress.mean_loss()
+            progress.new_window()
+            self._tell("train", loss=self.loss, learning_rate=progress.learning_rate, grad_norm=progress.gradient_norm)
+        now = time.perf_counter()
+        if self.is_main and now >= self.heartbeat.next:
+            self._beat("training")
+        if now >= self.next_line:
+            self.next_line = now + LINE_SECONDS
+            speed = progress.timer.steps_per_second()["median"]
+            self.say(progress_line(progress.step, self.agenda.steps, self._shown_loss(), speed))
+        self._between_steps(trainer, wished=pl_module.wish_of_any)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the state of the last step, if that is wanted."""
+        if self.save_last and not self.has_stopped and not self.progress.diverged:
+            self.save(trainer)
+
+    def _between_steps(self, trainer: L.Trainer, wished: tuple[bool, bool] = (False, False)) -> None:
+        stop, pause = wished
+        step = self.progress.step
+        save = self.agenda.saves(step) or (pause and self._agreed_save(trainer))
+        is_evaluated = str(step) in self.losses or not self.agenda.evaluates(step)
+        if not is_evaluated and not stop:
+            is_evaluated = self._evaluate(step)
+            stop = not is_evaluated
+            self.progress.timer.skip()
+        if self.progress.diverged or (is_evaluated and step >= self.agenda.steps):
+            trainer.should_stop = True
+        elif stop or save:
+            self.save(trainer)
+            self.progress.timer.skip()
+            self.has_stopped = trainer.should_stop = stop
+
+    def _evaluate(self, step: int) -> bool:
+        """Take the held-out loss; False where a signal came in between."""
+        self._beat("evaluating")
+        found = self.heldout(self._leaves_evaluation)
+        if found is None:
+            return False
+        if not math.isfinite(found.loss):
+            self.progress.diverged = f"the held-out loss was {found.loss} at step {step}"
+            return True
+        self.losses[str(step)] = dataclasses.asdict(found)
+        self._tell("validation", loss=found.loss, bits_per_byte=found.bits_per_byte)
+        self.say(f"step {step}/{self.agenda.steps}  held-out loss {found.loss:.4f} nats a token")
+        return True
+
+    def _leaves_evaluation(self) -> bool:
+        """Asked at each batch: whether a signal came; shows as well that the run is alive."""
+        if time.perf_counter() >= self.heartbeat.next:
+            self._beat("evaluating")
+        return self.interruption.signal is not None
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Write a checkpoint of this step, unless there is one, and drop the one before the last."""
+        if self.saved_step == self.progress.step:
+            return
+        began = time.perf_counter()
+        trainer.save_checkpoint(self.checkpoints.at(self.progress.step))
+        if self.is_main:
+            self.checkpoints.prune()
+        self.saved_step = self.progress.step
+        now = time.perf_counter()
+        self.next_save = now + max(CHECKPOINT_SECONDS, (now - began) / CHECKPOINT_SHARE)
+
+    def _wishes(self) -> tuple[bool, bool]:
+        """Whether this process wants to stop, and whether it wants a pause for the heartbeat or a checkpoint."""
+        now = time.perf_counter()
+        return self.interruption.signal is not None, self.is_main and (
+            now >= self.heartbeat.next or self._save_is_due(now)
+        )
+
+    def _save_is_due(self, now: float) -> bool:
+        return self.agenda.checkpoint_every is None and now >= self.next_save
+
+    def _agreed_save(self, trainer: L.Trainer) -> bool:
+        """Whether it is time for a checkpoint, by the clock of the main process."""
+        due = self._save_is_due(time.perf_counter())
+        return due if trainer.world_size == 1 else trainer.strategy.broadcast(due)
+
+    def _beat(self, phase: str) -> None:
+        if self.is_main:
+            self.heartbeat.beat(self.progress.step, None if self.loss is None else self._shown_loss(), phase)
+
+    def _shown_loss(self) -> float:
+        return self.loss if self.loss is not None else self.progress.mean_loss()
+
+    def _tell(self, kind: str, **numbers: float | None) -> None:
+        if self.is_main:
+            row = {"step": self.progress.step, "time": round(self.progress.seconds, 3), "kind": kind, **numbers}
+            self.metrics.add(row)
+            for listener in self.listeners:
+                listener(row)

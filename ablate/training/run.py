@@ -1,0 +1,72 @@
+"""One composed config -> one finished run folder."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ablate.errors import UserError
+from ablate.run.folder import RunFolder, run_path
+from ablate.run.lock import Busy
+from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED
+
+EXIT_CODES = {DONE: 0, FAILED: 1, DIVERGED: 3}
+BUSY = 75
+
+
+def run(cfg: DictConfig, overrides: list[str], command: str) -> dict[str, Any]:
+    """Make or resume the run that `cfg` describes; returns its record, whose `status` says how it ended.
+
+    A run that is done or has diverged is only read. Raises `Busy` where another process has it in hand, and
+    `UserError` where its folder was made with another config, or where nothing can be made of this one. Anything else
+    that goes wrong is in the record (`failed`, and why). Several devices are several processes: started by torchrun
+    this is one of them, else it starts them.
+    """
+    from ablate.config.batch import share
+    from ablate.training import processes
+    from ablate.training.attempt import Attempt
+
+    share(cfg)
+    folder = RunFolder(run_path(cfg.paths.runs, cfg.sweep, cfg.row, cfg.seed.base))
+    if not processes.is_main():
+        return Attempt(cfg, overrides, command, folder).work()
+    with folder.lock():
+        attempt = Attempt(cfg, overrides, command, folder)
+        if processes.world_size(cfg) == 1 or processes.is_worker():
+            return attempt.work()
+        if attempt.is_settled():
+            return attempt.record
+    code = processes.launch(cfg, overrides, command)
+    with folder.lock():
+        return Attempt(cfg, overrides, command, folder).after_processes(code)
+
+
+def exit_code(call: Callable[[], dict[str, Any]]) -> int:
+    """Call `run` and say how it went: 0 done, 3 diverged, 1 failed, 2 bad input, 75 busy, 143 SIGTERM, 130 Ctrl-C."""
+    try:
+        record = call()
+    except Busy as busy:
+        print(f"ablate: {busy}", file=sys.stderr)
+        return BUSY
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"ablate: {line}", file=sys.stderr)
+        return 2
+    if record["status"] == PREEMPTED:
+        return 128 + signal.Signals[record["reason"]]
+    return EXIT_CODES[record["status"]]
+
+
+def measure(cfg: DictConfig, scratch: Path | str, seconds: float) -> dict[str, float | None]:
+    """Steps per second (median, p25, p75) of a run that lasts about `seconds`, logging and all, in folder `scratch`.
+
+    Neither evaluates nor saves; None where not one step came after the warm-up.
+    """
+    from ablate.training.speed import measure_speed
+
+    return measure_speed(cfg, RunFolder(scratch), seconds)

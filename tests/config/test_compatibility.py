@@ -1,0 +1,124 @@
+"""Parts that do not fit together are refused with a reason and a way out."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from ablate.config import build_model, check_parts, compose, options
+from ablate.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["norm=batchnorm"], ["norm=batchnorm", "those after it", "batchnorm_encoder"]),
+        (["norm=batchnorm", "topology=causal_decoder"], ["norm=batchnorm", "decoder", "rmsnorm"]),
+        (
+            ["stack=funnel", "topology=causal_decoder"],
+            ["stack=funnel is for models of encoder and decoder", "has no encoder"],
+        ),
+        (["stack=funnel", "topology=encoder"], ["topology=encoder has no decoder", "topology=encoder_decoder"]),
+        (
+            ["stack=transparent", "topology=prefix_decoder", "stack.decoder.n_layers=3"],
+            ["stack=transparent", "has no encoder"],
+        ),
+        (["objective=causal"], ["objective=causal does not fit topology=encoder_decoder", "topology=causal_decoder"]),
+        (["topology=encoder", "objective=span_corruption"], ["trained on masked", "topology=encoder_decoder"]),
+        (
+            ["stack=funnel", "data.document_mask=true"],
+            ["stack=funnel mixes the tokens of neighbours", "data.document_mask=false"],
+        ),
+        (
+            ["norm=batchnorm_encoder", "sharing=encoder"],
+            ["one running average", "sharing.encoder=true", "choose norm=layernorm"],
+        ),
+        (["norm=batchnorm", "topology=encoder", "stack=universal"], ["stack=universal", "one norm of the encoder"]),
+        (
+            ["norm=batchnorm_encoder", "residual=gated"],
+            ["with residual=gated one norm of the encoder reads several places"],
+        ),
+        (
+            ["residual=deepnorm", "block.placement=pre"],
+            ["residual=deepnorm is no residual for block.placement=pre", "placement=post"],
+        ),
+        (
+            ["sharing=encoder", "topology=causal_decoder"],
+            ["sharing is of the encoder", "all layers of this model are 6 in the decoder"],
+        ),
+        (["embedding.tie=[encoder,head]"], ["embedding.tie must name decoder and head, or leave head out"]),
+        (
+            ["block.sublayers.encoder=[cross_attention,feedforward]"],
+            ["block.sublayers.encoder", "has no memory to look at"],
+        ),
+        (["block=evolved", "block.d_narrow=60"], ["block.d_narrow=60", "d_model=48"]),
+        (["attention=weighted", "block=evolved"], ["sets block.sublayers, which block=evolved", "block=parallel"]),
+    ],
+)
+def test_refusals(overrides, told):
+    with pytest.raises(UserError) as caught:
+        build_model(compose(overrides), device="meta")
+    for part in told:
+        assert part in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["norm=batchnorm", "topology=encoder"],
+        ["norm=batchnorm_encoder"],
+        ["norm=batchnorm_encoder", "sharing=decoder"],
+        ["topology=prefix_decoder"],
+        ["residual=deepnorm"],
+    ],
+)
+def test_what_fits(overrides):
+    check_parts(compose(overrides))
+
+
+@pytest.mark.parametrize("topology", ["encoder_decoder", "causal_decoder"])
+def test_every_position_and_attention_works_or_is_refused(topology):
+    for position, attention in itertools.product(*(options.groups()[group] for group in ("position", "attention"))):
+        cfg = compose([f"topology={topology}", f"position={position}", f"attention={attention}"])
+        try:
+            check_parts(cfg)
+        except UserError as refusal:
+            assert f"position={position}" in str(refusal) and "choose position=" in str(refusal)
+            with pytest.raises(UserError):
+                build_model(cfg, device="meta")
+
+
+def test_hooks_that_an_attention_does_not_call(monkeypatch):
+    from ablate.model.attention import Attention
+
+    monkeypatch.setattr(Attention, "honours", frozenset())
+    with pytest.raises(UserError) as caught:
+        check_parts(compose(["position=rope"]))
+    assert str(caught.value).startswith("position=rope works through rotate, which attention=full does not let it do")
+    assert "choose position=learned or none or sinusoidal" in str(caught.value)
+
+
+def test_an_order_that_an_attention_cannot_keep(monkeypatch):
+    from ablate.model.attention import Attention
+
+    monkeypatch.setattr(Attention, "orders", frozenset({"full"}))
+    with pytest.raises(UserError, match="attention=full cannot keep the causal order of the decoder"):
+        check_parts(compose())
+
+
+def test_what_a_class_does_not_say_of_itself_is_named(monkeypatch):
+    from ablate.model.norm import Norm
+    from ablate.model.position import Position
+
+    monkeypatch.delattr(Norm, "couples_batch")
+    monkeypatch.delattr(Position, "shared_by")
+    with pytest.raises(UserError) as caught:
+        check_parts(compose(["position=rope"]))
+    norm, position = str(caught.value).splitlines()
+    assert norm == (
+        "norm=layernorm: ablate.model.norm.LayerNorm has no couples_batch; inherit ablate.model.norm.Norm, or declare it"
+    )
+    assert position.startswith("position=rope: ablate.model.position.Rotary has no shared_by")

@@ -1,0 +1,128 @@
+"""Numbers that are possible, alone and together; what a config may read and call."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from ablate.config import compose, instantiate, resolved, validate
+from ablate.errors import UserError
+
+IMPOSSIBLE = [
+    (["dropout=1"], "dropout=1.0: must be at least 0 and below 1"),
+    (["early=0"], "early=0.0: must be above 0 and at most 1"),
+    (["early=1.5"], "early=1.5: must be above 0 and at most 1"),
+    (["trainer.steps=0"], "trainer.steps=0: must be a whole number, 1 or more"),
+    (["shape.d_model=-3"], "shape.d_model=-3: must not be negative"),
+    (["trainer.micro_batch=abc"], "trainer.micro_batch=abc: must be a whole number, 1 or more"),
+    (["trainer.devices=0"], "trainer.devices=0: must be a whole number, 1 or more"),
+    (["feedforward=switch", "trainer.devices=0"], "trainer.devices=0: must be a whole number, 1 or more"),
+    (["feedforward=switch", "shape.length=0"], "shape.length=0: must be a whole number, 1 or more"),
+    (["norm.eps=0"], "norm.eps=0.0: must be above 0"),
+    (["objective.noise_density=1.0"], "objective.noise_density=1.0: must be above 0 and below 1"),
+    (["keep=nothing"], "keep=nothing: must be one of none, weights, all"),
+    (["trainer.precision=fp16"], "trainer.precision=fp16: must be one of fp32, bf16; did you mean 'bf16'?"),
+    (["attention.n_kv_heads=4"], "attention.n_heads=6 do not divide into attention.n_kv_heads=4 groups"),
+    (["position=learned", "objective.length=128"], "objective.length=128 is longer than position.max_length=64"),
+    (["shape.batch_tokens=100"], "makes 1.5625 sequences of objective.length=64; it must be whole"),
+    (["trainer.devices=3"], "makes 32 sequences, which 3 devices cannot share equally"),
+    (["trainer.micro_batch=5"], "trainer.micro_batch=5 does not divide the 32 sequences that each device has"),
+    (["feedforward.d_ff=${of:2/7,shape.d_ff}"], "2/7 of shape.d_ff = 192 is 54.8571, and must be whole"),
+    (["feedforward.d_ff=${of:x,shape.d_ff}"], "'x' is no ratio such as 2/3 or 0.5"),
+    (["position=sinusoidal", "position.max_timescale=0"], "position.max_timescale=0.0: must be above 1"),
+    (["position=rope", "position.base=0"], "position.base=0.0: must be above 1"),
+    (
+        ["attention=lightweight_convolution", "attention.width=0"],
+        "attention.width=0: must be a whole number, 1 or more",
+    ),
+    (["attention=synthesizer_factorized", "attention.rank=0"], "attention.rank=0: must be a whole number, 1 or more"),
+    (
+        ["attention=dynamic_convolution", "data.document_mask=true"],
+        "attention.within_segments=false reads across their borders",
+    ),
+    (["schedule.timescale=0"], "schedule.timescale=0: must be above 0"),
+    (["feedforward.d_ff=${of:2/3,shape.dff}"], "shape.dff must be a number to calculate with"),
+    (["shape.d_ff=${of:2/3,shape.d_ff}"], "refers to itself"),
+    (["feedforward.d_ff=${shape.dff}"], "'shape.dff' not found"),
+    (["data=hub"], "data.path must be given"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "told"), IMPOSSIBLE, ids=[" ".join(given) for given, _ in IMPOSSIBLE])
+def test_impossible_numbers_are_named(overrides, told):
+    with pytest.raises(UserError) as caught:
+        compose(overrides)
+    assert told in str(caught.value)
+
+
+def test_arithmetic_between_keys():
+    cfg = compose(["shape=paper", "feedforward.d_ff=${of:2/3,shape.d_ff}", "head.tied_scale=${sqrt:shape.d_model}"])
+    assert cfg.feedforward.d_ff == 2048 and type(cfg.feedforward.d_ff) is int
+    assert cfg.head.tied_scale == 768**0.5
+    assert compose(["shape=paper"]).head.tied_scale == 768**-0.5
+
+
+def test_every_option_composes_alone():
+    from ablate.config import options as library
+
+    for group, options in library.groups().items():
+        for option in options:
+            needs = {"hub": ["data.path=x"]}.get(option, [])
+            validate(compose([f"{group}={option}", *needs]))
+
+
+@pytest.mark.parametrize("key", ["early", "row", "data.name", "keep", "data.source.packages"])
+def test_the_environment_is_not_read(key, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "CANARY123")
+    with pytest.raises(UserError) as caught:
+        compose([f"{key}=${{oc.env:WANDB_API_KEY}}"])
+    assert "CANARY123" not in str(caught.value)
+
+
+def test_paths_may_come_from_the_environment_but_no_secret(monkeypatch):
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    monkeypatch.setenv("WANDB_API_KEY", "CANARY123")
+    assert resolved(compose(["paths.runs=${oc.env:SCRATCH}/runs"]))["paths"]["runs"] == "/scratch/runs"
+    with pytest.raises(UserError, match="secret") as caught:
+        compose(["paths.runs=${oc.env:WANDB_API_KEY}"])
+    assert "CANARY123" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("torch.load", "lies outside ablate"),
+        ("os.system", "lies outside ablate"),
+        ("ablated.norm.Norm", "lies outside ablate"),
+        ("ablate.run.folder.os.system", "there is no module 'ablate.run.folder.os'"),
+        ("ablate.model.nrom.RMSNorm", "there is no module 'ablate.model.nrom'"),
+        ("ablate", "there is no module"),
+        ("'ablate.model.norm:x()'", "is no import path"),
+    ],
+)
+def test_only_known_code_is_called(target, told):
+    with pytest.raises(UserError, match="_target_") as caught:
+        compose([f"norm._target_={target}"])
+    assert told in str(caught.value)
+
+
+def test_a_target_in_a_list_is_checked_too():
+    cfg = OmegaConf.create({**OmegaConf.to_container(compose()), "also": [{"_target_": "os.system"}]})
+    with pytest.raises(UserError, match=r"also.0._target_=os.system"):
+        validate(cfg)
+
+
+def test_nothing_is_imported_to_refuse_a_target():
+    sys.modules.pop("this", None)
+    with pytest.raises(UserError):
+        compose(["norm._target_=this.s"])
+    assert "this" not in sys.modules
+
+
+def test_what_a_module_only_imported_is_not_called():
+    with pytest.raises(UserError, match="comes from 'pathlib"):
+        instantiate({"_target_": "ablate.run.folder.Path", "_args_": ["x"]})
+    with pytest.raises(UserError, match="did you mean 'RMSNorm'"):
+        instantiate({"_target_": "ablate.model.norm.RMSNrm", "_partial_": True})

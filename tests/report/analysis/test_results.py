@@ -1,0 +1,193 @@
+"""What is gathered from run folders, and what is left out and named."""
+
+import json
+import math
+
+import pytest
+
+from ablate.errors import UserError
+from ablate.report.analysis import results
+from ablate.report.analysis.results import CURVE_POINTS, collect, read, write
+from tests.report.synthetic import Maker
+
+
+@pytest.fixture
+def maker(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(3):
+        maker.run(maker.baseline, seed, final=5.0 + seed / 100)
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 100)
+    return maker
+
+
+def gathered(maker):
+    return collect(maker.name, maker.runs, maker.sweeps)
+
+
+def skipped(found):
+    return {problem["path"]: problem["reason"] for problem in found.sweep["skipped"]}
+
+
+def test_what_is_there(maker):
+    found = gathered(maker)
+    assert [(record["row"], record["seed"]) for record in found.records] == [
+        *((maker.baseline, seed) for seed in range(3)),
+        *(("RMS Norm", seed) for seed in range(3)),
+    ]
+    assert found.sweep["question"] == maker.question
+    assert found.sweep["rows"][1] == {"row": "RMS Norm", "section": "norm", "overrides": ["norm=rmsnorm"], "seeds": 3}
+    assert found.sweep["skipped"] == []
+    assert found.records[0]["settings"]["objective"]["length"] == 64
+    frame = found.frame()
+    assert list(frame.final_loss) == pytest.approx([5.0, 5.01, 5.02, 4.9, 4.91, 4.92])
+    assert set(frame.section) == {"baseline", "norm"}
+    kinds = {kind for _, _, kind in found.curves}
+    assert kinds == {"train", "validation"} and len(found.curves) == 12
+
+
+def test_written_and_read_back(maker, tmp_path):
+    found = gathered(maker)
+    write(found, tmp_path / "a")
+    again = read(tmp_path / "a")
+    assert again.sweep == found.sweep and again.records == found.records
+    assert again.curves.keys() == found.curves.keys()
+    write(again, tmp_path / "b")
+    for name in ("records.jsonl", "curves.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    for line in (tmp_path / "a" / "records.jsonl").read_text().splitlines():
+        assert json.dumps(json.loads(line), sort_keys=True, separators=(",", ":")) == line
+
+
+def test_broken_and_foreign_records_are_named(maker):
+    runs = maker.runs / maker.name
+    path = maker.run("RMS Norm", 3, ["norm=rmsnorm"])
+    (path / "record.json").write_text('{"schema": 1, "row": "RMS')
+    maker.run("RMS Norm", 4, ["norm=rmsnorm"], schema=99)
+    maker.run("RMS Norm", 5, ["norm=rmsnorm"], loss={"early": 6.0, "final": float("nan")})
+    maker.run("RMS Norm", 6, ["norm=rmsnorm"], sweep="another")
+    maker.run("RMS Norm", 7, ["norm=rmsnorm"], versions=["torch"])
+    maker.run("RMS Norm", 8, ["norm=layernorm"])
+    maker.run("Unasked", 0, [])
+    other = maker.run("RMS Norm", 9, ["norm=rmsnorm"])
+    (other / "record.json").write_text("[1, 2]")
+    moved = maker.run("RMS Norm", 10, ["norm=rmsnorm"])
+    moved.rename(moved.with_name("seed-10.replaced-1"))
+    (runs / "a-file").write_text("not a folder")
+    (runs / ".timing").mkdir()
+    (maker.run("RMS Norm", 11, ["norm=rmsnorm"]) / "record.json").unlink()
+    found = gathered(maker)
+    assert len(found.records) == 6
+    told = skipped(found)
+    folder = path.parent.name
+    assert set(told) == {
+        *(f"{folder}/seed-{seed}" for seed in range(3, 10)),
+        "unasked-" + _digest("Unasked") + "/seed-0",
+    }
+    for seed, words in {
+        3: "cannot be read",
+        4: "schema 99",
+        5: "no final loss",
+        6: "another run",
+        7: "versions",
+        8: "norm=rmsnorm",
+        9: "no record",
+    }.items():
+        assert words in told[f"{folder}/seed-{seed}"]
+
+
+def _digest(label):
+    import hashlib
+
+    return hashlib.sha256(label.encode()).hexdigest()[:6]
+
+
+def test_a_record_of_numbers_that_are_none(maker, tmp_path):
+    maker.run("RMS Norm", 0, ["norm=rmsnorm"], final=4.9, mfu=float("inf"), steps_per_second=None, parameters={})
+    found = gathered(maker)
+    write(found, tmp_path / "out")
+    record = read(tmp_path / "out").records[3]
+    assert record["mfu"] is None
+    assert math.isnan(results.number(record, "steps_per_second", "median"))
+
+
+def test_a_missing_or_broken_config_only_costs_its_settings(maker):
+    path = maker.run("RMS Norm", 0, ["norm=rmsnorm"])
+    (path / "config.yaml").write_text("a: [1")
+    (maker.run("RMS Norm", 1, ["norm=rmsnorm"]) / "config.yaml").unlink()
+    assert [record["settings"] for record in gathered(maker).records[3:5]] == [{}, {}]
+
+
+def test_curves_are_thinned_and_torn_lines_left_out(maker):
+    for seed in range(3):
+        maker.run(maker.baseline, seed, settings={"trainer": {"steps": 10_000}})
+    path = maker.run("RMS Norm", 0, ["norm=rmsnorm"])
+    lines = ["step,time,loss,learning_rate,grad_norm,kind,bits_per_byte"]
+    lines += [f"{step},0.1,{1000 / step},0.01,1.0,train," for step in range(1, 10_001)]
+    (path / "metrics.csv").write_text("\n".join(lines) + "\n10001,0.1,nan,,,train,\n10002,0.1,0.0")
+    points = gathered(maker).curves["RMS Norm", 0, "train"]
+    assert len(points) == CURVE_POINTS
+    assert points[-1][0] == 10_000 and points[-1][1] == pytest.approx(0.101, abs=0.001)
+    assert [step for step, _ in points] == sorted({step for step, _ in points})
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_run_that_stops_half_way_is_thinned_as_the_others_are(maker, every):
+    """A copy of the baseline that diverges differs from it nowhere; nor does one that trains for longer."""
+    head = "step,time,loss,learning_rate,grad_norm,kind,bits_per_byte"
+    for label, last in (("RMS Norm", 840), (maker.baseline, 2000), ("GeLU", 5000)):
+        overrides = {"RMS Norm": ["norm=rmsnorm"], "GeLU": ["activation=gelu"]}.get(label, [])
+        path = maker.run(label, 0, overrides, settings={"trainer": {"steps": max(last, 2000)}})
+        lines = [f"{step},0.1,{3 + 1000 / step},0.01,1.0,train," for step in range(every, last + 1, every)]
+        (path / "metrics.csv").write_text("\n".join([head, *lines]) + "\n")
+    curves = {label: dict(points) for (label, seed, _), points in gathered(maker).curves.items() if seed == 0}
+    base = curves[maker.baseline]
+    assert len(base) == CURVE_POINTS
+    for label, points in curves.items():
+        shared = points.keys() & base.keys()
+        assert len(shared) >= (20 if label == "RMS Norm" else CURVE_POINTS), label
+        assert all(points[step] == base[step] for step in shared), label
+
+
+def test_runs_beside_any_sweep(tmp_path):
+    maker = Maker(tmp_path, name="adhoc", baseline="baseline")
+    maker.run("norm=rmsnorm", 0, ["norm=rmsnorm"])
+    maker.run("baseline", 0)
+    found = gathered(maker)
+    assert [row["row"] for row in found.sweep["rows"]] == ["baseline", "norm=rmsnorm"]
+    assert len(found.records) == 2
+
+
+def test_no_such_sweep(tmp_path):
+    with pytest.raises(UserError, match="made-up"):
+        collect("made-up", tmp_path / "runs", tmp_path / "sweeps")
+
+
+def test_files_that_were_changed_by_hand(tmp_path, maker):
+    with pytest.raises(UserError, match="records.jsonl"):
+        read(tmp_path / "nothing")
+    write(gathered(maker), tmp_path / "out")
+    records = tmp_path / "out" / "records.jsonl"
+    good = records.read_text()
+    records.write_text(good + "{oops")
+    with pytest.raises(UserError, match="line 8"):
+        read(tmp_path / "out")
+    records.write_text(good.split("\n", 1)[1])
+    with pytest.raises(UserError, match="line 1"):
+        read(tmp_path / "out")
+    records.write_text(good)
+    (tmp_path / "out" / "curves.csv").write_text("row,seed\nx,1\n")
+    with pytest.raises(UserError, match="curves.csv"):
+        read(tmp_path / "out")
+
+
+def test_what_was_moved_aside_is_not_set_beside_what_replaces_it(maker):
+    """The records beside a report still have the runs of the former config."""
+    older = gathered(maker)
+    for row in (maker.runs / maker.name).iterdir():
+        (row / "seed-1").rename(row / "seed-1.replaced-1")
+    found = collect(maker.name, maker.runs, maker.sweeps, older)
+    assert {record["seed"] for record in found.records} == {0, 2}
+    assert len(found.sweep["skipped"]) == 2
+    assert all("moved aside for a run with another config" in reason for reason in skipped(found).values())

@@ -1,0 +1,114 @@
+"""Run folders: names, locks, atomic files."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ablate.errors import UserError
+from ablate.naming import slug
+from ablate.run.files import TEMPORARY, atomic_file, atomic_write
+from ablate.run.folder import RunFolder, run_path
+from ablate.run.lock import Busy
+
+
+@given(st.text(max_size=300))
+def test_a_slug_is_a_safe_name(label):
+    name = slug(label)
+    assert re.fullmatch(r"[a-z0-9_=-][a-z0-9._=-]{0,99}", name)
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_two_labels_never_share_a_slug(one, other):
+    assert (slug(one) == slug(other)) == (one == other)
+
+
+def test_slugs_are_readable():
+    assert slug("swiglu") == "swiglu"
+    assert slug("d_ff=2/3").startswith("d_ff=2-3-")
+    assert slug("SwiGLU").startswith("swiglu-") and slug("SwiGLU") != slug("swiglu")
+    assert slug(slug("SwiGLU")) != slug("SwiGLU")  # a label that looks like a made slug gets its own
+
+
+@pytest.mark.parametrize("sweep", ["../x", "/abs", "..", ".hidden", "a/b", "", "x" * 101, "nul\0", "a b"])
+def test_a_sweep_never_leads_out_of_the_runs_folder(tmp_path, sweep):
+    with pytest.raises(UserError):
+        run_path(tmp_path, sweep, "row", 0)
+
+
+@pytest.mark.parametrize("row", ["../../x", "/abs", "..", "nul\0", "x" * 300, "[x](javascript:1)", ""])
+def test_no_row_leads_out_of_the_runs_folder(tmp_path, row):
+    path = run_path(tmp_path, "sweep", row, 0)
+    assert path.resolve().is_relative_to(tmp_path / "sweep") and len(path.relative_to(tmp_path).parts) == 3
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "sweep").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="leads out"):
+        run_path(tmp_path / "runs", "sweep", "row", 0)
+
+
+@pytest.mark.parametrize("seed", [-1, True, "0", None, 1.5])
+def test_seeds_are_whole_numbers(tmp_path, seed):
+    with pytest.raises(UserError):
+        run_path(tmp_path, "sweep", "row", seed)
+
+
+def test_the_lock_keeps_others_out_until_its_holder_dies(tmp_path):
+    code = (
+        "import sys; from ablate.run.folder import RunFolder\n"
+        "with RunFolder(sys.argv[1]).lock():\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Busy, match=f"process {holder.pid}"), RunFolder(tmp_path).lock():
+            pass
+        holder.kill()
+        holder.wait()
+    with RunFolder(tmp_path).lock():
+        pass
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path):
+    path = tmp_path / "file"
+    atomic_write(path, "old")
+    with pytest.raises(RuntimeError), atomic_file(path) as file:
+        file.write(b"half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_what_a_killed_writer_left_is_swept_away(tmp_path):
+    left = tmp_path / f".record.json.999{TEMPORARY}"
+    left.write_text("half")
+    with RunFolder(tmp_path).lock():
+        assert not left.exists()
+
+
+def test_records_are_read_back(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    assert folder.read() is None
+    folder.write({"status": "done", "loss": {"final": 1.5}})
+    assert folder.read() == {"status": "done", "loss": {"final": 1.5}}
+
+
+@pytest.mark.parametrize("content", ["", '{"status": "do', "[]", "\xff"])
+def test_a_damaged_record_is_named(tmp_path, content):
+    folder = RunFolder(tmp_path)
+    folder.record.write_text(content)
+    with pytest.raises(UserError, match="record.json"):
+        folder.read()
+
+
+def test_a_record_holds_no_number_that_json_lacks(tmp_path):
+    with pytest.raises(ValueError):
+        RunFolder(tmp_path).write({"loss": float("nan")})
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,192 @@
+"""Sweep files: what is read, what is refused and how, and the order of the runs."""
+
+from pathlib import Path
+
+import pytest
+
+from ablate.errors import UserError
+from ablate.study import definition, runs
+from ablate.study.definition import parse
+
+GOOD = """
+question: Which activation?
+base: [shape=nano, data=builtin]
+baseline: ReLU
+rows:
+  GELU: [activation=gelu]
+  ReLU: []
+  SwiGLU: [activation=swiglu]
+seeds: {baseline: 3, rows: 2}
+early: 0.25
+"""
+
+
+def read(text: str) -> definition.Sweep:
+    return parse("try", text, Path("sweeps/try.yaml"))
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(UserError) as caught:
+        read(text)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_reads_a_sweep():
+    sweep = read(GOOD)
+    assert list(sweep.rows) == ["ReLU", "GELU", "SwiGLU"]
+    assert sweep.rows["SwiGLU"] == ("activation=swiglu",)
+    assert sweep.sections == {"ReLU": "baseline", "GELU": "rows", "SwiGLU": "rows"}
+    assert (sweep.seeds.baseline, sweep.seeds.rows, sweep.early) == (3, 2, 0.25)
+
+
+def test_baseline_and_first_seeds_come_first_and_extra_baseline_seeds_last():
+    order = [(run.row, run.seed) for run in runs.planned(read(GOOD))]
+    assert order == [
+        ("ReLU", 0), ("GELU", 0), ("SwiGLU", 0),
+        ("ReLU", 1), ("GELU", 1), ("SwiGLU", 1),
+        ("ReLU", 2),
+    ]  # fmt: skip
+
+
+def test_a_run_is_given_base_then_extra_then_row():
+    run = runs.planned(read(GOOD), ["shape=micro", "trainer.steps=7", "activation=elu", "early=0.5"])[2]
+    assert run.overrides == (
+        "data=builtin", "shape=micro", "trainer.steps=7", "early=0.5",
+        "activation=swiglu", "sweep=try", "row='SwiGLU'", "seed.base=0",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("label", ["a'b", "a\\", "x, y [z] {w}: *~+", '"q"', "null", "'q'", "ä 100%"])
+def test_any_label_reaches_the_config_as_it_is(label):
+    from ablate.config import compose
+
+    sweep = read(GOOD.replace("GELU:", f"{_yaml(label)}:"))
+    run = next(run for run in runs.planned(sweep) if run.row == label)
+    assert compose([text for text in run.overrides if text.startswith(("sweep", "row", "seed"))]).row == label
+
+
+def _yaml(label: str) -> str:
+    return "'" + label.replace("'", "''") + "'"
+
+
+@pytest.mark.parametrize("extra", ["seed=1", "seed.base=1", "row=x", "sweep=y"])
+def test_what_the_sweep_gives_cannot_be_overridden(extra):
+    with pytest.raises(UserError, match="given by the sweep"):
+        runs.planned(read(GOOD), [extra])
+
+
+def test_only_selects_labels_and_globs():
+    sweep = read(GOOD)
+    assert runs.select(sweep, "GELU") == ["GELU"]
+    assert runs.select(sweep, "*LU") == ["ReLU", "GELU", "SwiGLU"]
+    assert runs.select(sweep, "SwiGLU, ReLU") == ["ReLU", "SwiGLU"]
+    assert runs.select(sweep, ["S*"]) == ["SwiGLU"]
+    with pytest.raises(UserError, match="no row 'SwiGlu'.*did you mean 'SwiGLU'"):
+        runs.select(sweep, "SwiGlu")
+
+
+def test_only_takes_a_label_with_a_comma_and_brackets():
+    sweep = read(GOOD.replace("GELU:", "'a, [b]':"))
+    assert runs.select(sweep, "a, [b]") == ["a, [b]"]
+
+
+GRID = """
+question: Do they add up?
+base: [norm=rmsnorm]
+grid: {norm: [layernorm, rmsnorm], activation: [relu, swiglu], keep: [none, weights]}
+"""
+
+
+def test_a_grid_is_the_full_cross_product_and_its_baseline_is_the_base():
+    sweep = read(GRID)
+    assert len(sweep.rows) == 8
+    assert sweep.baseline == next(iter(sweep.rows)) == "norm=rmsnorm activation=relu keep=weights"
+    assert sweep.rows["norm=layernorm activation=swiglu keep=none"] == (
+        "norm=layernorm", "activation=swiglu", "keep=none",
+    )  # fmt: skip
+    assert runs.planned(sweep)[0].overrides.count("norm=rmsnorm") == 1
+
+
+def test_a_grid_without_the_base_is_refused_unless_it_names_a_baseline():
+    without = GRID.replace("[layernorm, rmsnorm]", "[layernorm, scalenorm]")
+    assert "the base has norm=rmsnorm, which is not among layernorm, scalenorm" in refusal(without)
+    named = read(without + 'baseline: "norm=scalenorm activation=relu keep=none"\n')
+    assert next(iter(named.rows)) == "norm=scalenorm activation=relu keep=none"
+
+
+def test_sections():
+    sweep = read(
+        "question: q\nbaseline: B\nsections:\n  norm: {R: [norm=rmsnorm]}\n  activation: {G: [activation=gelu]}\n"
+    )
+    assert list(sweep.rows) == ["B", "R", "G"]
+    assert sweep.rows["B"] == ()
+    assert sweep.sections == {"B": "baseline", "R": "norm", "G": "activation"}
+
+
+MISTAKES = {
+    "unknown key": (GOOD + "seedz: 3", "unknown key 'seedz'; did you mean 'seeds'"),
+    "yaml": (GOOD + "early: [0.1", "line "),
+    "yaml again": ("question: a: b\n", "line 1"),
+    "twice": (GOOD.replace("  ReLU: []", "  ReLU: []\n  GELU: [activation=elu]"), "line 8: 'GELU' stands twice"),
+    "not text": (GOOD.replace("GELU:", "1:"), "line 6: key 1 is not text; put it in quotes"),
+    "no mapping": ("- a", "a sweep file is a mapping"),
+    "empty": ("", "a sweep file is a mapping"),
+    "no question": (GOOD.replace("question", "notes"), "question is missing"),
+    "no baseline": (GOOD.replace("baseline: ReLU", ""), "baseline is missing"),
+    "wrong baseline": (GOOD.replace("baseline: ReLU", "baseline: Relu"), "did you mean 'ReLU'"),
+    "tuned": (GOOD + "protocol: tuned", "protocol 'tuned' is not there yet"),
+    "protocol": (GOOD + "protocol: x", "protocol 'x' is unknown"),
+    "both": (GOOD + "grid: {norm: [a]}", "give one of rows, grid or sections; there is rows and grid"),
+    "none": ("question: q\nbaseline: B", "there is none of them"),
+    "only baseline": ("question: q\nbaseline: B\nrows: {B: []}", "nothing but the baseline"),
+    "no list": (GOOD.replace("[activation=gelu]", "activation=gelu"), "must be a list of overrides"),
+    "no override": (GOOD.replace("activation=gelu", "gelu"), "'gelu' is no override"),
+    "map": (GOOD.replace("activation=gelu", "{a: b}"), "is no override"),
+    "twice in row": (GOOD.replace("=gelu]", "=gelu, activation=elu]"), "'GELU': activation is set twice"),
+    "no change": (GOOD.replace("[activation=gelu]", "[]"), "'GELU' changes nothing"),
+    "shape": (GOOD.replace("activation=gelu", "shape.d_ff=8"), "no row changes the shape"),
+    "seed": (GOOD.replace("activation=gelu", "seed=8"), "seed.base is given by the sweep"),
+    "seeds": (GOOD.replace("rows: 2", "row: 2"), "seeds: unknown key 'row'; did you mean 'rows'"),
+    "seeds zero": (GOOD.replace("rows: 2", "rows: 0"), "at least 1"),
+    "seeds few": (GOOD.replace("rows: 2", "rows: 4"), "the baseline needs at least as many"),
+    "seeds no map": (GOOD.replace("{baseline: 3, rows: 2}", "3"), "seeds must be such as"),
+    "early": (GOOD.replace("0.25", "1.5"), "early must lie between 0 and 1"),
+    "reference": (GOOD + "reference: narang", "no reference 'narang'"),
+    "label": (GOOD.replace("GELU:", '"a\\nb":'), "cannot label a row"),
+    "interpolation": (GOOD.replace("GELU:", "'${seed.base}':"), "cannot label a row"),
+    "grid value": ("question: q\ngrid: {norm: [[a]]}", "is no value of an axis"),
+    "grid twice": ("question: q\ngrid: {norm: [a, a]}", "has a value twice"),
+    "grid scalar": ("question: q\ngrid: {norm: a}", "must be a list of values"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_gets_one_line_that_names_it(text, expected):
+    line = refusal(text)
+    assert line.startswith("sweeps/try.yaml") and expected in line
+
+
+def test_an_unknown_sweep_names_the_nearest(tmp_path):
+    (tmp_path / "axes.yaml").write_text(GOOD)
+    with pytest.raises(UserError, match="no sweep 'axs' in .*did you mean 'axes'"):
+        definition.load("axs", tmp_path)
+    assert definition.load("axes", tmp_path).name == "axes"
+
+
+@pytest.mark.parametrize("name", ["../axes", "/etc/x", "a/b", "", ".", "..", "a\0b", "x" * 300])
+def test_a_name_cannot_leave_the_folder(name, tmp_path):
+    with pytest.raises(UserError):
+        definition.load(name, tmp_path)
+
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sweep_of_the_project_composes(path):
+    from ablate.config import compose
+
+    sweep = definition.load(path.stem, path.parent)
+    for row in sweep.rows:
+        compose(runs.overrides(sweep, row, 0))

@@ -1,0 +1,177 @@
+"""What plan, status, the timing pass and the live display say."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ablate.duration import duration
+from ablate.run.folder import RunFolder
+from ablate.sweep import status, timing
+from ablate.sweep.describe import describe
+from ablate.sweep.progress import Display, Running, Totals, summary
+from tests.sweep.conftest import SWEEP
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_plan_before_anything_ran(place):
+    said = describe("try", place.overrides)
+    assert "3 rows, 4 runs (2 seeds of the baseline, 1 of each other row): 0 done, 4 to run" in said
+    assert "time: unknown until the first run is done" in said
+    assert "detects: nothing: below 3 seeds there is no verdict" in said
+
+
+def test_plan_knows_from_earlier_runs_how_long_and_how_noisy(place):
+    place.write(SWEEP.replace("baseline: 2, rows: 1", "baseline: 3, rows: 3"))
+    place.drive(only="Base,Rms")
+    for path in place.runs.glob("try/*/seed-*/record.json"):
+        record = json.loads(path.read_text())
+        record |= {"seconds": 60.0, "parameters": {"total": 1234567}}
+        record["loss"]["final"] += 0.01 * (record["seed"] == 1) * (record["row"] == "Rms")
+        path.write_text(json.dumps(record))
+    said = describe("try", place.overrides)
+    assert "6 done, 3 to run" in said
+    assert "time: about 2 min with jobs=2: 3 runs of about 60 s, as 6 runs of this sweep did" in said
+    assert "detects: a difference of 0.0" in said and "from this sweep" in said
+    assert "1,234,567" in said
+    other = SWEEP.replace("question", "base: [trainer.steps=400]\nquestion").replace("rows: 1", "rows: 2")
+    (place.folder / "sweeps" / "other.yaml").write_text(other.replace("baseline: 2, rows: 2", "baseline: 3, rows: 3"))
+    said = describe("other", place.overrides)
+    assert "9 runs of about 2 min, judged by 6 runs of the same shape in other sweeps" in said
+    assert "from the sweep try" in said
+
+
+def test_plan_counts_what_is_left_to_run(place):
+    cost = {"parameters": {"total": 7654321}, "ops_paper": 1e9, "flops_per_step": 2e12}
+    said = describe("try", place.overrides, count=lambda configs: [cost] * len(configs))
+    assert "cost: 1.6e+15 FLOPs, forward and backward: 4 s of a GPU" in said  # four runs of 200 steps
+    assert "7,654,321" in said
+    place.drive()
+    assert "cost: 0 FLOPs" in describe("try", place.overrides, count=lambda configs: [cost] * len(configs))
+
+
+def test_plan_shows_the_width_of_gated_rows(place):
+    place.write(SWEEP.replace("activation=gelu", "activation=swiglu"))
+    assert "activation=swiglu (feedforward.gated_ratio 2/3 of d_ff 192)" in describe("try", place.overrides)
+
+
+def test_dry_run_starts_nothing(place):
+    code, said = place.drive(dry_run=True)
+    assert code == 0 and "4 to run" in said and not place.runs.exists()
+
+
+def test_status(place):
+    assert "4 runs: 4 missing" in status.describe("try", place.overrides)
+    place.behave(Rms="exit", Gelu="diverged")
+    place.drive()
+    said = status.describe("try", place.overrides)
+    assert "4 runs: 2 done, 1 diverged, 1 failed" in said
+    assert "Rms, seed 0: failed: left with exit code 7" in said
+    assert "Gelu, seed 0: diverged: the loss was nan at step 5" in said
+    assert any(line.split() == ["Base", "5.004", "5.014"] for line in said.splitlines())
+
+
+def test_status_of_runs_that_were_killed_and_are_under_way(place):
+    import fcntl
+
+    place.behave(Rms="term")
+    place.drive()
+    (folder,) = place.runs.glob("try/rms*/seed-0")
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({**record, "status": "running"}))
+    assert "interrupted 5/10" in status.describe("try", place.overrides)
+    with open(folder / "lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "running 5/10" in status.describe("try", place.overrides)
+
+
+def test_plan_and_status_import_nothing_heavy(place):
+    place.drive(timing=0)
+    script = (
+        "import sys; from ablate.sweep import describe, status; "
+        f"describe.describe('try', {place.overrides!r}); status.describe('try', {place.overrides!r}); "
+        "heavy = {'torch', 'lightning', 'datasets', 'pandas', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_timing_pass_times_each_row_in_rounds_there_and_back(place):
+    code, said = place.drive(timing=None)
+    assert code == 0
+    assert place.trace("measure") == ["Base", "Rms", "Gelu", "Gelu", "Rms", "Base", "Base", "Rms", "Gelu"]
+    first = [record["steps_per_second"]["exclusive"] for (_, seed), record in place.records().items() if seed == 0]
+    assert len(first) == 3 and all(100 <= speed < 107 for speed in first)
+    timed = json.loads((place.runs / "try" / "timing.json").read_text())["rows"]
+    assert set(timed) == {"Base", "Rms", "Gelu"} and len(timed["Rms"]["steps_per_second"]) == 3
+    place.drive(timing=None)
+    assert len(place.trace("measure")) == 9  # known
+    place.write(SWEEP.replace("Gelu:", "Swish: [activation=swish]\n  Gelu:"))
+    place.drive(timing=None)
+    assert len(place.trace("measure")) == 9 + 12  # one pass for all
+
+
+def test_a_timing_pass_without_time_says_whom_it_skipped(place):
+    code, said = place.drive(timing=1e-9)
+    assert code == 0 and "not timed: Base (no time left within" in said
+    timed = json.loads((place.runs / "try" / "timing.json").read_text())["rows"]
+    assert timed["Gelu"]["exclusive"] is None and "no time left" in timed["Gelu"]["skipped"]
+    place.drive(timing=None)
+    assert not place.trace("measure")  # asked without more time, it is not tried again
+    place.drive(timing=60.0)
+    assert len(place.trace("measure")) == 9
+
+
+def test_a_timing_pass_is_of_all_rows_or_none(place):
+    place.drive(timing=None)
+    place.write(SWEEP.replace("Gelu:", "Swish: [activation=swish]\n  Gelu:"))
+    code, said = place.drive(timing=None, only="Swish")
+    assert code == 0 and "not timed, 3 finished rows were not asked for" in said
+    assert len(place.trace("measure")) == 9
+
+
+def test_durations():
+    shown = [duration(seconds) for seconds in (None, 0.4, 48, 300, 7200 * 2, 86400 * 2.5)]
+    assert shown == ["?", "0 s", "48 s", "5 min", "4.0 h", "2.5 days"]
+
+
+def test_time_left_comes_from_the_pace():
+    run = Running("a", began=0.0)
+    for step in (1, 2, 4):
+        run.beat({"step": step, "steps": 10, "loss": 3.0, "time": step}, now=float(step))
+    run.beat({"step": 4, "steps": 10, "loss": 3.0, "time": 4}, now=8.0)
+    assert run.median_step == 1.0 and run.left(None) == 6.0 and run.silent(10.0) == 6.0
+    run.beat({"step": 4, "steps": 10, "loss": 3.0, "time": 9}, now=9.0)  # it evaluates
+    assert run.median_step == 1.0 and run.silent(10.0) == 1.0
+    assert summary(Totals("s", 10, done=2, failed=1, seconds_left=300.0)) == "s: 3/10 runs, 1 failed, about 5 min left"
+
+
+def test_a_terminal_gets_a_live_table():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    out = Terminal()
+    with Display(out) as display:
+        display.show(Totals("s", 2, seconds_left=5.0), [Running("Base [x] · seed 0", 0.0, step=3, steps=9, loss=2.5)])
+        display.say("[1/2] done [bold]x")
+    assert "[1/2] done [bold]x" in out.getvalue()
+
+
+def test_nothing_is_timed_beside_runs_of_another_sweep(place):
+    with RunFolder(place.runs / "another" / "row" / "seed-0").lock():
+        code, said = place.drive(timing=None)
+    assert code == 0 and "not timed, other runs are under way" in said and not place.trace("measure")
+    place.drive(timing=None)
+    assert len(place.trace("measure")) == 9
+
+
+def test_a_timing_pass_that_others_disturb_is_given_up(place, monkeypatch):
+    place.drive(timing=0)
+    answers = iter([False, True])
+    monkeypatch.setattr(timing, "_others", lambda session: next(answers))
+    _, said = place.drive(timing=None)
+    assert "other runs began meanwhile" in said and not (place.runs / "try" / "timing.json").exists()

@@ -1,0 +1,141 @@
+"""A sweep that grows, shrinks to a part, or changes its mind."""
+
+import io
+import json
+
+import pytest
+
+from ablate.errors import UserError
+from ablate.run.folder import RunFolder
+from ablate.sweep import command
+from tests.sweep.conftest import PROGRAM, SWEEP
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_rows_and_seeds_can_be_added(place):
+    place.drive()
+    place.write(SWEEP.replace("rows: 1", "rows: 2").replace("Gelu:", "Swish: [activation=swish]\n  Gelu:"))
+    assert place.drive()[0] == 0
+    assert sorted(place.trace("start")[4:]) == ["Gelu 1", "Rms 1", "Swish 0", "Swish 1"]
+
+
+def test_only_runs_what_it_names(place):
+    assert place.drive(only="[GR]*")[0] == 0
+    assert sorted(place.trace("start")) == ["Gelu 0", "Rms 0"]
+    with pytest.raises(UserError, match="no row 'Gelo' in try; did you mean 'Gelu'"):
+        place.drive(only="Gelo")
+
+
+def test_a_row_whose_overrides_changed_is_refused_by_its_keys(place):
+    place.drive()
+    place.write(SWEEP.replace("activation=gelu", "activation=gelu, dropout=0.1"))
+    with pytest.raises(UserError) as caught:
+        place.drive()
+    assert str(caught.value) == (
+        "try: 'Gelu' was run with another config (1 runs): dropout 0.0 -> 0.1; replace=true moves them aside"
+    )
+    assert len(place.trace("start")) == 4
+
+
+def test_replace_moves_such_a_row_aside_and_only_such(place):
+    place.drive()
+    place.write(SWEEP.replace("activation=gelu", "activation=gelu, dropout=0.1"))
+    code, said = place.drive(replace=True)
+    assert code == 0 and "Gelu · seed 0: dropout 0.0 -> 0.1; moved to seed-0.replaced-1" in said
+    assert place.trace("start")[4:] == ["Gelu 0"]
+    (old,) = place.runs.glob("try/*/seed-0.replaced-1/record.json")
+    assert json.loads(old.read_text())["row"] == "Gelu"
+    place.write()
+    place.drive(replace=True)
+    assert len(list(place.runs.glob("try/*/seed-0.replaced-2"))) == 1
+
+
+def test_an_override_of_the_command_line_counts_as_a_change(place):
+    place.drive()
+    with pytest.raises(UserError) as caught:
+        place.drive("trainer.steps=7")
+    assert len(str(caught.value).splitlines()) == 3  # a line for each row, not for each run
+    assert "trainer.steps 200 -> 7" in str(caught.value)
+    assert place.drive("trainer.log_every=7")[0] == 0  # what cannot change a result may change
+
+
+def test_another_text_is_refused(place, monkeypatch):
+    place.drive()
+    for path in place.runs.glob("try/*/seed-0/record.json"):
+        record = json.loads(path.read_text())
+        from ablate.config import compose, identity
+
+        record["data"]["sha256"] = "b" * 64
+        record["identity"] = identity(compose(record["overrides"]), "b" * 64)
+        path.write_text(json.dumps(record))
+    place.write(SWEEP.replace("rows: 1", "rows: 2"))
+    with pytest.raises(UserError, match="was trained on another text"):
+        place.drive()
+    assert place.drive(replace=True)[0] == 0
+    assert len(list(place.runs.glob("try/*/seed-0.replaced-1"))) == 3
+
+
+def test_every_row_that_cannot_run_is_named_before_any_begins(place):
+    place.write(SWEEP.replace("rmsnorm", "rmsnrm").replace("gelu", "gellu"))
+    with pytest.raises(UserError) as caught:
+        place.drive()
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("try: Rms: norm=rmsnrm: unknown option; did you mean 'rmsnorm'")
+    assert second.startswith("try: Gelu: activation=gellu")
+    assert not place.trace("start")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"jobs": 0}, "jobs=0: must be at least 1"),
+        ({"retry": "all"}, "retry=failed"),
+        ({"timeout": 0.0}, "timeout=0: must be above 0"),
+        ({"patience": 0.0}, "patience=0: must be above 0"),
+        ({"timing": -1.0}, "timing=-1: must be at least 0"),
+    ],
+)
+def test_options_that_make_no_sense(place, options, expected):
+    with pytest.raises(UserError, match=expected):
+        place.drive(**options)
+
+
+def test_nothing_is_moved_before_it_is_known_that_all_can_run(place):
+    place.drive()
+    place.write(SWEEP.replace("activation=gelu", "activation=gelu, dropout=0.1"))
+    place.behave(preparing="ablate: data.files: no such file")
+    with pytest.raises(UserError, match="no such file"):
+        place.drive(replace=True)
+    assert not list(place.runs.glob("try/*/*.replaced-*")) and set(place.states().values()) == {"done"}
+
+
+def test_a_run_under_way_is_not_moved(place):
+    place.drive()
+    place.write(
+        SWEEP.replace("activation=gelu", "activation=gelu, dropout=0.1").replace("rmsnorm", "rmsnorm, dropout=0.1")
+    )
+    (folder,) = place.runs.glob("try/gelu-*/seed-0")
+    with RunFolder(folder).lock(), pytest.raises(UserError, match="Gelu · seed 0: is under way with another config"):
+        place.drive(replace=True)
+    assert not list(place.runs.glob("try/*/*.replaced-*"))
+
+
+def test_folders_are_read_as_the_runs_read_them(place, monkeypatch):
+    monkeypatch.setenv("SCRATCH", str(place.folder / "scratch"))
+    others = [text for text in place.overrides if not text.startswith("paths.runs")]
+
+    def drive(runs):
+        return command.run("try", [*others, runs], program=PROGRAM, out=io.StringIO(), report=False, timing=0)
+
+    assert drive("paths.runs=${oc.env:SCRATCH}/runs") == 0
+    assert len(list(place.folder.glob("scratch/runs/try/*/seed-*/record.json"))) == 4 and not place.runs.exists()
+    with pytest.raises(UserError, match="paths: .*NOWHERE"):
+        drive("paths.runs=${oc.env:NOWHERE}/runs")
+    for text in (
+        SWEEP.replace("baseline: Base", "base: [paths.runs=here]\nbaseline: Base"),
+        SWEEP.replace("norm=rmsnorm", "paths.runs=here"),
+    ):
+        place.write(text)
+        with pytest.raises(UserError, match="paths.runs says where a machine keeps things"):
+            place.drive()

@@ -1,0 +1,112 @@
+"""One run that goes wrong harms no other, and is named."""
+
+import time
+
+import pytest
+
+from ablate.sweep import scheduler
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_runs_everything_baseline_and_first_seeds_first(place):
+    code, said = place.drive(jobs=1)
+    assert code == 0, said
+    assert place.trace("start") == ["Base 0", "Rms 0", "Gelu 0", "Base 1"]
+    assert set(place.states().values()) == {"done"}
+    assert "[4/4] done     Base · seed 1: final loss 5.014" in said
+    assert "try: 4 done" in said
+
+
+def test_asking_again_does_nothing_again(place):
+    place.drive()
+    code, said = place.drive()
+    assert code == 0
+    assert len(place.trace("start")) == 4
+    assert "4 of 4 runs are there already" in said
+
+
+FAULTS = {
+    "raise": ("failed", "left with exit code 1: on two lines"),
+    "exit": ("failed", "left with exit code 7"),
+    "exit 0": ("failed", "left with exit code 0"),
+    "kill": ("failed", "killed by SIGKILL; often the system ran out of memory"),
+    "segfault": ("failed", "killed by SIGSEGV"),
+    "failed": ("failed", "OutOfMemoryError: no room"),
+    "term": ("preempted", None),
+    "diverged": ("diverged", "the loss was nan at step 5"),
+}
+
+
+@pytest.mark.parametrize(("fault", "expected"), FAULTS.items(), ids=FAULTS)
+def test_a_fault_is_classified_and_harms_no_other(place, fault, expected):
+    place.behave(Rms=fault)
+    code, said = place.drive()
+    state, reason = expected
+    assert code == (0 if state == "diverged" else 1)
+    states = place.states()
+    assert states.pop(("Rms", 0)) == state
+    assert set(states.values()) == {"done"} and len(states) == 3
+    if reason:
+        assert reason in place.records()["Rms", 0]["reason"]
+        assert reason in said
+
+
+def test_a_run_without_steps_is_ended_as_hung(place):
+    place.behave(Rms="hang")
+    code, said = place.drive(patience=1.5)
+    assert code == 1
+    assert place.records()["Rms", 0]["reason"].startswith("hung: no step for 2 s (at step 5)")
+    assert place.states()["Gelu", 0] == "done"
+    assert not place.processes()
+
+
+def test_the_first_step_may_take_longer(place):
+    """It compiles; what never comes to it is ended all the same."""
+    place.behave(Rms="stuck")
+    began = time.monotonic()
+    assert place.drive(patience=0.4)[0] == 1
+    assert place.records()["Rms", 0]["reason"].startswith("hung: no step for")
+    assert time.monotonic() - began > scheduler.BEFORE_THE_FIRST_STEP * 0.4
+
+
+def test_timeout(place):
+    place.behave(Gelu="slow")
+    code, said = place.drive(timeout=1.5)
+    assert code == 1
+    assert "timed out after 1.5 s" in place.records()["Gelu", 0]["reason"]
+
+
+def test_failed_runs_are_tried_again_only_when_asked(place):
+    place.behave(Rms="exit")
+    assert place.drive()[0] == 1
+    place.behave()
+    code, said = place.drive()
+    assert code == 1 and "left with exit code 7" in said and "retry=failed" in said
+    assert len(place.trace("start")) == 4
+    assert place.drive(retry="failed")[0] == 0
+    assert place.trace("start")[4:] == ["Rms 0"]
+
+
+def test_a_retried_run_that_fails_again_is_tried_once(place):
+    place.behave(Rms="exit")
+    place.drive()
+    assert place.drive(retry="failed")[0] == 1
+    assert place.trace("start").count("Rms 0") == 2
+
+
+def test_diverged_and_preempted(place):
+    place.behave(Rms="term", Gelu="diverged")
+    place.drive()
+    place.behave()
+    assert place.drive()[0] == 0
+    assert place.trace("start")[4:] == ["Rms 0"]  # a preempted run is resumed, a diverged one is a result
+
+
+def test_a_corpus_that_cannot_be_made_is_told_before_any_run(place):
+    from ablate.errors import UserError
+
+    place.behave(preparing="ablate: x.txt, line 3: broken")
+    with pytest.raises(UserError, match="^x.txt, line 3: broken$"):
+        place.drive()
+    assert not place.trace("start")
