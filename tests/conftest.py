@@ -11,6 +11,8 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.pop("WANDB_API_KEY", None)
 
+import pytest  # noqa: E402
+
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
