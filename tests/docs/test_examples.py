@@ -15,7 +15,6 @@ from ablate.study import definition
 from tests.docs.texts import PAGES, ROOT, TEXTS, blocks, write_text
 
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
-PLUGIN = "my_variants"
 
 
 @pytest.mark.timeout(120)
@@ -41,9 +40,7 @@ def commands() -> list[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("where, words", commands(), ids=lambda it: it if isinstance(it, str) else " ".join(it[1:]))
-def test_commands_are_valid(where, words, monkeypatch):
-    monkeypatch.setenv(options.PLUGINS, PLUGIN)
-    monkeypatch.syspath_prepend(ROOT / "examples" / PLUGIN)
+def test_commands_are_valid(where, words, plugin):
     verb, *rest = words[1:]
     assert verb in VERBS
     if verb == "options":
@@ -61,9 +58,7 @@ def sweeps() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("where, text", sweeps(), ids=lambda it: it if "\n" not in it else "")
-def test_sweeps_are_valid(where, text, tmp_path, monkeypatch):
-    monkeypatch.setenv(options.PLUGINS, PLUGIN)
-    monkeypatch.syspath_prepend(ROOT / "examples" / PLUGIN)
+def test_sweeps_are_valid(where, text, tmp_path, plugin):
     (tmp_path / "shown.yaml").write_text(text)
     sweep = definition.load("shown", tmp_path)
     assert len(sweep.rows) >= 2

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = "my_variants"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples/my_variants/README.md", *PAGES]
 
@@ -14,6 +15,20 @@ TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples/my_varia
 def blocks(path: Path, language: str) -> list[str]:
     """The fenced blocks of one language in a Markdown file."""
     return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def recipes() -> dict[str, str]:
+    """The files that the recipes of CONTRIBUTING.md show, by name."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^In `([\w./]+)`[^`]*?:\n\n```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+
+
+def write_package(folder: Path) -> None:
+    """The package of all recipes, in `folder`."""
+    for name, text in {f"{PACKAGE}/__init__.py": "", **recipes()}.items():
+        if name.startswith(PACKAGE):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
 
 
 def write_text(path: Path, words: int = 2000, paragraphs: int = 300) -> None:
