@@ -108,7 +108,7 @@ def _by_hydra(words: list[str], command: str) -> int:
     codes = [0]
 
     def task(_: DictConfig) -> None:
-        from ablate import train
+        from ablate.training import run as train
 
         overrides = list(HydraConfig.get().overrides.task)
         codes.append(train.exit_code(lambda: told(train.run(compose(overrides), overrides, command))))

@@ -26,7 +26,7 @@ usage: ablate train [overrides]
 
 
 def run(words: list[str]) -> int:
-    """Train what the overrides describe; returns the exit code of `ablate.train`."""
+    """Train what the overrides describe; returns the exit code of `ablate.training.run`."""
     if any(word.startswith("-") for word in words):
         from ablate.cli import hydra_app
 
@@ -37,7 +37,7 @@ def run(words: list[str]) -> int:
 
     cfg = compose(overrides)
     build_model(cfg, device="meta")  # what cannot be built is told before a folder is made
-    from ablate import train
+    from ablate.training import run as train
 
     command = shlex.join(["ablate", "train", *words])
     return train.exit_code(lambda: told(train.run(cfg, overrides, command)))

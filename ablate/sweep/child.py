@@ -18,10 +18,12 @@ from ablate.record import atomic_write
 
 def train(job: dict[str, Any]) -> int:
     """Train or resume the run of `job` {"overrides", "command"}; its record says how it went."""
-    import ablate.train
+    import ablate.training.run
     from ablate.config import compose
 
-    return ablate.train.exit_code(lambda: ablate.train.run(compose(job["overrides"]), job["overrides"], job["command"]))
+    return ablate.training.run.exit_code(
+        lambda: ablate.training.run.run(compose(job["overrides"]), job["overrides"], job["command"])
+    )
 
 
 def prepare(job: dict[str, Any]) -> int:
@@ -53,10 +55,10 @@ def prepare(job: dict[str, Any]) -> int:
 
 def measure(job: dict[str, Any]) -> int:
     """Train the row of `job` {"overrides", "scratch", "seconds", "result"} for moments; its speed goes to `result`."""
-    import ablate.train
+    import ablate.training.run
     from ablate.config import compose
 
-    speed = ablate.train.measure(compose(job["overrides"]), job["scratch"], job["seconds"])
+    speed = ablate.training.run.measure(compose(job["overrides"]), job["scratch"], job["seconds"])
     if os.environ.get("RANK", "0") == "0":  # under torchrun one writes for all
         atomic_write(Path(job["result"]), json.dumps({"steps_per_second": speed["median"]}))
     return 0

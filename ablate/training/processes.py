@@ -76,11 +76,11 @@ def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
 def main() -> int:
     """What each worker does: the run that the command line describes."""
     die_with_parent()
-    from ablate import train
     from ablate.config import compose
+    from ablate.training import run
 
     asked = json.loads(sys.argv[1])
-    return train.exit_code(lambda: train.run(compose(asked["overrides"]), asked["overrides"], asked["command"]))
+    return run.exit_code(lambda: run.run(compose(asked["overrides"]), asked["overrides"], asked["command"]))
 
 
 if __name__ == "__main__":

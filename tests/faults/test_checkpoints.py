@@ -8,8 +8,8 @@ import signal
 import pytest
 import torch
 
-from ablate import train
 from ablate.record import sha256
+from ablate.training import run as train
 from ablate.training.checkpoint import CheckpointError, CheckpointFolder, load, save
 from tests.faults import faults
 from tests.training.standin import folder_of, in_child, result, run

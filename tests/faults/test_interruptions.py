@@ -121,7 +121,7 @@ def test_killed_at_random_moments(asked, whole):
 
 
 def test_two_processes_never_share_a_run(asked):
-    from ablate import train
+    from ablate.training import run as train
 
     overrides = asked("shape.steps=100000")
     pid = start(overrides)

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ablate import cost, train
+from ablate import cost
 from ablate.config import compose
 from ablate.data import batches, corpus
 from ablate.record import RunFolder, run_path
+from ablate.training import run as train
 
 VOCABULARY, TARGETS = 160, 8
 TINY = [

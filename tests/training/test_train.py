@@ -8,10 +8,11 @@ import pytest
 import torch
 import yaml
 
-from ablate import record, train
+from ablate import record
 from ablate.config import compose
 from ablate.errors import UserError
 from ablate.record import RunFolder
+from ablate.training import run as train
 from ablate.training.attempt import Attempt
 from tests.faults import faults
 from tests.training.standin import TINY, folder_of, in_child, result, run
