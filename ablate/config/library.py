@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-import ablate
+from ablate import packaged
 from ablate.errors import UserError, nearest
 
-CONF = Path(ablate.__file__).parent.parent / "conf"
+CONF = packaged.conf()
 PLUGINS = "ABLATE_PLUGINS"  # import prefixes, separated by commas, that a user adds to `ablate.`
 
 
