@@ -288,7 +288,7 @@ def _header(name: str, sweeps_dir: Path, records: list[dict[str, Any]]) -> dict[
     """The sweep as its file asks for it; or, for runs of no sweep file, as the runs themselves tell."""
     from ablate.sweep import plan
 
-    if not (sweeps_dir / f"{name}.yaml").exists() and records:
+    if plan.find(name, sweeps_dir) is None and records:
         return _header_of_runs(name, records)
     sweep = plan.load(name, sweeps_dir)
     rows = [

@@ -9,9 +9,9 @@ from typing import Any
 
 from ablate.config.overrides import key_of, merge
 from ablate.errors import UserError, nearest
-from ablate.sweep.sweepfile import GIVEN_BY_THE_SWEEP, Seeds, Sweep, load, names
+from ablate.sweep.sweepfile import GIVEN_BY_THE_SWEEP, Seeds, Sweep, find, load, names
 
-__all__ = ["PlannedRun", "Seeds", "Sweep", "describe", "load", "names", "overrides", "runs", "select"]
+__all__ = ["PlannedRun", "Seeds", "Sweep", "describe", "find", "load", "names", "overrides", "runs", "select"]
 
 
 @dataclass(frozen=True)
