@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: conf/ and sweeps/ lie beside the package in the repository, and inside it in a wheel."""
+"""What pyproject.toml cannot say: conf/ and sweeps/ lie beside the package in a checkout, and inside it in a wheel."""
 
 from __future__ import annotations
 

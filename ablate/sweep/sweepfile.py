@@ -48,7 +48,7 @@ class Sweep:
 
 
 def load(name: str, folder: str | Path = "sweeps") -> Sweep:
-    """Read `folder`/`name`.yaml, else the sweep of that name in the package; raises `UserError` for whatever is wrong in it."""
+    """Read the sweep `name` of `folder`, else of the package; raises `UserError` for whatever is wrong in it."""
     if not NAME.fullmatch(name):
         raise UserError(f"{name!r} cannot name a sweep: letters, digits and . _ = - only, at most 100")
     path = find(name, folder)

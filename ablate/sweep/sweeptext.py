@@ -31,13 +31,13 @@ KINDS = ("rows", "grid", "sections")  # the ways to list rows
 
 
 def find(name: str, folder: str | Path) -> Path | None:
-    """The file of the sweep `name`: in `folder`, else among those that come with the package; None where it is in neither."""
+    """The file of the sweep `name`: in `folder`, else in the package; None where it is in neither."""
     places = (Path(folder) / f"{name}.yaml", packaged.sweeps() / f"{name}.yaml")
     return next((path for path in places if path.exists()), None)
 
 
 def names(folder: str | Path) -> list[str]:
-    """The sweeps that lie in `folder`, then those that come with the package and are not hidden by one of the same name."""
+    """The sweeps that lie in `folder`, then those of the package that no file of the same name hides."""
     own, others = (sorted(path.stem for path in Path(place).glob("*.yaml")) for place in (folder, packaged.sweeps()))
     return [*own, *(name for name in others if name not in own)]
 

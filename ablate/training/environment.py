@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 def git_state() -> dict[str, Any]:
     """The commit of the source tree and whether tracked files differ from it; nulls outside a repository.
 
-    An environment inside somebody's repository, with the package installed in it, is no source tree: nothing there is tracked.
+    An environment inside somebody's repository is no source tree: nothing of the package is tracked there.
     """
     source = Path(ablate.__file__).parent
     commit = _git(source, "rev-parse", "HEAD") if _git(source, "ls-files", "--", "__init__.py") else ""
