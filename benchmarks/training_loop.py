@@ -26,7 +26,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import torch
 
 from ablate.config import build_model, compose, instantiate, resolved
@@ -38,6 +37,7 @@ from ablate.sweep.fork_server import ENVIRONMENT
 from ablate.training.callback import RunCallback
 from ablate.training.fit import Fit
 from ablate.training.interruption import Interruption
+from ablate.training.lightning import L
 
 TINY = [
     "shape.d_model=32", "shape.n_layers=1", "shape.n_heads=2", "shape.head_dim=16", "shape.d_ff=64",

@@ -19,6 +19,7 @@ ORDER = (
     "duration",
     "ratio",
     "naming",
+    "packaged",
     "orphans",
     "statistics",
     "model",
@@ -36,8 +37,8 @@ ORDER = (
     "report.render",
     "report.build",
     "sweep",
-    "api",
     "cli",
+    "api",
     "__main__",
 )
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-import ablate
+from ablate import packaged
 from ablate.errors import UserError, nearest
 
-CONF = Path(ablate.__file__).parent.parent / "conf"
+CONF = packaged.conf()
 MODEL_SLOTS = (
     "topology",
     "norm",

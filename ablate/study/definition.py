@@ -11,7 +11,7 @@ import ablate
 from ablate.config.overrides import key_of
 from ablate.errors import UserError, nearest
 from ablate.naming import check_sweep_name, slug
-from ablate.study.inheritance import KINDS, extended, names, read
+from ablate.study.inheritance import KINDS, extended, find, names, read
 
 REFERENCES = Path(ablate.__file__).parent / "reference"
 GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
@@ -48,15 +48,14 @@ class Sweep:
 
 
 def load(name: str, folder: str | Path = "sweeps") -> Sweep:
-    """Read `folder`/`name`.yaml; raises `UserError` for whatever is wrong in it."""
+    """Read the sweep `name` of `folder`, else of the package; raises `UserError` for whatever is wrong in it."""
     check_sweep_name(name)
-    path = Path(folder) / f"{name}.yaml"
+    path = find(name, folder)
+    if path is None:
+        there = names(folder)
+        raise UserError(f"no sweep {name!r} in {folder}{nearest(name, there)} (there are: {', '.join(there)})")
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        there = names(folder)
-        known = f" (there are: {', '.join(there)})" if there else ""
-        raise UserError(f"no sweep {name!r} in {folder}{nearest(name, there)}{known}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     return parse(name, text, path)

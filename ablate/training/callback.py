@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lightning.pytorch as L
-
 from ablate.evaluation.heldout import HeldOutLoss
 from ablate.run.folder import RunFolder
 from ablate.run.record import STARTING
 from ablate.training.checkpoint import CheckpointFolder
 from ablate.training.interruption import Interruption
+from ablate.training.lightning import L
 from ablate.training.metrics import LINE_SECONDS, Heartbeat, MetricsFile, progress_line
 from ablate.training.progress import Agenda, Progress
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import CheckpointIO
 
 from ablate.run.files import atomic_file, atomic_write, sha256
+from ablate.training.lightning import CheckpointIO
 
 KEPT = 2
 WEIGHTS = "weights.pt"

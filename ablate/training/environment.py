@@ -45,9 +45,12 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_state() -> dict[str, Any]:
-    """The commit of the source tree and whether tracked files differ from it; nulls outside a repository."""
+    """The commit of the source tree and whether tracked files differ from it; nulls outside a repository.
+
+    An environment inside somebody's repository is no source tree: nothing of the package is tracked there.
+    """
     source = Path(ablate.__file__).parent
-    commit = _git(source, "rev-parse", "HEAD")
+    commit = _git(source, "rev-parse", "HEAD") if _git(source, "ls-files", "--", "__init__.py") else ""
     changed = _git(
         source, "status", "--porcelain", "--untracked-files=no", "--", str(source), str(source.parent / "conf")
     )

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -28,6 +25,7 @@ from ablate.training import checkpoint, environment, processes
 from ablate.training.callback import RunCallback
 from ablate.training.device import device_type
 from ablate.training.interruption import Interruption
+from ablate.training.lightning import DDPStrategy, L, LightningEnvironment, TorchElasticEnvironment
 from ablate.training.module import Training
 from ablate.training.progress import Agenda, Progress
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import lightning.pytorch as L
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from ablate.errors import UserError
 from ablate.evaluation.heldout import summed
 from ablate.model import parameter_groups as rates
 from ablate.training.batching import Steps
+from ablate.training.lightning import L
 from ablate.training.progress import Agenda, Progress
 
 

@@ -6,7 +6,6 @@ import functools
 import time
 from typing import Any
 
-import lightning.pytorch as L
 from omegaconf import DictConfig
 
 from ablate.data import build_corpus
@@ -15,6 +14,7 @@ from ablate.training import processes
 from ablate.training.callback import RunCallback
 from ablate.training.fit import Fit
 from ablate.training.interruption import Interruption
+from ablate.training.lightning import L
 
 LEAST_STEPS = 10  # that count, however long they take
 

@@ -95,7 +95,7 @@ def test_options_of_one_group_and_one_option(capsys):
         (["train", "-m", "norm=glob(*)"], ["norm=glob(*): name the options, as in norm=one,another"]),
         (["train", "sweep=tiny", "row=Base", "seed=²"], ["seed=²: must be a whole number"]),
         (["sweep"], ["ablate sweep takes the name of one sweep, and was given none"]),
-        (["sweep", "tny"], ["no sweep 'tny' in sweeps; did you mean 'tiny'? (there are: tiny)"]),
+        (["sweep", "tny"], ["no sweep 'tny' in sweeps; did you mean 'tiny'? (there are: tiny, activations"]),
         (["sweep", "tiny", "jbs=2"], ["jbs=2: no setting and no group; did you mean 'jobs'?"]),
         (["sweep", "tiny", "jobs=two"], ["jobs=two: must be a whole number"]),
         (["sweep", "tiny", "replace=yes"], ["replace=yes: must be true or false"]),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ablate import packaged
 from ablate.errors import UserError
 from ablate.study import definition, runs
 from ablate.study.definition import parse
@@ -172,6 +173,16 @@ def test_an_unknown_sweep_names_the_nearest(tmp_path):
     with pytest.raises(UserError, match="no sweep 'axs' in .*did you mean 'axes'"):
         definition.load("axs", tmp_path)
     assert definition.load("axes", tmp_path).name == "axes"
+
+
+def test_a_sweep_of_the_package_is_found_where_the_folder_has_none_of_its_name(tmp_path):
+    found = definition.load("axes", tmp_path)
+    assert found.path == packaged.sweeps() / "axes.yaml" and len(found.rows) > 10
+    assert definition.load("axes", tmp_path / "nothing") == found
+    (tmp_path / "axes.yaml").write_text(GOOD)
+    assert definition.load("axes", tmp_path).path == tmp_path / "axes.yaml"
+    (tmp_path / "mine.yaml").write_text(GOOD)
+    assert definition.names(tmp_path)[:3] == ["axes", "mine", "activations"] and definition.names(tmp_path).count("axes") == 1
 
 
 @pytest.mark.parametrize("name", ["../axes", "/etc/x", "a/b", "", ".", "..", "a\0b", "x" * 300])

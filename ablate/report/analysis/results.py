@@ -279,9 +279,9 @@ def _thinned(points: list[tuple[int, float]], steps: int) -> list[tuple[int, flo
 
 def _header(name: str, sweeps_dir: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
     """The sweep as its file asks for it; or, for runs of no sweep file, as the runs themselves tell."""
-    from ablate.study import definition
+    from ablate.study import definition, inheritance
 
-    if not (sweeps_dir / f"{name}.yaml").exists() and records:
+    if inheritance.find(name, sweeps_dir) is None and records:
         return _header_of_runs(name, records)
     sweep = definition.load(name, sweeps_dir)
     rows = [

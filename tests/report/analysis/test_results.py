@@ -159,6 +159,14 @@ def test_runs_beside_any_sweep(tmp_path):
     assert len(found.records) == 2
 
 
+def test_runs_of_a_sweep_of_the_package(tmp_path):
+    """A folder without the sweep's file does not make of them runs beside any sweep."""
+    maker = Maker(tmp_path, name="axes", baseline="Vanilla Transformer")
+    maker.run("Vanilla Transformer", 0, [])
+    found = collect("axes", maker.runs, tmp_path / "no-sweeps")
+    assert len(found.sweep["rows"]) > 10 and found.sweep["file"].startswith("# A demonstration")
+
+
 def test_no_such_sweep(tmp_path):
     with pytest.raises(UserError, match="made-up"):
         collect("made-up", tmp_path / "runs", tmp_path / "sweeps")
