@@ -53,7 +53,7 @@ def test_trains_by_the_command(folder):
     choose = random.Random(0)
     (folder / "text.txt").write_text("\n\n".join(" ".join(choose.choices(WORDS, k=60)) for _ in range(200)))
     shape = [f"shape.{key}={value}" for key, value in {**SHAPE, "vocab_size": 640, "batch_tokens": 64}.items()]
-    text = ["data=local", "data.files=text.txt", "evaluation.tokens=64", "trainer.steps=2"]
+    text = ["data=local", "data.files=text.txt", "evaluation.heldout.tokens=64", "trainer.steps=2"]
     done = ablate(folder, "train", "norm=mean_absolute", *text, *shape)
     assert done.returncode == 0, done.stderr
     (record,) = folder.glob("runs/adhoc/*/seed-0/record.json")
