@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +25,7 @@ from tests.report.synthetic import Maker
 KINDS = ("norm", "position", "attention", "objective", "optimizer", "evaluation", "plot", "column")
 
 
-def train(folder: Path, *given: str) -> str:
+def train(folder: Path, *given: str) -> dict[str, Any]:
     """Two steps by the command; the record."""
     write_text(folder / "text.txt", words=400, paragraphs=60)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), options.PLUGINS: PACKAGE}
@@ -31,7 +35,7 @@ def train(folder: Path, *given: str) -> str:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     (record,) = folder.glob("runs/adhoc/*/seed-0/record.json")
-    return record.read_text()
+    return json.loads(record.read_text())
 
 
 def test_there_is_one_of_each_kind():
@@ -92,12 +96,31 @@ def test_the_optimizer_takes_a_step_of_its_rate(plugin):
 def test_a_run_with_optimizer_evaluation_and_parts(plugin):
     given = ["norm=mean_absolute", "position=log_distance", "attention=dilated", "optimizer=lion", "schedule=cosine"]
     record = train(plugin, *given, "evaluation=[heldout,accuracy]", "evaluation.accuracy.tokens=64")
-    assert '"done"' in record and '"accuracy"' in record
+    assert record["status"] == "done"
+    assert 0 <= record["downstream"]["accuracy"] < 0.5
+
+
+def test_the_evaluation_counts_what_it_says(plugin):
+    from my_variants.evaluations import Accuracy
+
+    targets = torch.tensor([[1, 2, 3], [0, 0, 0]])
+    batches = [{"targets": targets, "weights": torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])}, {"targets": targets}]
+    context = SimpleNamespace(
+        device="cpu",
+        heldout=lambda tokens, seed: batches,
+        check_stop=lambda: None,
+        on_device=dict,
+        autocast=nullcontext,
+        total=lambda sums: sums,
+    )
+    always_two = SimpleNamespace(logits=lambda batch: torch.eye(4)[torch.full_like(targets, 2)])
+    score = Accuracy(tokens=1, seed=0).evaluate(always_two, context)["accuracy"]
+    assert (score.value, score.items) == (2 / 10, 10)
 
 
 @pytest.mark.timeout(120)
 def test_a_run_with_the_objective(plugin):
-    assert '"done"' in train(plugin, "topology=causal_decoder", "objective=right_to_left")
+    assert train(plugin, "topology=causal_decoder", "objective=right_to_left")["status"] == "done"
 
 
 def test_the_plot_is_drawn(tmp_path):
