@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -120,7 +121,20 @@ def test_the_evaluation_counts_what_it_says(plugin):
 
 @pytest.mark.timeout(120)
 def test_a_run_with_the_objective(plugin):
-    assert train(plugin, "topology=causal_decoder", "objective=right_to_left")["status"] == "done"
+    assert train(plugin, "topology=causal_decoder", "objective=word_dropout")["status"] == "done"
+
+
+def test_the_objective_hides_inputs_and_no_targets(plugin):
+    from my_variants.objectives import WordDropout
+
+    layout = SimpleNamespace(pad_id=0, mask_id=99)
+    objective = WordDropout(layout, ("decoder",), False, length=50, probability=0.2)
+    windows = np.random.default_rng(0).integers(1, 90, (40, 50))
+    batch = objective.apply(windows, np.random.default_rng(1))
+    inputs, hidden = batch["decoder_ids"], batch["decoder_ids"] == 99
+    assert (batch["targets"] == windows).all() and (inputs[:, 0] == 0).all()
+    assert (inputs[:, 1:][~hidden[:, 1:]] == windows[:, :-1][~hidden[:, 1:]]).all()
+    assert 0.15 < hidden.mean() < 0.25
 
 
 def test_the_plot_is_drawn(tmp_path):
