@@ -1,4 +1,4 @@
-"""The report as files: what stands in them, in which order, and that they come out the same each time."""
+"""The report as files: what they contain, in which order, and that they are the same each time."""
 
 import csv
 import json
@@ -88,14 +88,15 @@ def test_results_csv(small):
     assert lines[0]["row"] == maker.baseline and lines[0]["verdict"] == "baseline" and lines[0]["runs"] == "5"
     by_row = {line["row"]: line for line in lines}
     assert len(by_row) == 17
-    told = {row: line["verdict"] for row, line in by_row.items()}
-    assert told["SwiGLU"] == "better" and told["No position"] == "worse"
+    verdict_of = {row: line["verdict"] for row, line in by_row.items()}
+    assert verdict_of["SwiGLU"] == "better" and verdict_of["No position"] == "worse"
     assert (
-        told["RMS Norm"] == "no difference detected" and told["A/A (other initial values)"] == "no difference detected"
+        verdict_of["RMS Norm"] == "no difference detected"
+        and verdict_of["A/A (other initial values)"] == "no difference detected"
     )
-    assert told["No norm, deep"] == "diverged"
-    assert told["Sigmoid"] == told["Squared ReLU"] == "no verdict"
-    assert told["Larger vocabulary"] == "not comparable" and by_row["Larger vocabulary"]["delta"] == ""
+    assert verdict_of["No norm, deep"] == "diverged"
+    assert verdict_of["Sigmoid"] == verdict_of["Squared ReLU"] == "no verdict"
+    assert verdict_of["Larger vocabulary"] == "not comparable" and by_row["Larger vocabulary"]["delta"] == ""
     for line in lines[1:]:
         tested = line["verdict"] in ("better", "worse", "no difference detected")
         assert bool(line["p_adjusted"]) == bool(line["delta_low"]) == tested
@@ -319,20 +320,20 @@ def test_the_table_for_a_paper_tells_verdicts_apart(small):
     }
     deltas = {line["row"]: line for line in lines_of(report.parent / "results.csv")}
 
-    def told(label):
+    def difference(label):
         value = float(deltas[label]["delta"])
         return f"{'$-$' if value < 0 else '+'}{abs(value):.3f}"
 
     assert lines[maker.baseline] == ""
-    assert lines["SwiGLU"] == rf"\textbf{{{told('SwiGLU')}}}"
-    assert lines["No position"] == rf"{told('No position')}\textsuperscript{{\dag}}"
-    assert lines["RMS Norm"] == told("RMS Norm")
-    assert lines["No norm, deep"] == f"{told('No norm, deep')} (diverged: 2 of 3)"
-    assert lines["Squared ReLU"] == f"{told('Squared ReLU')} (1 seed)"
+    assert lines["SwiGLU"] == rf"\textbf{{{difference('SwiGLU')}}}"
+    assert lines["No position"] == rf"{difference('No position')}\textsuperscript{{\dag}}"
+    assert lines["RMS Norm"] == difference("RMS Norm")
+    assert lines["No norm, deep"] == f"{difference('No norm, deep')} (diverged: 2 of 3)"
+    assert lines["Squared ReLU"] == f"{difference('Squared ReLU')} (1 seed)"
     assert lines["Larger vocabulary"] == "-- (not comparable)"
 
 
-def test_a_point_over_its_cost_stands_where_its_verdict_does(small):
+def test_a_point_over_its_cost_is_on_the_side_of_its_verdict(small):
     maker, _ = small
     found = judged(maker)
     losses, base = losses_of(found), np.nanmean(found.baseline.final)
@@ -346,7 +347,7 @@ def test_a_point_over_its_cost_stands_where_its_verdict_does(small):
     assert losses["SwiGLU"] in drawn and losses["RMS Norm"] in drawn
 
 
-def test_one_row_is_told_to_have_been_tested_by_pairs(tmp_path):
+def test_the_report_says_that_a_single_row_was_tested_by_pairs(tmp_path):
     maker = Maker(tmp_path)
     maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
     maker.write_sweep()
@@ -424,7 +425,7 @@ def test_downstream_scores(tmp_path):
         maker.run(maker.baseline, seed, final=5 + seed / 50, downstream={"superglue": 70 + seed, "xsum": 17.0})
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 60, downstream={"superglue": 74 + seed})
     report = make(maker)
-    base, row = lines_of(report.parent / "results.csv")
+    _, row = lines_of(report.parent / "results.csv")
     assert list(row) == [*COLUMNS, "superglue", "superglue_std", "xsum", "xsum_std"]
     assert row["superglue"] == "75" and row["superglue_std"] == "1" and row["xsum"] == ""
     assert "### Downstream" in report.read_text()
@@ -499,12 +500,12 @@ def test_seeds_may_be_any_numbers(tmp_path):
 
 
 def test_verdicts_that_hold_over_the_whole_table_are_named(small):
-    """Holm's correction is within a section; what it would leave of all rows at once stands beside it."""
+    """Holm's correction is within a section; what it would leave of all rows at once is reported as well."""
     maker, report = small
     tested = [row for row in judged(maker).rows if row.comparison.p == row.comparison.p]
     adjusted, _ = moderated.holm(np.array([row.comparison.p for row in tested]))
     decided = [row for row in tested if row.verdict in ("better", "worse") and not row.is_control]
     stand = [row.label for row, p in zip(tested, adjusted, strict=True) if p <= 0.05 and row in decided]
-    told = next(line for line in report.read_text().splitlines() if "Over the whole table" in line)
-    assert f"all {len(tested)} rows at once, {len(stand)} of {len(decided)} stand" in told
-    assert all(label in told for label in stand)
+    sentence = next(line for line in report.read_text().splitlines() if "Over the whole table" in line)
+    assert f"all {len(tested)} rows at once, {len(stand)} of {len(decided)} stand" in sentence
+    assert all(label in sentence for label in stand)

@@ -1,4 +1,4 @@
-"""Published tables: read, and asked for what the paper itself concludes from them."""
+"""Published tables, and what a study concludes from its rows as a whole."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Published:
     unconfirmed: dict[str, tuple[str, ...]]
 
     def find(self, label: str) -> str | None:
-        """The label here that means the same as `label`; case, spaces and punctuation do not count."""
+        """The label in this table that matches `label` in letters and digits, case ignored; None if none does."""
         return self.aliases.get(_key(label))
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study says as a whole, ours or a published one.
+    """What a study, ours or a published one, shows as a whole.
 
-    `better` {column: (rows that beat the baseline, rows with a number)}; `correlations` {column: Spearman's with the
-    final loss, positive where a lower final loss goes with a better number}.
+    `better` maps a column to (rows that beat the baseline, rows with a number); `correlations` maps a column to its
+    Spearman correlation with the final loss, positive where a lower final loss goes with a better number.
     """
 
     better: dict[str, tuple[int, int]]
@@ -53,7 +53,7 @@ class Findings:
 def load(name: str) -> Published:
     """Read the published table `name`: a line `# title`, then CSV.
 
-    Raises `UserError` where there is none, and with the line of what cannot be read.
+    Raises `UserError` for an unknown table, and with the line number for one that cannot be read.
     """
     path = FOLDER / f"{name}.csv"
     if name not in names():
@@ -100,14 +100,14 @@ def _numbers(row: dict[str, str], where: str) -> dict[str, float]:
 
 
 def names() -> list[str]:
-    """The published tables that there are."""
+    """The names of all published tables."""
     return sorted(table.stem for table in FOLDER.glob("*.csv"))
 
 
 def findings(rows: dict[str, dict[str, float]], baseline: str, scores: tuple[str, ...]) -> Findings:
-    """What the rows of one study, by label and column, say as a whole; columns without numbers are left out.
+    """What the rows of one study, {label: {column: number}}, show as a whole; columns without numbers are left out.
 
-    A score over fewer than 5 rows has no correlation.
+    There is no correlation for fewer than 5 rows.
     """
     better, correlations = {}, {}
     final = np.array([row.get(LOSSES[-1], np.nan) for row in rows.values()])

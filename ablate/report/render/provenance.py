@@ -1,4 +1,4 @@
-"""The end of a report: what went wrong, what differed between runs, and how to make it all again."""
+"""The end of a report: what went wrong, what differed between runs, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ablate.report.analysis.verdicts import Verdicts, median
 from ablate.report.text import MISSING, counted, listed, md_code, md_escape, md_fenced, one_line
 from ablate.run.record import DIVERGED, DONE, FAILED
 
-GIVEN = ("sweep", "row", "seed", "seed.base", "early_fraction")  # by the sweep file, run by run
+GIVEN = ("sweep", "row", "seed", "seed.base", "early_fraction")  # set by the sweep for each run
 
 
 class Provenance:
-    """Under which circumstances the runs of one sweep were made; all text is safe in Markdown."""
+    """How the runs of one sweep were made, and what went wrong; all text is safe in Markdown."""
 
     def __init__(self, results: Results, verdicts: Verdicts) -> None:
         self.sweep, self.records, self.verdicts = results.sweep, results.records, verdicts
@@ -42,10 +42,10 @@ class Provenance:
 
         for row in self.verdicts:
             if row.lost:
-                told = (
+                how = (
                     f"{counted(row.lost, 'run')} ended above the loss of a uniform guess, {row.chance:.2f} nats a token"
                 )
-                yield f"**{md_escape(row.label)}** learned nothing, which counts as diverged: {told}"
+                yield f"**{md_escape(row.label)}** learned nothing, which counts as diverged: {how}"
 
     def _missing(self) -> Iterable[str]:
         unbegun = [row for row in self.verdicts if not any(record["row"] == row.label for record in self.records)]
@@ -58,16 +58,16 @@ class Provenance:
                 mine = [record for record in self.records if record["row"] == row.label]
                 begun = [record["seed"] for record in mine if record["status"] not in (DONE, DIVERGED, FAILED)]
                 never = row.missing - len(begun)
-                told = [f"begun but not finished: {_seed_list(begun)}"] if begun else []
-                told += [f"not begun: {counted(never, 'run')}"] if never > 0 else []
-                yield f"**{md_escape(row.label)}** lacks {counted(row.missing, 'run')} ({'; '.join(told)})"
+                states = [f"begun but not finished: {_seed_list(begun)}"] if begun else []
+                states += [f"not begun: {counted(never, 'run')}"] if never > 0 else []
+                yield f"**{md_escape(row.label)}** lacks {counted(row.missing, 'run')} ({'; '.join(states)})"
 
     def _skipped(self) -> Iterable[str]:
         for skipped in self.sweep.get("skipped", []):
             yield f"Left out: {md_code(skipped['path'])}: {md_escape(skipped['reason'])}"
 
     def _mixed(self) -> Iterable[str]:
-        """What should be the same in all runs and is not."""
+        """What should be the same in all runs but differs."""
         fields = {f"version of {name}": ("versions", name) for name in self._packages()}
         fields |= {
             "commit": ("git", "sha"),
@@ -76,41 +76,41 @@ class Provenance:
             "record schema": ("schema",),
         }
         for what, keys in fields.items():
-            if told := self._mixture(lambda record, keys=keys: _at(record, *keys)):
-                yield f"Runs were made with more than one {md_escape(what)}: {told}"
-        if told := self._mixture(lambda record: " ".join(_extras(record, self.sweep)) or "nothing"):
-            yield f"Not all runs were given the same on the command line: {told}"
+            if values := self._mixture(lambda record, keys=keys: _at(record, *keys)):
+                yield f"Runs were made with more than one {md_escape(what)}: {values}"
+        if values := self._mixture(lambda record: " ".join(_extras(record, self.sweep)) or "nothing"):
+            yield f"Not all runs were given the same on the command line: {values}"
         if dirty := sum(bool(_at(record, "git", "dirty")) for record in self.done):
             yield f"{counted(dirty, 'run')} used source files that differ from their commit"
 
     def _mixture(self, of: Callable[[dict[str, Any]], Any]) -> str:
         counts = Counter(str(of(record)) for record in self.done)
-        told = sorted(counts, key=lambda value: (-counts[value], value))
-        return ", ".join(
-            f"{md_escape(value[:80])} ({counted(counts[value], 'run')})" for value in told[len(told) < 2 :]
-        )
+        values = sorted(counts, key=lambda value: (-counts[value], value))
+        if len(values) < 2:
+            return ""
+        return ", ".join(f"{md_escape(value[:80])} ({counted(counts[value], 'run')})" for value in values)
 
     @property
     def commands(self) -> str:
-        """What to type to make this again."""
+        """The commands that reproduce this report."""
         name = self.sweep["name"]
         again = f"ablate report {name} # this report, from its records alone"
         if self.sweep.get("file") is None:
-            told = dict.fromkeys(str(record["command"]) for record in self.records if record.get("command"))
-            return md_fenced([*told, again])
+            commands = dict.fromkeys(str(record["command"]) for record in self.records if record.get("command"))
+            return md_fenced([*commands, again])
         extras = "".join(f" {shlex.quote(extra)}" for extra in extras_of(self.records, self.sweep))
         return md_fenced([f"ablate sweep {name}{extras} # all runs, then this report", again])
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """Versions, commit, text and machine of the runs, as (name, value)."""
-        versions = [f"{md_escape(name)} {_told(values_of(self.done, 'versions', name))}" for name in self._packages()]
+        """Versions, commit, text and machine of the runs as (name, value)."""
+        versions = [f"{md_escape(name)} {_listed(values_of(self.done, 'versions', name))}" for name in self._packages()]
         machines = sorted({_machine(record) for record in self.done})
         return [
             ("versions", ", ".join(versions) or MISSING),
             ("commit", listed(map(md_code, values_of(self.done, "git", "sha"))) or "none, no repository"),
             ("text (sha256)", listed(map(md_code, values_of(self.done, "data", "sha256"))) or MISSING),
-            ("machine", _told(machines)),
+            ("machine", _listed(machines)),
         ]
 
     def _packages(self) -> list[str]:
@@ -130,7 +130,7 @@ def values_of(records: list[dict[str, Any]], *keys: str) -> list[str]:
 
 
 def extras_of(records: list[dict[str, Any]], sweep: dict[str, Any]) -> tuple[str, ...]:
-    """What most runs were given on the command line, beside what the sweep file says."""
+    """The overrides that most runs were given on the command line, beyond those of the sweep file."""
     counts = Counter(_extras(record, sweep) for record in records)
     return max(counts, key=lambda extras: (counts[extras], extras), default=())
 
@@ -157,7 +157,7 @@ def _at(record: dict[str, Any], *keys: str) -> Any:
     return value
 
 
-def _told(values: Iterable[str]) -> str:
+def _listed(values: Iterable[str]) -> str:
     return listed(map(md_escape, values)) or MISSING
 
 

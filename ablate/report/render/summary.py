@@ -1,4 +1,4 @@
-"""The beginning of a report: what was asked, what was found, how sure that is, what was run and on what."""
+"""The beginning of a report: the question, the findings and how certain they are, and what was run on what."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DEMONSTRATION = "builtin"  # the text that comes with the installation: for demo
 
 
 class Summary:
-    """What stands first in the report of one sweep; all text is safe in Markdown."""
+    """The first part of the report of one sweep; all text is safe in Markdown."""
 
     def __init__(self, results: Results, verdicts: Verdicts) -> None:
         self.sweep, self.records, self.verdicts, self.base = results.sweep, results.records, verdicts, verdicts.baseline
@@ -55,12 +55,12 @@ class Summary:
 
     @property
     def question(self) -> str:
-        """What the sweep asks."""
+        """The question that the sweep answers."""
         return md_escape(self.sweep["question"])
 
     @property
     def notes(self) -> str:
-        """What its author says of it, a paragraph a line."""
+        """The notes of the sweep file, a paragraph per line."""
         return "\n\n".join(md_escape(line) for line in self.sweep["notes"].splitlines() if line.strip())
 
     @property
@@ -120,7 +120,7 @@ class Summary:
         return f"**{md_escape(row.label)}** by {size} nats ({limits}{speed})"
 
     def _over_all(self) -> Iterable[str]:
-        """What is left of the verdicts where they are corrected for all rows at once, and not section by section."""
+        """Which verdicts hold if p values are corrected for all rows at once instead of section by section."""
         tested = [row for row in self.verdicts.rows if math.isfinite(row.comparison.p)]
         decided = self.verdicts.of(BETTER, WORSE)
         sections = {row.section for row in tested}
@@ -129,27 +129,27 @@ class Summary:
         adjusted, _ = holm(np.array([row.comparison.p for row in tested]))
         sure = {row.label for row, p in zip(tested, adjusted, strict=True) if p <= ALPHA}
         left = [row for row in decided if row.label in sure]
-        told = _names(left) if left else "none"
+        names = _names(left) if left else "none"
         yield (
             f"**Over the whole table:** verdicts are corrected within each of {len(sections)} sections; corrected for all "
-            f"{len(tested)} rows at once, {len(left)} of {len(decided)} stand: {told}."
+            f"{len(tested)} rows at once, {len(left)} of {len(decided)} stand: {names}."
         )
 
     def _control(self, row: Row) -> str:
-        told = f"**Control:** {md_escape(row.label)} changes nothing but seeds; its difference is "
-        told += f"{fixed(row.comparison.delta, self.places, signed=True)} nats a token"
+        start = f"**Control:** {md_escape(row.label)} changes nothing but seeds; its difference is "
+        start += f"{fixed(row.comparison.delta, self.places, signed=True)} nats a token"
         if row.verdict == UNDECIDED:
-            return f"{told}, and none is detected, as it should be."
+            return f"{start}, and none is detected, as it should be."
         if row.verdict in (BETTER, WORSE):
             return (
-                f"{told}, and it comes out as **{row.verdict}**: a false alarm. Trust the other verdicts less for it."
+                f"{start}, and it comes out as **{row.verdict}**: a false alarm. Trust the other verdicts less for it."
             )
-        return f"{told}; {row.verdict} ({md_escape(row.why)})."
+        return f"{start}; {row.verdict} ({md_escape(row.why)})."
 
     @property
     def settings(self) -> list[tuple[str, str]]:
         """What was run and on what, as (name, value)."""
-        told = {
+        settings = {
             "Baseline": md_escape(self.base.label),
             "Model": self._model(),
             "Objective": self._objective(),
@@ -163,7 +163,7 @@ class Summary:
                 md_code(extra, cell=True) for extra in extras_of(self.records, self.sweep)
             ),
         }
-        return [(name, value) for name, value in told.items() if value]
+        return [(name, value) for name, value in settings.items() if value]
 
     def _model(self) -> str:
         shape = {key: value for key, value in self._part("shape").items() if key not in OF_TRAINING}
@@ -190,17 +190,17 @@ class Summary:
     def _text(self) -> str:
         data = self.base.data
         scored = {count for record in self.done if is_number(count := number(record, "loss", "tokens"))}
-        told = f"{md_escape(data.get('name'))} ({md_code(str(data.get('sha256'))[:12], cell=True)})"
+        text = f"{md_escape(data.get('name'))} ({md_code(str(data.get('sha256'))[:12], cell=True)})"
         there, read = (
             number(data, "tokens"),
             self.base.steps * number(self.base.settings, "trainer", "global_batch_tokens"),
         )
-        told += f", {scaled(there)} tokens to train on"
+        text += f", {scaled(there)} tokens to train on"
         if read > there:
-            told += f" (a run reads them about {read / there:,.1f} times)"
+            text += f" (a run reads them about {read / there:,.1f} times)"
         if len(scored) == 1:
-            told += f"; losses over {scored.pop():,.0f} held-out targets, the same for every run"
-        return told if data else ""
+            text += f"; losses over {scored.pop():,.0f} held-out targets, the same for every run"
+        return text if data else ""
 
     def _part(self, name: str) -> dict[str, Any]:
         part = self.base.settings.get(name)
@@ -218,8 +218,8 @@ class Summary:
         rows = list(self.verdicts)
         counts = {"done": sum(row.done for row in rows), "diverged": sum(row.diverged for row in rows)}
         counts |= {"failed": sum(row.failed for row in rows), "missing": sum(row.missing for row in rows)}
-        told = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
-        return f"{sum(row.planned for row in rows)} planned: {told}"
+        states = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
+        return f"{sum(row.planned for row in rows)} planned: {states}"
 
 
 def _early_step(records: list[dict[str, Any]]) -> float:
@@ -229,28 +229,28 @@ def _early_step(records: list[dict[str, Any]]) -> float:
 
 
 def _by_reason(rows: list[Row]) -> str:
-    """Rows with the reason for their verdict; many with the same one are counted."""
+    """Rows with the reason for their verdict; more than three with the same reason are only counted."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
         reasons.setdefault(row.why, []).append(row.label)
-    told = []
+    parts = []
     for why, labels in reasons.items():
         many = [f"{len(labels)} rows"] if len(labels) > 3 else map(md_escape, labels)
-        told += [f"{name} ({md_escape(why)})" for name in many]
-    return listed(told)
+        parts += [f"{name} ({md_escape(why)})" for name in many]
+    return listed(parts)
 
 
 def headline(verdicts: Verdicts) -> str:
-    """What the sweep found, in a line."""
+    """What the sweep found, in one line."""
     rows = [row for row in verdicts.rows if not row.is_control]
     better, worse, undecided = (verdicts.of(word) for word in (BETTER, WORSE, UNDECIDED))
-    told = [f"{_are(len(better))} better", f"{_are(len(worse))} worse"]
+    parts = [f"{_are(len(better))} better", f"{_are(len(worse))} worse"]
     if undecided:
         size = significant(float(np.median([row.comparison.detectable for row in undecided])))
-        told.append(f"{_are(len(undecided))} undecided (a difference of {size} nats is detectable)")
+        parts.append(f"{_are(len(undecided))} undecided (a difference of {size} nats is detectable)")
     if rest := len(rows) - len(better) - len(worse) - len(undecided):
-        told.append(f"{rest} {'has' if rest == 1 else 'have'} no verdict")
-    return f"Of {counted(len(rows), 'change')} to {shortened(verdicts.baseline.label)}, {listed(told)}"
+        parts.append(f"{rest} {'has' if rest == 1 else 'have'} no verdict")
+    return f"Of {counted(len(rows), 'change')} to {shortened(verdicts.baseline.label)}, {listed(parts)}"
 
 
 def _are(number: int) -> str:

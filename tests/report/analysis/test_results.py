@@ -81,9 +81,9 @@ def test_broken_and_foreign_records_are_named(maker):
     (maker.run("RMS Norm", 11, ["norm=rmsnorm"]) / "record.json").unlink()
     found = gathered(maker)
     assert len(found.records) == 6
-    told = skipped(found)
+    reasons = skipped(found)
     folder = path.parent.name
-    assert set(told) == {
+    assert set(reasons) == {
         *(f"{folder}/seed-{seed}" for seed in range(3, 10)),
         "unasked-" + _digest("Unasked") + "/seed-0",
     }
@@ -96,7 +96,7 @@ def test_broken_and_foreign_records_are_named(maker):
         8: "norm=rmsnorm",
         9: "no record",
     }.items():
-        assert words in told[f"{folder}/seed-{seed}"]
+        assert words in reasons[f"{folder}/seed-{seed}"]
 
 
 def _digest(label):

@@ -11,11 +11,11 @@ from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import BLUE, GREY, INK, LINES, Plot
 from ablate.report.text import counted, fixed, shortened
 
-NEAR = 0.8  # the part of all differences that lies where an axis is straight; what is further out is drawn together
+NEAR = 0.8  # the share of differences in the linear part of an axis; beyond it, the axis is logarithmic
 
 
 def published(agreements: list[Agreement], title: str, sections: dict[str, str]) -> Plot:
-    """Our differences against the published ones; `sections` says of each row in which it stands, told by colours."""
+    """Our differences against the published ones; `sections` maps a row to its section, shown by colour and marker."""
     name, caption = "published.png", f"Our differences to the baseline against those of {title}"
     drawn = [agreement for agreement in agreements if agreement.column == agreement.published]
     if not drawn:
@@ -62,7 +62,7 @@ def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]]) -> No
         )
     order = np.argsort(-np.abs(y), kind="stable")
     points = [(x[i], y[i], shortened(agreement.labels[i], 30), INK) for i in order]
-    drawing.tell_left_out(axes, drawing.label_points(axes, points, 7.5))
+    drawing.note_unlabelled(axes, drawing.label_points(axes, points, 7.5))
     which = agreement.column.replace("_", " ")
     axes.set_title(
         f"{which}: Spearman {fixed(agreement.spearman, 2)}, Kendall {fixed(agreement.kendall, 2)}, "
@@ -73,7 +73,7 @@ def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]]) -> No
 
 
 def _scaled(axes: Axes, side: str, values: np.ndarray) -> None:
-    """An axis that holds all of `values` and zero: straight where most of them lie, logarithmic beyond."""
+    """An axis that holds all of `values` and zero: linear where most of them are, logarithmic beyond."""
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     near, most = float(np.quantile(np.abs(values), NEAR)), max(-low, high)
     set_scale, set_limits = getattr(axes, f"set_{side}scale"), getattr(axes, f"set_{side}lim")
