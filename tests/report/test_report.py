@@ -124,19 +124,19 @@ def test_what_the_report_says(small):
     text = " ".join(report.read_text().split())
     for words in (
         "Of 15 changes to Vanilla Transformer, 1 is better, 4 are worse, 6 are undecided",
-        "**Control:** A/A (other initial values) changes nothing but seeds",
-        "another tokenizer",
+        "**Control:** A/A (other initial values) changes only seeds",
+        "different tokenizer",
         "⚑ +50 % FLOPs",
         "⚑ −3.0 % FLOPs",
         "**No norm, deep** diverged (seeds 1 and 2): the loss is nan at step 84",
         "**Sigmoid** failed (seed 2): out of memory",
-        "**Squared ReLU** lacks 2 runs (begun but not finished: seed 1; not begun: 1 run)",
+        "**Squared ReLU** is missing 2 runs (unfinished: seed 1; not started: 1 run)",
         "53 planned: 48 done, 2 diverged, 1 failed, 2 missing",
         "ablate sweep made-up",
-        "Speeds were measured row after row with nothing else running",
+        "Speeds were measured one row at a time with nothing else running",
         "With 3 seeds",
         "`block.placement=post`",
-        "losses over 14,336 held-out targets, the same for every run",
+        "losses over 14,336 held-out target tokens, the same for every run",
     ):
         assert words in text
     assert "demonstration" not in text
@@ -217,14 +217,14 @@ def test_a_demonstration_says_so_in_its_first_line(tmp_path):
 @pytest.mark.parametrize(
     "changes, why",
     [
-        ({"sha": "f" * 64}, "other data"),
-        ({"settings": {"objective": SETTINGS["objective"] | {"mean_span": 5.0}}}, "another objective"),
-        ({"settings": {"objective": SETTINGS["objective"] | {"length": 128}}}, "another length"),
+        ({"sha": "f" * 64}, "different data"),
+        ({"settings": {"objective": SETTINGS["objective"] | {"mean_span": 5.0}}}, "different objective"),
+        ({"settings": {"objective": SETTINGS["objective"] | {"length": 128}}}, "different length"),
         (
             {"settings": {"tokenizer": SETTINGS["tokenizer"] | {"kind": "unigram"}}, "sha": "f" * 64},
-            "another tokenizer",
+            "different tokenizer",
         ),
-        ({"settings": {"evaluation": {"tokens": 1024, "seed": 1}}}, "another evaluation"),
+        ({"settings": {"evaluation": {"tokens": 1024, "seed": 1}}}, "different evaluation"),
         ({"settings": {"optimizer": {"_target_": "ablate.training.adam.Adam"}}}, ""),
     ],
 )
@@ -293,7 +293,7 @@ def test_a_seed_of_the_baseline_that_learned_nothing_counts_nowhere(tmp_path):
 @pytest.mark.parametrize("who", ["row", "baseline"])
 @pytest.mark.parametrize(
     "changes, why",
-    [({"sha": "f" * 64}, "other data"), ({"settings": {"evaluation": {"tokens": 1024}}}, "another evaluation")],
+    [({"sha": "f" * 64}, "different data"), ({"settings": {"evaluation": {"tokens": 1024}}}, "different evaluation")],
 )
 def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
     """As when a fresh clone trains one more seed on a text that is no longer the same."""
@@ -307,7 +307,7 @@ def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
     (row,) = judged(maker).rows
     owner = "its own runs" if who == "row" else "the baseline's runs"
     assert (row.verdict, row.why) == ("not comparable", f"{why} in some of {owner}")
-    if why == "other data":
+    if why == "different data":
         assert f"more than one text: {'d' * 64} (5 runs), {'f' * 64} (1 run)" in make(maker).read_text()
 
 
@@ -356,7 +356,7 @@ def test_the_report_says_that_a_single_row_was_tested_by_pairs(tmp_path):
     for seed in range(3):
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 60)
     text = make(maker).read_text()
-    assert "paired t test" in text and "moderated" not in text and "do not count" in text
+    assert "paired t test" in text and "moderated" not in text and "are not used" in text
 
 
 def test_baseline_runs_without_a_step_in_common_draw_no_curves(tmp_path):
@@ -385,8 +385,8 @@ def test_what_differs_between_runs_is_named(tmp_path):
     text = make(maker).read_text()
     assert "more than one version of torch: 2.13.0 (5 runs), 2.12.0 (1 run)" in text
     assert "more than one commit" in text and "more than one device" in text
-    assert "1 run used source files that differ from their commit" in text
-    assert "given the same on the command line: nothing (3 runs), trainer.steps=100 (3 runs)" in text
+    assert "1 run used source files with uncommitted changes" in text
+    assert "different command-line overrides: none (3 runs), trainer.steps=100 (3 runs)" in text
 
 
 def test_strings_from_outside_change_nothing_but_words(tmp_path):
@@ -507,5 +507,5 @@ def test_verdicts_that_hold_over_the_whole_table_are_named(small):
     decided = [row for row in tested if row.verdict in ("better", "worse") and not row.is_control]
     stand = [row.label for row, p in zip(tested, adjusted, strict=True) if p <= 0.05 and row in decided]
     sentence = next(line for line in report.read_text().splitlines() if "Over the whole table" in line)
-    assert f"all {len(tested)} rows at once, {len(stand)} of {len(decided)} stand" in sentence
+    assert f"all {len(tested)} tested rows at once, {len(stand)} of {len(decided)} verdicts hold" in sentence
     assert all(label in sentence for label in stand)

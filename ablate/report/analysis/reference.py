@@ -82,20 +82,20 @@ def _check_head(path: Path, title: str, columns: list[str]) -> None:
     if not title.startswith("#"):
         raise UserError(f"{path}, line 1: must be the table's title, as in # Narang et al. 2021, Table 1")
     if lacking := [column for column in ("row", "section", *LOSSES) if column not in columns]:
-        raise UserError(f"{path}, line 2: lacks {', '.join(lacking)}")
+        raise UserError(f"{path}, line 2: missing {', '.join(lacking)}")
 
 
 def _numbers(row: dict[str, str], where: str) -> dict[str, float]:
     """The numbers of a line, NaN where a cell is empty."""
     if None in row or None in row.values():
-        raise UserError(f"{where}: has not as many cells as the head has")
+        raise UserError(f"{where}: the number of cells differs from that of the header")
     found = {}
     for column, cell in row.items():
         if column not in TEXT_COLUMNS:
             try:
                 found[column] = float(cell or "nan")
             except ValueError:
-                raise UserError(f"{where}: {column} is {cell!r}, and must be a number or empty") from None
+                raise UserError(f"{where}: {column} is {cell!r}; it must be a number or empty") from None
     return found
 
 

@@ -175,7 +175,7 @@ def read(folder: Path | str) -> Results:
             try:
                 lines.append(json.loads(line))
             except ValueError:
-                raise UserError(f"{folder / RECORDS}, line {number}: no JSON") from None
+                raise UserError(f"{folder / RECORDS}, line {number}: not JSON") from None
     except FileNotFoundError:
         raise UserError(f"no {RECORDS} in {folder}: nothing was collected there") from None
     if not lines or not isinstance(lines[0], dict) or lines[0].get("kind") != "sweep":
@@ -189,7 +189,7 @@ def read(folder: Path | str) -> Results:
     except FileNotFoundError:
         raise UserError(f"no {CURVES} in {folder}; it belongs next to {RECORDS}") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / CURVES}: not as it was written ({error})") from None
+        raise UserError(f"{folder / CURVES}: not in the format of loss curves ({error})") from None
     return Results(lines[0], lines[1:], curves)
 
 
@@ -317,7 +317,7 @@ def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for label in labels
     ]
-    question = "Runs that were started one by one, beside any sweep"
+    question = "Runs that were started one by one, outside any sweep"
     fixed = {"kind": "sweep", "name": name, "question": question, "base": [], "baseline": "baseline"}
     return {**fixed, "rows": rows, "reference": None, "early": None, "notes": "", "file": None}
 
@@ -325,7 +325,7 @@ def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
 def _replaced(folder: Path) -> str:
     """Why the older record of a run without a folder is left out; empty where it may be kept."""
     moved = any(folder.parent.glob(f"{folder.name}.replaced-*"))
-    return "was moved aside for a run with another config, which is not there yet" if moved else ""
+    return "moved aside for a run with a different config, which has not been made yet" if moved else ""
 
 
 def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str:
@@ -335,7 +335,7 @@ def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str
     overrides = record.get("overrides")
     given = {renamed(str(override)) for override in overrides} if isinstance(overrides, list) else None
     absent = [text for text in planned[record["row"]] if given is not None and renamed(text) not in given]
-    return f"made without {', '.join(absent)}, which the sweep now asks of this row" if absent else ""
+    return f"made without {', '.join(absent)}, which the sweep now sets for this row" if absent else ""
 
 
 def _text(record: dict[str, Any], *keys: str) -> str:

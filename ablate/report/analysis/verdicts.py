@@ -52,7 +52,7 @@ class Row:
     downstream: dict[str, list[float]]
     settings: dict[str, Any]
     data: dict[str, Any]
-    mixed: str = ""  # why its own runs are not repetitions of one another, such as "other data"
+    mixed: str = ""  # why its own runs are not repetitions of one another, such as "different data"
     comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
     early_comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
     verdict: str = NO_VERDICT
@@ -148,8 +148,8 @@ def _unlike(one: tuple[dict[str, Any], dict[str, Any]], other: tuple[dict[str, A
     if one[0] and other[0]:
         for part in ("tokenizer", "objective", "length", "evaluation"):
             if _part(one[0], part) != _part(other[0], part):
-                return f"another {part}"
-    return "other data" if one[1].get("sha256") != other[1].get("sha256") else ""
+                return f"different {part}"
+    return "different data" if one[1].get("sha256") != other[1].get("sha256") else ""
 
 
 def _part(settings: dict[str, Any], part: str) -> Any:

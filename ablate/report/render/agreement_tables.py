@@ -49,7 +49,7 @@ class AgreementTables:
         """Why there are no correlations; empty where there are."""
         if self.agreements:
             return ""
-        return f"{counted(len(self.joined), 'row')} of ours can be set beside it; a correlation needs {FEWEST_ROWS}"
+        return f"{counted(len(self.joined), 'row')} can be compared with it; a correlation needs at least {FEWEST_ROWS}"
 
     @property
     def reading(self) -> list[str]:
@@ -65,13 +65,13 @@ class AgreementTables:
             middle, low = found.ceiling["spearman"]
             if found.beyond_noise:
                 why = (
-                    f"seed noise of both studies alone would leave {fixed(low, 2)} or more in 95 % of cases, so something "
-                    "else parts the two: size, length of training, text or recipe"
+                    f"with seed noise of both studies as the only difference it would be {fixed(low, 2)} or more in "
+                    "95 % of cases, so something else separates the two: model size, length of training, data or recipe"
                 )
             else:
                 why = (
-                    f"seed noise of both studies alone would leave about {fixed(middle, 2)}, and explains a figure like "
-                    "this one"
+                    f"with seed noise of both studies as the only difference it would be about {fixed(middle, 2)}, so "
+                    "seed noise can explain a value like this"
                 )
             sentences.append(f"**Order:** {what}: Spearman {fixed(found.spearman, 2)}; {why}.")
         return sentences
@@ -80,17 +80,18 @@ class AgreementTables:
         if self.over_training is None:
             return []
         points = (1, (PARTS + 2) // 3, (2 * PARTS + 1) // 3, PARTS)
-        figures_by_reference = [
+        by_reference = [
             f"{' · '.join(fixed(figures[point - 1], 2) for point in points)} with "
             f"{_words(against) if against == OWN else f'the published {_words(against)}'}"
             for against, figures in self.over_training.spearman.items()
         ]
         when = " · ".join(f"{self.over_training.steps[point - 1]:,}" for point in points)
-        return [
-            f"**Over training:** by the training losses of the tenths of the steps that end at {when}, Spearman is "
-            f"{'; '.join(figures_by_reference)}. A figure that still rises asks for more steps; one that has settled or falls, for "
-            "something else."
-        ]
+        sentence = (
+            "**Over training:** by the training losses over the tenths of training that end at steps "
+            f"{when}, Spearman is {'; '.join(by_reference)}. Where it is still rising, more steps may bring the orders "
+            "closer; where it has levelled off or falls, more steps alone are unlikely to."
+        )
+        return [sentence]
 
     def _sizes(self) -> list[str]:
         if not self.agreements or not np.isfinite(self.agreements[0].scale):
@@ -100,42 +101,41 @@ class AgreementTables:
             return ["**Size:** our differences are no larger than our noise."]
         first = self.agreements[0]
         slope = float(first.ours @ first.theirs / (first.theirs @ first.theirs))
-        return [
-            f"**Size:** our differences are {significant(scale)} times as large as the published ones (root mean squares); "
-            f"a nat there goes with {fixed(slope, 2, signed=True)} here (slope through zero)."
-        ]
+        sentence = (
+            f"**Size:** our differences, noise removed, are {significant(scale)} times as large as the published ones "
+            "(root mean squares); the regression of ours on theirs through the origin has slope "
+            f"{fixed(slope, 2, signed=True)}."
+        )
+        return [sentence]
 
     def _contradicted(self) -> list[str]:
         tested = [row for row, _ in self.joined if np.isfinite(row.comparison.p)]
         if not tested:
-            return [f"**Rows:** none has been tested yet; {FEWEST_SEEDS} seeds shared with the baseline are needed."]
+            return [f"**Rows:** none has been tested yet; a test needs {FEWEST_SEEDS} seeds shared with the baseline."]
         final, early = (
             sum(getattr(row, name).differs for row in tested) for name in ("comparison", "early_comparison")
         )
         if not final + early:
-            return [
-                f"**Rows:** none of {counted(len(tested), 'tested row')} differs from the baseline here beyond noise, so "
-                "none can be contradicted."
-            ]
+            none = f"none of {counted(len(tested), 'tested row')} differs significantly from the baseline here"
+            return [f"**Rows:** {none}, so none can disagree with the published table."]
         differ = (
-            f"of {counted(len(tested), 'tested row')}, {final} differ from the baseline here in the final loss and {early} in "
-            "the early one"
+            f"of {counted(len(tested), 'tested row')}, {final} differ significantly from the baseline here in the "
+            f"final loss and {early} in the early loss"
         )
         if not self.contradictions:
-            return [
-                f"**Rows:** {differ}, and none of them the other way in the published table beyond two standard deviations "
-                f"of its runs{self._uncertain()}."
-            ]
+            none = "none of them differs in the opposite direction in the published table by more than two standard "
+            return [f"**Rows:** {differ}; {none}deviations of its runs{self._uncertain()}."]
         contradictions = listed(map(self._contradiction, self.contradictions), 30)
-        return [
-            f"**Rows that disagree:** {differ}; the other way in the published table, beyond two standard deviations of "
-            f"its runs, {'go' if len(self.contradictions) > 1 else 'goes'} {contradictions}{self._uncertain()}. They are beyond our "
-            "noise, yet only as far as these settings reach: a change may need more steps, more width or another learning "
-            "rate to show what it does at the published size."
-        ]
+        sentence = (
+            f"**Rows that disagree:** {differ}. In the opposite direction in the published table, by more than two "
+            f"standard deviations of its runs: {contradictions}{self._uncertain()}. Seed noise does not explain this, "
+            "but it holds for these settings only: a change may need more steps, more width or another learning rate "
+            "to show its effect at the published size."
+        )
+        return [sentence]
 
     def _uncertain(self) -> str:
-        return f" (within them: {self.within_their_noise})" if self.within_their_noise else ""
+        return f" (by less: {self.within_their_noise})" if self.within_their_noise else ""
 
     def _left_out(self) -> list[str]:
         """Rows that no figure includes; one that trains in the published study and diverges here matters most."""
@@ -146,18 +146,19 @@ class AgreementTables:
         if diverged:
             figure = fixed(agreement.with_diverged_last(self.verdicts, self.published), 2)
             groups.append(
-                f"{listed(diverged, 30)}, which diverged here (with {'them' if len(diverged) > 1 else 'it'} as the worst, "
-                f"Spearman of final losses is {figure})"
+                f"{listed(diverged, 30)}, which diverged here (ranked as the worst, Spearman of final losses would be "
+                f"{figure})"
             )
         if unlike:
             groups.append(f"{listed(unlike, 30)}, which cannot be compared with our baseline")
         if rest := len(left) - len(diverged) - len(unlike):
             groups.append(f"{counted(rest, 'row')} without a run to compare")
-        return [f"**Left out of all of this:** {'; '.join(groups)}."] if groups else []
+        return [f"**Left out of the comparison:** {'; '.join(groups)}."] if groups else []
 
     def _contradiction(self, found: Contradiction) -> str:
         ours = fixed(found.ours, self.places, signed=True)
-        return f"{md_escape(found.label)} ({_words(found.column)} {ours} here, {fixed(found.theirs, 3, signed=True)} there)"
+        theirs = fixed(found.theirs, 3, signed=True)
+        return f"{md_escape(found.label)} ({_words(found.column)} {ours} here, {theirs} published)"
 
     @property
     def figures(self) -> list[list[str]]:

@@ -132,7 +132,8 @@ def table_tex(verdicts: Verdicts, places: int) -> str:
     heads = ["Row", "Params", "Ops", "Step/s", "Early loss", "Final loss", "Difference", *map(latex_escape, tasks)]
     lines = [
         r"% needs \usepackage{booktabs}",
-        r"% bold: better than the baseline; dagger: worse; plain: no difference detected; in brackets: no verdict, and why",
+        r"% bold: better than the baseline; dagger: worse; plain: no difference detected",
+        r"% in parentheses: why there is no verdict",
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         r"\toprule",
         " & ".join(heads) + r" \\",

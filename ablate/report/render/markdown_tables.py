@@ -30,7 +30,7 @@ from ablate.report.text import (
     scaled,
     significant,
 )
-from ablate.statistics.moderated import ALPHA, FEWEST_SEEDS
+from ablate.statistics.moderated import ALPHA, FEWEST_SEEDS, POWER
 
 
 class MarkdownTables:
@@ -106,10 +106,15 @@ class MarkdownTables:
         return f"{100 * ALPHA:.0f} %"
 
     @property
+    def power(self) -> str:
+        """The power at which a difference counts as detectable."""
+        return f"{100 * POWER:.0f} %"
+
+    @property
     def changes(self) -> list[list[str]]:
         """What each row changes in the baseline."""
         return [
-            [md_escape(row.label), " ".join(md_code(override, cell=True) for override in row.overrides) or "nothing"]
+            [md_escape(row.label), " ".join(md_code(override, cell=True) for override in row.overrides) or "none"]
             for row in self.verdicts
         ]
 

@@ -42,9 +42,8 @@ class Provenance:
 
         for row in self.verdicts:
             if row.lost:
-                how = (
-                    f"{counted(row.lost, 'run')} ended above the loss of a uniform guess, {row.chance:.2f} nats a token"
-                )
+                chance = f"the loss of a uniform guess, {row.chance:.2f} nats per token"
+                how = f"{counted(row.lost, 'run')} ended above {chance}"
                 yield f"**{md_escape(row.label)}** learned nothing, which counts as diverged: {how}"
 
     def _missing(self) -> Iterable[str]:
@@ -52,15 +51,15 @@ class Provenance:
         few = unbegun if len(unbegun) > 3 else []
         if few:
             names = listed((md_escape(row.label) for row in few), 60)
-            yield f"{len(few)} rows have no run yet ({counted(sum(row.missing for row in few), 'run')}): {names}"
+            yield f"{len(few)} rows have no runs yet ({counted(sum(row.missing for row in few), 'run')}): {names}"
         for row in self.verdicts:
             if row.missing and row not in few:
                 mine = [record for record in self.records if record["row"] == row.label]
                 begun = [record["seed"] for record in mine if record["status"] not in (DONE, DIVERGED, FAILED)]
                 never = row.missing - len(begun)
-                states = [f"begun but not finished: {_seed_list(begun)}"] if begun else []
-                states += [f"not begun: {counted(never, 'run')}"] if never > 0 else []
-                yield f"**{md_escape(row.label)}** lacks {counted(row.missing, 'run')} ({'; '.join(states)})"
+                states = [f"unfinished: {_seed_list(begun)}"] if begun else []
+                states += [f"not started: {counted(never, 'run')}"] if never > 0 else []
+                yield f"**{md_escape(row.label)}** is missing {counted(row.missing, 'run')} ({'; '.join(states)})"
 
     def _skipped(self) -> Iterable[str]:
         for skipped in self.sweep.get("skipped", []):
@@ -78,10 +77,10 @@ class Provenance:
         for what, keys in fields.items():
             if values := self._mixture(lambda record, keys=keys: _at(record, *keys)):
                 yield f"Runs were made with more than one {md_escape(what)}: {values}"
-        if values := self._mixture(lambda record: " ".join(_extras(record, self.sweep)) or "nothing"):
-            yield f"Not all runs were given the same on the command line: {values}"
+        if values := self._mixture(lambda record: " ".join(_extras(record, self.sweep)) or "none"):
+            yield f"Runs had different command-line overrides: {values}"
         if dirty := sum(bool(_at(record, "git", "dirty")) for record in self.done):
-            yield f"{counted(dirty, 'run')} used source files that differ from their commit"
+            yield f"{counted(dirty, 'run')} used source files with uncommitted changes"
 
     def _mixture(self, of: Callable[[dict[str, Any]], Any]) -> str:
         counts = Counter(str(of(record)) for record in self.done)
@@ -108,7 +107,7 @@ class Provenance:
         machines = sorted({_machine(record) for record in self.done})
         return [
             ("versions", ", ".join(versions) or MISSING),
-            ("commit", listed(map(md_code, values_of(self.done, "git", "sha"))) or "none, no repository"),
+            ("commit", listed(map(md_code, values_of(self.done, "git", "sha"))) or "none (not a repository)"),
             ("text (sha256)", listed(map(md_code, values_of(self.done, "data", "sha256"))) or MISSING),
             ("machine", _listed(machines)),
         ]
@@ -117,7 +116,7 @@ class Provenance:
         return sorted({name for record in self.done for name in record.get("versions") or {}})
 
     @property
-    def seconds_a_run(self) -> str:
+    def seconds_per_run(self) -> str:
         """The median time of one run."""
         value = median(number(record, "seconds") for record in self.done)
         return duration(value) if math.isfinite(value) else MISSING
@@ -147,7 +146,7 @@ def _extras(record: dict[str, Any], sweep: dict[str, Any]) -> tuple[str, ...]:
 
 def _machine(record: dict[str, Any]) -> str:
     device, kind, devices = (_at(record, "hardware", key) for key in ("device", "kind", "devices"))
-    return f"{device}, {kind}, {counted(devices, 'device') if isinstance(devices, int) else 'devices unknown'} a run"
+    return f"{device}, {kind}, {counted(devices, 'device') if isinstance(devices, int) else 'devices unknown'} per run"
 
 
 def _at(record: dict[str, Any], *keys: str) -> Any:

@@ -38,7 +38,7 @@ from ablate.report.text import (
     significant,
 )
 from ablate.run.record import DONE
-from ablate.statistics.moderated import ALPHA, holm
+from ablate.statistics.moderated import ALPHA, POWER, holm
 
 OF_TRAINING = ("length", "batch_tokens", "steps")  # keys of the shape that say nothing of the model
 DEMONSTRATION = "builtin"  # the text that comes with the installation: for demonstrations
@@ -71,7 +71,8 @@ class Summary:
         size, steps = scaled(self.base.parameters["total"]), fixed(self.base.steps, 0)
         return (
             f"a model of {size} parameters, {steps} steps, on the documentation that comes with the installation. It "
-            "shows how a report reads, not which change is worth having; no losses are to be compared across machines."
+            "shows what a report looks like, not which change is worth having; losses are not comparable across "
+            "machines."
         )
 
     @property
@@ -91,9 +92,9 @@ class Summary:
             low, high = significant(min(sizes)), significant(max(sizes))
             size = low if low == high else f"{low} to {high}"
             found.append(
-                f"**No difference detected:** {_names(rows)}. That is not the same as no difference: of true "
-                f"differences of {size} nats a token, depending on the row, this sweep finds four in five, and fewer "
-                "of smaller ones."
+                f"**No difference detected:** {_names(rows)}. This does not show that there is none: the sweep detects "
+                f"a true difference of {size} nats per token{', depending on the row,' if low != high else ''} with "
+                f"{100 * POWER:.0f} % power, and smaller ones less often."
             )
         for verdict, heading in (
             (HAS_DIVERGED, "Diverged"),
@@ -106,11 +107,11 @@ class Summary:
         found += [self._control(row) for row in self.verdicts.rows if row.is_control]
         if self.verdicts.noise > 0:
             found.append(
-                "**Noise floor:** the seed alone moves the baseline's final loss by "
-                f"{significant(self.verdicts.noise)} nats a token (sd over {counted(self.base.learned, 'seed')})."
+                "**Noise floor:** between seeds alone, the baseline's final loss varies by "
+                f"{significant(self.verdicts.noise)} nats per token (sd over {counted(self.base.learned, 'seed')})."
             )
         seconds = sum(number(record, "seconds") for record in self.records if math.isfinite(number(record, "seconds")))
-        found.append(f"**Cost:** {counted(len(self.records), 'run')} begun, {duration(seconds)} of computing in all.")
+        found.append(f"**Cost:** {counted(len(self.records), 'run')} started, {duration(seconds)} of compute in total.")
         return found
 
     def _finding(self, row: Row) -> str:
@@ -131,20 +132,18 @@ class Summary:
         left = [row for row in decided if row.label in sure]
         names = _names(left) if left else "none"
         yield (
-            f"**Over the whole table:** verdicts are corrected within each of {len(sections)} sections; corrected for all "
-            f"{len(tested)} rows at once, {len(left)} of {len(decided)} stand: {names}."
+            f"**Over the whole table:** p values are corrected within each of {len(sections)} sections; corrected over "
+            f"all {len(tested)} tested rows at once, {len(left)} of {len(decided)} verdicts hold: {names}."
         )
 
     def _control(self, row: Row) -> str:
-        start = f"**Control:** {md_escape(row.label)} changes nothing but seeds; its difference is "
-        start += f"{fixed(row.comparison.delta, self.places, signed=True)} nats a token"
+        delta = fixed(row.comparison.delta, self.places, signed=True)
+        start = f"**Control:** {md_escape(row.label)} changes only seeds; its difference of {delta} nats per token"
         if row.verdict == UNDECIDED:
-            return f"{start}, and none is detected, as it should be."
+            return f"{start} is not significant, as expected."
         if row.verdict in (BETTER, WORSE):
-            return (
-                f"{start}, and it comes out as **{row.verdict}**: a false alarm. Trust the other verdicts less for it."
-            )
-        return f"{start}; {row.verdict} ({md_escape(row.why)})."
+            return f"{start} comes out as **{row.verdict}**: a false alarm. Treat the other verdicts with more caution."
+        return f"{start} was not tested: {row.verdict} ({md_escape(row.why)})."
 
     @property
     def settings(self) -> list[tuple[str, str]]:
@@ -154,12 +153,14 @@ class Summary:
             "Model": self._model(),
             "Objective": self._objective(),
             "Training": self._training(),
-            "Text": self._text(),
-            "Seeds": f"{self.base.planned} of the baseline, {self._seeds()} of each other row; "
-            "one seed gives every row the same batches in the same order",
+            "Data": self._data(),
+            "Seeds": (
+                f"{self.base.planned} for the baseline, {self._seeds()} for every other row; "
+                "with the same seed, all rows see the same batches in the same order"
+            ),
             "Runs": self._counts(),
             "Hardware": listed(map(md_escape, values_of(self.done, "hardware", "device"))) or MISSING,
-            "Given on the command line": " ".join(
+            "Command-line overrides": " ".join(
                 md_code(extra, cell=True) for extra in extras_of(self.records, self.sweep)
             ),
         }
@@ -180,14 +181,14 @@ class Summary:
         tokens = trainer.get("global_batch_tokens")
         if not is_number(tokens) or not is_number(steps):
             return ""
-        each = f"{steps:,.0f} steps of {tokens:,} tokens = {scaled(tokens * steps)} tokens a run"
-        each += f", {significant(tokens * steps / self.base.parameters['total'])} a parameter"
+        each = f"{steps:,.0f} steps of {tokens:,} tokens = {scaled(tokens * steps)} tokens per run"
+        each += f", {significant(tokens * steps / self.base.parameters['total'])} per parameter"
         if steps > (early := _early_step(self.done)) > 0:
             each += f"; early loss at step {early:,.0f}"
         recipe = ", ".join((self._kind("optimizer"), self._kind("schedule"), str(trainer.get("precision"))))
         return md_escape(f"{each}; {recipe}")
 
-    def _text(self) -> str:
+    def _data(self) -> str:
         data = self.base.data
         scored = {count for record in self.done if is_number(count := number(record, "loss", "tokens"))}
         text = f"{md_escape(data.get('name'))} ({md_code(str(data.get('sha256'))[:12], cell=True)})"
@@ -195,11 +196,11 @@ class Summary:
             number(data, "tokens"),
             self.base.steps * number(self.base.settings, "trainer", "global_batch_tokens"),
         )
-        text += f", {scaled(there)} tokens to train on"
+        text += f", {scaled(there)} training tokens"
         if read > there:
-            text += f" (a run reads them about {read / there:,.1f} times)"
+            text += f" (a run reads them {read / there:,.1f} times)"
         if len(scored) == 1:
-            text += f"; losses over {scored.pop():,.0f} held-out targets, the same for every run"
+            text += f"; losses over {scored.pop():,.0f} held-out target tokens, the same for every run"
         return text if data else ""
 
     def _part(self, name: str) -> dict[str, Any]:

@@ -162,12 +162,12 @@ def test_a_table_needs_four_columns(tmp_path, monkeypatch):
     "old, new, message",
     [
         ("# A paper", "A paper", "line 1: must be the table's title"),
-        ("early_loss,final_loss", "early_loss,last_loss", "line 2: lacks final_loss"),
-        ("row,", "name,", "line 2: lacks row"),
+        ("early_loss,final_loss", "early_loss,last_loss", "line 2: missing final_loss"),
+        ("row,", "name,", "line 2: missing row"),
         ("baseline", "norm", "no row has the section 'baseline'"),
-        ("2.1", "n/a", "line 4: final_loss is 'n/a', and must be a number or empty"),
-        ("Odd,norm,,2.1", "Odd,norm,2.1", "line 4: has not as many cells as the head has"),
-        ("Odd,norm,,2.1", "Odd,norm,,2.1,7", "line 4: has not as many cells as the head has"),
+        ("2.1", "n/a", "line 4: final_loss is 'n/a'; it must be a number or empty"),
+        ("Odd,norm,,2.1", "Odd,norm,2.1", "line 4: the number of cells differs"),
+        ("Odd,norm,,2.1", "Odd,norm,,2.1,7", "line 4: the number of cells differs"),
     ],
 )
 def test_a_mistake_in_a_table_is_reported_with_its_line(tmp_path, monkeypatch, old, new, message):

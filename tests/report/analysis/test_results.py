@@ -192,7 +192,7 @@ def test_what_was_moved_aside_is_not_set_beside_what_replaces_it(maker):
     found = collect(maker.name, maker.runs, maker.sweeps, older)
     assert {record["seed"] for record in found.records} == {0, 2}
     assert len(found.sweep["skipped"]) == 2
-    assert all("moved aside for a run with another config" in reason for reason in skipped(found).values())
+    assert all("moved aside for a run with a different config" in reason for reason in skipped(found).values())
 
 
 OLD = ["early=0.125", "evaluation.tokens=4096", "own_rates=[{parameters: '*.kappa', times: 0.1, until: 0.96}]"]
@@ -228,7 +228,7 @@ def test_runs_with_the_keys_of_an_earlier_version_belong_to_the_same_sweep(tmp_p
     (row,) = judge(found).rows
     assert row.verdict != "not comparable" and row.mixed == "" and row.comparison.seeds == 3
     shown = Provenance(found, judge(found))
-    assert shown.troubles == ["**Vanilla Transformer** lacks 2 runs (not begun: 2 runs)"]
+    assert shown.troubles == ["**Vanilla Transformer** is missing 2 runs (not started: 2 runs)"]
     assert "ablate sweep made-up # all runs" in shown.commands
     assert [record["settings"].get("early_fraction") for record in found.records] == [None, 0.125, 0.125] * 2
     fresh = collect(maker.name, tmp_path / "no-runs", maker.sweeps, found)
@@ -244,4 +244,4 @@ def test_another_seed_of_the_held_out_windows_is_another_evaluation(tmp_path):
         maker.run(maker.baseline, seed, settings={"evaluation": {"tokens": 4096, "seed": 7}})
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], settings={"evaluation": {"heldout": heldout}})
     (row,) = judge(gathered(maker)).rows
-    assert (row.verdict, row.why) == ("not comparable", "another evaluation in some of its own runs")
+    assert (row.verdict, row.why) == ("not comparable", "different evaluation in some of its own runs")

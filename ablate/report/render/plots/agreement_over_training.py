@@ -14,7 +14,7 @@ COLOURS = {"final_loss": BLUE, "early_loss": VERMILLION, OWN: GREY}
 
 def agreement_over_training(found: AgreementOverTraining | None, title: str) -> Plot:
     """A line for each order that ours is compared with, a point for each tenth of the steps."""
-    name, caption = "course.png", "Whether the order of our rows nears the published one as training goes on"
+    name, caption = "course.png", "Agreement of the order of our rows with the published one over training"
     if found is None:
         return name, caption, None
     figure = Figure(figsize=(9.5, 3.9))

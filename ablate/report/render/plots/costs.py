@@ -30,7 +30,7 @@ SAME_COST = 0.01  # rows whose costs differ by less all cost the same
 
 def costs(verdicts: Verdicts) -> Plot:
     """Final loss against speed and against FLOPs, each with its Pareto front."""
-    name, caption = "loss_vs_cost.png", "Final loss against speed and against FLOPs a step"
+    name, caption = "loss_vs_cost.png", "Final loss against speed and against FLOPs per step"
     alone = " with nothing else running" if verdicts.baseline.is_exclusive else " during training"
     sides = [
         Side(f"steps per second{alone}     faster →", comparable_speeds(verdicts), -1),

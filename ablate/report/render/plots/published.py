@@ -30,6 +30,7 @@ def published(agreements: list[Agreement], title: str, sections: dict[str, str])
     marks = {section: "os^Dv"[number // len(LINES) % 5] for number, section in enumerate(named)}
     for axes, agreement in zip(grid, drawn, strict=True):
         _panel(axes, agreement, [(colours[sections[label]], marks[sections[label]]) for label in agreement.labels])
+    any_logarithmic = any("symlog" in (axes.get_xscale(), axes.get_yscale()) for axes in grid)
     if len(named) > 1:
         handles = [
             axes.plot([], [], linestyle="", marker=marks[section], color=colours[section], label=section)[0]
@@ -38,7 +39,7 @@ def published(agreements: list[Agreement], title: str, sections: dict[str, str])
         grid[0].legend(handles=handles, loc="upper left", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
     figure.suptitle(
         f"Ours against {title}: {counted(len(drawn[0].labels), 'row')}, bars ± one standard error over our seeds;\n"
-        "shaded: same sign. The scales differ; far from zero they are logarithmic.",
+        f"shaded: same sign. The scales differ{'; far from zero they are logarithmic' if any_logarithmic else ''}.",
         x=0.012,
         y=1 - 0.1 / figure.get_figheight(),
         ha="left",
