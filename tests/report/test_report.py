@@ -308,7 +308,7 @@ def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
     owner = "its own runs" if who == "row" else "the baseline's runs"
     assert (row.verdict, row.why) == ("not comparable", f"{why} in some of {owner}")
     if why == "different data":
-        assert f"more than one text: {'d' * 64} (5 runs), {'f' * 64} (1 run)" in make(maker).read_text()
+        assert f"more than one data set: {'d' * 64} (5 runs), {'f' * 64} (1 run)" in make(maker).read_text()
 
 
 def test_the_table_for_a_paper_tells_verdicts_apart(small):

@@ -71,7 +71,7 @@ class Provenance:
         fields |= {
             "commit": ("git", "sha"),
             "device": ("hardware", "device"),
-            "text": ("data", "sha256"),
+            "data set": ("data", "sha256"),
             "record schema": ("schema",),
         }
         for what, keys in fields.items():
@@ -102,13 +102,13 @@ class Provenance:
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """Versions, commit, text and machine of the runs as (name, value)."""
+        """Versions, commit, data and machine of the runs as (name, value)."""
         versions = [f"{md_escape(name)} {_listed(values_of(self.done, 'versions', name))}" for name in self._packages()]
         machines = sorted({_machine(record) for record in self.done})
         return [
             ("versions", ", ".join(versions) or MISSING),
             ("commit", listed(map(md_code, values_of(self.done, "git", "sha"))) or "none (not a repository)"),
-            ("text (sha256)", listed(map(md_code, values_of(self.done, "data", "sha256"))) or MISSING),
+            ("data (sha256)", listed(map(md_code, values_of(self.done, "data", "sha256"))) or MISSING),
             ("machine", _listed(machines)),
         ]
 
