@@ -24,7 +24,7 @@ class Curves:
         seeds = {
             s: dict(points) for (row, s, kind), points in results.curves.items() if row == label and kind == "train"
         }
-        chosen = [{s: points for s, points in seeds.items() if status.get(s) == wanted} for wanted in (DONE, DIVERGED)]
+        chosen = [{s: points for s, points in seeds.items() if status.get(s) == state} for state in (DONE, DIVERGED)]
         return cls(*chosen)
 
     @property

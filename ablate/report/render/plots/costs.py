@@ -29,8 +29,8 @@ SAME_COST = 0.01  # rows whose costs differ by less all cost the same
 
 
 def costs(verdicts: Verdicts) -> Plot:
-    """Final loss against speed and against FLOPs, with the front of rows that nothing beats in both."""
-    name, caption = "loss_vs_cost.png", "Final loss against speed and against FLOPs a step"
+    """Final loss against speed and against FLOPs, each with its Pareto front."""
+    name, caption = "loss_vs_cost.png", "Final loss against speed and against FLOPs per step"
     alone = " with nothing else running" if verdicts.baseline.is_exclusive else " during training"
     sides = [
         Side(f"steps per second{alone}     faster →", comparable_speeds(verdicts), -1),
@@ -64,7 +64,7 @@ def costs(verdicts: Verdicts) -> Plot:
 
 @dataclass(frozen=True)
 class Side:
-    """One kind of cost: what the axis says, the cost of each row, and the sign with which less is cheaper."""
+    """One kind of cost: the axis label, the cost of each row, and the sign that makes less cheaper."""
 
     label: str
     costs: dict[str, float]
@@ -72,9 +72,9 @@ class Side:
 
 
 def losses_of(verdicts: Verdicts) -> dict[str, float]:
-    """The height at which each row is drawn: apart from the baseline by the difference that the verdict is about.
+    """The loss at which each row is drawn: the baseline's mean plus the difference that was tested.
 
-    A row's own mean would be over other seeds than the baseline's, and could stand on the wrong side of it.
+    A row's own mean is over other seeds than the baseline's, and could be on the wrong side of it.
     """
     base = mean(verdicts.baseline.final)
     losses = {row.label: base + (0.0 if row.verdict == BASELINE else row.comparison.delta) for row in verdicts}
@@ -93,7 +93,7 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
     axes.set_xlim(min(costs) - pad, max(costs) + pad)
     axes.axhspan(base - noise, base + noise, color=PALE, linewidth=0)
     axes.axvline(side.costs[verdicts.baseline.label], color=PALE, linewidth=1, zorder=1)
-    kept = [row for row in rows if row.verdict != HAS_DIVERGED]  # what survived of a row is no way to train
+    kept = [row for row in rows if row.verdict != HAS_DIVERGED]  # the surviving runs of a diverged row do not count
     _front(axes, [(side.sign * side.costs[row.label], losses[row.label]) for row in kept], side.sign)
     points = []
     for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(losses[row.label] - base))):
@@ -107,7 +107,7 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
         points.append((x, y, label, colour if row.verdict in (BETTER, WORSE) else INK))
     axes.set_xlabel(side.label)
     axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
-    drawing.tell_left_out(axes, drawing.label_points(axes, points))
+    drawing.note_unlabelled(axes, drawing.label_points(axes, points))
 
 
 def _varies(values: list[float]) -> bool:

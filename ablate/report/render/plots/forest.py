@@ -1,4 +1,4 @@
-"""Each row's difference to the baseline with its interval, over the strip of the baseline's own spread."""
+"""Each row's difference to the baseline with its interval, over a band of the baseline's spread over seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ablate.report.text import counted, fixed, shortened
 
 
 def forest(verdicts: Verdicts) -> Plot:
-    """Difference to the baseline with interval, by section; the strip is the baseline's own spread."""
+    """Difference to the baseline with interval, by section; the band is the baseline's spread over seeds."""
     shown = [row for row in verdicts.ordered() if math.isfinite(row.comparison.delta)]
     name, caption = "forest.png", "Difference of each row's final loss to the baseline's, with its interval"
     if not shown:

@@ -14,7 +14,7 @@ from ablate.report.text import counted, fixed, shortened
 
 def heatmap(verdicts: Verdicts) -> Plot:
     """Each metric's difference to the baseline in units of the baseline's sd over seeds; blue is better."""
-    name, caption = "heatmap.png", "Every metric's difference to the baseline, in sd of the baseline over its seeds"
+    name, caption = "heatmap.png", "Difference of every metric to the baseline's, in sd of the baseline over its seeds"
     base = verdicts.baseline
     tasks = sorted({task for row in verdicts for task in row.downstream})
     metrics = ["early loss", "final loss", *tasks]
