@@ -16,8 +16,13 @@ def build(cfg: DictConfig) -> dict[str, Evaluation]:
 
 
 def _made(name: str, content: dict[str, object]) -> Evaluation:
+    from hydra.errors import InstantiationException
+
     options = {key: value for key, value in content.items() if key != evaluations.PART_OF_TRAINING}
-    made = instantiate(options)
+    try:
+        made = instantiate(options)
+    except InstantiationException as error:  # the options of the file are not those of its class
+        raise UserError(f"evaluation={name}: {error.__cause__ or error}") from None
     if not isinstance(made, Evaluation):
         base = f"{Evaluation.__module__}.{Evaluation.__qualname__}"
         raise UserError(f"evaluation={name}: {content['_target_']} is not an evaluation; inherit {base}")
