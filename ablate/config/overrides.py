@@ -88,7 +88,7 @@ def _read_one(text: str) -> Override:
         raise UserError(f"{text}: an override reads key=value{hint}")
     if "@" in key:
         raise UserError(f"{text}: write {key.partition('@')[0]}=OPTION; packages are for option files")
-    if key in RENAMED:
+    if key in RENAMED and not keys.exists(key):
         raise UserError(f"{text}: {key} is now {RENAMED[key]}")
     if key in LABELS:
         if "${" in written:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablate.config.renamed import renamed
 from ablate.errors import UserError
 from ablate.report.text import csv_plain, csv_text, is_number, one_line
 from ablate.run.files import atomic_write
@@ -63,7 +64,10 @@ RUN_TEXTS = {
     "overrides": ("overrides",),
 }
 _OBJECTS = ("versions", "git", "hardware", "data", "parameters", "steps_per_second", "loss", "downstream")
-_SETTINGS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule", "early", "dropout")
+_SETTINGS = (
+    *("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule"),
+    *("early_fraction", "early", "dropout"),  # `early` in the configs of earlier versions
+)
 _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
 
 
@@ -328,10 +332,9 @@ def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str
     """Why a run is none of those that the sweep asks for; empty where it is."""
     if record["row"] not in planned:
         return f"the sweep has no row {record['row']!r}"
-    given = record.get("overrides")
-    absent = (
-        [override for override in planned[record["row"]] if override not in given] if isinstance(given, list) else []
-    )
+    overrides = record.get("overrides")
+    given = {renamed(str(override)) for override in overrides} if isinstance(overrides, list) else None
+    absent = [text for text in planned[record["row"]] if given is not None and renamed(text) not in given]
     return f"made without {', '.join(absent)}, which the sweep now asks of this row" if absent else ""
 
 

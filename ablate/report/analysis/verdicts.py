@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ablate.config.renamed import RENAMED
 from ablate.report.analysis.results import Results, number
 from ablate.run.record import DIVERGED, DONE, FAILED
 from ablate.statistics import moderated
@@ -158,7 +159,18 @@ def _part(settings: dict[str, Any], part: str) -> Any:
         return objective.get("length")
     if part == "objective":
         return {key: value for key, value in objective.items() if key != "length"}
-    return settings.get(part)
+    return _heldout(settings.get(part) or {}) if part == "evaluation" else settings.get(part)
+
+
+def _heldout(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """How the held-out loss was measured, by today's keys; neither other metrics nor the class that measures count."""
+    nested = evaluation.get("heldout")
+    values = {f"evaluation.{key}": value for key, value in evaluation.items()}
+    if isinstance(nested, dict):
+        values |= {f"evaluation.heldout.{key}": value for key, value in nested.items()}
+    named = {RENAMED.get(key, key): value for key, value in values.items()}
+    own = {key.removeprefix("evaluation.heldout."): value for key, value in named.items() if key.count(".") == 2}
+    return {key: value for key, value in own.items() if not key.startswith("_")}
 
 
 def _judged(row: Row, baseline: Row, differing: str) -> Row:

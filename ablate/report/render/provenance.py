@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ablate.config.renamed import renamed
 from ablate.duration import duration
 from ablate.report.analysis.results import Results, number
 from ablate.report.analysis.verdicts import Verdicts, median
 from ablate.report.text import MISSING, counted, listed, md_code, md_escape, md_fenced, one_line
 from ablate.run.record import DIVERGED, DONE, FAILED
 
-GIVEN = ("sweep", "row", "seed", "seed.base", "early")  # by the sweep file, run by run
+GIVEN = ("sweep", "row", "seed", "seed.base", "early_fraction")  # by the sweep file, run by run
 
 
 class Provenance:
@@ -139,9 +140,9 @@ def _extras(record: dict[str, Any], sweep: dict[str, Any]) -> tuple[str, ...]:
     if sweep.get("file") is None or not isinstance(given, list):
         return ()
     rows = [row["overrides"] for row in sweep["rows"] if row["row"] == record["row"]]
-    asked = {*sweep["base"], *(override for overrides in rows for override in overrides)}
-    keys = {text: str(text).partition("=")[0].strip().lstrip("+~") for text in map(str, given)}
-    return tuple(t for t, key in keys.items() if t not in asked and key not in GIVEN and not key.startswith("paths."))
+    planned = {renamed(override) for overrides in (sweep["base"], *rows) for override in overrides}
+    keys = {text: text.partition("=")[0].strip().lstrip("+~") for text in map(renamed, map(str, given))}
+    return tuple(t for t, key in keys.items() if t not in planned and key not in GIVEN and not key.startswith("paths."))
 
 
 def _machine(record: dict[str, Any]) -> str:

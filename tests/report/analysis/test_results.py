@@ -8,6 +8,8 @@ import pytest
 from ablate.errors import UserError
 from ablate.report.analysis import results
 from ablate.report.analysis.results import CURVE_POINTS, collect, read, write
+from ablate.report.analysis.verdicts import judge
+from ablate.report.render.provenance import Provenance
 from tests.report.synthetic import Maker
 
 
@@ -191,3 +193,55 @@ def test_what_was_moved_aside_is_not_set_beside_what_replaces_it(maker):
     assert {record["seed"] for record in found.records} == {0, 2}
     assert len(found.sweep["skipped"]) == 2
     assert all("moved aside for a run with another config" in reason for reason in skipped(found).values())
+
+
+OLD = ["early=0.125", "evaluation.tokens=4096", "own_rates=[{parameters: '*.kappa', times: 0.1, until: 0.96}]"]
+NEW = [
+    "early_fraction=0.125",
+    "evaluation.heldout.tokens=4096",
+    "parameter_groups=[{parameters: '*.kappa', lr_multiplier: 0.1, until_fraction: 0.96}]",
+]
+
+
+def _old_and_new(maker):
+    """Seed 0 of both rows as an earlier version left it, seeds 1 and 2 as this one does."""
+    heldout = {"tokens": 4096, "seed": 7}
+    settings = {
+        "evaluation": {"heldout": {"_target_": "ablate.evaluation.HeldOut", **heldout}},
+        "early_fraction": 0.125,
+    }
+    for seed in range(3):
+        evaluation = {"evaluation": heldout} if seed == 0 else settings
+        keys = OLD if seed == 0 else NEW
+        maker.run(maker.baseline, seed, extra=keys[:1], final=5.0 + seed / 100, settings=evaluation)
+        maker.run("RMS Norm", seed, keys[1:], extra=keys[:1], final=4.9 + seed / 99, settings=evaluation)
+
+
+@pytest.mark.parametrize("overrides", [OLD[1:], NEW[1:]])
+def test_runs_with_the_keys_of_an_earlier_version_belong_to_the_same_sweep(tmp_path, overrides):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", overrides)
+    maker.write_sweep()
+    _old_and_new(maker)
+    found = gathered(maker)
+    assert found.sweep["skipped"] == [] and len(found.records) == 6
+    (row,) = judge(found).rows
+    assert row.verdict != "not comparable" and row.mixed == "" and row.comparison.seeds == 3
+    shown = Provenance(found, judge(found))
+    assert shown.troubles == ["**Vanilla Transformer** lacks 2 runs (not begun: 2 runs)"]
+    assert "ablate sweep made-up # all runs" in shown.commands
+    assert [record["settings"].get("early_fraction") for record in found.records] == [None, 0.125, 0.125] * 2
+    fresh = collect(maker.name, tmp_path / "no-runs", maker.sweeps, found)
+    assert fresh.records == found.records
+
+
+def test_another_seed_of_the_held_out_windows_is_another_evaluation(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(3):
+        heldout = {"tokens": 4096, "seed": 7 if seed else 8}
+        maker.run(maker.baseline, seed, settings={"evaluation": {"tokens": 4096, "seed": 7}})
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], settings={"evaluation": {"heldout": heldout}})
+    (row,) = judge(gathered(maker)).rows
+    assert (row.verdict, row.why) == ("not comparable", "another evaluation in some of its own runs")
