@@ -39,6 +39,19 @@ def with_those_of_training(config: Tree) -> Tree:
     return {**config, GROUP: of_training(config[GROUP])} if GROUP in config else config
 
 
+def measured_in_training(chosen: Tree) -> Tree:
+    """The class and the settings by which the loss of a run is measured.
+
+    Configs from before evaluations had names hold the settings alone: those of the evaluation that is the default.
+    """
+    parts = [content for content in chosen.values() if _is_part(content)]
+    if parts:
+        return {key: value for key, value in parts[0].items() if key != PART_OF_TRAINING}
+    (name,) = _parts_among(options.listed(options.defaults()[GROUP]))
+    target = options.content(GROUP, name)[name]["_target_"]
+    return {"_target_": target, **{key: value for key, value in chosen.items() if not isinstance(value, dict)}}
+
+
 def hashes(config: Tree, data_sha256: str) -> dict[str, str]:
     """The evaluations of a resolved config that are not part of training, each with the hash of what it measures."""
     return {name: _hash(content, data_sha256) for name, content in after_training(config[GROUP]).items()}

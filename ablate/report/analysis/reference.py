@@ -104,16 +104,18 @@ def names() -> list[str]:
     return sorted(table.stem for table in FOLDER.glob("*.csv"))
 
 
-def findings(rows: dict[str, dict[str, float]], baseline: str, scores: tuple[str, ...]) -> Findings:
+def findings(
+    rows: dict[str, dict[str, float]], baseline: str, scores: tuple[str, ...], lower: tuple[str, ...] = LOSSES
+) -> Findings:
     """What the rows of one study, by label and column, say as a whole; columns without numbers are left out.
 
-    A score over fewer than 5 rows has no correlation.
+    Of the columns in `lower` the lower number is better. A score over fewer than 5 rows has no correlation.
     """
     better, correlations = {}, {}
     final = np.array([row.get(LOSSES[-1], np.nan) for row in rows.values()])
     for column in (*LOSSES, *scores):
         values = np.array([row.get(column, np.nan) for row in rows.values()])
-        sign = 1 if column in LOSSES else -1
+        sign = 1 if column in lower else -1
         gains = sign * (rows[baseline].get(column, np.nan) - np.delete(values, list(rows).index(baseline)))
         if known := int(np.isfinite(gains).sum()):
             better[column] = int((gains > 0).sum()), known
