@@ -61,7 +61,7 @@ class Batches:
     def __init__(self, cfg: DictConfig, corpus: Corpus):
         self.corpus = corpus
         self.objective = objective.build(cfg, corpus)
-        self.seed, self.evaluation_seed = cfg["seed"]["data"], cfg["evaluation"]["seed"]
+        self.seed = cfg["seed"]["data"]
         self.tokens = cfg["trainer"]["global_batch_tokens"]
         self.sequences = share(cfg).sequences
         length = self.objective.raw_length
@@ -94,17 +94,17 @@ class Batches:
             return batch
         return {name: tensor[index * rows : (index + 1) * rows] for name, tensor in batch.items()}
 
-    def evaluation(self, n_tokens: int) -> list[Batch]:
+    def evaluation(self, n_tokens: int, seed: int) -> list[Batch]:
         """Held-out batches of `n_tokens` input tokens, at least one window: the first ones, and the same masks.
 
-        They depend on nothing but the text, the objective and `evaluation.seed`, so runs with other batches can be
-        compared; the last batch may be smaller. Where the validation part holds fewer windows, all of it.
+        They depend on nothing but the text, the objective and `seed`, so runs with other batches can be compared; the
+        last batch may be smaller. Where the validation part holds fewer windows, all of it.
         """
         length = self.objective.raw_length
         there, asked = self.corpus.validation.n_windows(length), max(n_tokens // self.objective.length, 1)
         if there < asked:
             log.warning(
-                "the validation part of %s has %d windows and evaluation.tokens asks for %d: all are used",
+                "the validation part of %s has %d windows and an evaluation asks for %d: all are used",
                 self.corpus.name,
                 there,
                 asked,
@@ -112,7 +112,7 @@ class Batches:
         drawn, count = [], min(there, asked)
         for number, start in enumerate(range(0, count, DRAWN)):
             windows = self.corpus.validation.windows(np.arange(start, min(start + DRAWN, count)), length)
-            drawn.append(self.objective.apply(windows, _generator("evaluation", self.evaluation_seed, number)))
+            drawn.append(self.objective.apply(windows, _generator("evaluation", seed, number)))
         return _batches({name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}, self.sequences)
 
     def _make(self, block: int) -> list[Batch]:

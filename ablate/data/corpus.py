@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ablate.data.shards import Reader, verify
+from ablate.data.tokenizer_backends import Tokenizer, load
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
 
@@ -60,6 +61,11 @@ class Corpus:
     def sentinel(self, k: int) -> int:
         """The id of sentinel `k`, counted from 0."""
         return self.layout.sentinel(k)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Text to its ids and back."""
+        return load(self.folder / self.manifest["tokenizer"]["file"])
 
     @cached_property
     def token_bytes(self) -> np.ndarray:

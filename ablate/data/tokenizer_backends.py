@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -118,6 +119,12 @@ class SentencePiece:
 
     def content(self) -> bytes:
         return self._model
+
+
+def load(path: Path) -> Tokenizer:
+    """The tokenizer whose content lies in a file called `tokenizer.json` or `tokenizer.model`."""
+    content = path.read_bytes()
+    return HuggingFace(content.decode()) if path.name == HuggingFace.file else SentencePiece(content)
 
 
 def _bytes_of(piece: str) -> int:

@@ -7,13 +7,13 @@ be, and right for every attention, convolution and stack that there is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ablate.errors import UserError
+from ablate.evaluation.contract import evaluating
 from ablate.model.build import Model
 from ablate.model.contract import Memory
 from ablate.model.topology import Batch, EncoderDecoder
@@ -26,7 +26,7 @@ def greedy(model: Model, batch: Batch, length: int, *, padding: int = 0, end: in
 
     `batch` has what an encoder reads: `encoder_ids` (B,S) and, where they are padded, `encoder_segments`.
     """
-    with _evaluating(model):
+    with evaluating(model):
         next_of = _continuation(model, batch, 1)
         ids = batch["encoder_ids"].new_full((len(batch["encoder_ids"]), 1), padding)
         going = torch.ones_like(ids[:, 0], dtype=torch.bool)
@@ -46,7 +46,7 @@ def beam_search(
     each beam offers its two best tokens only.
     """
     count = len(batch["encoder_ids"])
-    with _evaluating(model):
+    with evaluating(model):
         next_of = _continuation(model, batch, beams)
         ids = batch["encoder_ids"].new_full((count, beams, 1), padding)
         total = torch.full((count, beams), OUT, device=ids.device)
@@ -104,15 +104,3 @@ def _filled(ids: Tensor, length: int, padding: int) -> Tensor:
 
 def _penalty(tokens: int, alpha: float) -> float:
     return ((5 + tokens) / 6) ** alpha
-
-
-@contextmanager
-def _evaluating(model: Model):
-    """Without gradients and dropout; afterwards the model is in the mode that it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)

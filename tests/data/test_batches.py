@@ -107,17 +107,17 @@ def test_variants_see_the_same_text(batches):
 
 def test_evaluation_is_the_same_for_every_run(batches, shared):
     one, other = batches("seed=0"), batches("seed=5")
-    for a, b in zip(one.evaluation(2048), other.evaluation(2048), strict=True):
+    for a, b in zip(one.evaluation(2048, 1), other.evaluation(2048, 1), strict=True):
         assert equal(a, b)
-    assert len(one.evaluation(2048)) == 4 and len(one.evaluation(1)) == 1
-    assert not equal(one.evaluation(512)[0], batches("evaluation.seed=3").evaluation(512)[0])
-    causal = batches("topology=causal_decoder").evaluation(512)[0]["targets"].numpy()
+    assert len(one.evaluation(2048, 1)) == 4 and len(one.evaluation(1, 1)) == 1
+    assert not equal(one.evaluation(512, 1)[0], one.evaluation(512, 3)[0])
+    causal = batches("topology=causal_decoder").evaluation(512, 1)[0]["targets"].numpy()
     assert (causal == shared[0].validation.windows(np.arange(16), 32)).all()
 
 
 def test_evaluation_does_not_depend_on_the_batch(batches):
     """A row with larger batches is scored on the same targets."""
-    whole = lambda *more: [torch.cat(part) for part in zip(*(b.values() for b in batches(*more).evaluation(2048)))]  # noqa: E731
+    whole = lambda *more: [torch.cat(part) for part in zip(*(b.values() for b in batches(*more).evaluation(2048, 1)))]  # noqa: E731
     for one, other in zip(whole(), whole("trainer.global_batch_tokens=1280"), strict=True):
         assert torch.equal(one, other)
 
@@ -125,7 +125,7 @@ def test_evaluation_does_not_depend_on_the_batch(batches):
 def test_evaluation_takes_all_there_is_and_says_so(batches, shared, caplog):
     there = batches("topology=causal_decoder")
     with caplog.at_level(logging.WARNING):
-        found = there.evaluation(10**7)
+        found = there.evaluation(10**7, 1)
     n = shared[0].validation.n_windows(32)
     assert sum(len(batch["targets"]) for batch in found) == n
     assert [len(batch["targets"]) for batch in found[:-1]] == [16] * (len(found) - 1)

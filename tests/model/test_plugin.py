@@ -116,7 +116,7 @@ def test_trains_by_the_command(tmp_path):
         "norm=mean_absolute",
         "data=local",
         "data.files=text.txt",
-        "evaluation.tokens=64",
+        "evaluation.heldout.tokens=64",
         "trainer.steps=2",
         *shape,
     ]

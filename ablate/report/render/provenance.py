@@ -28,7 +28,7 @@ class Provenance:
     @property
     def troubles(self) -> list[str]:
         """Runs that diverged, failed or are missing, records that were left out, and what differs between runs."""
-        return [*self._bad_runs(), *self._missing(), *self._skipped(), *self._mixed()]
+        return [*self._bad_runs(), *self._missing(), *self._evaluations(), *self._skipped(), *self._mixed()]
 
     def _bad_runs(self) -> Iterable[str]:
         for status in (DIVERGED, FAILED):
@@ -60,6 +60,22 @@ class Provenance:
                 states = [f"unfinished: {_seed_list(begun)}"] if begun else []
                 states += [f"not started: {counted(never, 'run')}"] if never > 0 else []
                 yield f"**{md_escape(row.label)}** is missing {counted(row.missing, 'run')} ({'; '.join(states)})"
+
+    def _evaluations(self) -> Iterable[str]:
+        """Evaluations that failed, and scores that were not measured in the same way, or not of all finished runs."""
+        failed: dict[tuple[str, str, str], list[int]] = {}
+        for record in self.done:
+            for name, reason in (record.get("scores_failed") or {}).items():
+                failed.setdefault((record["row"], name, one_line(reason)), []).append(record["seed"])
+        for (row, name, reason), seeds in failed.items():
+            yield f"**{md_escape(row)}**: evaluation {md_escape(name)} failed ({_seed_list(seeds)}): {md_escape(reason)}"
+        for name in self.verdicts.metrics:
+            measured = [record for record in self.done if name in (record.get("downstream") or {})]
+            ways = {str(_at(record, "scores", name, "source", "hash")) for record in measured}
+            if len(ways) > 1:
+                yield f"{md_escape(name)} was measured in {len(ways)} ways, and its differences between rows may be theirs"
+            if lacking := len(self.done) - len(measured):
+                yield f"{md_escape(name)} was not measured of {counted(lacking, 'finished run')}"
 
     def _skipped(self) -> Iterable[str]:
         for skipped in self.sweep.get("skipped", []):
