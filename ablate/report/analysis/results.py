@@ -113,7 +113,8 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
     more run does not lose the others.
     """
     folder = Path(runs_dir) / name
-    records, skipped, curves, folders = [], [], {}, {}
+    records, skipped, folders = [], [], {}
+    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = {}
     for path in run_folders(runs_dir, name):
         shown = path.relative_to(folder).as_posix()
         try:
@@ -126,9 +127,8 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
         records.append(record)
         folders[record["row"], record["seed"]] = path
     found = {(record["row"], record["seed"]) for record in records}
-    without_folder = (
-        [record for record in older.records if (record["row"], record["seed"]) not in found] if older else []
-    )
+    older = older or Results({}, [])
+    without_folder = [record for record in older.records if (record["row"], record["seed"]) not in found]
     header = _header(name, Path(sweeps_dir), records + without_folder)
     planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
     steps = _steps(records, header["baseline"])
@@ -241,9 +241,12 @@ def _read_settings(path: Path) -> dict[str, Any]:
     """What the report needs of a run's config; empty where it cannot be read."""
     try:
         config = RunFolder(path).read_config()
+        if config is None:
+            return {}
         trainer = config.get("trainer") or {}
         chosen = {key: config[key] for key in _SETTINGS if key in config}
-        return _finite({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
+        settings: dict[str, Any] = _finite({**chosen, "trainer": {k: trainer[k] for k in _TRAINER if k in trainer}})
+        return settings
     except (UserError, ValueError, AttributeError, TypeError):
         return {}
 

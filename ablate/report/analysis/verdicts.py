@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -87,7 +87,7 @@ class Verdicts:
     seed_variance: float
     metrics: dict[str, Metric] = field(default_factory=dict)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Row]:
         return iter((self.baseline, *self.rows))
 
     @property
@@ -132,9 +132,9 @@ def judge(results: Results) -> Verdicts:
     final, early = (np.array([getattr(row, name) for row in (baseline, *tested)]) for name in ("final", "early"))
     compared = zip(tested, moderated.compare(final, sections), moderated.compare(early, sections), strict=True)
     comparisons = {
-        row.label: {"comparison": of_final, "early_comparison": of_early} for row, of_final, of_early in compared
+        row.label: replace(row, comparison=of_final, early_comparison=of_early) for row, of_final, of_early in compared
     }
-    judged = [_judged(replace(row, **comparisons.get(row.label, {})), baseline, differing[row.label]) for row in others]
+    judged = [_judged(comparisons.get(row.label, row), baseline, differing[row.label]) for row in others]
     noise = moderated.estimate_noise(final)
     baseline = replace(baseline, verdict=BASELINE, budget=0.0)
     measured = metrics.downstream(record for record in results.records if record["status"] == DONE)

@@ -37,8 +37,8 @@ class Provenance:
                 if record["status"] == status:
                     why = one_line(record.get("reason") or "no reason given")
                     reasons.setdefault((record["row"], why), []).append(record["seed"])
-            for (row, reason), seeds in reasons.items():
-                yield f"**{md_escape(row)}** {status} ({_seed_list(seeds)}): {md_escape(reason)}"
+            for (label, reason), seeds in reasons.items():
+                yield f"**{md_escape(label)}** {status} ({_seed_list(seeds)}): {md_escape(reason)}"
 
         for row in self.verdicts:
             if row.lost:
@@ -83,7 +83,7 @@ class Provenance:
 
     def _mixed(self) -> Iterable[str]:
         """What should be the same in all runs but differs."""
-        fields = {f"version of {name}": ("versions", name) for name in self._packages()}
+        fields: dict[str, tuple[str, ...]] = {f"version of {name}": ("versions", name) for name in self._packages()}
         fields |= {
             "commit": ("git", "sha"),
             "device": ("hardware", "device"),
@@ -91,7 +91,7 @@ class Provenance:
             "record schema": ("schema",),
         }
         for what, keys in fields.items():
-            if values := self._mixture(lambda record, keys=keys: _at(record, *keys)):
+            if values := self._mixture(_value_at(keys)):
                 yield f"Runs were made with more than one {md_escape(what)}: {values}"
         if values := self._mixture(lambda record: " ".join(_extras(record, self.sweep)) or "none"):
             yield f"Runs had different command-line overrides: {values}"
@@ -163,6 +163,10 @@ def _extras(record: dict[str, Any], sweep: dict[str, Any]) -> tuple[str, ...]:
 def _machine(record: dict[str, Any]) -> str:
     device, kind, devices = (_at(record, "hardware", key) for key in ("device", "kind", "devices"))
     return f"{device}, {kind}, {counted(devices, 'device') if isinstance(devices, int) else 'devices unknown'} per run"
+
+
+def _value_at(keys: tuple[str, ...]) -> Callable[[dict[str, Any]], Any]:
+    return lambda record: _at(record, *keys)
 
 
 def _at(record: dict[str, Any], *keys: str) -> Any:
