@@ -41,7 +41,7 @@ bench: $(INSTALLED) ## measure speed, as ratios in one run [ARGS=--check: fail b
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(DOCUMENTING) ## build the pages of documentation into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(DOCUMENTING): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
