@@ -80,8 +80,8 @@ class Attention(nn.Module):
     memory. Raises UserError where the heads cannot be grouped.
     """
 
-    honours = frozenset({ROTATE, BIAS, MIX, QUERIES})
-    orders = frozenset({FULL, CAUSAL, PREFIX})
+    supports = frozenset({ROTATE, BIAS, MIX, QUERIES})
+    mask_orders = frozenset({FULL, CAUSAL, PREFIX})
     looks: str | None = None  # the name of the pattern, under which layers share its mask; None: not shared
 
     def __init__(
@@ -108,7 +108,7 @@ class Attention(nn.Module):
         self.looks_at_memory = place.sublayer == CROSS_ATTENTION
         needs = frozenset() if self.looks_at_memory else parts.position_needs(place)
         self.mixes = MIX in needs
-        self.position = parts.position(place, n_heads, head_dim) if needs & self.honours else None
+        self.position = parts.position(place, n_heads, head_dim) if needs & self.supports else None
         self.dropout = parts.dropout
         self.looks_everywhere = type(self).pattern is Attention.pattern
         self.own_mask = "hidden/everywhere" if self.looks_everywhere else parts.unique("hidden")

@@ -23,13 +23,13 @@ SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attentio
 
 # What the class that fills a slot says of itself before anything is built, and the class that has it to inherit.
 DECLARED = {
-    "topology": ("ablate.model.topology.CausalDecoder", ("stacks", "orders", "scored", "objectives")),
-    "norm": ("ablate.model.norm.Norm", ("couples_batch",)),
+    "topology": ("ablate.model.topology.CausalDecoder", ("stacks", "mask_orders", "scored", "objectives")),
+    "norm": ("ablate.model.norm.Norm", ("uses_batch_statistics",)),
     "residual": ("ablate.model.residual.Plain", ("end", "placements", "reuses_norm")),
     "block": ("ablate.model.block.Block", ("layers",)),
     "activation": ("ablate.model.activation.Plain", ("gated",)),
     "position": ("ablate.model.position.Position", ("needs", "shared_by")),
-    "attention": ("ablate.model.attention.Attention", ("orders", "honours")),
+    "attention": ("ablate.model.attention.Attention", ("mask_orders", "supports")),
     "stack": ("ablate.model.stack.PlainStack", ("needs", "depth", "repeats", "mixes_segments")),
     "embedding": ("ablate.model.embedding.Embedding", ("offers",)),
     "head": ("ablate.model.head.Vocabulary", ("needs",)),

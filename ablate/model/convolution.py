@@ -44,8 +44,8 @@ class LightweightConvolution(nn.Module):
     an encoder's width is even, and where channels do not divide into kernels.
     """
 
-    honours = frozenset()
-    orders = frozenset({FULL, CAUSAL})
+    supports = frozenset()
+    mask_orders = frozenset({FULL, CAUSAL})
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from ablate.model.contract import Parts, Place, View, declare
 class Norm(nn.Module):
     """What every norm declares: whether one example's result depends on other examples of the batch or later tokens."""
 
-    couples_batch = False
+    uses_batch_statistics = False
 
 
 class LayerNorm(Norm):
@@ -85,7 +85,7 @@ class BatchNorm(Norm):
     Statistics are those of the ``sequences`` that a device takes at once in training; no number of the model.
     """
 
-    couples_batch = True
+    uses_batch_statistics = True
     running = ("mean", "variance")  # averaged over processes after each step
 
     def __init__(

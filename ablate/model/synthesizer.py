@@ -33,8 +33,8 @@ class Synthesizer(nn.Module):
     ``max_length`` bounds the length of a sequence; UserError for a longer one. ``cross`` is what looks at the memory.
     """
 
-    honours = frozenset({BIAS, MIX})
-    orders = frozenset({FULL, CAUSAL, PREFIX})
+    supports = frozenset({BIAS, MIX})
+    mask_orders = frozenset({FULL, CAUSAL, PREFIX})
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class Synthesizer(nn.Module):
         super().__init__()
         self.n_heads, self.head_dim, self.score_scale, self.max_length = n_heads, head_dim, score_scale, max_length
         d, inner = parts.d_model, n_heads * head_dim
-        reads = QUERIES in self.honours
+        reads = QUERIES in self.supports
         self.query = parts.linear(d, inner, "query", place, head_dim=head_dim) if reads else None
         self.value = parts.linear(d, inner, "value", place, head_dim=head_dim)
         self.output = parts.linear(inner, d, "output", place, head_dim=head_dim)
         needs = parts.position_needs(place)
         self.mixes = MIX in needs
-        self.position = parts.position(place, n_heads, head_dim) if needs & self.honours else None
+        self.position = parts.position(place, n_heads, head_dim) if needs & self.supports else None
         self.dropout = parts.dropout
 
     def synthesize(self, q: Tensor | None, length: int) -> Tensor:
@@ -103,7 +103,7 @@ def share_out(weights: Tensor, v: Tensor) -> Tensor:
 class Dense(Synthesizer):
     """S = relu(q) P: each token scores the places by its own query."""
 
-    honours = Synthesizer.honours | {QUERIES}
+    supports = Synthesizer.supports | {QUERIES}
 
     def __init__(self, parts: Parts, place: Place, *, max_length: int, head_dim: int, **numbers: Any):
         super().__init__(parts, place, max_length=max_length, head_dim=head_dim, **numbers)
@@ -175,7 +175,7 @@ class Plus(Synthesizer):
     ``alpha``: softmax((1 - s) q k^T + s S) v with s = sigmoid(a), one a for the layer, which starts at 0.
     """
 
-    honours = frozenset({ROTATE, BIAS, MIX, QUERIES})
+    supports = frozenset({ROTATE, BIAS, MIX, QUERIES})
 
     def __init__(self, parts: Parts, place: Place, *, alpha: bool, n_heads: int, head_dim: int, **numbers: Any):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim, **numbers)

@@ -53,7 +53,7 @@ class EncoderDecoder(nn.Module):
     """An encoder, and a causal decoder that looks at its output (Vaswani et al. 2017): the baseline."""
 
     stacks = ("encoder", "decoder")
-    orders = {"encoder": FULL, "decoder": CAUSAL}
+    mask_orders = {"encoder": FULL, "decoder": CAUSAL}
     scored = "decoder"
     objectives = frozenset({"span_corruption", "prefix"})
 
@@ -83,7 +83,7 @@ class CausalDecoder(nn.Module):
     """A decoder alone; each token sees those before it (Radford et al. 2018)."""
 
     stacks = ("decoder",)
-    orders = {"decoder": CAUSAL}
+    mask_orders = {"decoder": CAUSAL}
     scored = "decoder"
     objectives = frozenset({"causal"})
 
@@ -92,14 +92,14 @@ class CausalDecoder(nn.Module):
         self.decoder = Tower(parts, "decoder")
 
     def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        hidden, ctx, _ = self.decoder(Context(view_of(batch, "decoder", self.orders["decoder"])))
+        hidden, ctx, _ = self.decoder(Context(view_of(batch, "decoder", self.mask_orders["decoder"])))
         return hidden, ctx.losses
 
 
 class PrefixDecoder(CausalDecoder):
     """A decoder alone, whose first ``prefix_lengths`` tokens see each other in both directions (Liu et al. 2018)."""
 
-    orders = {"decoder": PREFIX}
+    mask_orders = {"decoder": PREFIX}
     objectives = frozenset({"prefix"})
 
 
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
     """An encoder alone, scored at each of its tokens (Devlin et al. 2019)."""
 
     stacks = ("encoder",)
-    orders = {"encoder": FULL}
+    mask_orders = {"encoder": FULL}
     scored = "encoder"
     objectives = frozenset({"masked"})
 

@@ -61,7 +61,7 @@ def heard(options: list[str]) -> bool:
         position = position.choose(Place("encoder", 0, 2, "self_attention"))
     needs = position.func.needs - {ADD}
     factories = attention.all() if hasattr(attention, "choose") else [attention]
-    return all(needs <= factory.func.honours for factory in factories)
+    return all(needs <= factory.func.supports for factory in factories)
 
 
 @pytest.mark.parametrize("position", POSITIONS)

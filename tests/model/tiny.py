@@ -45,7 +45,7 @@ def batch_for(model: Model, *, rows: int = 2, padded: bool = False, seed: int = 
     lengths = {stack: TARGETS if stack == topology.scored else LENGTH for stack in topology.stacks}
     batch = {f"{stack}_ids": ids(length) for stack, length in lengths.items()}
     batch["targets"] = ids(TARGETS)
-    if "prefix" in topology.orders.values():
+    if "prefix" in topology.mask_orders.values():
         batch["prefix_lengths"] = torch.arange(2, 2 + rows)
     if padded:
         for stack, length in lengths.items():
