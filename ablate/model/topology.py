@@ -1,7 +1,7 @@
-"""Which stacks a model has: batch -> hidden states ``(B,T,D)`` of the scored sequence.
+"""Topologies, the stacks of a model: batch -> hidden states ``(B,T,D)`` of the scored sequence.
 
 encoder-decoder    encoder_ids -> encoder -> memory -> decoder <- decoder_ids
-decoder            decoder_ids -> decoder             (causal, or with a prefix that sees itself)
+decoder            decoder_ids -> decoder             (causal, or with a prefix visible in both directions)
 encoder            encoder_ids -> encoder             (every token sees every other)
 """
 
@@ -18,7 +18,7 @@ Batch = Mapping[str, Tensor]
 
 
 def view_of(batch: Batch, side: str, order: str) -> View:
-    """What a batch says of its encoder's or decoder's sequence."""
+    """The view of the encoder's or decoder's sequence of a batch."""
     return View(
         ids=batch[f"{side}_ids"],
         order=order,
@@ -29,7 +29,7 @@ def view_of(batch: Batch, side: str, order: str) -> View:
 
 
 class Tower(nn.Module):
-    """One stack with what feeds it: embedding, perhaps a norm, and the position that is added to it."""
+    """One stack with its input: embedding, perhaps a norm, and perhaps a position that is added."""
 
     def __init__(self, parts: Parts, name: str):
         super().__init__()
@@ -46,11 +46,12 @@ class Tower(nn.Module):
             x = self.norm(x, ctx.view)
         if self.position is not None:
             x = self.position.add(x, ctx.view)
-        return self.stack(x, ctx)
+        result: tuple[Tensor, Context, list[Tensor]] = self.stack(x, ctx)
+        return result
 
 
 class EncoderDecoder(nn.Module):
-    """An encoder, and a causal decoder that looks at its output (Vaswani et al. 2017): the baseline."""
+    """An encoder, and a causal decoder that attends to its output (Vaswani et al. 2017): the baseline."""
 
     stacks = ("encoder", "decoder")
     mask_orders = {"encoder": FULL, "decoder": CAUSAL}
@@ -68,7 +69,7 @@ class EncoderDecoder(nn.Module):
         return hidden, losses + more
 
     def encode(self, batch: Batch) -> tuple[Memory, list[Tensor]]:
-        """What the decoder may look at, and auxiliary losses."""
+        """What the decoder may attend to, and auxiliary losses."""
         source = Context(view_of(batch, "encoder", FULL))
         output, source, states = self.encoder(source)
         return Memory(source.view, output, states), source.losses
@@ -80,7 +81,7 @@ class EncoderDecoder(nn.Module):
 
 
 class CausalDecoder(nn.Module):
-    """A decoder alone; each token sees those before it (Radford et al. 2018)."""
+    """A decoder alone; each token sees itself and those before it (Radford et al. 2018)."""
 
     stacks = ("decoder",)
     mask_orders = {"decoder": CAUSAL}

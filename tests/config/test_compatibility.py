@@ -45,7 +45,7 @@ from ablate.errors import UserError
         ),
         (
             ["sharing=encoder", "topology=causal_decoder"],
-            ["sharing is of the encoder", "all layers of this model are 6 in the decoder"],
+            ["sharing is set for the encoder", "its layers: 6 in the decoder"],
         ),
         (["embedding.tie=[encoder,head]"], ["embedding.tie must name decoder and head, or leave head out"]),
         (

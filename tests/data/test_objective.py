@@ -144,7 +144,7 @@ def test_pieces_fill_what_is_cut(n, pieces):
         (64, 1.5, 3.0, "objective.noise_density=1.5"),
         (64, 0.15, 0.5, "objective.mean_span=0.5"),
         (64, 0.9, 1.0, "choose a longer mean_span or a lower noise_density"),
-        (2048, 0.15, 3.0, "makes 114 spans and there are 100 sentinels; set tokenizer.sentinels=114"),
+        (2048, 0.15, 3.0, "needs 114 sentinels, and the vocabulary has 100; set tokenizer.sentinels=114"),
     ],
 )
 def test_what_cannot_be_corrupted(length, density, mean, reason):
@@ -254,7 +254,7 @@ def test_masked_hides_replaces_and_keeps():
 
 
 @pytest.mark.parametrize(
-    "change, reason", [((1.0, 0.1, 0.1), "objective.probability=1.0"), ((0.15, 0.6, 0.6), "at most 1")]
+    "change, reason", [((1.0, 0.1, 0.1), "objective.probability=1.0"), ((0.15, 0.6, 0.6), "nor add up to more than 1")]
 )
 def test_masked_shares(change, reason):
     with pytest.raises(UserError, match=reason):

@@ -112,7 +112,7 @@ def test_trains_by_the_command(tmp_path):
     text = "\n\n".join(" ".join(choose.choices(words, k=60)) for _ in range(200))
     (tmp_path / "text.txt").write_text(text)
     shape = [f"shape.{key}={value}" for key, value in {**SHAPE, "vocab_size": 640, "batch_tokens": 64}.items()]
-    asked = [
+    overrides = [
         "norm=mean_absolute",
         "data=local",
         "data.files=text.txt",
@@ -120,7 +120,7 @@ def test_trains_by_the_command(tmp_path):
         "trainer.steps=2",
         *shape,
     ]
-    done = ablate(tmp_path, "train", *asked)
+    done = ablate(tmp_path, "train", *overrides)
     assert done.returncode == 0, done.stderr
     (record,) = tmp_path.glob("runs/adhoc/*/seed-0/record.json")
     assert '"done"' in record.read_text()
