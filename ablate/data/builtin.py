@@ -30,7 +30,7 @@ REPEATED = 40  # letters from which a paragraph may occur only once in the corpu
 class Builtin:
     """Docstrings as documents, read without importing: for demonstrations, never to compare machines.
 
-    packages: distributions to read beside the standard library; those not installed are left out and listed in the
+    packages: distributions to read besides the standard library; those not installed are left out and listed in the
     manifest. characters: about how much text to keep.
     """
 
