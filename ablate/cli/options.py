@@ -31,11 +31,11 @@ def run(words: list[str]) -> int:
 
 
 def _listing(group: str) -> str:
-    chosen = library.defaults().get(group)
+    chosen = library.listed(library.defaults().get(group, []))
     options = library.groups()[group]
     width = max((len(option) for option in options), default=0)
     lines = [
-        f"  {'*' if option == chosen else ' '} {option:{width}}  {library.description(path)}".rstrip()
+        f"  {'*' if option in chosen else ' '} {option:{width}}  {library.description(path)}".rstrip()
         for option, path in options.items()
     ]
     return "\n".join([group, *lines])

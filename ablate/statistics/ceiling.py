@@ -32,7 +32,7 @@ def ceiling(truth: np.ndarray, scale: float, ours: np.ndarray, theirs: np.ndarra
     def measured(values: np.ndarray, errors: np.ndarray) -> np.ndarray:
         # (simulations, rows): difference plus the row's noise minus the baseline's
         noise = generator.normal(size=(SIMULATIONS, len(errors))) * errors
-        return values + noise[:, 1:] - noise[:, :1]
+        return np.asarray(values + noise[:, 1:] - noise[:, :1])
 
     here, there = measured(scale * truth, ours), measured(truth, theirs)
     has_sign = truth != 0  # as in the tables, rows without a published difference are not counted
@@ -60,4 +60,4 @@ def _kendall(here: np.ndarray, there: np.ndarray) -> np.ndarray:
 def _cosine(here: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Cosine of each pair of lines of two (simulations, n); 0 where one is all zeros."""
     sizes = np.sqrt((here**2).sum(1) * (there**2).sum(1))
-    return (here * there).sum(1) / np.where(sizes > 0, sizes, np.inf)
+    return np.asarray((here * there).sum(1) / np.where(sizes > 0, sizes, np.inf))

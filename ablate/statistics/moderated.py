@@ -195,7 +195,7 @@ def detectable_effect(error: float, degrees: float, alpha: float = ALPHA, power:
     def excess(size: float) -> float:
         return float(np.mean(ndtr(size - critical * spread) + ndtr(-size - critical * spread))) - power
 
-    return error * brentq(excess, 0.0, 4 * critical * float(spread.max()) + 10)
+    return error * float(brentq(excess, 0.0, 4 * critical * float(spread.max()) + 10))
 
 
 def planned_effect(

@@ -210,7 +210,7 @@ def _base_value(key: str, points: list[str], base: tuple[str, ...], path: Path) 
     if given:
         point = given[0].lstrip("+")
     elif key in groups:
-        point = f"{key}={groups[key]}"
+        point = f"{key}={options.written(groups[key])}"
     else:
         from omegaconf import OmegaConf
 

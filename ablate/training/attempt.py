@@ -17,7 +17,7 @@ from ablate.errors import UserError
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder
 from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, now
-from ablate.training import processes, record_fields
+from ablate.training import later, processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
 
@@ -25,7 +25,8 @@ from ablate.training.metrics import Log
 class Attempt:
     """What is asked for, the folder where it goes, and `found`, the record that lies there already.
 
-    Only the main process writes. A record that is done or diverged is never written again.
+    Only the main process writes. A record that is done or diverged is never written again, but for the scores of
+    evaluations that it lacks.
     """
 
     def __init__(self, cfg: DictConfig, overrides: list[str], command: str, folder: RunFolder) -> None:
@@ -35,6 +36,7 @@ class Attempt:
         self.began = time.monotonic()
         self.found = folder.read()
         self.record: dict[str, Any] = dict(self.found or {})
+        self.missing: list[str] = []  # evaluations that a finished run lacks
 
     def work(self) -> dict[str, Any]:
         """Do what is left to do; returns the record."""
@@ -44,7 +46,7 @@ class Attempt:
     def is_settled(self) -> bool:
         """Prepare the text, and say whether nothing is left to do: `record` is a result, or tells why there is none."""
         self._guard(lambda interruption: self._look())
-        return self.record.get("status") != RUNNING
+        return self.record.get("status") != RUNNING and not self.missing
 
     def after_processes(self, code: int) -> dict[str, Any]:
         """The record that the run's processes left; says so where they died without a word."""
@@ -75,6 +77,8 @@ class Attempt:
 
     def _work(self, interruption: Interruption) -> None:
         if not self._look():
+            if self.missing:
+                self._score_later(interruption)
             return
         if self.is_main:
             self.folder.forget_failures()
@@ -93,6 +97,7 @@ class Attempt:
         if self.found and self.found.get("identity"):
             self._compare()
             if self.found["status"] in FINISHED:
+                self.missing = later.missing(self.cfg, self.folder, self.found)
                 return False
         self._write(asked)
         return True
@@ -131,6 +136,16 @@ class Attempt:
             self._end(DONE, "")
         if not outcome.stopped:
             fit.clear()
+
+    def _score_later(self, interruption: Interruption) -> None:
+        """Take the scores that a finished run lacks."""
+        scored = later.score(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say)
+        self.record = later.merged(self.record, scored, self.missing)
+        self._write({})
+        if self.is_main:
+            later.tell_config(self.folder, self.cfg)
+        if scored.stopped:
+            self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGTERM).name)
 
     def _end(self, status: str, reason: str) -> None:
         self._finish(status, reason)

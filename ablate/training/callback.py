@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ablate.evaluation.heldout import HeldOutLoss
+from ablate.evaluation.contract import BITS_PER_BYTE, LOSS, StopRequested
 from ablate.run.folder import RunFolder
 from ablate.run.record import STARTING
+from ablate.run.score import Score
 from ablate.training.checkpoint import CheckpointFolder
 from ablate.training.interruption import Interruption
 from ablate.training.lightning import L
 from ablate.training.metrics import LINE_SECONDS, Heartbeat, MetricsFile, progress_line
 from ablate.training.progress import Agenda, Progress
+from ablate.training.scoring import Scored
 
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_SHARE = 0.02  # of the time may go into checkpoints by time
@@ -37,7 +37,8 @@ class RunCallback(L.Callback):
         agenda: Agenda,
         progress: Progress,
         interruption: Interruption,
-        heldout: Callable[[Callable[[], bool]], HeldOutLoss | None],
+        evaluate: Callable[[Callable[[], bool]], dict[str, Score]],
+        score: Callable[[Callable[[], bool]], Scored],
         say: Callable[[str], None],
         *,
         is_main: bool = True,
@@ -45,7 +46,7 @@ class RunCallback(L.Callback):
         listeners: Sequence[Callable[[Row], None]] = (),
     ) -> None:
         self.agenda, self.progress, self.interruption = agenda, progress, interruption
-        self.heldout, self.say, self.listeners = heldout, say, listeners
+        self.evaluate, self.score, self.say, self.listeners = evaluate, score, say, listeners
         self.is_main, self.save_last = is_main, save_last
         self.metrics = MetricsFile(folder.metrics)
         self.heartbeat = Heartbeat(folder.progress, agenda.steps)
@@ -54,7 +55,8 @@ class RunCallback(L.Callback):
         self.loss: float | None = None
         self.saved_step: int | None = None
         self.next_line = 0.0
-        self.has_stopped = False  # before the last step, because of a signal
+        self.has_stopped = False  # before all was done, because of a signal
+        self.scored = Scored()  # by the evaluations after training
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of the run beside weights and optimizer."""
@@ -105,9 +107,13 @@ class RunCallback(L.Callback):
         self._between_steps(trainer, wished=pl_module.wish_of_any)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the state of the last step, if that is wanted."""
-        if self.save_last and not self.has_stopped and not self.progress.diverged:
+        """Keep the state of the last step, if that is wanted, and run the evaluations that come after it."""
+        if self.has_stopped or self.progress.diverged:
+            return
+        if self.save_last:
             self.save(trainer)
+        self.scored = self.score(self._leaves_evaluation)
+        self.has_stopped = self.scored.stopped
 
     def _between_steps(self, trainer: L.Trainer, wished: tuple[bool, bool] = (False, False)) -> None:
         stop, pause = wished
@@ -128,15 +134,18 @@ class RunCallback(L.Callback):
     def _evaluate(self, step: int) -> bool:
         """Take the held-out loss; False where a signal came in between."""
         self._beat("evaluating")
-        found = self.heldout(self._leaves_evaluation)
-        if found is None:
+        try:
+            found = self.evaluate(self._leaves_evaluation)
+        except StopRequested:
             return False
-        if not math.isfinite(found.loss):
-            self.progress.diverged = f"the held-out loss was {found.loss} at step {step}"
+        loss, density = found[LOSS], found.get(BITS_PER_BYTE)
+        if not loss.is_finite:
+            self.progress.diverged = f"the held-out loss was {loss.value} at step {step}"
             return True
-        self.losses[str(step)] = dataclasses.asdict(found)
-        self._tell("validation", loss=found.loss, bits_per_byte=found.bits_per_byte)
-        self.say(f"step {step}/{self.agenda.steps}  held-out loss {found.loss:.4f} nats a token")
+        of_bytes = {"bits_per_byte": density and density.value, "bytes": density.items if density else 0}
+        self.losses[str(step)] = {"loss": loss.value, "tokens": loss.items, **of_bytes}
+        self._tell("validation", loss=loss.value, bits_per_byte=of_bytes["bits_per_byte"])
+        self.say(f"step {step}/{self.agenda.steps}  held-out loss {loss.value:.4f} nats a token")
         return True
 
     def _leaves_evaluation(self) -> bool:

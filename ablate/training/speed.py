@@ -33,6 +33,9 @@ class SpeedTrial(RunCallback):
         is_over = now >= self.deadline and len(timer.durations) >= LEAST_STEPS
         return is_over or self.interruption.signal is not None, self.is_main and now >= self.heartbeat.next
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Neither save nor evaluate."""
+
     def _between_steps(self, trainer: L.Trainer, wished: tuple[bool, bool] = (False, False)) -> None:
         trainer.should_stop = wished[0]
 

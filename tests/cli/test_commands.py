@@ -74,7 +74,7 @@ def test_options_of_one_group_and_one_option(capsys):
         (["train", "norm=rmsnom"], ["norm=rmsnom: unknown option; did you mean 'rmsnorm'?"]),
         (["train", "norm=rmsnom", "dropout=2"], ["norm=rmsnom", "dropout=2.0: must be at least 0 and below 1"]),
         (["train", "norm=batchnorm"], ["norm=batchnorm takes its statistics over all tokens of the batch"]),
-        (["train", "block.placement=mid"], ["block.placement=mid: not one of pre, post, sandwich"]),
+        (["train", "block.placement=mid"], ["block.placement=mid: must be one of pre, post, sandwich"]),
         (["train", "-m", "norm=rmsnorm,batchnorm"], ["norm=batchnorm takes its statistics"]),
         (["train", "rmsnorm"], ["rmsnorm: ablate train takes overrides"]),
         (["train", "--multrun"], ["--multrun: unknown flag; did you mean '--multirun'?"]),

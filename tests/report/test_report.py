@@ -431,6 +431,79 @@ def test_downstream_scores(tmp_path):
     assert "### Downstream" in report.read_text()
 
 
+def scored(name, value, higher_is_better, **more):
+    """A record's fields for one score."""
+    source = {"evaluation": "mine", "hash": more.pop("hash", "0" * 16)}
+    score = {"value": value, "unit": "points", "higher_is_better": higher_is_better, "source": source, **more}
+    return {"downstream": {name: value}, "scores": {name: score}}
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A sweep with a score, of which either the higher or the lower is better, and a curve."""
+
+    def make_report(higher_is_better, change=lambda row, seed: {}):
+        maker = Maker(tmp_path)
+        maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+        maker.write_sweep()
+        for seed in range(3):
+            curve = {"x": "position", "xs": [2, 4.5], "ys": [6.0 + seed, 5.0]}
+            for row, overrides, extra in ((maker.baseline, [], 0), ("RMS Norm", ["norm=rmsnorm"], 8)):
+                fields = scored("depth", 70.0 + seed + extra, higher_is_better, curve=curve) | change(row, seed)
+                maker.run(row, seed, overrides, final=5 + seed / 50, **fields)
+        return make(maker)
+
+    return make_report
+
+
+def test_a_score_says_by_itself_what_it_measures(measured):
+    report = measured(higher_is_better=False)
+    _, row = lines_of(report.parent / "results.csv")
+    assert row["depth"] == "79" and row["depth_std"] == "1"
+    text = report.read_text()
+    assert "| Row | depth (points, lower is better) |" in text and "| RMS Norm | 79.000 ± 1.000 |" in text
+    assert lines_of(report.parent / "runs.csv")[0]["depth"] == "70"
+    assert "& 79.000 " in (report.parent / "table.tex").read_text()
+    assert "not comparable" not in text
+
+
+def test_curves_of_scores_are_further_rows_of_curves_csv(measured):
+    report = measured(higher_is_better=True)
+    lines = [line for line in lines_of(report.parent / "curves.csv") if line["kind"] == "depth"]
+    assert len(lines) == 2 * 3 * 2
+    assert [(line["row"], line["seed"], line["step"], line["loss"]) for line in lines[:2]] == [
+        ("RMS Norm", "0", "2", "6"),
+        ("RMS Norm", "0", "4.5", "5"),
+    ]
+    before = {path: path.read_bytes() for path in report.parent.iterdir()}
+    build.gathered.write(build.gathered.read(report.parent), report.parent)
+    build.rebuild(report.parent)
+    assert {path: path.read_bytes() for path in report.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(("higher_is_better", "sign"), [(True, -1), (False, 1)])
+def test_the_heat_map_takes_the_direction_from_the_score(measured, higher_is_better, sign, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn, imshow = [], Axes.imshow
+    monkeypatch.setattr(Axes, "imshow", lambda self, table, **k: drawn.append(table) or imshow(self, table, **k))
+    measured(higher_is_better)
+    (table,) = drawn
+    assert table[0][-1] == pytest.approx(sign * 8)  # in sd of the baseline: 1
+
+
+def test_what_became_of_evaluations_is_said(measured):
+    def change(row, seed):
+        if (row, seed) == ("RMS Norm", 0):
+            return {"downstream": {}, "scores": {}, "scores_failed": {"mine": "RuntimeError: no such task"}}
+        return scored("depth", 70.0 + seed, True, hash="1" * 16) if seed == 1 else {}
+
+    text = measured(True, change).read_text()
+    assert "- **RMS Norm**: evaluation mine failed (seed 0): RuntimeError: no such task" in text
+    assert "- depth was measured in 2 ways, and its differences between rows may be theirs" in text
+    assert "- depth was not measured of 1 finished run" in text
+
+
 def test_a_sweep_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="no sweep 'axs'"):
         build.build("axs", tmp_path, tmp_path, tmp_path)

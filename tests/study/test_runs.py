@@ -182,7 +182,10 @@ def test_a_sweep_of_the_package_is_found_where_the_folder_has_none_of_its_name(t
     (tmp_path / "axes.yaml").write_text(GOOD)
     assert definition.load("axes", tmp_path).path == tmp_path / "axes.yaml"
     (tmp_path / "mine.yaml").write_text(GOOD)
-    assert definition.names(tmp_path)[:3] == ["axes", "mine", "activations"] and definition.names(tmp_path).count("axes") == 1
+    assert (
+        definition.names(tmp_path)[:3] == ["axes", "mine", "activations"]
+        and definition.names(tmp_path).count("axes") == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["../axes", "/etc/x", "a/b", "", ".", "..", "a\0b", "x" * 300])

@@ -56,7 +56,7 @@ class Batches:
         batch = self.make(self.seed, step)
         return {name: tensor[index * size : (index + 1) * size] for name, tensor in batch.items()}
 
-    def evaluation(self, n_tokens):
+    def evaluation(self, n_tokens, seed):
         return [self.make(99, 99, number) for number in range(4)]
 
 

@@ -21,7 +21,7 @@ from tests.training.standin import folder_of, in_child, result, run
 SMALL = [
     "shape.d_model=24", "shape.n_layers=1", "shape.n_heads=2", "shape.head_dim=8", "shape.d_ff=32",
     "shape.vocab_size=768", "shape.length=32", "shape.batch_tokens=256", "shape.steps=30", "trainer=cpu",
-    "trainer.log_every=5", "data=local", "evaluation.tokens=1024", "row=small",
+    "trainer.log_every=5", "data=local", "evaluation.heldout.tokens=1024", "row=small",
 ]  # fmt: skip
 
 

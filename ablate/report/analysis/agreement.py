@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -161,7 +162,7 @@ def _published_noise(row: dict[str, float], column: str) -> float:
 def _published_error(row: dict[str, float], column: str) -> float:
     """The standard error of a published loss, which may be the mean of several runs."""
     runs = row.get(f"{column}_runs", np.nan)
-    return _published_noise(row, column) / np.sqrt(runs if runs > 0 else 1.0)
+    return _published_noise(row, column) / math.sqrt(runs if runs > 0 else 1.0)
 
 
 def _comparison(row: Row, column: str) -> Comparison:

@@ -104,16 +104,18 @@ def names() -> list[str]:
     return sorted(table.stem for table in FOLDER.glob("*.csv"))
 
 
-def findings(rows: dict[str, dict[str, float]], baseline: str, scores: tuple[str, ...]) -> Findings:
+def findings(
+    rows: dict[str, dict[str, float]], baseline: str, scores: tuple[str, ...], lower: tuple[str, ...] = LOSSES
+) -> Findings:
     """What the rows of one study, {label: {column: number}}, show as a whole; columns without numbers are left out.
 
-    There is no correlation for fewer than 5 rows.
+    Of the columns in `lower` the lower number is better. There is no correlation for fewer than 5 rows.
     """
     better, correlations = {}, {}
     final = np.array([row.get(LOSSES[-1], np.nan) for row in rows.values()])
     for column in (*LOSSES, *scores):
         values = np.array([row.get(column, np.nan) for row in rows.values()])
-        sign = 1 if column in LOSSES else -1
+        sign = 1 if column in lower else -1
         gains = sign * (rows[baseline].get(column, np.nan) - np.delete(values, list(rows).index(baseline)))
         if known := int(np.isfinite(gains).sum()):
             better[column] = int((gains > 0).sum()), known

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablate.config import evaluations
 from ablate.config.renamed import renamed
 from ablate.errors import UserError
 from ablate.report.text import csv_plain, csv_text, is_number, one_line
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 RECORDS, CURVES = "records.jsonl", "curves.csv"
 CURVE_COLUMNS = ("row", "seed", "kind", "step", "loss")
 CURVE_POINTS = 48
+Point = tuple[float, float]
 RUN_NUMBERS = {
     "parameters": ("parameters", "total"),
     "parameters_non_embedding": ("parameters", "non_embedding"),
@@ -73,12 +75,15 @@ _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_toke
 
 @dataclass(frozen=True)
 class Results:
-    """A sweep and its runs: `sweep` is the first line of records.jsonl, `records` the other lines,
-    `curves` maps (row, seed, kind) to a list of (step, loss)."""
+    """A sweep and its runs: `sweep` is the first line of records.jsonl, `records` the other lines.
+
+    `curves` maps (row, seed, kind) to a list of points: (step, loss) where the kind is train or validation, else x and y
+    of the curve of the score that has the kind's name.
+    """
 
     sweep: dict[str, Any]
     records: list[dict[str, Any]]
-    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = field(default_factory=dict)
+    curves: dict[tuple[str, int, str], list[Point]] = field(default_factory=dict)
 
     def frame(self) -> pandas.DataFrame:
         """A line a run: row, section, seed, status, then numbers (NaN where unknown), downstream scores, and texts."""
@@ -108,7 +113,8 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
     more run does not lose the others.
     """
     folder = Path(runs_dir) / name
-    records, skipped, curves, folders = [], [], {}, {}
+    records, skipped, folders = [], [], {}
+    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = {}
     for path in run_folders(runs_dir, name):
         shown = path.relative_to(folder).as_posix()
         try:
@@ -121,9 +127,8 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
         records.append(record)
         folders[record["row"], record["seed"]] = path
     found = {(record["row"], record["seed"]) for record in records}
-    without_folder = (
-        [record for record in older.records if (record["row"], record["seed"]) not in found] if older else []
-    )
+    older = older or Results({}, [])
+    without_folder = [record for record in older.records if (record["row"], record["seed"]) not in found]
     header = _header(name, Path(sweeps_dir), records + without_folder)
     planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
     steps = _steps(records, header["baseline"])
@@ -136,6 +141,7 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
             skipped.append({"path": path.as_posix(), "reason": reason})
         else:
             kept.append(record)
+            curves |= {(record["row"], record["seed"], name): points for name, points in _score_curves(record).items()}
     as_planned = {row: (*header["base"], *overrides) for row, overrides in planned.items()}
     for record in without_folder:
         run = record["row"], record["seed"]
@@ -180,12 +186,12 @@ def read(folder: Path | str) -> Results:
         raise UserError(f"no {RECORDS} in {folder}: nothing was collected there") from None
     if not lines or not isinstance(lines[0], dict) or lines[0].get("kind") != "sweep":
         raise UserError(f"{folder / RECORDS}, line 1: must describe the sweep")
-    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = {}
+    curves: dict[tuple[str, int, str], list[Point]] = {}
     try:
         with open(folder / CURVES, encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 key = csv_plain(row["row"]), int(row["seed"]), row["kind"]
-                curves.setdefault(key, []).append((int(row["step"]), float(row["loss"])))
+                curves.setdefault(key, []).append((_plain_number(row["step"]), float(row["loss"])))
     except FileNotFoundError:
         raise UserError(f"no {CURVES} in {folder}; it belongs next to {RECORDS}") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -235,9 +241,12 @@ def _read_settings(path: Path) -> dict[str, Any]:
     """What the report needs of a run's config; empty where it cannot be read."""
     try:
         config = RunFolder(path).read_config()
+        if config is None:
+            return {}
         trainer = config.get("trainer") or {}
         chosen = {key: config[key] for key in _SETTINGS if key in config}
-        return _finite({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
+        settings: dict[str, Any] = _finite({**chosen, "trainer": {k: trainer[k] for k in _TRAINER if k in trainer}})
+        return settings
     except (UserError, ValueError, AttributeError, TypeError):
         return {}
 
@@ -267,6 +276,17 @@ def _read_curves(path: Path, steps: int) -> dict[str, list[tuple[int, float]]]:
     except (OSError, csv.Error):
         pass
     return {kind: _thinned(points, steps) for kind, points in found.items()}
+
+
+def _score_curves(record: dict[str, Any]) -> dict[str, list[Point]]:
+    """The points of each score that has a curve."""
+    curves = {name: score.get("curve") for name, score in (record.get("scores") or {}).items()}
+    return {name: [*zip(curve["xs"], curve["ys"], strict=True)] for name, curve in curves.items() if curve}
+
+
+def _plain_number(text: str) -> float:
+    """A whole number as such, so that it is written as it was read."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def _thinned(points: list[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
@@ -334,7 +354,8 @@ def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str
         return f"the sweep has no row {record['row']!r}"
     overrides = record.get("overrides")
     given = {renamed(str(override)) for override in overrides} if isinstance(overrides, list) else None
-    absent = [text for text in planned[record["row"]] if given is not None and renamed(text) not in given]
+    wanted = [text for text in planned[record["row"]] if not evaluations.is_without_effect(text)]
+    absent = [text for text in wanted if given is not None and renamed(text) not in given]
     return f"made without {', '.join(absent)}, which the sweep now sets for this row" if absent else ""
 
 

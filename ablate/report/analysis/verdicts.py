@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from ablate.config.renamed import RENAMED
+from ablate.config import evaluations
+from ablate.report.analysis import metrics
+from ablate.report.analysis.metrics import Metric
 from ablate.report.analysis.results import Results, number
+from ablate.report.text import decimals
 from ablate.run.record import DIVERGED, DONE, FAILED
 from ablate.statistics import moderated
 from ablate.statistics.moderated import FEWEST_SEEDS, Comparison
@@ -73,14 +76,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The rows of a sweep in the order of its file; `noise` is the sd of the baseline's final loss over its seeds."""
+    """The rows of a sweep in the order of its file; `noise` is the sd of the baseline's final loss over its seeds.
+
+    `metrics` says of each downstream score, by name, what it measures.
+    """
 
     baseline: Row
     rows: list[Row]
     noise: float
     seed_variance: float
+    metrics: dict[str, Metric] = field(default_factory=dict)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Row]:
         return iter((self.baseline, *self.rows))
 
     @property
@@ -125,12 +132,13 @@ def judge(results: Results) -> Verdicts:
     final, early = (np.array([getattr(row, name) for row in (baseline, *tested)]) for name in ("final", "early"))
     compared = zip(tested, moderated.compare(final, sections), moderated.compare(early, sections), strict=True)
     comparisons = {
-        row.label: {"comparison": of_final, "early_comparison": of_early} for row, of_final, of_early in compared
+        row.label: replace(row, comparison=of_final, early_comparison=of_early) for row, of_final, of_early in compared
     }
-    judged = [_judged(replace(row, **comparisons.get(row.label, {})), baseline, differing[row.label]) for row in others]
+    judged = [_judged(comparisons.get(row.label, row), baseline, differing[row.label]) for row in others]
     noise = moderated.estimate_noise(final)
     baseline = replace(baseline, verdict=BASELINE, budget=0.0)
-    return Verdicts(baseline, judged, moderated.noise_floor(baseline.final), noise.seed_variance)
+    measured = metrics.downstream(record for record in results.records if record["status"] == DONE)
+    return Verdicts(baseline, judged, moderated.noise_floor(baseline.final), noise.seed_variance, measured)
 
 
 def difference(row: Row, baseline: Row) -> str:
@@ -158,18 +166,9 @@ def _part(settings: dict[str, Any], part: str) -> Any:
         return objective.get("length")
     if part == "objective":
         return {key: value for key, value in objective.items() if key != "length"}
-    return _heldout(settings.get(part) or {}) if part == "evaluation" else settings.get(part)
-
-
-def _heldout(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """How the held-out loss was measured, by today's keys; neither other metrics nor the class that measures count."""
-    nested = evaluation.get("heldout")
-    values = {f"evaluation.{key}": value for key, value in evaluation.items()}
-    if isinstance(nested, dict):
-        values |= {f"evaluation.heldout.{key}": value for key, value in nested.items()}
-    named = {RENAMED.get(key, key): value for key, value in values.items()}
-    own = {key.removeprefix("evaluation.heldout."): value for key, value in named.items() if key.count(".") == 2}
-    return {key: value for key, value in own.items() if not key.startswith("_")}
+    if part == evaluations.GROUP:  # what is measured after training makes no losses incomparable
+        return evaluations.measured_in_training(settings.get(part) or {})
+    return settings.get(part)
 
 
 def _judged(row: Row, baseline: Row, differing: str) -> Row:
@@ -236,6 +235,16 @@ def _row(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[int
         data=known[0].get("data") or {} if known else {},
         mixed=next(filter(None, (_unlike(run, made[0]) for run in made)), ""),
     )
+
+
+def score_places(verdicts: Verdicts, name: str) -> int:
+    """With how many decimals a downstream score is shown: enough for its spread over the baseline's seeds.
+
+    Of scores without a unit, as older records have them, two.
+    """
+    if not verdicts.metrics[name].unit:
+        return 2
+    return decimals(spread(verdicts.baseline.downstream.get(name, [])))
 
 
 def comparable_speeds(verdicts: Verdicts) -> dict[str, float]:

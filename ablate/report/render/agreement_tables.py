@@ -221,7 +221,9 @@ class AgreementTables:
         shared = {self.base, *(label for _, label in self.joined)}
         rows = {label: row for label, row in self.published.rows.items() if label in shared}
         theirs = findings(rows, self.base, self.published.scores)
-        ours = findings(self._ours(), self.verdicts.baseline.label, self._tasks())
+        metrics = self.verdicts.metrics
+        lower = (*LOSSES, *(name for name, metric in metrics.items() if not metric.higher_is_better))
+        ours = findings(self._ours(), self.verdicts.baseline.label, tuple(metrics), lower)
         lines = []
         for column in (*LOSSES, *self.published.scores):
             if column in theirs.better:
@@ -234,9 +236,6 @@ class AgreementTables:
                 cells = [fixed(one.correlations.get(column), 2) for one in (theirs, ours)]
                 lines.append([f"Spearman of final loss with {_words(column)}", *cells])
         return lines
-
-    def _tasks(self) -> tuple[str, ...]:
-        return tuple(sorted({task for row in self.verdicts for task in row.downstream}))
 
     def _ours(self) -> dict[str, dict[str, float]]:
         """Our rows in the form of a published table, {label: {column: number}}; diverged rows are left out."""

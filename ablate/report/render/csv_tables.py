@@ -20,6 +20,7 @@ from ablate.report.analysis.verdicts import (
     Verdicts,
     comparable_speeds,
     mean,
+    score_places,
     spread,
 )
 from ablate.report.text import counted, csv_text, fixed, latex_escape, scaled
@@ -69,8 +70,8 @@ EVIDENCE_COLUMNS = (
 
 
 def results_csv(verdicts: Verdicts) -> str:
-    """A line per row of the sweep, the baseline first; then mean and std of each downstream score."""
-    tasks = sorted({task for row in verdicts for task in row.downstream})
+    """A line per row of the sweep, the baseline first; after the fixed columns mean and std of each downstream score."""
+    tasks = list(verdicts.metrics)
     speeds = comparable_speeds(verdicts)
     lines = []
     for row in verdicts:
@@ -128,7 +129,7 @@ def runs_csv(results: Results) -> str:
 def table_tex(verdicts: Verdicts, places: int) -> str:
     r"""The sweep as a LaTeX table, in the manner of Narang et al. 2021; needs \usepackage{booktabs}."""
     speeds = comparable_speeds(verdicts)
-    tasks = sorted({task for row in verdicts for task in row.downstream})
+    tasks = list(verdicts.metrics)
     heads = ["Row", "Params", "Ops", "Step/s", "Early loss", "Final loss", "Difference", *map(latex_escape, tasks)]
     lines = [
         r"% needs \usepackage{booktabs}",
@@ -152,7 +153,7 @@ def table_tex(verdicts: Verdicts, places: int) -> str:
             _plus_minus(row.early, places),
             _plus_minus(row.final, places),
             "" if row.verdict == BASELINE else _difference(row, places),
-            *(fixed(mean(row.downstream.get(task, [])), 2) for task in tasks),
+            *(fixed(mean(row.downstream.get(task, [])), score_places(verdicts, task)) for task in tasks),
         ]
         # The braces keep a label that begins with [ or * from being read as an argument of the command before it.
         lines.append("{}" + " & ".join(cell.replace("−", "$-$").replace("–", "--") for cell in cells) + r" \\")

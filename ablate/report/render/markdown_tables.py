@@ -15,6 +15,7 @@ from ablate.report.analysis.verdicts import (
     comparable_speeds,
     mean,
     ratio,
+    score_places,
     spread,
 )
 from ablate.report.text import (
@@ -121,24 +122,25 @@ class MarkdownTables:
     @property
     def tasks(self) -> list[str]:
         """The downstream tasks."""
-        return sorted({task for row in self.verdicts for task in row.downstream})
+        return list(self.verdicts.metrics)
 
     @property
     def task_names(self) -> list[str]:
-        """Their names as Markdown."""
-        return [md_escape(task) for task in self.tasks]
+        """Their names, units and directions as Markdown."""
+        return [md_escape(metric.described) for metric in self.verdicts.metrics.values()]
 
     @property
     def scores(self) -> list[list[str]]:
         """A line per row: mean and sd of each downstream score over the seeds."""
         lines = []
         for row in (row for row in self.verdicts if row.downstream):
-            cells = [(mean(row.downstream.get(task, [])), spread(row.downstream.get(task, []))) for task in self.tasks]
-            shown = [
-                fixed(centre, 2) + (f" ± {fixed(width, 2)}" if math.isfinite(width) else "") for centre, width in cells
-            ]
-            lines.append([md_escape(row.label), *shown])
+            lines.append([md_escape(row.label), *(self._score(row, task) for task in self.tasks)])
         return lines
+
+    def _score(self, row: Row, task: str) -> str:
+        scores, places = row.downstream.get(task, []), score_places(self.verdicts, task)
+        centre, width = mean(scores), spread(scores)
+        return fixed(centre, places) + (f" ± {fixed(width, places)}" if math.isfinite(width) else "")
 
     @property
     def costs(self) -> list[list[str]]:

@@ -28,7 +28,7 @@ class Provenance:
     @property
     def troubles(self) -> list[str]:
         """Runs that diverged, failed or are missing, records that were left out, and what differs between runs."""
-        return [*self._bad_runs(), *self._missing(), *self._skipped(), *self._mixed()]
+        return [*self._bad_runs(), *self._missing(), *self._evaluations(), *self._skipped(), *self._mixed()]
 
     def _bad_runs(self) -> Iterable[str]:
         for status in (DIVERGED, FAILED):
@@ -37,8 +37,8 @@ class Provenance:
                 if record["status"] == status:
                     why = one_line(record.get("reason") or "no reason given")
                     reasons.setdefault((record["row"], why), []).append(record["seed"])
-            for (row, reason), seeds in reasons.items():
-                yield f"**{md_escape(row)}** {status} ({_seed_list(seeds)}): {md_escape(reason)}"
+            for (label, reason), seeds in reasons.items():
+                yield f"**{md_escape(label)}** {status} ({_seed_list(seeds)}): {md_escape(reason)}"
 
         for row in self.verdicts:
             if row.lost:
@@ -61,13 +61,29 @@ class Provenance:
                 states += [f"not started: {counted(never, 'run')}"] if never > 0 else []
                 yield f"**{md_escape(row.label)}** is missing {counted(row.missing, 'run')} ({'; '.join(states)})"
 
+    def _evaluations(self) -> Iterable[str]:
+        """Evaluations that failed, and scores that were not measured in the same way, or not of all finished runs."""
+        failed: dict[tuple[str, str, str], list[int]] = {}
+        for record in self.done:
+            for name, reason in (record.get("scores_failed") or {}).items():
+                failed.setdefault((record["row"], name, one_line(reason)), []).append(record["seed"])
+        for (row, name, reason), seeds in failed.items():
+            yield f"**{md_escape(row)}**: evaluation {md_escape(name)} failed ({_seed_list(seeds)}): {md_escape(reason)}"
+        for name in self.verdicts.metrics:
+            measured = [record for record in self.done if name in (record.get("downstream") or {})]
+            ways = {str(_at(record, "scores", name, "source", "hash")) for record in measured}
+            if len(ways) > 1:
+                yield f"{md_escape(name)} was measured in {len(ways)} ways, and its differences between rows may be theirs"
+            if lacking := len(self.done) - len(measured):
+                yield f"{md_escape(name)} was not measured of {counted(lacking, 'finished run')}"
+
     def _skipped(self) -> Iterable[str]:
         for skipped in self.sweep.get("skipped", []):
             yield f"Left out: {md_code(skipped['path'])}: {md_escape(skipped['reason'])}"
 
     def _mixed(self) -> Iterable[str]:
         """What should be the same in all runs but differs."""
-        fields = {f"version of {name}": ("versions", name) for name in self._packages()}
+        fields: dict[str, tuple[str, ...]] = {f"version of {name}": ("versions", name) for name in self._packages()}
         fields |= {
             "commit": ("git", "sha"),
             "device": ("hardware", "device"),
@@ -75,7 +91,7 @@ class Provenance:
             "record schema": ("schema",),
         }
         for what, keys in fields.items():
-            if values := self._mixture(lambda record, keys=keys: _at(record, *keys)):
+            if values := self._mixture(_value_at(keys)):
                 yield f"Runs were made with more than one {md_escape(what)}: {values}"
         if values := self._mixture(lambda record: " ".join(_extras(record, self.sweep)) or "none"):
             yield f"Runs had different command-line overrides: {values}"
@@ -147,6 +163,10 @@ def _extras(record: dict[str, Any], sweep: dict[str, Any]) -> tuple[str, ...]:
 def _machine(record: dict[str, Any]) -> str:
     device, kind, devices = (_at(record, "hardware", key) for key in ("device", "kind", "devices"))
     return f"{device}, {kind}, {counted(devices, 'device') if isinstance(devices, int) else 'devices unknown'} per run"
+
+
+def _value_at(keys: tuple[str, ...]) -> Callable[[dict[str, Any]], Any]:
+    return lambda record: _at(record, *keys)
 
 
 def _at(record: dict[str, Any], *keys: str) -> Any:

@@ -211,13 +211,13 @@ NEW = [
 ]
 
 
+HELDOUT = {"_target_": "ablate.evaluation.heldout.HeldOut", "part_of_training": True}
+
+
 def _old_and_new(maker):
     """Seed 0 of both rows as an earlier version left it, seeds 1 and 2 as this one does."""
     heldout = {"tokens": 4096, "seed": 7}
-    settings = {
-        "evaluation": {"heldout": {"_target_": "ablate.evaluation.HeldOut", **heldout}},
-        "early_fraction": 0.125,
-    }
+    settings = {"evaluation": {"heldout": {**HELDOUT, **heldout}}, "early_fraction": 0.125}
     for seed in range(3):
         evaluation = {"evaluation": heldout} if seed == 0 else settings
         keys = OLD if seed == 0 else NEW
@@ -248,8 +248,24 @@ def test_another_seed_of_the_held_out_windows_is_another_evaluation(tmp_path):
     maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
     maker.write_sweep()
     for seed in range(3):
-        heldout = {"tokens": 4096, "seed": 7 if seed else 8}
+        heldout = {**HELDOUT, "tokens": 4096, "seed": 7 if seed else 8}
         maker.run(maker.baseline, seed, settings={"evaluation": {"tokens": 4096, "seed": 7}})
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], settings={"evaluation": {"heldout": heldout}})
     (row,) = judge(gathered(maker)).rows
     assert (row.verdict, row.why) == ("not comparable", "different evaluation in some of its own runs")
+
+
+@pytest.mark.parametrize("later", [[], ["evaluation=[heldout,by_position]", "evaluation.by_position.bins=4"]])
+def test_what_is_measured_after_training_makes_nothing_incomparable(tmp_path, later):
+    """Of one row some runs have a further evaluation, and others do not; the sweep may ask for it since."""
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm", *later])
+    maker.write_sweep()
+    heldout = {**HELDOUT, "tokens": 4096, "seed": 7}
+    for seed in range(3):
+        more = {"by_position": {"_target_": "x", "bins": seed}} if seed else {}
+        maker.run(maker.baseline, seed, settings={"evaluation": {"heldout": heldout}})
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], settings={"evaluation": {"heldout": heldout, **more}})
+    found = gathered(maker)
+    (row,) = judge(found).rows
+    assert found.sweep["skipped"] == [] and row.verdict not in ("not comparable", "no verdict") and row.mixed == ""

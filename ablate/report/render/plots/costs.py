@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -53,11 +55,18 @@ def costs(verdicts: Verdicts) -> Plot:
     title = f"Final loss (baseline plus difference) against cost; star: {shortened(verdicts.baseline.label)}"
     figure.suptitle(title, x=0.012, y=0.985, ha="left", fontsize=11)
     shown = [word for word in LOOKS if any(row.verdict == word for row in rows)]
-    handles = [Line2D([], [], color=LOOKS[word][0], marker=LOOKS[word][1], linestyle="", label=word) for word in shown]
+    handles: list[Artist] = [
+        Line2D([], [], color=LOOKS[word][0], marker=LOOKS[word][1], linestyle="", label=word) for word in shown
+    ]
     handles += [Line2D([], [], color=BLUE, linewidth=1, linestyle=":", label="nothing is better at this cost or less")]
     if verdicts.noise > 0:
         handles += [Patch(color=PALE, label="± sd of the baseline over its seeds")]
-    place = {"loc": "upper left", "bbox_to_anchor": (0.005, 0.945), "columnspacing": 1.2, "handletextpad": 0.3}
+    place: dict[str, Any] = {
+        "loc": "upper left",
+        "bbox_to_anchor": (0.005, 0.945),
+        "columnspacing": 1.2,
+        "handletextpad": 0.3,
+    }
     figure.legend(handles=handles, ncols=len(handles) if wide else math.ceil(len(handles) / 2), **place)
     return name, caption, figure
 
@@ -99,7 +108,7 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
     for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(losses[row.label] - base))):
         colour, marker = LOOKS[row.verdict]
         x, y, label = side.costs[row.label], losses[row.label], shortened(row.label, 30)
-        look = {"marker": marker, "markersize": 11 if row.verdict == BASELINE else 6.5}
+        look: dict[str, Any] = {"marker": marker, "markersize": 11 if row.verdict == BASELINE else 6.5}
         if y > top:
             look = {"marker": "^", "markersize": 6.5, "markerfacecolor": "none"}
             y, label = top - 0.25 * margin, f"{label} ({fixed(y, 2)}, off scale)"
@@ -112,7 +121,7 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
 
 def _varies(values: list[float]) -> bool:
     known = [value for value in values if math.isfinite(value)]
-    return len(known) > 1 and max(known) - min(known) > SAME_COST * abs(np.median(known))
+    return len(known) > 1 and max(known) - min(known) > SAME_COST * abs(float(np.median(known)))
 
 
 def _front(axes: Axes, points: list[tuple[float, float]], sign: int) -> None:

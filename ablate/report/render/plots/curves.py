@@ -45,7 +45,7 @@ def curves(results: Results, verdicts: Verdicts) -> list[Plot]:
     any_diverged = any(curves.diverged for _, lines in panels for _, curves, _ in lines)
     tail = ["one scale for all panels"] if len(panels) > 1 else []
     tail += ["dashed, to a cross: a run that diverged"] if any_diverged else []
-    drawn = []
+    drawn: list[Plot] = []
     for file, caption, head, panels, limits in (
         (
             "loss_curves.png",

@@ -63,7 +63,7 @@ _STYLE = {
 @contextmanager
 def style() -> Iterator[None]:
     """The look of every plot, whatever the user's own settings of matplotlib."""
-    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
+    defaults: dict[Any, Any] = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
     with matplotlib.rc_context(defaults | _STYLE):
         yield
 
@@ -111,7 +111,7 @@ def label_lines(axes: Axes, ends: Sequence[tuple[float, float, str, Any]], point
     arrow.
     """
     low, high = axes.get_ylim()
-    height = axes.get_position().height * axes.figure.get_figheight() * 72
+    height = axes.get_position().height * _figure(axes).get_figheight() * 72
     gap = points * (high - low) / height
     targets = [min(max(y, low), high) for _, y, _, _ in ends]
     for (x, value, label, colour), target, y in zip(ends, targets, spread_out(targets, gap), strict=True):
@@ -142,9 +142,8 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fo
     The limits of the axes must be final. A label takes the first place around its point that is free of points and
     labels.
     """
-    figure = axes.figure
-    FigureCanvasAgg(figure)
-    renderer = figure.canvas.get_renderer()
+    figure = _figure(axes)
+    renderer = FigureCanvasAgg(figure).get_renderer()
     frame = axes.get_window_extent(renderer)
     pixels = axes.transData.transform([(x, y) for x, y, _, _ in points]) if points else np.empty((0, 2))
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
@@ -167,6 +166,13 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fo
             path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.8)],
         )
     return left_out
+
+
+def _figure(axes: Axes) -> Figure:
+    """The whole figure, whatever subfigure the axes belong to."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def note_unlabelled(axes: Axes, labels: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -47,7 +48,7 @@ def forest(verdicts: Verdicts) -> Plot:
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("final loss minus the baseline's, nats per token     ← better · worse →")
     figure.suptitle(headline(verdicts), x=0.012, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top", fontsize=11)
-    handles = [
+    handles: list[Artist] = [
         _handle(verdict)
         for verdict in (BETTER, UNDECIDED, WORSE, NO_VERDICT, HAS_DIVERGED)
         if any(row.verdict == verdict for row in shown)
