@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import code_changes, compose, differences, identity
+from ablate.config import code_changes, compose, differences, evaluations, identity
 from ablate.errors import UserError
 from ablate.run.files import read_json
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import is_held
+from ablate.run.record import DONE
+from ablate.run.status import RunStatus
 from ablate.study.definition import Sweep
 from ablate.study.paths import Paths
 from ablate.study.runs import PlannedRun
@@ -33,6 +35,13 @@ class RunRequest:
     def name(self) -> str:
         """What it is called on the screen."""
         return f"{self.run.row} · seed {self.run.seed}"
+
+    def is_settled(self, found: RunStatus) -> bool:
+        """Whether the run has a result, and all the scores that it can have: without its weights it gets no more."""
+        if found.state != DONE or not RunFolder(self.folder).weights.exists():
+            return found.finished
+        chosen = OmegaConf.to_container(self.cfg[evaluations.GROUP], resolve=True)
+        return not evaluations.missing({evaluations.GROUP: chosen}, found.record)
 
 
 def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: Sequence[str]) -> list[RunRequest]:
@@ -56,7 +65,7 @@ def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: S
 
 
 def check_against_disk(sweep: Sweep, items: Sequence[RunRequest], replace: bool) -> dict[RunRequest, str]:
-    """The runs whose folder was made with another config, and in what that differs; refuses them if not to `replace`."""
+    """The runs whose folder was made with another config, and in what it differs; refuses them if not to `replace`."""
     found = {item: changes for item in items if (changes := _changes(item))}
     _refuse_live({item: f"another config ({changes})" for item, changes in found.items()})
     refused: dict[tuple[str, str], list[int]] = {}

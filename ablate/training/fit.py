@@ -133,7 +133,7 @@ class Fit:
                 "identity": self.identity,
                 "step": self.progress.step,
             }
-            checkpoint.save(content, self.folder.checkpoints / checkpoint.WEIGHTS)
+            checkpoint.save(content, self.folder.weights)
 
     def clear(self) -> None:
         """Delete the checkpoints that `keep` does not want, once the record says what came of the run."""

@@ -62,11 +62,12 @@ class Batches:
 
 def install(monkeypatch):
     """Put the stand-ins in place."""
-    from ablate.training import fit
+    from ablate.training import fit, later
 
     monkeypatch.setattr(build_corpus, "prepare", lambda cfg, progress=None: Corpus())
     monkeypatch.setattr(batches, "Batches", Batches)
     monkeypatch.setattr(fit, "Batches", Batches)
+    monkeypatch.setattr(later, "Batches", Batches)
     counted = {
         "parameters": {"total": 1000, "non_embedding": 500, "active": 1000},
         "ops_paper": 1e9, "flops_per_step": 1e9, "tokens_per_step": 192,
