@@ -142,9 +142,10 @@ class RunCallback(L.Callback):
         if not loss.is_finite:
             self.progress.diverged = f"the held-out loss was {loss.value} at step {step}"
             return True
-        of_bytes = {"bits_per_byte": density and density.value, "bytes": density.items if density else 0}
-        self.losses[str(step)] = {"loss": loss.value, "tokens": loss.items, **of_bytes}
-        self._tell("validation", loss=loss.value, bits_per_byte=of_bytes["bits_per_byte"])
+        bits_per_byte, size = (density.value, density.items) if density else (None, 0)
+        taken = {"loss": loss.value, "bits_per_byte": bits_per_byte, "tokens": loss.items, "bytes": size}
+        self.losses[str(step)] = taken
+        self._tell("validation", loss=loss.value, bits_per_byte=bits_per_byte)
         self.say(f"step {step}/{self.agenda.steps}  held-out loss {loss.value:.4f} nats a token")
         return True
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 
 from ablate.config import evaluations, resolved
 from ablate.config.batch import share
@@ -30,6 +30,7 @@ from ablate.data.batches import Batches
 from ablate.data.corpus import Corpus
 from ablate.evaluation.build import build
 from ablate.evaluation.contract import Batch, Context, StopRequested, evaluating
+from ablate.model.build import Model
 from ablate.run.files import atomic_write, read_json
 from ablate.run.folder import RunFolder
 from ablate.run.score import Score
@@ -111,7 +112,7 @@ class Scoring:
         return slices
 
     def score(
-        self, model: nn.Module, context: Context, is_requested: Callable[[], bool], say: Callable[[str], None]
+        self, model: Model, context: Context, is_requested: Callable[[], bool], say: Callable[[str], None]
     ) -> Scored:
         """Run every evaluation after training that has not been run on this model; `is_requested`: to stop.
 
@@ -128,7 +129,7 @@ class Scoring:
             result.stopped = True
         return result
 
-    def _score_one(self, name: str, model: nn.Module, context: Context, result: Scored) -> None:
+    def _score_one(self, name: str, model: Model, context: Context, result: Scored) -> None:
         known = self._kept(name) if context.rank == 0 else None
         if _agreed(context, known is not None):
             result.add(name, known or {})
@@ -141,7 +142,7 @@ class Scoring:
             self._keep(name, scores)
         result.add(name, scores)
 
-    def _evaluated(self, name: str, model: nn.Module, context: Context) -> tuple[dict[str, Score], str]:
+    def _evaluated(self, name: str, model: Model, context: Context) -> tuple[dict[str, Score], str]:
         """The scores of one evaluation, or the reason why there are none; the model is left as it was."""
         before = {key: tensor.detach().cpu().clone() for key, tensor in model.state_dict().items()}
         torch.manual_seed(context.seed)  # whatever ran before it
