@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.config import instantiation
+from ablate.config.instantiation import PARTIAL
 from ablate.config.keys import flatten
 
 SCHEMA = 1  # raised when the same config would no longer give the same numbers
@@ -39,7 +40,9 @@ def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(plain).items()
-        if not _under(key, WITHOUT_EFFECT) and (value or key not in WITHOUT_EFFECT_IF_EMPTY)
+        if not _under(key, WITHOUT_EFFECT)
+        and (value or key not in WITHOUT_EFFECT_IF_EMPTY)
+        and key.rpartition(".")[2] != PARTIAL
     }
 
 

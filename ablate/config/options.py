@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,43 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold keys and values")
     return content
+
+
+def content(group: str, path: Path) -> dict[str, Any]:
+    """What an option's file writes into its own group."""
+    written = load(path)
+    return written[group] if is_global(path) else written
+
+
+def called(path: str, given: Mapping[str, Any]) -> str:
+    """What the option at `path` of a config is called, by its content: `norm=rmsnorm`, or `stack=funnel: encoder`.
+
+    It is the option whose file names the same class, by most of its keys; where there is none, the class.
+    """
+    group, _, rest = path.partition(".")
+    target = given.get("_target_") if isinstance(given, Mapping) else None
+    files = {option: _at(content(group, file), rest) for option, file in groups().get(group, {}).items()}
+    same = {option: own for option, own in files.items() if isinstance(own, Mapping) and own.get("_target_") == target}
+    if not same:
+        return f"{path}={str(target).rpartition('.')[2]}" if target else path
+    leaves = _leaves(given)
+    option = max(same, key=lambda option: len(leaves & _leaves(same[option])))
+    return f"{group}={option}: {rest}" if rest else f"{group}={option}"
+
+
+def _at(tree: Any, path: str) -> Any:
+    for part in filter(None, path.split(".")):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> set[tuple[str, str]]:
+    """Every key of an option at any depth, with its value."""
+    return {
+        leaf
+        for key, value in tree.items()
+        for leaf in (_leaves(value, f"{path}{key}.") if isinstance(value, Mapping) else {(path + key, str(value))})
+    }
 
 
 @cache

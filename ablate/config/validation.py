@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate.config import instantiation, ranges
+from ablate.config import instantiation, options, ranges, slots
 from ablate.config.keys import flatten
 from ablate.errors import UserError
 
@@ -33,10 +33,29 @@ def problems(cfg: DictConfig, raw: Tree, base: Tree | None = None, given: Collec
     flat, errors = resolve(cfg)
     if base is not None and given:
         errors += _types(flat, base, given)
-    errors += instantiation.problems(flat)
+    errors += _options(raw, given)
     if not errors:
         errors += ranges.problems(flat)
     return errors
+
+
+def _options(raw: Tree, given: Collection[str]) -> list[str]:
+    """A line for each option that names no class, or one that may not be called; of a key in `given`, by that key."""
+    errors = [f"{_called(raw, path)} {instantiation.vacancy(slot)}" for slot, path in slots.vacancies(raw)]
+    for key, target, reason in instantiation.refusals(raw):
+        path = next((path for _, path, _ in slots.filled(raw) if key.startswith(f"{path}.")), "")
+        if not path or _among(key, given):
+            errors.append(f"{key}={target}: {reason}")
+        else:
+            errors.append(f"{_called(raw, path)}: {key.removeprefix(f'{path}.')}={target}: {reason}")
+    return errors
+
+
+def _called(raw: Tree, path: str) -> str:
+    """What the option is called that a slot's place belongs to, and the place within it."""
+    group, _, rest = path.partition(".")
+    named = options.called(group, raw[group])
+    return f"{named}: {rest}" if rest else named
 
 
 def resolve(cfg: DictConfig) -> tuple[dict[str, Any], list[str]]:

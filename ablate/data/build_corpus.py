@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from ablate.config.instantiation import instantiate
+from ablate.config.instantiation import fill
 from ablate.data.corpus import MANIFEST, Corpus
-from ablate.data.corpus_request import CorpusRequest, corpus_request, group_of
+from ablate.data.corpus_request import CorpusRequest, corpus_request
 from ablate.data.data_faults import Problems
 from ablate.data.shards import Writer, entries, entry
 from ablate.errors import UserError
@@ -52,7 +52,7 @@ def check(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> Pro
     ticker = Ticker(progress, cfg["data"]["name"])
     problems = Problems("skip", examples=None)
     documents = 0
-    for documents, _ in enumerate(instantiate(group_of(cfg, "data")["source"]).documents(problems), 1):
+    for documents, _ in enumerate(fill(cfg, "data.source").documents(problems), 1):
         ticker.maybe(f"read {documents:,} documents")
     ticker.say(f"{documents:,} documents can be used")
     return problems

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config.instantiation import instantiate
+from ablate.config.instantiation import fill
 from ablate.data.data_faults import Problems
 from ablate.errors import UserError
 from ablate.run.files import sha256
@@ -47,7 +47,7 @@ def corpus_request(cfg: DictConfig | dict) -> CorpusRequest:
     if not NAME.fullmatch(data["name"]):
         raise UserError(f"data.name={data['name']!r}: a name has letters, digits, and . _ - within")
     Problems(data["on_error"])
-    source = instantiate(data["source"])
+    source = fill(cfg, "data.source")
     asked = {
         "version": VERSION,
         "source": source.fingerprint(),
@@ -56,7 +56,7 @@ def corpus_request(cfg: DictConfig | dict) -> CorpusRequest:
         "on_error": data["on_error"],
     }
     root = Path(str(OmegaConf.select(cfg, "paths.data") if isinstance(cfg, DictConfig) else cfg["paths"]["data"]))
-    return CorpusRequest(data["name"], root, source, instantiate(tokenizer), share, data["on_error"], asked)
+    return CorpusRequest(data["name"], root, source, fill(cfg, "tokenizer"), share, data["on_error"], asked)
 
 
 def group_of(cfg: DictConfig | dict, group: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.config.instantiation import instantiate
+from ablate.config.instantiation import fill
 from ablate.data import segments as segment
 from ablate.data import spans
 from ablate.data.vocabulary import Layout
@@ -198,13 +198,5 @@ class Masked(Objective):
 
 def build(cfg: Mapping[str, Any], corpus: Any) -> Objective:
     """The objective that `cfg.objective` describes, for the corpus's ids and the stacks that `cfg.topology` has."""
-    from omegaconf import OmegaConf
-
-    groups = {name: cfg[name] for name in ("objective", "topology")}
-    plain = {
-        name: OmegaConf.to_container(g, resolve=True) if OmegaConf.is_config(g) else dict(g)
-        for name, g in groups.items()
-    }
-    make = instantiate(plain["objective"])
-    stacks = instantiate({"_target_": plain["topology"]["_target_"], "_partial_": True}).func.stacks
-    return make(corpus.layout, stacks, cfg["data"]["document_mask"])
+    make, topology = fill(cfg, "objective"), fill(cfg, "topology")
+    return make(corpus.layout, topology.func.stacks, cfg["data"]["document_mask"])

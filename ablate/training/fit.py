@@ -19,7 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ablate.config import build_model, effective, instantiate
+from ablate.config import build_model, effective, fill
 from ablate.config.batch import share
 from ablate.data.batches import Batches
 from ablate.evaluation.heldout import HeldOutLoss, heldout_loss
@@ -75,8 +75,8 @@ class Fit:
             model.compile(dynamic=False)
         self.module = Training(
             model,
-            instantiate(OmegaConf.to_container(cfg.optimizer, resolve=True)),
-            instantiate(OmegaConf.to_container(cfg.schedule, resolve=True)),
+            fill(cfg, "optimizer"),
+            fill(cfg, "schedule"),
             self.batches.micro,
             share(cfg),
             self.agenda,

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ablate.config import compose
 from ablate.config.options import groups
-from ablate.config.slots import fill_slots
+from ablate.config.building import fill_slots
 from ablate.errors import UserError
 from ablate.model.attention import Attention, attend, fused, penalty
 from ablate.model.build import build
