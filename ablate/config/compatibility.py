@@ -1,6 +1,7 @@
 """Which parts of a model fit together: what they declare, compared; no part is known by its name here.
 
-topology   `objectives` it can be trained on, `stacks` it has, in which `orders` their tokens see each other
+objective  `gives`: the fields of a batch, or several sets of which a topology chooses one
+topology   `reads`: the fields of a batch; `stacks` it has, in which `orders` their tokens see each other
 norm       `couples_batch`: whether a token's result depends on other examples, or on later tokens
 residual   `placements` of norms that it works with; `reuses_norm`: whether one norm of it reads several things
 attention  `orders` it can keep, `honours`: which hooks of a position it calls
@@ -44,14 +45,16 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
     from ablate.model.contract import FULL, SELF_ATTENTION, Place
     from ablate.model.position import ADD
 
-    groups = ("topology", "norm", "residual", "attention", "position", "embedding", "head", "stack")
+    groups = ("objective", "topology", "norm", "residual", "attention", "position", "embedding", "head", "stack")
     chosen = {group: fill(cfg, group) for group in groups}
     name = {group: _named(cfg, group) for group in chosen}
-    topology, objective = chosen["topology"].func, _option(cfg, "objective")
-    if objective not in topology.objectives:
+    topology, objective = chosen["topology"].func, chosen["objective"].func
+    if not _suits(objective, topology):
+        trained_on = _fitting("objective", lambda option: _suits(option.func, topology))
         yield (
-            f"objective={objective} does not fit {name['topology']}, which is trained on "
-            f"{_listed(topology.objectives)}{_choose('topology', lambda slot: objective in slot.func.objectives)}"
+            f"{name['objective']} does not fit {name['topology']}, which reads {_all(topology.reads)}"
+            f"{f' and is trained on {trained_on}' if trained_on else ''}"
+            f"{_choose('topology', lambda option: _suits(objective, option.func))}"
         )
     if lacking := chosen["head"].func.needs - chosen["embedding"].func.offers:
         yield (
@@ -127,6 +130,12 @@ def _strays(cfg: DictConfig) -> Iterator[str]:
             )
 
 
+def _suits(objective: Any, topology: Any) -> bool:
+    """Whether one of the sets of fields that an objective can give is what a topology reads."""
+    gives = objective.gives
+    return any(topology.reads == fields for fields in (gives if isinstance(gives, tuple) else (gives,)))
+
+
 def _named(cfg: DictConfig, group: str) -> str:
     return options.called(group, OmegaConf.to_container(cfg[group]))
 
@@ -144,12 +153,22 @@ def _at(chosen: Any, place: Any) -> Any:
 
 def _choose(group: str, fits: Callable[[Any], bool]) -> str:
     """The tail of a refusal: which options of a group would do."""
+    found = _fitting(group, fits)
+    return f"; choose {group}={found}" if found else ""
+
+
+def _fitting(group: str, fits: Callable[[Any], bool]) -> str:
+    """The options of a group that would do, with "or" between them."""
     found = []
     for option, path in options.groups()[group].items():
         content = _without_numbers(options.content(group, path))
-        if not instantiation.problems(content) and fits(instantiation.instantiate(content, SLOTS[group], group)):
+        try:
+            made = instantiation.instantiate(content, SLOTS[group], group)
+        except UserError:  # it cannot fill the slot at all
+            continue
+        if fits(made):
             found.append(option)
-    return f"; choose {group}={' or '.join(found)}" if found else ""
+    return " or ".join(found)
 
 
 def _without_numbers(content: dict[str, Any]) -> dict[str, Any]:
@@ -163,3 +182,7 @@ def _without_numbers(content: dict[str, Any]) -> dict[str, Any]:
 
 def _listed(names: Any) -> str:
     return " or ".join(sorted(names))
+
+
+def _all(names: Any) -> str:
+    return " and ".join(sorted(names))

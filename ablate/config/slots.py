@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ablate.config import sources
+
 TARGET = "_target_"
 
 
@@ -54,7 +56,7 @@ class Slot:
 SLOTS = {
     slot.path: slot
     for slot in (
-        Slot("topology", "ablate.model.topology.CausalDecoder", ("stacks", "orders", "scored", "objectives")),
+        Slot("topology", "ablate.model.topology.CausalDecoder", ("stacks", "orders", "scored", "reads")),
         Slot("norm", "ablate.model.norm.Norm", ("couples_batch",)),
         Slot("residual", "ablate.model.residual.Plain", ("end", "placements", "reuses_norm")),
         Slot("block", "ablate.model.block.Block", ("layers",)),
@@ -66,7 +68,7 @@ SLOTS = {
         Slot("embedding", "ablate.model.embedding.Embedding", ("offers",)),
         Slot("head", "ablate.model.head.Vocabulary", ("needs",)),
         Slot("init", "ablate.model.init.Paper", methods=("__call__",)),
-        Slot("objective", "ablate.data.objective.Objective", methods=("apply",)),
+        Slot("objective", "ablate.data.objective.Objective", ("gives",), methods=("apply",)),
         Slot("optimizer", "torch.optim.Optimizer", methods=("step", "zero_grad")),
         Slot("schedule", "ablate.training.schedule.Constant", methods=("__call__",), is_factory=False),
         Slot("tokenizer", "ablate.data.tokenizer.Trained", methods=("layout", "make"), is_factory=False),
@@ -88,6 +90,12 @@ def filled(config: Mapping[str, Any]) -> Iterator[tuple[Slot, str, Any]]:
     for slot in SLOTS.values():
         for path, content in slot.places(config).items():
             yield slot, path, content
+
+
+def declares(content: Mapping[str, Any], name: str) -> bool:
+    """Whether a class that an option names, at any depth, says `name = True` of itself; imports nothing."""
+    own = TARGET in content and bool(sources.attribute(content[TARGET], name))
+    return own or any(declares(inner, name) for inner in content.values() if isinstance(inner, Mapping))
 
 
 def slot_at(path: str) -> Slot | None:

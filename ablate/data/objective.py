@@ -9,7 +9,7 @@ masked            the <0> sat on        ->      cat                   (an encode
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,9 +25,12 @@ Arrays = dict[str, np.ndarray]
 class Objective:
     """Turns windows (rows, raw_length) into a batch; `documents` adds segments and positions of a row's documents.
 
-    Subclasses set `raw_length` (tokens of text), `target_length`, and define `apply`.
+    Subclasses set `raw_length` (tokens of text), `target_length`, and define `apply`. They declare what they give: the
+    fields of a batch beside `targets`, `scored`, segments and positions, or a tuple of several such sets where that
+    follows from the stacks of the model. A topology must read all of one set, and nothing else.
     """
 
+    gives: ClassVar[frozenset[str] | tuple[frozenset[str], ...]]
     raw_length: int
     target_length: int
 
@@ -52,6 +55,8 @@ class SpanCorruption(Objective):
 
     length: of the inputs, exactly. noise_density: part of the text that is noise. mean_span: mean length of a span.
     """
+
+    gives = frozenset({"encoder_ids", "decoder_ids"})
 
     def __init__(
         self,
@@ -101,6 +106,8 @@ class SpanCorruption(Objective):
 class Causal(Objective):
     """Each token from those before it in its row, the first from the start symbol; all are scored."""
 
+    gives = frozenset({"decoder_ids"})
+
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
         if not self.documents:
             return {"decoder_ids": segment.shifted(windows, self.layout.pad_id), "targets": windows}
@@ -115,6 +122,8 @@ class Prefix(Objective):
     A decoder reads both in one sequence of `length`; an encoder-decoder reads the prefix in the encoder and writes the
     rest, both padded to `length`. The prefix has 1 to length-1 tokens, each number equally likely.
     """
+
+    gives = (frozenset({"decoder_ids", "prefix_lengths"}), frozenset({"encoder_ids", "decoder_ids"}))
 
     def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int):
         super().__init__(layout, stacks, documents, length)
@@ -162,6 +171,8 @@ class Masked(Objective):
     probability: part of each row that is predicted, the same number in each. Of those, keep_share stay as they are,
     random_share become a random piece, and the others the mask symbol.
     """
+
+    gives = frozenset({"encoder_ids"})
 
     def __init__(
         self,
