@@ -19,6 +19,7 @@ ORDER = (
     "duration",
     "ratio",
     "naming",
+    "ranges",
     "orphans",
     "statistics",
     "model",

@@ -114,23 +114,16 @@ def place_of(name: str) -> Path | None:
     return Path(spec.origin) if not rest and spec.submodule_search_locations is None and spec.origin else None
 
 
+@cache
 def _module(name: str) -> Module | None:
-    """A module by its source; None where there is none that can be read."""
+    """A module by its source; None where there is none that can be read. Read once, as Python imports it once."""
     place = place_of(name)
     path = place / "__init__.py" if place and place.is_dir() else place
     if path is None or path.suffix != ".py":
         return None
     try:
-        return _parsed(name, path, path.stat().st_mtime_ns)
-    except OSError:
-        return None
-
-
-@cache
-def _parsed(name: str, path: Path, changed: int) -> Module | None:
-    try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError):
         return None
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     defined: dict[str, ast.stmt] = {}

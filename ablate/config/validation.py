@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate.config import instantiation, options, ranges, slots
+from ablate.config import instantiation, options, slots, values
 from ablate.config.keys import flatten
 from ablate.errors import UserError
 
@@ -35,7 +35,7 @@ def problems(cfg: DictConfig, raw: Tree, base: Tree | None = None, given: Collec
         errors += _types(flat, base, given)
     errors += _options(raw, given)
     if not errors:
-        errors += ranges.problems(flat)
+        errors += values.problems(flat)
     return errors
 
 
@@ -112,10 +112,16 @@ def _types(flat: Tree, base: Tree, given: Collection[str]) -> list[str]:
 
 
 def _resolved(base: Tree, given: Collection[str]) -> Tree:
-    """The values in `base` as flat pairs, resolved where one of the `given` keys is an interpolation there."""
+    """The values in `base` as flat pairs; of `given` keys what an interpolation there stands for, where it can be said."""
     flat = flatten(base)
-    if any("${" in str(value) for key, value in flat.items() if _among(key, given)):
-        return resolve(OmegaConf.create(base))[0]
+    written = [key for key, value in flat.items() if "${" in str(value) and _among(key, given)]
+    cfg = OmegaConf.create(base) if written else None
+    for key in written:
+        try:
+            value = OmegaConf.select(cfg, key)
+            flat[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except OmegaConfBaseException:
+            del flat[key]
     return flat
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.instantiation import fill
-from ablate.data.data_faults import Problems
+from ablate.config.root import Data
 from ablate.errors import UserError
+from ablate.ranges import check
 from ablate.run.files import sha256
 
 VERSION = 1  # raised when the same request would give other tokens
@@ -42,11 +43,9 @@ def corpus_request(cfg: DictConfig | dict) -> CorpusRequest:
     """What `cfg.data`, `cfg.tokenizer` and `cfg.paths.data` ask for; raises UserError where it cannot be answered."""
     data, tokenizer = (group_of(cfg, group) for group in ("data", "tokenizer"))
     share = data["validation_share"]
-    if not 0 < share < 1:
-        raise UserError(f"data.validation_share={share}: must be above 0 and below 1")
+    check(Data, "data", validation_share=share, on_error=data["on_error"])
     if not NAME.fullmatch(data["name"]):
         raise UserError(f"data.name={data['name']!r}: a name has letters, digits, and . _ - within")
-    Problems(data["on_error"])
     source = fill(cfg, "data.source")
     asked = {
         "version": VERSION,

@@ -18,6 +18,7 @@ from ablate.data import segments as segment
 from ablate.data import spans
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
+from ablate.ranges import COUNT, PROPER_FRACTION, Ranges, at_least, check
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,6 +31,7 @@ class Objective:
     follows from the stacks of the model. A topology must read all of one set, and nothing else.
     """
 
+    ranges: ClassVar[Ranges] = {"length": COUNT}
     gives: ClassVar[frozenset[str] | tuple[frozenset[str], ...]]
     raw_length: int
     target_length: int
@@ -56,6 +58,7 @@ class SpanCorruption(Objective):
     length: of the inputs, exactly. noise_density: part of the text that is noise. mean_span: mean length of a span.
     """
 
+    ranges: ClassVar[Ranges] = {"noise_density": PROPER_FRACTION, "mean_span": at_least(1)}
     gives = frozenset({"encoder_ids", "decoder_ids"})
 
     def __init__(
@@ -68,10 +71,7 @@ class SpanCorruption(Objective):
         mean_span: float,
     ):
         super().__init__(layout, stacks, documents, length)
-        if not 0 < noise_density < 1:
-            raise UserError(f"objective.noise_density={noise_density}: must be above 0 and below 1")
-        if mean_span < 1:
-            raise UserError(f"objective.mean_span={mean_span}: must be 1 or more")
+        check(type(self), "objective", noise_density=noise_density, mean_span=mean_span)
         self.lengths = spans.lengths_for(length, noise_density, mean_span)
         if self.lengths.spans > min(self.lengths.raw - self.lengths.noise, self.lengths.noise):
             raise UserError(
@@ -172,6 +172,7 @@ class Masked(Objective):
     random_share become a random piece, and the others the mask symbol.
     """
 
+    ranges: ClassVar[Ranges] = {"probability": PROPER_FRACTION}
     gives = frozenset({"encoder_ids"})
 
     def __init__(
@@ -185,8 +186,7 @@ class Masked(Objective):
         keep_share: float,
     ):
         super().__init__(layout, stacks, documents, length)
-        if not 0 < probability < 1:
-            raise UserError(f"objective.probability={probability}: must be above 0 and below 1")
+        check(type(self), "objective", probability=probability)
         if min(random_share, keep_share) < 0 or random_share + keep_share > 1:
             raise UserError(
                 f"objective.random_share={random_share} and keep_share={keep_share}: shares add up to at most 1"

@@ -9,6 +9,7 @@ and those behind it. No position is used but one that is added to the input.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, FULL, Context, Linear, Parts, Place, View, declare
+from ablate.ranges import COUNT, Ranges, Relations, required_by
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class LightweightConvolution(nn.Module):
     an encoder's width is even, and where channels do not divide into kernels.
     """
 
+    ranges: ClassVar[Ranges] = {"width": COUNT, "n_kernels": COUNT}
+    relations: ClassVar[Relations] = {"within_segments": required_by("data.document_mask")}
     honours = frozenset()
     orders = frozenset({FULL, CAUSAL})
 

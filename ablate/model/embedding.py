@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError, nearest
 from ablate.model.contract import Parts, Place, declare
+from ablate.ranges import COUNT, Ranges
 
 TIED = ("encoder", "decoder", "head")
 
@@ -89,6 +91,8 @@ class Factorized(Embedding):
     The product starts with the variance of a full table. Narang et al.'s "Factorized Embedding" has full logits of
     their own (``tie: [encoder, decoder]``), their "Factorized & shared embeddings" the product there too.
     """
+
+    ranges: ClassVar[Ranges] = {"d_inner": COUNT}
 
     def __init__(self, parts: Parts, place: Place, *, d_inner: int, scale: float, norm: bool, tie: Sequence[str]):
         super().__init__(scale=scale, norm=norm, tie=tie)

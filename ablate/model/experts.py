@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional
 from ablate.errors import UserError
 from ablate.model.contract import Context, Linear, Parts, Place, declare
 from ablate.model.routing import Plan, capacity_of, group_size, plan
+from ablate.ranges import COUNT, Ranges
 from ablate.ratio import ratio_of
 
 
@@ -30,6 +32,13 @@ class Experts(nn.Module):
     Raises UserError for fewer experts than a token has choices and a ratio of the width that does not come out whole.
     """
 
+    ranges: ClassVar[Ranges] = {
+        "n_experts": COUNT,
+        "d_ff": COUNT,
+        "group_tokens": COUNT,
+        "sequences": COUNT,
+        "min_capacity": COUNT,
+    }
     choices = 1
 
     def __init__(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from ablate.model.contract import Context, Parts, Place
+from ablate.ranges import COUNT, Ranges
 from ablate.ratio import ratio_of
 
 
@@ -14,6 +17,8 @@ class Dense(nn.Module):
     Two thirds of the width keep a gated network's parameters equal to a plain one's (Shazeer 2020).
     Raises UserError where the ratio of the width does not come out whole.
     """
+
+    ranges: ClassVar[Ranges] = {"d_ff": COUNT}
 
     def __init__(self, parts: Parts, place: Place, *, d_ff: int, gated_ratio: str):
         super().__init__()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 from torch import Tensor
 
 from ablate.errors import UserError
 from ablate.model.contract import SELF_ATTENTION, Context, Parts, Place, View
 from ablate.model.stack import PlainStack
+from ablate.ranges import COUNT, Ranges, Relations, halves
 
 
 class FunnelStack(PlainStack):
@@ -31,6 +33,8 @@ class FunnelStack(PlainStack):
     be halved so often: it is not padded.
     """
 
+    ranges: ClassVar[Ranges] = {"n_blocks": COUNT}
+    relations: ClassVar[Relations] = {"n_blocks": halves("objective.length")}
     needs = frozenset({"encoder", "decoder"})
     mixes_segments = True
 

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from ablate.model.contract import Parts, Place, declare
+from ablate.ranges import RATE, Ranges
 
 
 class Vocabulary(nn.Module):
@@ -39,6 +42,8 @@ class Softmax(Vocabulary):
     In training, ``z_loss`` times the squared log of the normaliser is added for each token (the paper: 1e-4), and
     ``label_smoothing`` spreads that share of the target evenly over the vocabulary.
     """
+
+    ranges: ClassVar[Ranges] = {"label_smoothing": RATE}
 
     def __init__(
         self,

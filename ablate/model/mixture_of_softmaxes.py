@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ablate.model.contract import Parts, Place, declare
 from ablate.model.head import Vocabulary
+from ablate.ranges import COUNT, Ranges
 
 
 class MixtureOfSoftmaxes(Vocabulary):
@@ -22,6 +24,8 @@ class MixtureOfSoftmaxes(Vocabulary):
     (B,T,V) is alive at a time. With ``recompute`` the backward pass makes each anew, and keeps none either.
     The mixture is normalised, so that a z-loss would be zero.
     """
+
+    ranges: ClassVar[Ranges] = {"n_softmaxes": COUNT}
 
     def __init__(
         self,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, Context, Parts, Place, View, declare
+from ablate.ranges import COUNT, FRACTION, Ranges, Relations, above, covers
 
 ADD, ROTATE, BIAS, MIX = "add", "rotate", "bias", "mix"
 QUERIES = "queries"  # a bias that is made from the queries themselves, which not every attention has
@@ -94,6 +95,7 @@ def spread_distances(by_distance: Tensor, length: int) -> Tensor:
 class RelativeBias(Position):
     """T5's learned bias by bucketed distance (Raffel et al. 2020): a table (H, buckets) for each stack, or each layer."""
 
+    ranges: ClassVar[Ranges] = {"n_buckets": COUNT, "max_distance": COUNT}
     needs = frozenset({BIAS})
 
     def __init__(
@@ -143,6 +145,8 @@ class Learned(Position):
     ``max_length`` bounds the length of a sequence. Raises UserError for a longer one.
     """
 
+    ranges: ClassVar[Ranges] = {"max_length": COUNT}
+    relations: ClassVar[Relations] = {"max_length": covers("objective.length")}
     needs = frozenset({ADD})
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_length: int, tie: Sequence[str]):
@@ -173,6 +177,7 @@ class Sinusoidal(Position):
     Wave lengths grow geometrically from 2 pi to 2 pi ``max_timescale``, the ends included, as mesh-tensorflow has it.
     """
 
+    ranges: ClassVar[Ranges] = {"max_timescale": above(1)}
     needs = frozenset({ADD})
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_timescale: float):
@@ -195,6 +200,7 @@ class Contextual(Position):
     """A bias that depends on the query and the bucketed distance, q . k_bucket: the paper's "relative position
     representation" in the form that its library runs, a table (H,K,buckets) in each layer."""
 
+    ranges: ClassVar[Ranges] = {"n_buckets": COUNT, "max_distance": COUNT}
     needs = frozenset({BIAS, QUERIES})
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, n_buckets: int, max_distance: int):
@@ -275,6 +281,7 @@ class Rotary(Position):
     Raises UserError where the turned channels are not an even number.
     """
 
+    ranges: ClassVar[Ranges] = {"base": above(1), "fraction": FRACTION}
     needs = frozenset({ROTATE})
 
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,6 +11,7 @@ from torch.nn import functional
 from ablate.errors import UserError
 from ablate.model.contract import Context, Linear, Parts, Place, declare
 from ablate.model.norm import LayerNorm
+from ablate.ranges import COUNT, Ranges
 
 
 class ProductKeyMemory(nn.Module):
@@ -23,6 +26,8 @@ class ProductKeyMemory(nn.Module):
     (0.02, Adam); whether the published run had it is not known, and here they have that of all others.
     Raises UserError where more is to be read than there are keys.
     """
+
+    ranges: ClassVar[Ranges] = {"n_heads": COUNT, "n_keys": COUNT, "n_read": COUNT}
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, n_keys: int, key_dim: int, n_read: int):
         super().__init__()

@@ -8,7 +8,7 @@ decoder sees what its order leaves of the pattern; every token sees itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from ablate.errors import UserError, nearest
 from ablate.model.attention import Attention
 from ablate.model.contract import FULL, Parts, Place, View
+from ablate.ranges import COUNT, Ranges
 
 
 def pairs(view: View) -> tuple[Tensor, Tensor]:
@@ -28,6 +29,8 @@ class SlidingWindow(Attention):
     """Attention to the ``window`` tokens on each side, in a decoder to those behind (Longformer, Beltagy et al. 2020,
     https://arxiv.org/abs/2004.05150; Mistral, Jiang et al. 2023, https://arxiv.org/abs/2310.06825, whose window counts
     the token itself and is one larger)."""
+
+    ranges: ClassVar[Ranges] = {"window": COUNT}
 
     def __init__(self, parts: Parts, place: Place, *, window: int, **numbers: Any):
         super().__init__(parts, place, **numbers)
@@ -47,6 +50,7 @@ class Factorized(Attention):
     are shared out among the factors. Raises UserError for a factor that there is not, and for fewer heads than factors.
     """
 
+    ranges: ClassVar[Ranges] = {"stride": COUNT}
     known = ("near", "far")
 
     def __init__(
@@ -112,6 +116,8 @@ class BlockSparse(Attention):
     is seen never depends on the length. Where rows are packed the end is the row's. A block that several layers share
     has the pattern of the first.
     """
+
+    ranges: ClassVar[Ranges] = {"block_size": COUNT}
 
     def __init__(
         self,

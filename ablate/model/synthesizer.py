@@ -14,7 +14,7 @@ of 128 where the baseline has 12 of 64.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from ablate.model.activation import relu
 from ablate.model.attention import attend, attention_weights, penalty
 from ablate.model.contract import CAUSAL, FULL, PREFIX, Context, Parts, Place, declare
 from ablate.model.position import BIAS, MIX, QUERIES, ROTATE
+from ablate.ranges import COUNT, Ranges, Relations, covers
 
 
 class Synthesizer(nn.Module):
@@ -33,6 +34,8 @@ class Synthesizer(nn.Module):
     ``max_length`` bounds the length of a sequence; UserError for a longer one. ``cross`` is what looks at the memory.
     """
 
+    ranges: ClassVar[Ranges] = {"n_heads": COUNT, "head_dim": COUNT, "max_length": COUNT}
+    relations: ClassVar[Relations] = {"max_length": covers("objective.length")}
     honours = frozenset({BIAS, MIX})
     orders = frozenset({FULL, CAUSAL, PREFIX})
 
@@ -145,6 +148,8 @@ class Factorized(Synthesizer):
     R2[r,k], so that all queries have the same scores; that is the published row. ``by_query: true`` is what was
     meant, S[q,k] = sum_r R1[r,q] R2[r,k], with as many parameters.
     """
+
+    ranges: ClassVar[Ranges] = {"rank": COUNT}
 
     def __init__(
         self, parts: Parts, place: Place, *, rank: int, by_query: bool, max_length: int, n_heads: int, **numbers: Any
