@@ -30,6 +30,6 @@ def build_model(cfg: DictConfig, device: str = "cpu") -> Model:
     check_parts(cfg)
     shape = OmegaConf.to_container(cfg.shape, resolve=True)
     model = build(fill_slots(cfg), shape, dropout=cfg.dropout, seed=cfg.seed.init, device=device)
-    own_rates = OmegaConf.to_container(cfg.own_rates, resolve=True)
-    parameter_groups.groups(model, own_rates, steps=1)  # that their names exist
+    groups = OmegaConf.to_container(cfg.parameter_groups, resolve=True)
+    parameter_groups.groups(model, groups, steps=1)  # that their names exist
     return model

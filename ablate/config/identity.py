@@ -14,11 +14,11 @@ from ablate.config.keys import flatten
 
 SCHEMA = 1  # raised when the same config would no longer give the same numbers
 
-WITHOUT_EFFECT_IF_EMPTY = ("own_rates",)
+WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups",)
 WITHOUT_EFFECT = (
     "sweep",
     "row",
-    "keep",
+    "keep_checkpoints",
     "paths",
     "logger",
     "trainer.accelerator",

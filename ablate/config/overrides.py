@@ -14,6 +14,7 @@ from typing import Any
 
 from ablate.config import keys
 from ablate.config import options as library
+from ablate.config.renamed import RENAMED
 from ablate.errors import UserError, nearest
 
 ALIASES = {"seed": "seed.base"}
@@ -81,6 +82,8 @@ def _read_one(text: str) -> Override:
         plain = key.lstrip("+")
         hint = "; leave out the +" if keys.exists(plain) else keys.suggestion(plain)
         raise UserError(f"{text}: no key can be added{hint}")
+    if key in RENAMED and not keys.exists(key):
+        raise UserError(f"{text}: {key} is now called {RENAMED[key]}")
     if not equals or not key:
         options = library.groups().get(text.strip())
         hint = f" ({text.strip()}: {', '.join(options)})" if options else nearest(text, library.groups())

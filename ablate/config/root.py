@@ -13,17 +13,17 @@ class Root:
     """What a run is called, and what is said of it as a whole."""
 
     ranges: ClassVar[Ranges] = {
-        "early": FRACTION,
+        "early_fraction": FRACTION,
         "dropout": RATE,
-        "keep": one_of("none", "weights", "all"),
+        "keep_checkpoints": one_of("none", "weights", "all"),
     }
 
     sweep: str
     row: str | None
-    early: float
+    early_fraction: float
     dropout: float
-    own_rates: list[dict[str, Any]]
-    keep: str
+    parameter_groups: list[dict[str, Any]]
+    keep_checkpoints: str
 
 
 @dataclass(frozen=True)

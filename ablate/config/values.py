@@ -14,6 +14,7 @@ from typing import Any
 from ablate import ranges
 from ablate.config import sources
 from ablate.config.batch import share_by
+from ablate.config.renamed import RENAMED_IN_PARAMETER_GROUPS
 from ablate.config.root import SECTIONS
 from ablate.config.slots import TARGET
 from ablate.errors import UserError
@@ -26,7 +27,7 @@ OFFER = "ablate.ranges."
 def problems(flat: Mapping[str, Any]) -> list[str]:
     """A line for each value that is impossible by itself; where there is none, for each that does not fit the others."""
     owners = _owners(flat)
-    errors = [*_names(flat), *_ranges(flat, owners)]
+    errors = [*_names(flat), *_ranges(flat, owners), *_old_entries(flat)]
     return errors or [*_relations(flat, owners), *_batch(flat)]
 
 
@@ -116,6 +117,14 @@ def _names(flat: Mapping[str, Any]) -> Iterator[str]:
         yield f"sweep={sweep!r}: a name has 1 to 100 letters, digits, and any of . _ = -, and no dot in front"
     if not row.isprintable():
         yield f"row={row!r}: a label is one line of printable text"
+
+
+def _old_entries(flat: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each key of a group of parameters that has another name now."""
+    for number, entry in enumerate(flat.get("parameter_groups") or ()):
+        for key in entry if isinstance(entry, dict) else ():
+            if new := RENAMED_IN_PARAMETER_GROUPS.get(key):
+                yield f"parameter_groups[{number}].{key} is now called {new}"
 
 
 def _batch(flat: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from ablate.config.renamed import RENAMED
 from ablate.errors import UserError, nearest
 from ablate.naming import is_sweep_name
 
@@ -22,7 +23,7 @@ KEYS = (
     "sections",
     "reference",
     "seeds",
-    "early",
+    "early_fraction",
     "protocol",
     "notes",
 )
@@ -71,6 +72,8 @@ def extended(content: dict[str, Any], path: Path, below: tuple[str, ...] = ()) -
     of rows) among the other's, in the place of those with the same label, and ``drop`` takes rows out.
     """
     for key in content:
+        if (new := RENAMED.get(key)) in KEYS:
+            raise UserError(f"{path}: {key} is now called {new}")
         if key not in KEYS:
             raise UserError(f"{path}: unknown key {key!r}{nearest(str(key), KEYS)}")
     parent, add, drop = (content.pop(key, None) for key in ("extends", "add", "drop"))

@@ -81,7 +81,7 @@ class Fit:
             share(cfg),
             self.agenda,
             self.progress,
-            own_rates=OmegaConf.to_container(cfg.own_rates, resolve=True),
+            parameter_groups=OmegaConf.to_container(cfg.parameter_groups, resolve=True),
             clip_norm=cfg.trainer.clip_norm,
             dropout_seed=cfg.seed.dropout,
             autocast=self._autocast(),
@@ -95,7 +95,7 @@ class Fit:
             self._heldout_loss,
             say,
             is_main=processes.is_main(),
-            save_last=cfg.keep == "all",
+            save_last=cfg.keep_checkpoints == "all",
             listeners=listeners,
         )
 
@@ -142,8 +142,8 @@ class Fit:
         return functools.partial(torch.autocast, self.device_type, dtype=torch.bfloat16)
 
     def _keep(self) -> None:
-        """Leave the weights in checkpoints/ if `keep` says so."""
-        if processes.is_main() and self.cfg.keep != "none":
+        """Leave the weights in checkpoints/ if `keep_checkpoints` says so."""
+        if processes.is_main() and self.cfg.keep_checkpoints != "none":
             content = {
                 "state_dict": self.module.model.state_dict(),
                 "identity": self.identity,
@@ -152,8 +152,8 @@ class Fit:
             checkpoint.save(content, self.folder.checkpoints / checkpoint.WEIGHTS)
 
     def clear(self) -> None:
-        """Delete the checkpoints that `keep` does not want, once the record says what came of the run."""
-        if processes.is_main() and self.cfg.keep != "all":
+        """Delete the checkpoints that `keep_checkpoints` does not want, once the record says what came of the run."""
+        if processes.is_main() and self.cfg.keep_checkpoints != "all":
             self.upkeep.checkpoints.clear()
 
     def _measured(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class Fit:
 def agenda(cfg: DictConfig) -> Agenda:
     """What is due when."""
     trainer = cfg.trainer
-    early = min(trainer.steps, max(1, round(cfg.early * trainer.steps)))
+    early = min(trainer.steps, max(1, round(cfg.early_fraction * trainer.steps)))
     return Agenda(trainer.steps, early, trainer.log_every, trainer.evaluate_every, trainer.checkpoint_every)
 
 

@@ -150,10 +150,10 @@ def test_adamw_decays_matrices_only():
 
 
 @pytest.mark.parametrize("make", [Adafactor, Adam, AdamW], ids=lambda make: make.__name__)
-def test_groups_keep_their_own_rates(make):
+def test_groups_keep_rates_of_their_own(make):
     """As training hands them over: parameters of a rate of their own in a group of their own."""
     net = torch.nn.ModuleDict({"near": torch.nn.Linear(3, 2), "far": torch.nn.Linear(2, 2)})
-    optimizer = make(groups(net, [{"parameters": "near.*", "until": 0.5}], 2))
+    optimizer = make(groups(net, [{"parameters": "near.*", "until_fraction": 0.5}], 2))
     net["far"](net["near"](torch.ones(1, 3))).square().sum().backward()
     before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
     set_rate(optimizer.param_groups, 0.1, 1)

@@ -63,7 +63,7 @@ RUN_TEXTS = {
     "overrides": ("overrides",),
 }
 _OBJECTS = ("versions", "git", "hardware", "data", "parameters", "steps_per_second", "loss", "downstream")
-_SETTINGS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule", "early", "dropout")
+_SETTINGS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule", "early_fraction", "dropout")
 _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
 
 
@@ -296,7 +296,7 @@ def _header(name: str, sweeps_dir: Path, records: list[dict[str, Any]]) -> dict[
         "baseline": sweep.baseline,
         "rows": rows,
         "reference": sweep.reference,
-        "early": sweep.early,
+        "early": sweep.early_fraction,
         "notes": sweep.notes,
         "file": sweep.text,
     }

@@ -14,7 +14,7 @@ from ablate.report.analysis.verdicts import Verdicts, median
 from ablate.report.text import MISSING, counted, listed, md_code, md_escape, md_fenced, one_line
 from ablate.run.record import DIVERGED, DONE, FAILED
 
-GIVEN = ("sweep", "row", "seed", "seed.base", "early")  # by the sweep file, run by run
+GIVEN = ("sweep", "row", "seed", "seed.base", "early", "early_fraction")  # by the sweep file, run by run
 
 
 class Provenance:
