@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from ablate.config import build_model, compose, instantiate, resolved
+from ablate.config import build_model, compose, fill
 from ablate.data import build_corpus
 from ablate.data.batches import Batches
 from ablate.data.corpus import Corpus
@@ -76,8 +76,8 @@ def bare_loop(cfg: Any, text: Corpus) -> Any:
     """A function that takes the steps of one turn, from a given one on."""
     model, batches = build_model(cfg), Batches(cfg, text)
     parameters = list(model.parameters())
-    optimizer = instantiate(resolved(cfg)["optimizer"])(parameters)
-    schedule = instantiate(resolved(cfg)["schedule"])
+    optimizer = fill(cfg, "optimizer")(parameters)
+    schedule = fill(cfg, "schedule")
 
     def take_turn(first: int) -> None:
         for step in range(first, first + cfg.trainer.log_every):

@@ -20,6 +20,7 @@ ORDER = (
     "ratio",
     "naming",
     "packaged",
+    "ranges",
     "orphans",
     "statistics",
     "model",

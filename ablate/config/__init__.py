@@ -1,12 +1,12 @@
 """The config: composed by Hydra, checked whole, hashed, and turned into a model."""
 
+from ablate.config.building import build_model
 from ablate.config.compatibility import check_parts
 from ablate.config.composing import compose
 from ablate.config.identity import code_changes, differences, effective, identity, own_code, resolved
-from ablate.config.instantiation import instantiate
+from ablate.config.instantiation import fill, instantiate
 from ablate.config.options import CONF, MODEL_SLOTS
 from ablate.config.overrides import merge
-from ablate.config.slots import build_model
 from ablate.config.validation import validate
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "compose",
     "differences",
     "effective",
+    "fill",
     "identity",
     "instantiate",
     "merge",

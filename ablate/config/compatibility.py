@@ -1,6 +1,7 @@
 """Which parts of a model fit together: what they declare, compared; no part is known by its name here.
 
-topology   `objectives` it can be trained on, `stacks` it has, in which `mask_orders` their tokens see each other
+objective  `gives`: the fields of a batch, or several sets of which a topology chooses one
+topology   `reads`: the fields of a batch; `stacks` it has, in which `mask_orders` their tokens see each other
 norm       `uses_batch_statistics`: whether a token's result depends on other examples, or on later tokens
 residual   `placements` of norms that it works with; `reuses_norm`: whether one norm of it reads several things
 attention  `mask_orders` it can keep, `supports`: which hooks of a position it calls
@@ -17,55 +18,43 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import instantiation
-from ablate.config import options as library
+from ablate.config import instantiation, options
+from ablate.config.instantiation import fill
+from ablate.config.slots import SLOTS
 from ablate.errors import UserError
+
+CHECKED = (*options.MODEL_SLOTS, "objective", "optimizer", "schedule")
 
 
 def check_parts(cfg: DictConfig) -> None:
     """Raise `UserError` with a sentence for each pair of parts that cannot work together, and what would work."""
-    if errors := list(dict.fromkeys(_undeclared(cfg))):
-        raise UserError("\n".join(errors))
-    if errors := list(dict.fromkeys(_refusals(cfg))) or list(_strays(cfg)):
+    if errors := list(_strays(cfg)) or list(dict.fromkeys(_misfits(cfg))) or list(dict.fromkeys(_refusals(cfg))):
         raise UserError("\n".join(errors))
 
 
-def _undeclared(cfg: DictConfig) -> Iterator[str]:
-    """A sentence for each class that does not say of itself what its slot asks for."""
-    from ablate.model.contract import DECLARED
-
-    for group, (base, attributes) in DECLARED.items():
-        for factory in _factories(_filled(cfg, group)):
-            made = factory.func
-            if lacking := [name for name in attributes if not hasattr(made, name)]:
-                what, them = f"{made.__module__}.{made.__qualname__}", "it" if len(lacking) == 1 else "them"
-                yield f"{group}={_name(cfg, group)}: {what} has no {_listed(lacking)}; inherit {base}, or declare {them}"
-
-
-def _factories(chosen: Any) -> Iterator[Any]:
-    """Every option that may stand in a slot, whose content is one, or several by layer or by stack."""
-    if hasattr(chosen, "choose"):
-        for option in chosen.all():
-            yield from _factories(option)
-    elif isinstance(chosen, dict):
-        for option in chosen.values():
-            yield from _factories(option)
-    else:
-        yield chosen
+def _misfits(cfg: DictConfig) -> Iterator[str]:
+    """A sentence for each option that cannot fill its slot."""
+    for group in CHECKED:
+        try:
+            fill(cfg, group)
+        except UserError as error:
+            yield from str(error).splitlines()
 
 
 def _refusals(cfg: DictConfig) -> Iterator[str]:
     from ablate.model.contract import FULL, SELF_ATTENTION, Place
     from ablate.model.position import ADD
 
-    groups = ("topology", "norm", "residual", "attention", "position", "embedding", "head", "stack")
-    chosen = {group: _filled(cfg, group) for group in groups}
-    name = {group: f"{group}={_name(cfg, group)}" for group in chosen}
-    topology, objective = chosen["topology"].func, _name(cfg, "objective")
-    if objective not in topology.objectives:
+    groups = ("objective", "topology", "norm", "residual", "attention", "position", "embedding", "head", "stack")
+    chosen = {group: fill(cfg, group) for group in groups}
+    name = {group: _named(cfg, group) for group in chosen}
+    topology, objective = chosen["topology"].func, chosen["objective"].func
+    if not _suits(objective, topology):
+        trained_on = _fitting("objective", lambda option: _suits(option.func, topology))
         yield (
-            f"objective={objective} does not fit {name['topology']}, which is trained on "
-            f"{_listed(topology.objectives)}{_choose('topology', lambda slot: objective in slot.func.objectives)}"
+            f"{name['objective']} does not fit {name['topology']}, which reads {_all(topology.reads)}"
+            f"{f' and is trained on {trained_on}' if trained_on else ''}"
+            f"{_choose('topology', lambda option: _suits(objective, option.func))}"
         )
     if lacking := chosen["head"].func.needs - chosen["embedding"].func.offers:
         yield (
@@ -129,20 +118,30 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
 
 def _strays(cfg: DictConfig) -> Iterator[str]:
     """A sentence for each key that an option sets in another group, where the option chosen there does not have it."""
-    files = {group: library.groups()[group].get(_name(cfg, group)) for group in library.MODEL_SLOTS}
+    files = {group: options.groups()[group].get(_option(cfg, group)) for group in options.MODEL_SLOTS}
     for group, path in files.items():
-        for key in cfg[group].keys() - _content(group, path).keys() if path else ():
-            sets = lambda other: key in library.load(other).get(group, ())  # noqa: B023, E731
-            by = (f"{g}={p.stem}" for g, p in files.items() if p and g != group and library.is_global(p) and sets(p))
-            fitting = (name for name, other in library.groups()[group].items() if key in _content(group, other))
+        for key in cfg[group].keys() - options.content(group, path).keys() if path else ():
+            sets = lambda other: key in options.load(other).get(group, ())  # noqa: B023, E731
+            by = (f"{g}={p.stem}" for g, p in files.items() if p and g != group and options.is_global(p) and sets(p))
+            fitting = (name for name, other in options.groups()[group].items() if key in options.content(group, other))
             yield (
                 f"{next(by, 'an option')} sets {group}.{key}, which {group}={path.stem} does not have"
                 f"; choose {group}={' or '.join(fitting)}"
             )
 
 
-def _filled(cfg: DictConfig, group: str) -> Any:
-    return instantiation.instantiate(OmegaConf.to_container(cfg[group], resolve=True))
+def _suits(objective: Any, topology: Any) -> bool:
+    """Whether one of the sets of fields that an objective can give is what a topology reads."""
+    gives = objective.gives
+    return any(topology.reads == fields for fields in (gives if isinstance(gives, tuple) else (gives,)))
+
+
+def _named(cfg: DictConfig, group: str) -> str:
+    return options.called(group, OmegaConf.to_container(cfg[group]))
+
+
+def _option(cfg: DictConfig, group: str) -> str:
+    return _named(cfg, group).partition("=")[2]
 
 
 def _at(chosen: Any, place: Any) -> Any:
@@ -152,39 +151,24 @@ def _at(chosen: Any, place: Any) -> Any:
     return chosen.func
 
 
-def _name(cfg: DictConfig, group: str) -> str:
-    """What the chosen option is called: the one whose file names the same class, by most of its keys."""
-    content = OmegaConf.to_container(cfg[group])
-    options = {option: _content(group, path) for option, path in library.groups()[group].items()}
-    same = {o: own for o, own in options.items() if own.get("_target_") == content.get("_target_")}
-    if not same:
-        return content["_target_"].rpartition(".")[2]
-    given = _leaves(content)
-    return max(same, key=lambda option: len(given & _leaves(same[option])))
-
-
-def _leaves(content: dict[str, Any], path: str = "") -> set[tuple[str, str]]:
-    """Every key of an option at any depth, with its value."""
-    return {
-        leaf
-        for key, value in content.items()
-        for leaf in (_leaves(value, f"{path}{key}.") if isinstance(value, dict) else {(path + key, str(value))})
-    }
-
-
 def _choose(group: str, fits: Callable[[Any], bool]) -> str:
     """The tail of a refusal: which options of a group would do."""
+    found = _fitting(group, fits)
+    return f"; choose {group}={found}" if found else ""
+
+
+def _fitting(group: str, fits: Callable[[Any], bool]) -> str:
+    """The options of a group that would do, with "or" between them."""
     found = []
-    for option, path in library.groups()[group].items():
-        content = _without_numbers(_content(group, path))
-        if not instantiation.problems(content) and fits(instantiation.instantiate(content)):
+    for option, path in options.groups()[group].items():
+        content = _without_numbers(options.content(group, path))
+        try:
+            made = instantiation.instantiate(content, SLOTS[group], group)
+        except UserError:  # it cannot fill the slot at all
+            continue
+        if fits(made):
             found.append(option)
-    return f"; choose {group}={' or '.join(found)}" if found else ""
-
-
-def _content(group: str, path: Any) -> dict[str, Any]:
-    content = library.load(path)
-    return content[group] if library.is_global(path) else content
+    return " or ".join(found)
 
 
 def _without_numbers(content: dict[str, Any]) -> dict[str, Any]:
@@ -192,9 +176,13 @@ def _without_numbers(content: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _without_numbers(value) if isinstance(value, dict) else value
         for key, value in content.items()
-        if isinstance(value, dict) or key in ("_target_", "_partial_", "pattern")
+        if isinstance(value, dict) or key in ("_target_", "pattern")
     }
 
 
 def _listed(names: Any) -> str:
     return " or ".join(sorted(names))
+
+
+def _all(names: Any) -> str:
+    return " and ".join(sorted(names))

@@ -106,7 +106,7 @@ def compose_groups(choices: dict[str, Choice]) -> Tree:
     tree: Tree = {}
     for group, choice in {**options.defaults(), **brought, **choices}.items():
         for option in options.listed(choice):
-            content = options.content(group, option)
+            content = options.added_by(group, option)
             _merge(tree, content if options.is_global(options.file_of(group, option)) else {group: content})
     _merge(tree, {key: value for key, value in root.items() if key != "defaults"})
     return tree

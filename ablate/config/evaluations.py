@@ -48,7 +48,7 @@ def measured_in_training(chosen: Tree) -> Tree:
     if parts:
         return {key: value for key, value in parts[0].items() if key != PART_OF_TRAINING}
     (name,) = _parts_among(options.listed(options.defaults()[GROUP]))
-    target = options.content(GROUP, name)[name]["_target_"]
+    target = options.added_by(GROUP, name)[name]["_target_"]
     return {"_target_": target, **{key: value for key, value in chosen.items() if not isinstance(value, dict)}}
 
 

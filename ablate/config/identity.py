@@ -9,15 +9,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.config import evaluations, instantiation
+from ablate.config.instantiation import PARTIAL
 from ablate.config.keys import flatten
 
 SCHEMA = 1  # raised when the same config would no longer give the same numbers
 
-WITHOUT_EFFECT_IF_EMPTY = ("own_rates",)
+WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups",)
 WITHOUT_EFFECT = (
     "sweep",
     "row",
-    "keep",
+    "keep_checkpoints",
     "paths",
     "logger",
     "trainer.accelerator",
@@ -42,7 +43,9 @@ def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(evaluations.with_those_of_training(plain)).items()
-        if not _under(key, WITHOUT_EFFECT) and (value or key not in WITHOUT_EFFECT_IF_EMPTY)
+        if not _under(key, WITHOUT_EFFECT)
+        and (value or key not in WITHOUT_EFFECT_IF_EMPTY)
+        and key.rpartition(".")[2] != PARTIAL
     }
 
 

@@ -82,14 +82,14 @@ def _read_one(text: str) -> Override:
         plain = key.lstrip("+")
         hint = "; leave out the +" if keys.exists(plain) else keys.suggestion(plain)
         raise UserError(f"{text}: no key can be added{hint}")
+    if key in RENAMED:
+        raise UserError(f"{text}: {key} is now called {RENAMED[key]}")
     if not equals or not key:
         options = library.groups().get(text.strip())
         hint = f" ({text.strip()}: {', '.join(options)})" if options else nearest(text, library.groups())
         raise UserError(f"{text}: an override reads key=value{hint}")
     if "@" in key:
         raise UserError(f"{text}: write {key.partition('@')[0]}=OPTION; packages are for option files")
-    if key in RENAMED and not keys.exists(key):
-        raise UserError(f"{text}: {key} is now {RENAMED[key]}")
     if key in LABELS:
         if "${" in written:
             raise UserError(f"{text}: a label is one line of printable text, without ${{")

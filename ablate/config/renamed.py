@@ -1,4 +1,7 @@
-"""Config keys that had another name in earlier versions; only what compares finished runs needs to know them."""
+"""Config keys that had another name: what is written with the old one is refused by a line that names the new.
+
+Only what compares finished runs reads the old ones.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate.config import instantiation, ranges, resolution
+from ablate.config import instantiation, options, resolution, slots, values
 from ablate.config.keys import flatten
 from ablate.config.resolvers import register
 from ablate.errors import UserError
@@ -34,10 +34,29 @@ def problems(raw: Tree, base: Tree | None = None, given: Collection[str] = ()) -
     flat, errors = resolve(raw)
     if base is not None and given:
         errors += _types(flat, base, given)
-    errors += instantiation.problems(flat)
+    errors += _options(raw, given)
     if not errors:
-        errors += ranges.problems(flat)
+        errors += values.problems(flat)
     return errors
+
+
+def _options(raw: Tree, given: Collection[str]) -> list[str]:
+    """A line for each option that names no class, or one that may not be called; of a key in `given`, by that key."""
+    errors = [f"{_called(raw, path)} {instantiation.vacancy(slot)}" for slot, path in slots.vacancies(raw)]
+    for key, target, reason in instantiation.refusals(raw):
+        path = next((path for _, path, _ in slots.filled(raw) if key.startswith(f"{path}.")), "")
+        if not path or _among(key, given):
+            errors.append(f"{key}={target}: {reason}")
+        else:
+            errors.append(f"{_called(raw, path)}: {key.removeprefix(f'{path}.')}={target}: {reason}")
+    return errors
+
+
+def _called(raw: Tree, path: str) -> str:
+    """What the option is called that a slot's place belongs to, and the place within it."""
+    group, _, rest = path.partition(".")
+    named = options.called(group, raw[group])
+    return f"{named}: {rest}" if rest else named
 
 
 def resolve(raw: Tree) -> tuple[dict[str, Any], list[str]]:
@@ -98,10 +117,21 @@ def _types(flat: Tree, base: Tree, given: Collection[str]) -> list[str]:
 
 
 def _resolved(base: Tree, given: Collection[str]) -> Tree:
-    """The values in `base` as flat pairs, resolved where one of the `given` keys is an interpolation there."""
+    """The values in `base` as flat pairs; of `given` keys what an interpolation there stands for, where it can be said."""
     flat = flatten(base)
-    if any("${" in str(value) for key, value in flat.items() if _among(key, given)):
-        return resolve(base)[0]
+    written = [key for key, value in flat.items() if "${" in str(value) and _among(key, given)]
+    if not written:
+        return flat
+    if (plain := resolution.resolve(base)) is not None:
+        return flatten(plain)
+    register()
+    cfg = OmegaConf.create(base)
+    for key in written:
+        try:
+            value = OmegaConf.select(cfg, key)
+            flat[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except OmegaConfBaseException:
+            del flat[key]
     return flat
 
 

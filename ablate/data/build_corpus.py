@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from ablate.config.instantiation import instantiate
+from ablate.config.instantiation import fill
 from ablate.data.corpus import MANIFEST, Corpus
-from ablate.data.corpus_request import CorpusRequest, corpus_request, group_of
+from ablate.data.corpus_request import CorpusRequest, corpus_request
 from ablate.data.data_faults import DataFaults
 from ablate.data.shards import Writer, entries, entry
 from ablate.data.tokenizer_backends import Tokenizer
@@ -54,7 +54,7 @@ def check(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> Dat
     ticker = Ticker(progress, cfg["data"]["name"])
     faults = DataFaults("skip", examples=None)
     documents = 0
-    for documents, _ in enumerate(instantiate(group_of(cfg, "data")["source"]).documents(faults), 1):
+    for documents, _ in enumerate(fill(cfg, "data.source").documents(faults), 1):
         ticker.maybe(f"read {documents:,} documents")
     ticker.say(f"{documents:,} documents can be used")
     return faults

@@ -11,9 +11,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config.instantiation import instantiate
-from ablate.data.data_faults import DataFaults
+from ablate.config.instantiation import fill
+from ablate.config.root import Data
 from ablate.errors import UserError
+from ablate.ranges import check
 from ablate.run.files import sha256
 
 VERSION = 1  # raised when the same request would give other tokens
@@ -42,14 +43,12 @@ def corpus_request(cfg: DictConfig | dict) -> CorpusRequest:
     """The corpus that `cfg.data`, `cfg.tokenizer` and `cfg.paths.data` describe; UserError for invalid values."""
     data, tokenizer = (group_of(cfg, group) for group in ("data", "tokenizer"))
     share = data["validation_share"]
-    if not 0 < share < 1:
-        raise UserError(f"data.validation_share={share}: must be above 0 and below 1")
+    check(Data, "data", validation_share=share, on_error=data["on_error"])
     if not NAME.fullmatch(data["name"]):
         raise UserError(
             f"data.name={data['name']!r}: must be letters, digits and _, after the first character also . and -"
         )
-    DataFaults(data["on_error"])
-    source = instantiate(data["source"])
+    source = fill(cfg, "data.source")
     fingerprint = {
         "version": VERSION,
         "source": source.fingerprint(),
@@ -58,7 +57,7 @@ def corpus_request(cfg: DictConfig | dict) -> CorpusRequest:
         "on_error": data["on_error"],
     }
     root = Path(str(OmegaConf.select(cfg, "paths.data") if isinstance(cfg, DictConfig) else cfg["paths"]["data"]))
-    return CorpusRequest(data["name"], root, source, instantiate(tokenizer), share, data["on_error"], fingerprint)
+    return CorpusRequest(data["name"], root, source, fill(cfg, "tokenizer"), share, data["on_error"], fingerprint)
 
 
 def group_of(cfg: DictConfig | dict, group: str) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ablate.errors import UserError, nearest
-
-POLICIES = ("fail", "skip")
+from ablate.config.root import Data
+from ablate.errors import UserError
+from ablate.ranges import check
 
 
 class DataFaults:
@@ -18,8 +18,7 @@ class DataFaults:
     """
 
     def __init__(self, on_error: str = "fail", examples: int | None = 20):
-        if on_error not in POLICIES:
-            raise UserError(f"data.on_error={on_error}: must be fail or skip{nearest(str(on_error), POLICIES)}")
+        check(Data, "data", on_error=on_error)
         self.on_error, self.limit = on_error, examples
         self.skipped: Counter[str] = Counter()  # kind of fault -> documents (or files) left out
         self.noted: Counter[str] = Counter()  # kind of oddity -> how often it was repaired or ignored

@@ -9,15 +9,16 @@ masked            the <0> sat on        ->      cat                   (an encode
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ablate.config.instantiation import instantiate
+from ablate.config.instantiation import fill
 from ablate.data import segments as segment
 from ablate.data import spans
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
+from ablate.ranges import COUNT, PROPER_FRACTION, Ranges, at_least, check
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,9 +26,13 @@ Arrays = dict[str, np.ndarray]
 class Objective:
     """Turns windows (rows, raw_length) into a batch; `documents` adds segments and positions of a row's documents.
 
-    Subclasses set `raw_length` (tokens of text that a row needs), and define `apply`.
+    Subclasses set `raw_length` (tokens of text that a row needs), and define `apply`. They declare what they give: the
+    fields of a batch beside `targets`, `scored`, segments and positions, or a tuple of several such sets where that
+    follows from the stacks of the model. A topology must read all of one set, and nothing else.
     """
 
+    ranges: ClassVar[Ranges] = {"length": COUNT}
+    gives: ClassVar[frozenset[str] | tuple[frozenset[str], ...]]
     raw_length: int
 
     def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int):
@@ -53,6 +58,9 @@ class SpanCorruption(Objective):
     length: of the inputs, exactly. noise_density: fraction of the text that is noise. mean_span: mean length of a span.
     """
 
+    ranges: ClassVar[Ranges] = {"noise_density": PROPER_FRACTION, "mean_span": at_least(1)}
+    gives = frozenset({"encoder_ids", "decoder_ids"})
+
     def __init__(
         self,
         layout: Layout,
@@ -63,10 +71,7 @@ class SpanCorruption(Objective):
         mean_span: float,
     ):
         super().__init__(layout, stacks, documents, length)
-        if not 0 < noise_density < 1:
-            raise UserError(f"objective.noise_density={noise_density}: must be above 0 and below 1")
-        if mean_span < 1:
-            raise UserError(f"objective.mean_span={mean_span}: must be 1 or more")
+        check(type(self), "objective", noise_density=noise_density, mean_span=mean_span)
         self.lengths = spans.lengths_for(length, noise_density, mean_span)
         if self.lengths.spans > min(self.lengths.raw - self.lengths.noise, self.lengths.noise):
             raise UserError(
@@ -101,6 +106,8 @@ class SpanCorruption(Objective):
 class Causal(Objective):
     """Each token is predicted from those before it in its row, the first from the start symbol; all are scored."""
 
+    gives = frozenset({"decoder_ids"})
+
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
         if not self.documents:
             return {"decoder_ids": segment.shifted(windows, self.layout.pad_id), "targets": windows}
@@ -115,6 +122,8 @@ class Prefix(Objective):
     A decoder reads both in one sequence of `length`; an encoder-decoder reads the prefix in the encoder and predicts
     the rest in the decoder, both padded to `length`. The prefix has 1 to length-1 tokens, uniformly distributed.
     """
+
+    gives = (frozenset({"decoder_ids", "prefix_lengths"}), frozenset({"encoder_ids", "decoder_ids"}))
 
     def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int):
         super().__init__(layout, stacks, documents, length)
@@ -165,6 +174,9 @@ class Masked(Objective):
     unchanged, random_share are replaced by a random piece, and the others by the mask symbol.
     """
 
+    ranges: ClassVar[Ranges] = {"probability": PROPER_FRACTION}
+    gives = frozenset({"encoder_ids"})
+
     def __init__(
         self,
         layout: Layout,
@@ -176,8 +188,7 @@ class Masked(Objective):
         keep_share: float,
     ):
         super().__init__(layout, stacks, documents, length)
-        if not 0 < probability < 1:
-            raise UserError(f"objective.probability={probability}: must be above 0 and below 1")
+        check(type(self), "objective", probability=probability)
         if min(random_share, keep_share) < 0 or random_share + keep_share > 1:
             raise UserError(
                 f"objective.random_share={random_share} and keep_share={keep_share}: must not be negative, "
@@ -202,14 +213,6 @@ class Masked(Objective):
 
 def build(cfg: Mapping[str, Any], corpus: Any) -> Objective:
     """The objective that `cfg.objective` describes, for the ids of `corpus` and the stacks of `cfg.topology`."""
-    from omegaconf import OmegaConf
-
-    groups = {name: cfg[name] for name in ("objective", "topology")}
-    plain: dict[str, Any] = {
-        name: OmegaConf.to_container(g, resolve=True) if OmegaConf.is_config(g) else dict(g)
-        for name, g in groups.items()
-    }
-    make = instantiate(plain["objective"])
-    stacks = instantiate({"_target_": plain["topology"]["_target_"], "_partial_": True}).func.stacks
-    made: Objective = make(corpus.layout, stacks, cfg["data"]["document_mask"])
+    make, topology = fill(cfg, "objective"), fill(cfg, "topology")
+    made: Objective = make(corpus.layout, topology.func.stacks, cfg["data"]["document_mask"])
     return made

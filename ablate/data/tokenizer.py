@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ablate.data.cpu_count import cores
 from ablate.data.tokenizer_backends import SPECIAL, HuggingFace, SentencePiece, Tokenizer
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError, nearest
+from ablate.ranges import COUNT, Ranges
 
 COUNTED = 2_000_000  # characters of text in which pieces are counted, to sort them by frequency
 ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "[SEP]")
@@ -29,6 +31,8 @@ class Trained:
 
     vocab_size: ids in total, including `sentinels`.
     """
+
+    ranges: ClassVar[Ranges] = {"vocab_size": COUNT}
 
     def __init__(self, vocab_size: int, sentinels: int, characters: int):
         self.vocab_size, self.sentinels, self.characters = vocab_size, sentinels, characters
@@ -119,6 +123,8 @@ class Loaded:
     eos, pad: its pieces for end-of-sequence and padding; None takes the first usual name that it has, or else adds an
     id. Raises UserError if the file does not exist or is not a tokenizer.
     """
+
+    ranges: ClassVar[Ranges] = {"vocab_size": COUNT}
 
     def __init__(self, file: str | None, vocab_size: int, sentinels: int, eos: str | None, pad: str | None):
         if not file:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.evaluation.contract import Batch, Context, Evaluation
+from ablate.ranges import COUNT, Ranges, check
 from ablate.run.score import Curve, Score
 
 NAME = "loss_by_position"
@@ -21,9 +24,10 @@ class LossByPosition(Evaluation):
     held-out loss over the same tokens.
     """
 
+    ranges: ClassVar[Ranges] = {"bins": COUNT, "tokens": COUNT}
+
     def __init__(self, *, bins: int, tokens: int, seed: int):
-        if bins < 1:
-            raise UserError(f"evaluation.by_position.bins={bins}: must be a whole number, 1 or more")
+        check(type(self), "evaluation.by_position", bins=bins)
         self.bins, self.tokens, self.seed = bins, tokens, seed
 
     def evaluate(self, model: nn.Module, context: Context) -> dict[str, Score]:

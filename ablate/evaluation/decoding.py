@@ -106,9 +106,5 @@ def _filled(ids: Tensor, length: int, padding: int) -> Tensor:
     return torch.nn.functional.pad(ids, (0, length - ids.shape[-1]), value=padding)
 
 
-<<<<<<< HEAD
 def _length_penalty(tokens: int, alpha: float) -> float:
-=======
-def _penalty(tokens: int, alpha: float) -> float:
->>>>>>> evaluation
     return float(((5 + tokens) / 6) ** alpha)

@@ -68,12 +68,10 @@ class Mirror:
 
 def close_sweep(logger: Any, sweep: str, runs: Path, reports: Path) -> None:
     """Show a finished sweep's table and plots, where `logger` (the config's group) has a mirror; returns at once."""
-    from omegaconf import OmegaConf
+    from ablate.config import fill
 
-    from ablate.config import instantiate
-
-    if logger.mirror is not None:
-        instantiate(OmegaConf.to_container(logger.mirror, resolve=True)).close_sweep(sweep, runs, reports)
+    if (mirror := fill({"logger": logger}, "logger.mirror")) is not None:
+        mirror.close_sweep(sweep, runs, reports)
 
 
 # --- what the detached process does ---

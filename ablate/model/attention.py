@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, CROSS_ATTENTION, FULL, PREFIX, Context, Parts, Place, View
 from ablate.model.position import BIAS, MIX, QUERIES, ROTATE, Position
+from ablate.ranges import COUNT, Ranges, Relations, check, groups_of
 
 INVISIBLE = -1e9  # added to the score of a query and a key that it must not see
 
@@ -84,6 +86,8 @@ class Attention(nn.Module):
     apply to the memory. Raises UserError if n_heads is not a multiple of n_kv_heads.
     """
 
+    ranges: ClassVar[Ranges] = {"n_heads": COUNT, "n_kv_heads": COUNT, "head_dim": COUNT}
+    relations: ClassVar[Relations] = {"n_kv_heads": groups_of("n_heads")}
     supports = frozenset({ROTATE, BIAS, MIX, QUERIES})
     mask_orders = frozenset({FULL, CAUSAL, PREFIX})
     looks: str | None = None  # the name of the pattern, under which layers share its mask; None: not shared
@@ -100,8 +104,7 @@ class Attention(nn.Module):
         cross: object = None,
     ):
         super().__init__()
-        if n_kv_heads < 1 or n_heads % n_kv_heads:
-            raise UserError(f"attention.n_kv_heads: {n_heads} heads cannot be divided into {n_kv_heads} equal groups")
+        check(type(self), "attention", n_heads=n_heads, n_kv_heads=n_kv_heads)
         self.n_heads, self.n_kv_heads, self.head_dim = n_heads, n_kv_heads, head_dim
         self.score_scale = score_scale
         d, inner, kv_inner = parts.d_model, n_heads * head_dim, n_kv_heads * head_dim

@@ -22,20 +22,6 @@ from ablate.errors import UserError, nearest
 FULL, CAUSAL, PREFIX = "full", "causal", "prefix"
 SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attention", "feedforward"
 
-# What the class that fills a slot declares, readable before anything is built, and the class to inherit it from.
-DECLARED = {
-    "topology": ("ablate.model.topology.CausalDecoder", ("stacks", "mask_orders", "scored", "objectives")),
-    "norm": ("ablate.model.norm.Norm", ("uses_batch_statistics",)),
-    "residual": ("ablate.model.residual.Plain", ("end", "placements", "reuses_norm")),
-    "block": ("ablate.model.block.Block", ("layers",)),
-    "activation": ("ablate.model.activation.Plain", ("gated",)),
-    "position": ("ablate.model.position.Position", ("needs", "shared_by")),
-    "attention": ("ablate.model.attention.Attention", ("mask_orders", "supports")),
-    "stack": ("ablate.model.stack.PlainStack", ("needs", "depth", "repeats", "mixes_segments")),
-    "embedding": ("ablate.model.embedding.Embedding", ("offers",)),
-    "head": ("ablate.model.head.Vocabulary", ("needs",)),
-}
-
 
 @dataclass
 class View:
@@ -219,7 +205,21 @@ class Linear(nn.Module):
         return nn.functional.linear(x, self.weight, self.bias)
 
 
-class ByLayer:
+class Choice:
+    """Several options in one slot: `choose` says which of them fills it at a place, `all` lists them."""
+
+    holds_options = True  # so that it is made at once, and the options in it are factories
+
+    def choose(self, place: Place) -> Callable[..., nn.Module]:
+        """The option at this place."""
+        raise NotImplementedError
+
+    def all(self) -> list[Callable[..., nn.Module]]:
+        """Every option that it may choose."""
+        raise NotImplementedError
+
+
+class ByLayer(Choice):
     """One slot, filled differently by layer: layer i has the option that ``pattern[i % len(pattern)]`` names.
 
     Raises UserError, when a model is built, for an empty pattern and for a name that is not among `options`.
@@ -245,7 +245,7 @@ class ByLayer:
         return {name: self.options[name] for name in self.pattern if name in self.options}, "pattern"
 
 
-class AtLayers:
+class AtLayers(Choice):
     """One slot, filled differently at some layers: at ``layers`` of the ``stacks`` by ``there``, else by ``elsewhere``.
 
     Layers are counted from 0 at the front, from -1 at the end.
@@ -272,7 +272,7 @@ class AtLayers:
         return {"there": self.there}, "stacks or layers"
 
 
-class ByStack:
+class ByStack(Choice):
     """One slot, filled differently by stack."""
 
     def __init__(self, encoder: Callable[..., nn.Module], decoder: Callable[..., nn.Module]):
@@ -285,7 +285,7 @@ class ByStack:
         return list(self.options.values())
 
 
-class AtInput:
+class AtInput(Choice):
     """Two positions at once: ``input`` is added to the input of a stack, ``attention`` acts in its layers."""
 
     def __init__(self, input: Callable[..., nn.Module], attention: Callable[..., nn.Module]):

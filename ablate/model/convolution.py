@@ -9,7 +9,7 @@ and those before it. The only position used is one that is added to the input.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, FULL, Context, Linear, Parts, Place, View, declare
+from ablate.ranges import COUNT, Ranges, Relations, required_by
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class LightweightConvolution(nn.Module):
     memory. Raises UserError if an encoder's width is even, and if D is not a multiple of n_kernels.
     """
 
-    supports: frozenset[str] = frozenset()
+    ranges: ClassVar[Ranges] = {"width": COUNT, "n_kernels": COUNT}
+    relations: ClassVar[Relations] = {"within_segments": required_by("data.document_mask")}
+    supports: ClassVar[frozenset[str]] = frozenset()
     mask_orders = frozenset({FULL, CAUSAL})
 
     def __init__(

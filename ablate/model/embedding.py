@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError, nearest
 from ablate.model.contract import Parts, Place, declare
+from ablate.ranges import COUNT, Ranges
 
 TIED = ("encoder", "decoder", "head")
 
@@ -94,6 +96,8 @@ class Factorized(Embedding):
     Initially the product has the variance of a full table. Narang et al.'s "Factorized Embedding" has a full matrix of
     its own for the logits (``tie: [encoder, decoder]``), their "Factorized & shared embeddings" the product there too.
     """
+
+    ranges: ClassVar[Ranges] = {"d_inner": COUNT}
 
     def __init__(self, parts: Parts, place: Place, *, d_inner: int, scale: float, norm: bool, tie: Sequence[str]):
         super().__init__(scale=scale, norm=norm, tie=tie)

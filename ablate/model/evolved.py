@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,6 +23,7 @@ from ablate.model.contract import (
     declare,
 )
 from ablate.model.convolution import Sees, neighbours
+from ablate.ranges import COUNT, Ranges, Relations, required_by
 
 GATED_UNIT, CONVOLUTIONS = "gated_unit", "convolutions"
 
@@ -39,6 +42,8 @@ class EvolvedBlock(Block):
     convolutions.
     """
 
+    ranges: ClassVar[Ranges] = {"d_wide": COUNT, "d_decoder": COUNT, "d_narrow": COUNT}
+    relations: ClassVar[Relations] = {"within_segments": required_by("data.document_mask")}
     layers = 2
 
     def __init__(

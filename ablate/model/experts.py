@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn import functional
 from ablate.errors import UserError
 from ablate.model.contract import Context, Linear, Parts, Place, declare
 from ablate.model.routing import Plan, capacity_of, group_size, plan
+from ablate.ranges import COUNT, Ranges
 from ablate.ratio import ratio_of
 
 
@@ -31,6 +32,13 @@ class Experts(nn.Module):
     Raises UserError for fewer experts than choices, and for a width whose ratio is not a whole number.
     """
 
+    ranges: ClassVar[Ranges] = {
+        "n_experts": COUNT,
+        "d_ff": COUNT,
+        "group_tokens": COUNT,
+        "sequences": COUNT,
+        "min_capacity": COUNT,
+    }
     choices = 1
 
     def __init__(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from ablate.model.contract import Context, Parts, Place
+from ablate.ranges import COUNT, Ranges
 from ablate.ratio import ratio_of
 
 
@@ -14,6 +17,8 @@ class Dense(nn.Module):
     With two thirds of the width a gated network has as many parameters as a plain one (Shazeer 2020).
     Raises UserError if that ratio of the width is not a whole number.
     """
+
+    ranges: ClassVar[Ranges] = {"d_ff": COUNT}
 
     def __init__(self, parts: Parts, place: Place, *, d_ff: int, gated_ratio: str):
         super().__init__()

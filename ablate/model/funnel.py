@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ablate.errors import UserError
 from ablate.model.contract import SELF_ATTENTION, Context, Parts, Place, View
 from ablate.model.stack import PlainStack
+from ablate.ranges import COUNT, Ranges, Relations, halves
 
 
 class FunnelStack(PlainStack):
@@ -32,6 +33,8 @@ class FunnelStack(PlainStack):
     that cannot be halved that often: it is not padded.
     """
 
+    ranges: ClassVar[Ranges] = {"n_blocks": COUNT}
+    relations: ClassVar[Relations] = {"n_blocks": halves("objective.length")}
     needs = frozenset({"encoder", "decoder"})
     mixes_segments = True
 

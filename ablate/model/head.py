@@ -5,13 +5,14 @@ Each token's loss will be multiplied by ``weights`` (None: 1), so that a head ne
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ablate.model.contract import Parts, Place, declare
 from ablate.model.embedding import Embedding
+from ablate.ranges import RATE, Ranges
 
 
 class Head(Protocol):
@@ -55,6 +56,8 @@ class Softmax(Vocabulary):
     In training, ``z_loss`` times the squared log of the normaliser is added for each token (the paper: 1e-4), and
     ``label_smoothing`` spreads that fraction of the target evenly over the vocabulary.
     """
+
+    ranges: ClassVar[Ranges] = {"label_smoothing": RATE}
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from ablate.model.contract import Parts, Place, declare
 from ablate.model.embedding import Embedding
 from ablate.model.head import Vocabulary
+from ablate.ranges import COUNT, Ranges
 
 
 class MixtureOfSoftmaxes(Vocabulary):
@@ -24,6 +26,8 @@ class MixtureOfSoftmaxes(Vocabulary):
     is alive at a time. With ``recompute`` the backward pass computes each again, and keeps none either.
     The mixture is normalised, so that a z-loss would be zero.
     """
+
+    ranges: ClassVar[Ranges] = {"n_softmaxes": COUNT}
 
     def __init__(
         self,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ablate.model.contract import Parts, Place, View, declare
+from ablate.ranges import COUNT, FRACTION, POSITIVE, Ranges
 
 
 class Norm(nn.Module):
@@ -18,6 +20,8 @@ class Norm(nn.Module):
 
 class LayerNorm(Norm):
     """Layer normalisation with mean, scale and bias (Ba et al. 2016, https://arxiv.org/abs/1607.06450)."""
+
+    ranges: ClassVar[Ranges] = {"eps": POSITIVE}
 
     def __init__(self, parts: Parts, place: Place, *, eps: float, width: int | None = None):
         super().__init__()
@@ -36,6 +40,8 @@ class RMSNorm(Norm):
     ``offset`` is added to the scale, whose parameter then starts at 1 - offset (Gemma's ``1 + w``).
     """
 
+    ranges: ClassVar[Ranges] = {"eps": POSITIVE}
+
     def __init__(self, parts: Parts, place: Place, *, eps: float, offset: float = 0.0, width: int | None = None):
         super().__init__()
         self.scale = declare(
@@ -51,6 +57,8 @@ class RMSNorm(Norm):
 class PartialRMSNorm(Norm):
     """RMS norm whose statistic is that of the first ``fraction`` of the channels: Narang et al.'s released setting."""
 
+    ranges: ClassVar[Ranges] = {"eps": POSITIVE, "fraction": FRACTION}
+
     def __init__(self, parts: Parts, place: Place, *, eps: float, fraction: float, width: int | None = None):
         super().__init__()
         width = width or parts.d_model
@@ -64,6 +72,8 @@ class PartialRMSNorm(Norm):
 
 class ScaleNorm(Norm):
     """x g / |x|, with one scalar g, initially sqrt(D) (Nguyen and Salazar 2019, https://arxiv.org/abs/1910.05895)."""
+
+    ranges: ClassVar[Ranges] = {"eps": POSITIVE}
 
     def __init__(self, parts: Parts, place: Place, *, eps: float, width: int | None = None):
         super().__init__()
@@ -86,6 +96,7 @@ class BatchNorm(Norm):
     model.
     """
 
+    ranges: ClassVar[Ranges] = {"eps": POSITIVE, "sequences": COUNT}
     uses_batch_statistics = True
     running = ("mean", "variance")  # averaged over processes after each step
     mean: Tensor

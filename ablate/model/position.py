@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, Context, Parts, Place, View, declare
+from ablate.ranges import COUNT, FRACTION, Ranges, Relations, above, covers
 
 ADD, ROTATE, BIAS, MIX = "add", "rotate", "bias", "mix"
 QUERIES = "queries"  # a bias computed from the queries, which not every attention has
@@ -97,6 +98,7 @@ def spread_distances(by_distance: Tensor, length: int) -> Tensor:
 class RelativeBias(Position):
     """T5's learned bias by bucketed distance (Raffel et al. 2020): a table (H,buckets) for each stack or layer."""
 
+    ranges: ClassVar[Ranges] = {"n_buckets": COUNT, "max_distance": COUNT}
     needs = frozenset({BIAS})
 
     def __init__(
@@ -147,6 +149,8 @@ class Learned(Position):
     Raises UserError for a sequence longer than ``max_length``.
     """
 
+    ranges: ClassVar[Ranges] = {"max_length": COUNT}
+    relations: ClassVar[Relations] = {"max_length": covers("objective.length")}
     needs = frozenset({ADD})
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_length: int, tie: Sequence[str]):
@@ -177,6 +181,7 @@ class Sinusoidal(Position):
     Wavelengths grow geometrically from 2 pi to 2 pi ``max_timescale``, both included, as in mesh-tensorflow.
     """
 
+    ranges: ClassVar[Ranges] = {"max_timescale": above(1)}
     needs = frozenset({ADD})
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_timescale: float):
@@ -199,6 +204,7 @@ class Contextual(Position):
     """A bias q . k_b by query and bucketed distance b, with a table (H,K,buckets) in each layer: the paper's "relative
     position representation" as its library runs it."""
 
+    ranges: ClassVar[Ranges] = {"n_buckets": COUNT, "max_distance": COUNT}
     needs = frozenset({BIAS, QUERIES})
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, n_buckets: int, max_distance: int):
@@ -285,6 +291,7 @@ class Rotary(Position):
     Raises UserError if the number of rotated channels is odd or 0.
     """
 
+    ranges: ClassVar[Ranges] = {"base": above(1), "fraction": FRACTION}
     needs = frozenset({ROTATE})
 
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,6 +11,7 @@ from torch.nn import functional
 from ablate.errors import UserError
 from ablate.model.contract import Context, Linear, Parts, Place, declare
 from ablate.model.norm import LayerNorm
+from ablate.ranges import COUNT, Ranges
 
 
 class ProductKeyMemory(nn.Module):
@@ -25,6 +28,7 @@ class ProductKeyMemory(nn.Module):
     Raises UserError if n_read exceeds n_keys.
     """
 
+    ranges: ClassVar[Ranges] = {"n_heads": COUNT, "n_keys": COUNT, "n_read": COUNT}
     pairs: Tensor
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, n_keys: int, key_dim: int, n_read: int):

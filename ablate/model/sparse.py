@@ -8,7 +8,7 @@ a decoder sees what its causal or prefix mask leaves of the pattern; every token
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from ablate.errors import UserError, nearest
 from ablate.model.attention import Attention
 from ablate.model.contract import FULL, Parts, Place, View
+from ablate.ranges import COUNT, Ranges
 
 
 def pairs(view: View) -> tuple[Tensor, Tensor]:
@@ -28,6 +29,8 @@ class SlidingWindow(Attention):
     """Attention to the ``window`` tokens on each side, in a decoder to those before (Longformer, Beltagy et al. 2020,
     https://arxiv.org/abs/2004.05150; Mistral, Jiang et al. 2023, https://arxiv.org/abs/2310.06825, whose window counts
     the token itself and is one larger)."""
+
+    ranges: ClassVar[Ranges] = {"window": COUNT}
 
     def __init__(self, parts: Parts, place: Place, *, window: int, **numbers: Any):
         super().__init__(parts, place, **numbers)
@@ -48,6 +51,7 @@ class Factorized(Attention):
     than factors.
     """
 
+    ranges: ClassVar[Ranges] = {"stride": COUNT}
     known = ("near", "far")
 
     def __init__(
@@ -119,6 +123,8 @@ class BlockSparse(Attention):
     what a token sees never depends on the length. In packed rows the end is that of the row. If layers share one block
     of the stack, it has the pattern of the first.
     """
+
+    ranges: ClassVar[Ranges] = {"block_size": COUNT}
 
     def __init__(
         self,

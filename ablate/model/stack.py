@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.model.contract import Context, Parts, Place
+from ablate.ranges import COUNT, Ranges
 
 
 class PlainStack(nn.Module):
@@ -18,6 +19,7 @@ class PlainStack(nn.Module):
     Raises UserError if n_layers is not a multiple of the layers of a block.
     """
 
+    ranges: ClassVar[Ranges] = {"n_layers": COUNT}
     needs: frozenset[str] = frozenset()  # the stacks that a model must have for this one to make sense
     repeats = False  # whether a layer is applied more than once
     mixes_segments = False  # whether tokens of one segment reach another other than by attention

@@ -14,7 +14,7 @@ position in the row, also if examples are packed. The rows of Narang et al. 2021
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from ablate.model.activation import relu
 from ablate.model.attention import attend, attention_weights, mask_to_bias
 from ablate.model.contract import CAUSAL, FULL, PREFIX, Context, Parts, Place, declare
 from ablate.model.position import BIAS, MIX, QUERIES, ROTATE, Position
+from ablate.ranges import COUNT, Ranges, Relations, covers
 
 
 class Synthesizer(nn.Module):
@@ -34,6 +35,8 @@ class Synthesizer(nn.Module):
     the memory.
     """
 
+    ranges: ClassVar[Ranges] = {"n_heads": COUNT, "head_dim": COUNT, "max_length": COUNT}
+    relations: ClassVar[Relations] = {"max_length": covers("objective.length")}
     supports = frozenset({BIAS, MIX})
     mask_orders = frozenset({FULL, CAUSAL, PREFIX})
 
@@ -150,6 +153,8 @@ class Factorized(Synthesizer):
     R2[r,k], so that all queries have the same scores; that is the published row. ``by_query: true`` is the intended
     S[q,k] = sum_r R1[r,q] R2[r,k], with the same number of parameters.
     """
+
+    ranges: ClassVar[Ranges] = {"rank": COUNT}
 
     def __init__(
         self, parts: Parts, place: Place, *, rank: int, by_query: bool, max_length: int, n_heads: int, **numbers: Any

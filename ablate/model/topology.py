@@ -3,6 +3,9 @@
 encoder-decoder    encoder_ids -> encoder -> memory -> decoder <- decoder_ids
 decoder            decoder_ids -> decoder             (causal, or with a prefix visible in both directions)
 encoder            encoder_ids -> encoder             (every token sees every other)
+
+A class declares the fields of a batch that it `reads`. It can be trained on an objective that gives just these: one
+that it would ignore says something that the model must know. Segments and positions come beside any ids.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ class EncoderDecoder(nn.Module):
     stacks = ("encoder", "decoder")
     mask_orders = {"encoder": FULL, "decoder": CAUSAL}
     scored = "decoder"
-    objectives = frozenset({"span_corruption", "prefix"})
+    reads = frozenset({"encoder_ids", "decoder_ids"})
 
     def __init__(self, parts: Parts):
         super().__init__()
@@ -86,7 +89,7 @@ class CausalDecoder(nn.Module):
     stacks = ("decoder",)
     mask_orders = {"decoder": CAUSAL}
     scored = "decoder"
-    objectives = frozenset({"causal"})
+    reads = frozenset({"decoder_ids"})
 
     def __init__(self, parts: Parts):
         super().__init__()
@@ -101,7 +104,7 @@ class PrefixDecoder(CausalDecoder):
     """A decoder alone, whose first ``prefix_lengths`` tokens see each other in both directions (Liu et al. 2018)."""
 
     mask_orders = {"decoder": PREFIX}
-    objectives = frozenset({"prefix"})
+    reads = frozenset({"decoder_ids", "prefix_lengths"})
 
 
 class Encoder(nn.Module):
@@ -110,7 +113,7 @@ class Encoder(nn.Module):
     stacks = ("encoder",)
     mask_orders = {"encoder": FULL}
     scored = "encoder"
-    objectives = frozenset({"masked"})
+    reads = frozenset({"encoder_ids"})
 
     def __init__(self, parts: Parts):
         super().__init__()

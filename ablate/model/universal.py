@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ablate.model.contract import Context, Parts, Place, declare
 from ablate.model.stack import PlainStack
+from ablate.ranges import COUNT, POSITIVE, Ranges, whole
 
 
 class UniversalStack(PlainStack):
@@ -25,6 +26,12 @@ class UniversalStack(PlainStack):
     although its text describes it (``stack=universal_act``). ``states`` holds the input and each application's output.
     """
 
+    ranges: ClassVar[Ranges] = {
+        "n_steps": COUNT,
+        "steps_before": whole(0),
+        "steps_after": whole(0),
+        "step_scale": POSITIVE,
+    }
     repeats = True
 
     def __init__(

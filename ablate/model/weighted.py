@@ -23,8 +23,8 @@ class Weighted(Attention):
     alpha (H,) are initially uniform in [0,1]. In the paper each adds up to 1; as its library trained the published row
     they are unconstrained, because no optimizer applied the projection. ``simplex: true`` constrains them: the branches
     are multiplied by relu(z) / sum(relu(z) + 1e-4). The paper also gives them a learning rate of their own and freezes
-    them in the last 20,000 of its steps, which the row does not; with simplex that is
-    ``own_rates=[{parameters: "*.kappa", until: 0.962}, {parameters: "*.alpha", until: 0.962}]``, and ``times`` for the
+    them in the last 20,000 of its steps, which the row does not; with simplex that is ``parameter_groups=[{parameters:
+    "*.kappa", until_fraction: 0.962}, {parameters: "*.alpha", until_fraction: 0.962}]``, and ``lr_multiplier`` for the
     rate.
     """
 

@@ -39,7 +39,7 @@ class Sweep:
     sections: dict[str, str]
     reference: str | None
     seeds: Seeds
-    early: float | None
+    early_fraction: float | None
     notes: str
 
     def seeds_of(self, row: str) -> int:
@@ -83,7 +83,7 @@ def parse(name: str, text: str, path: Path) -> Sweep:
         sections=sections,
         reference=_reference(content.get("reference"), path),
         seeds=_seeds(content.get("seeds", {}), path),
-        early=_early(content.get("early"), path),
+        early_fraction=_early_fraction(content.get("early_fraction"), path),
         notes=_text(content, "notes", path),
     )
 
@@ -252,9 +252,9 @@ def _seeds(value: Any, path: Path) -> Seeds:
     return seeds
 
 
-def _early(value: Any, path: Path) -> float | None:
+def _early_fraction(value: Any, path: Path) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-        raise UserError(f"{path}: early must lie between 0 and 1 (a part of the steps), and is {value!r}")
+        raise UserError(f"{path}: early_fraction must be between 0 and 1 (a part of the steps), and is {value!r}")
     return float(value)

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ablate import packaged
+from ablate.config.renamed import RENAMED
 from ablate.errors import UserError, nearest
 from ablate.naming import is_sweep_name
 
@@ -23,7 +24,7 @@ KEYS = (
     "sections",
     "reference",
     "seeds",
-    "early",
+    "early_fraction",
     "protocol",
     "notes",
 )
@@ -80,6 +81,8 @@ def extended(content: dict[str, Any], path: Path, below: tuple[str, ...] = ()) -
     is looked up beside `path`, then among those that come with the package.
     """
     for key in content:
+        if (new := RENAMED.get(key)) in KEYS:
+            raise UserError(f"{path}: {key} is now called {new}")
         if key not in KEYS:
             raise UserError(f"{path}: unknown key {key!r}{nearest(str(key), KEYS)}")
     parent, add, drop = (content.pop(key, None) for key in ("extends", "add", "drop"))

@@ -37,7 +37,7 @@ def overrides(sweep: Sweep, row: str, seed: int, extra: Sequence[str] = ()) -> t
     for override in extra:
         if key_of(override) in GIVEN_BY_THE_SWEEP:
             raise UserError(f"{override}: {key_of(override)} is given by the sweep file, run by run")
-    early = [f"early={sweep.early:g}"] if sweep.early is not None else []
+    early = [f"early_fraction={sweep.early_fraction:g}"] if sweep.early_fraction is not None else []
     given = [f"sweep={sweep.name}", f"row='{row}'", f"seed.base={seed}"]
     return tuple(merge(sweep.base, early, extra, sweep.rows[row], given))
 

@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from ablate.config import compose, merge
+from ablate.config.slots import declares
 from ablate.duration import duration
 from ablate.errors import UserError
 from ablate.run.status import RunStatus, look
@@ -97,7 +100,7 @@ def _number(value: Any, form: str) -> str:
 
 def _width(cfg: Any) -> str:
     """How wide a gated feed-forward is made so that it costs what the others do."""
-    if not str(cfg.activation.get("_target_", "")).endswith(".Gated") or "gated_ratio" not in cfg.feedforward:
+    if "gated_ratio" not in cfg.feedforward or not declares(OmegaConf.to_container(cfg.activation), "gated"):
         return ""
     return f" (feedforward.gated_ratio {cfg.feedforward.gated_ratio} of d_ff {cfg.feedforward.d_ff})"
 

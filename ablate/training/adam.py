@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from ablate.ranges import POSITIVE, Ranges
 
 
 class Adam(torch.optim.Optimizer):
@@ -14,6 +17,8 @@ class Adam(torch.optim.Optimizer):
     The step is lr * m / (sqrt(v) + epsilon), with m and v starting at zero. `lr` is set anew in `param_groups` before
     each step by the schedule. Parameters are float32.
     """
+
+    ranges: ClassVar[Ranges] = {"epsilon": POSITIVE}
 
     def __init__(
         self,

@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ablate.config import code_changes, differences, identity, instantiate, resolved
+from ablate.config import code_changes, differences, fill, identity, resolved
 from ablate.data import build_corpus
 from ablate.errors import UserError
 from ablate.run.files import atomic_write
@@ -120,7 +120,7 @@ class Attempt:
     def _mirror(self) -> None:
         """Let the logger's mirror, if it has one, follow this attempt."""
         if self.is_main and self.cfg.logger.mirror is not None:
-            instantiate(OmegaConf.to_container(self.cfg.logger.mirror, resolve=True)).follow(self.folder.path)
+            fill(self.cfg, "logger.mirror").follow(self.folder.path)
 
     def _train(self, interruption: Interruption) -> None:
         from ablate.training.fit import Fit  # Lightning: seconds, and not needed for a run that is there

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import build_model, effective, instantiate
+from ablate.config import build_model, effective, fill
 from ablate.config.batch import share
 from ablate.data.batches import Batches
 from ablate.evaluation.contract import Context
@@ -73,13 +73,13 @@ class Fit:
             self.model.compile(dynamic=False)
         self.module = Training(
             self.model,
-            instantiate(OmegaConf.to_container(cfg.optimizer, resolve=True)),
-            instantiate(OmegaConf.to_container(cfg.schedule, resolve=True)),
+            fill(cfg, "optimizer"),
+            fill(cfg, "schedule"),
             self.batches.micro,
             share(cfg),
             self.agenda,
             self.progress,
-            own_rates=OmegaConf.to_container(cfg.own_rates, resolve=True),
+            parameter_groups=OmegaConf.to_container(cfg.parameter_groups, resolve=True),
             clip_norm=cfg.trainer.clip_norm,
             dropout_seed=cfg.seed.dropout,
             autocast=autocast(cfg.trainer.precision, self.device_type),
@@ -94,7 +94,7 @@ class Fit:
             self._score,
             say,
             is_main=processes.is_main(),
-            save_last=cfg.keep == "all" or bool(self.scoring.after),
+            save_last=cfg.keep_checkpoints == "all" or bool(self.scoring.after),
             listeners=listeners,
         )
 
@@ -126,8 +126,8 @@ class Fit:
         return self.scoring.context(device, self.trainer.global_rank, self.trainer.world_size, stop)
 
     def _keep(self) -> None:
-        """Leave the weights in checkpoints/ if `keep` says so."""
-        if processes.is_main() and self.cfg.keep != "none":
+        """Leave the weights in checkpoints/ if `keep_checkpoints` says so."""
+        if processes.is_main() and self.cfg.keep_checkpoints != "none":
             content = {
                 "state_dict": self.model.state_dict(),
                 "identity": self.identity,
@@ -136,8 +136,8 @@ class Fit:
             checkpoint.save(content, self.folder.weights)
 
     def clear(self) -> None:
-        """Delete the checkpoints that `keep` does not want, once the record says what came of the run."""
-        if processes.is_main() and self.cfg.keep != "all":
+        """Delete the checkpoints that `keep_checkpoints` does not want, once the record says what came of the run."""
+        if processes.is_main() and self.cfg.keep_checkpoints != "all":
             self.upkeep.checkpoints.clear()
 
     def _measured(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class Fit:
 def agenda(cfg: DictConfig) -> Agenda:
     """What is due when."""
     trainer = cfg.trainer
-    early = min(trainer.steps, max(1, round(cfg.early * trainer.steps)))
+    early = min(trainer.steps, max(1, round(cfg.early_fraction * trainer.steps)))
     return Agenda(trainer.steps, early, trainer.log_every, trainer.evaluate_every, trainer.checkpoint_every)
 
 

@@ -43,7 +43,7 @@ class Training(L.LightningModule):
         agenda: Agenda,
         progress: Progress,
         *,
-        own_rates: Sequence[dict[str, Any]] = (),
+        parameter_groups: Sequence[dict[str, Any]] = (),
         clip_norm: float | None = None,
         dropout_seed: int = 0,
         autocast: Callable[[], AbstractContextManager] = nullcontext,
@@ -58,7 +58,7 @@ class Training(L.LightningModule):
         self.share = shared
         self.agenda = agenda
         self.progress = progress
-        self.own_rates = own_rates
+        self.parameter_groups = parameter_groups
         self.clip_norm = clip_norm
         self.dropout_seed = dropout_seed
         self.autocast = autocast
@@ -69,7 +69,7 @@ class Training(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer over all parameters, in groups of one rate each."""
-        return self.make_optimizer(rates.groups(self.model, self.own_rates, self.agenda.steps))
+        return self.make_optimizer(rates.groups(self.model, self.parameter_groups, self.agenda.steps))
 
     def train_dataloader(self) -> Steps:
         """This rank's micro-batches from the step that training stands at."""

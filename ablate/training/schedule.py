@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
+
+from ablate.ranges import COUNT, PART, POSITIVE, Ranges
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,14 @@ class InverseSquareRoot:
     rate and ``step_scale`` both numbers of steps: a small run of a whole sweep has the paper's schedules in miniature,
     whichever of them a row brings along.
     """
+
+    ranges: ClassVar[Ranges] = {
+        "peak": POSITIVE,
+        "timescale": POSITIVE,
+        "warmup_steps": COUNT,
+        "rate_scale": POSITIVE,
+        "step_scale": POSITIVE,
+    }
 
     peak: float
     timescale: int
@@ -37,6 +48,8 @@ class InverseSquareRootDecay(InverseSquareRoot):
     """The same times min(1, (steps - step) / (decay * steps)): a straight line to zero over the last part (Shazeer 2020,
     https://arxiv.org/abs/2002.05202, the last tenth)."""
 
+    ranges: ClassVar[Ranges] = {"steps": COUNT, "decay": PART}
+
     steps: int
     decay: float
 
@@ -49,6 +62,8 @@ class InverseSquareRootDecay(InverseSquareRoot):
 class Constant:
     """peak * min(1, step / warmup_steps): the fine-tuning schedule of Narang et al. 2021 with 20,000 warm-up steps."""
 
+    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "warmup_steps": COUNT}
+
     peak: float
     warmup_steps: int
 
@@ -59,6 +74,8 @@ class Constant:
 @dataclass(frozen=True)
 class Cosine:
     """Linear warm-up, then half a cosine from `peak` to `final` * peak (Loshchilov and Hutter 2017)."""
+
+    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "steps": COUNT, "warmup": PART, "final": PART}
 
     peak: float
     steps: int
@@ -75,6 +92,8 @@ class Cosine:
 @dataclass(frozen=True)
 class Linear:
     """Linear warm-up, then a straight line from `peak` to `final` * peak."""
+
+    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "steps": COUNT, "warmup": PART, "final": PART}
 
     peak: float
     steps: int
@@ -94,6 +113,8 @@ class WarmupStableDecay:
 
     Hu et al. 2024 (MiniCPM, https://arxiv.org/abs/2404.06395); Hägele et al. 2024.
     """
+
+    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "steps": COUNT, "warmup": PART, "decay": PART, "final": PART}
 
     peak: float
     steps: int

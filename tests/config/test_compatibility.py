@@ -47,7 +47,7 @@ from ablate.errors import UserError
             ["sharing=encoder", "topology=causal_decoder"],
             ["sharing is set for the encoder", "its layers: 6 in the decoder"],
         ),
-        (["embedding.tie=[encoder,head]"], ["embedding.tie must name both decoder and head, or not head"]),
+        (["embedding.tie=[encoder,head]"], ["embedding.tie must name decoder and head, or leave out head"]),
         (
             ["block.sublayers.encoder=[cross_attention,feedforward]"],
             ["block.sublayers.encoder", "has no memory to attend to"],
@@ -122,3 +122,16 @@ def test_what_a_class_does_not_say_of_itself_is_named(monkeypatch):
         "norm=layernorm: ablate.model.norm.LayerNorm has no uses_batch_statistics; inherit ablate.model.norm.Norm, or declare it"
     )
     assert position.startswith("position=rope: ablate.model.position.Rotary has no shared_by")
+
+
+def test_an_objective_and_a_topology_are_compared_by_the_fields_of_a_batch(monkeypatch):
+    from ablate.data.objective import Causal
+
+    with pytest.raises(UserError) as caught:
+        check_parts(compose(["objective=causal"]))
+    assert str(caught.value) == (
+        "objective=causal does not fit topology=encoder_decoder, which reads decoder_ids and encoder_ids and is trained on "
+        "prefix or span_corruption; choose topology=causal_decoder"
+    )
+    monkeypatch.setattr(Causal, "gives", (frozenset({"decoder_ids"}), frozenset({"encoder_ids", "decoder_ids"})))
+    check_parts(compose(["objective=causal"]))

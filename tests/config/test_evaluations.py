@@ -48,8 +48,8 @@ def test_each_option_has_its_keys_below_its_name():
         ("evaluation=by_position", "evaluation=[by_position]: none of them gives the loss of the run; add heldout"),
         ("norm=[layernorm,rmsnorm]", "norm takes one option and was given a list"),
         ("evaluation.by_position.bins=2", "it is a setting of evaluation=by_position"),
-        ("evaluation.tokens=4096", "evaluation.tokens is now evaluation.heldout.tokens"),
-        ("evaluation.seed=1", "evaluation.seed is now evaluation.heldout.seed"),
+        ("evaluation.tokens=4096", "evaluation.tokens is now called evaluation.heldout.tokens"),
+        ("evaluation.seed=1", "evaluation.seed is now called evaluation.heldout.seed"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused_in_a_line(override, line):

@@ -16,7 +16,7 @@ from ablate.config import compose, differences, identity, resolved
         "trainer.log_every=3",
         "trainer.checkpoint_every=3",
         "paths.runs=elsewhere",
-        "keep=all",
+        "keep_checkpoints=all",
         "sweep=other",
         "row=another",
         "dropout=0",
@@ -30,7 +30,7 @@ def test_what_cannot_change_a_result_is_left_out(override):
 @pytest.mark.parametrize(
     "override",
     ["norm=rmsnorm", "seed=1", "seed.init=1", "trainer.threads=2", "trainer.precision=bf16", "trainer.compile=model",
-     "trainer.micro_batch=4", "early=0.5", "shape.steps=7"],
+     "trainer.micro_batch=4", "early_fraction=0.5", "shape.steps=7"],
 )  # fmt: skip
 def test_what_can_is_not(override):
     assert identity(compose([override]), "x") != identity(compose(), "x")

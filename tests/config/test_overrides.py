@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.config import compose, merge
+from ablate.config import compose, keys, merge
+from ablate.config.renamed import RENAMED
 from ablate.errors import UserError
 
 MISTAKES = [
+    (["early=0.5"], ["early=0.5: early is now called early_fraction"]),
+    (["keep=all"], ["keep=all: keep is now called keep_checkpoints"]),
+    (["own_rates=[]"], ["own_rates=[]: own_rates is now called parameter_groups"]),
+    (
+        ["parameter_groups=[{parameters: x, times: 2, until: 0.5}]"],
+        [
+            "parameter_groups[0].times is now called lr_multiplier",
+            "parameter_groups[0].until is now called until_fraction",
+        ],
+    ),
     (["norm=rmsnom"], ["norm=rmsnom: unknown option; did you mean 'rmsnorm'? (norm: "]),
     (["norms=rmsnorm"], ["norms=rmsnorm: there is no key 'norms'; did you mean 'norm'?"]),
     (["norm=rmsnorm", "norm=none"], ["norm is given 2 times: norm=rmsnorm, norm=none"]),
@@ -38,9 +49,9 @@ MISTAKES = [
     (["bias.query=yes"], ["bias.query=yes: must be true or false"]),
     (["embedding.tie=encoder"], ["embedding.tie=encoder: must be a list"]),
     (["embedding.tie=[1]"], ["each entry must be a word"]),
-    (["keep=3"], ["keep=3: must be a word"]),
-    (["early=null"], ["early=null: must be a number"]),
-    (["early=???"], ["early must be given"]),
+    (["keep_checkpoints=3"], ["keep_checkpoints=3: must be a word"]),
+    (["early_fraction=null"], ["early_fraction=null: must be a number"]),
+    (["early_fraction=???"], ["early_fraction must be given"]),
     (["seed=-1"], ["seed.base=-1: must not be negative"]),
     (["norm.eps=inf"], ["norm.eps=inf: must be a finite number"]),
     (
@@ -96,3 +107,14 @@ def test_later_lists_win_where_lists_are_merged():
 
 def test_whole_numbers_become_floats_where_floats_are_meant():
     assert type(compose(["dropout=0"]).dropout) is float
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_is_refused_once_the_new_one_is_there(old, new, monkeypatch):
+    real = keys.known()
+    monkeypatch.setattr(
+        keys, "known", lambda: {key: options for key, options in real.items() if key != old} | {new: []}
+    )
+    with pytest.raises(UserError) as caught:
+        compose([f"{old}=1"])
+    assert str(caught.value) == f"{old}=1: {old} is now called {new}"

@@ -35,7 +35,7 @@ class MeanNorm(Norm):
     def forward(self, x, view):
         return x / (x.abs().mean(-1, keepdim=True) + self.eps) * self.scale
 '''
-OPTION = "# Divides by the mean absolute value\n_target_: {package}.means.MeanNorm\n_partial_: true\neps: 1e-6\n"
+OPTION = "# Divides by the mean absolute value\n_target_: {package}.means.MeanNorm\neps: 1e-6\n"
 
 
 @pytest.fixture

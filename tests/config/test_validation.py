@@ -12,8 +12,8 @@ from ablate.errors import UserError
 
 IMPOSSIBLE = [
     (["dropout=1"], "dropout=1.0: must be at least 0 and below 1"),
-    (["early=0"], "early=0.0: must be above 0 and at most 1"),
-    (["early=1.5"], "early=1.5: must be above 0 and at most 1"),
+    (["early_fraction=0"], "early_fraction=0.0: must be above 0 and at most 1"),
+    (["early_fraction=1.5"], "early_fraction=1.5: must be above 0 and at most 1"),
     (["trainer.steps=0"], "trainer.steps=0: must be a whole number, 1 or more"),
     (["shape.d_model=-3"], "shape.d_model=-3: must not be negative"),
     (["trainer.micro_batch=abc"], "trainer.micro_batch=abc: must be a whole number, 1 or more"),
@@ -22,7 +22,7 @@ IMPOSSIBLE = [
     (["feedforward=switch", "shape.length=0"], "shape.length=0: must be a whole number, 1 or more"),
     (["norm.eps=0"], "norm.eps=0.0: must be above 0"),
     (["objective.noise_density=1.0"], "objective.noise_density=1.0: must be above 0 and below 1"),
-    (["keep=nothing"], "keep=nothing: must be one of none, weights, all"),
+    (["keep_checkpoints=nothing"], "keep_checkpoints=nothing: must be one of none, weights, all"),
     (["trainer.precision=fp16"], "trainer.precision=fp16: must be one of fp32, bf16; did you mean 'bf16'?"),
     (["attention.n_kv_heads=4"], "attention.n_heads=6 do not divide into attention.n_kv_heads=4 groups"),
     (["position=learned", "objective.length=128"], "objective.length=128 is longer than position.max_length=64"),
@@ -74,7 +74,7 @@ def test_every_option_composes_alone():
             validate(compose([f"{group}={choice}", *needs]))
 
 
-@pytest.mark.parametrize("key", ["early", "row", "data.name", "keep", "data.source.packages"])
+@pytest.mark.parametrize("key", ["early_fraction", "row", "data.name", "keep_checkpoints", "data.source.packages"])
 def test_the_environment_is_not_read(key, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "CANARY123")
     with pytest.raises(UserError) as caught:

@@ -279,3 +279,21 @@ def test_the_same_draw_gives_the_same_batch_and_the_windows_stay(objective):
     assert (text == before).all()
     assert all((one[name] == again[name]).all() for name in one)
     assert isinstance(objective, Causal) or any((one[name] != other[name]).any() for name in one)
+
+
+@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda documents: spans_of(64, documents=documents),
+        lambda documents: Causal(SMALL, DECODER, documents, 70),
+        lambda documents: Prefix(SMALL, DECODER, documents, 70),
+        lambda documents: Prefix(SMALL, BOTH, False, 70),
+        lambda documents: Masked(SMALL, ENCODER, documents, 70, 0.15, 0.1, 0.1),
+    ],
+)
+def test_an_objective_gives_what_it_declares(objective, documents):
+    made = objective(documents)
+    batch = made.apply(windows(8, made.raw_length), rng(1))
+    given = {name for name in batch if not name.endswith(("targets", "scored", "_segments", "_positions"))}
+    assert given in (made.gives if isinstance(made.gives, tuple) else (made.gives,))

@@ -167,7 +167,7 @@ def test_tables_name_rows_and_columns(tmp_path):
 
 
 def test_a_policy_that_does_not_exist():
-    with pytest.raises(UserError, match="data.on_error=skp: must be fail or skip; did you mean 'skip'"):
+    with pytest.raises(UserError, match="data.on_error=skp: must be one of fail, skip; did you mean 'skip'"):
         DataFaults("skp")
 
 

@@ -38,6 +38,6 @@ def test_a_held_out_loss_that_is_no_number_is_a_divergence(asked, monkeypatch):
 
 
 def test_weights_of_a_divergence_follow_keep(asked):
-    overrides = asked("keep=none", "trainer.checkpoint_every=3")
+    overrides = asked("keep_checkpoints=none", "trainer.checkpoint_every=3")
     assert in_child(overrides, faults.weights_of(18, math.nan)) == 3
     assert not list(folder_of(overrides).checkpoints.glob("*"))

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from ablate.config import compose
+from ablate.config.building import fill_slots
 from ablate.config.options import groups
-from ablate.config.slots import fill_slots
 from ablate.errors import UserError
 from ablate.model.attention import Attention, attend, fused, mask_to_bias
 from ablate.model.build import build

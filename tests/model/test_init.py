@@ -12,8 +12,8 @@ import torch
 from omegaconf import OmegaConf
 
 from ablate.config import build_model, compose
+from ablate.config.building import fill_slots
 from ablate.config.options import groups
-from ablate.config.slots import fill_slots
 from ablate.errors import UserError
 from ablate.model.build import build
 from ablate.model.contract import Parts, Place, Spec, declare

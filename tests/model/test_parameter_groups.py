@@ -29,14 +29,14 @@ def test_without_entries_all_follow_the_schedule():
 
 def test_the_first_entry_that_matches_counts():
     net = model()
-    common, near, biases = groups(net, [{"parameters": "near.*", "times": 0.1}, {"parameters": "*bias"}], 10)
+    common, near, biases = groups(net, [{"parameters": "near.*", "lr_multiplier": 0.1}, {"parameters": "*bias"}], 10)
     assert names_of(net, common) == {"far.weight"}
     assert names_of(net, near) == {"near.weight", "near.bias"}
     assert names_of(net, biases) == {"far.bias"}
 
 
 def test_a_multiple_of_the_rate_up_to_a_part_of_the_steps():
-    common, own = groups(model(), [{"parameters": "near.*", "times": 0.1, "until": 0.75}], 8)
+    common, own = groups(model(), [{"parameters": "near.*", "lr_multiplier": 0.1, "until_fraction": 0.75}], 8)
     rates = []
     for step in range(8):
         set_rate([common, own], 2.0, step)
@@ -46,7 +46,7 @@ def test_a_multiple_of_the_rate_up_to_a_part_of_the_steps():
 
 def test_what_is_frozen_does_not_move():
     net = model()
-    own = groups(net, [{"parameters": "near.*", "until": 0.5}], 2)
+    own = groups(net, [{"parameters": "near.*", "until_fraction": 0.5}], 2)
     optimizer = Adafactor(own)
     seen = []
     for step in range(2):
@@ -62,10 +62,13 @@ def test_what_is_frozen_does_not_move():
     ("entry", "message"),
     [
         ({"parameters": "*.weigth"}, "no parameter has such a name; did you mean 'weight'"),
-        ({"parameters": "near.*", "time": 2}, "own_rates[0].time: no such key; did you mean 'times'"),
-        ({"parameters": "near.*", "until": 2}, "own_rates[0].until=2: must be a number, from 0 to 1"),
-        ({"parameters": "near.*", "times": -1}, "own_rates[0].times=-1: must be a number, 0 or more"),
-        ({"times": 1}, "must look like"),
+        (
+            {"parameters": "near.*", "multiplier": 2},
+            "parameter_groups[0].multiplier: no such key; did you mean 'lr_multiplier'",
+        ),
+        ({"parameters": "near.*", "until_fraction": 2}, "parameter_groups[0].until_fraction=2: must be from 0 to 1"),
+        ({"parameters": "near.*", "lr_multiplier": -1}, "parameter_groups[0].lr_multiplier=-1: must be 0 or more"),
+        ({"lr_multiplier": 1}, "must look like"),
         ("near.*", "must look like"),
     ],
 )
@@ -77,11 +80,14 @@ def test_what_is_wrong_is_named(entry, message):
 
 def test_in_the_config():
     """Branches of the Weighted Transformer with the end of the paper's text; an empty list is the same run as none."""
-    branches = 'own_rates=[{parameters: "*.kappa", until: 0.962}, {parameters: "*.alpha", until: 0.962}]'
+    branches = 'parameter_groups=[{parameters: "*.kappa", until_fraction: 0.962}, {parameters: "*.alpha", until_fraction: 0.962}]'
     cfg = compose(["attention=weighted", "attention.simplex=true", branches])
-    assert [len(group["params"]) for group in groups(build_model(cfg), resolved(cfg)["own_rates"], 100)][1:] == [18, 18]
+    assert [len(group["params"]) for group in groups(build_model(cfg), resolved(cfg)["parameter_groups"], 100)][1:] == [
+        18,
+        18,
+    ]
     with pytest.raises(UserError, match="no parameter"):
         build_model(compose([branches]), device="meta")
     plain = compose([])
-    without = {key: value for key, value in resolved(plain).items() if key != "own_rates"}
+    without = {key: value for key, value in resolved(plain).items() if key != "parameter_groups"}
     assert identity(resolved(plain), "") == identity(without, "") != identity(cfg, "")

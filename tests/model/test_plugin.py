@@ -17,10 +17,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "my_variants"
 PACKAGE = "my_variants"
 ACTIVATION = f"""# x tanh(softplus(x)) (Misra 2019)
 _target_: ablate.model.activation.Plain
-_partial_: true
 function:
   _target_: {PACKAGE}.activations.mish
-  _partial_: true
 """
 MISH = """from torch.nn import functional
 

@@ -26,7 +26,7 @@ from transformers.models.seamless_m4t_v2.modeling_seamless_m4t_v2 import Seamles
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from ablate.config import compose
-from ablate.config.slots import fill_slots
+from ablate.config.building import fill_slots
 from ablate.errors import UserError
 from ablate.model.build import build
 from ablate.model.contract import CAUSAL, FULL, ByLayer, Context, Place, View

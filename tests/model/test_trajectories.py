@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
-from ablate.config import build_model, compose, instantiate
+from ablate.config import build_model, compose, fill
 from tests.golden.names import GOLDEN, TOY, Golden, oriented
 from tests.model.test_golden import ROWS
 
@@ -23,10 +22,7 @@ def test_trajectory(name):
     cfg = compose([*TOY, *ROWS[row], *overrides])
     model = build_model(cfg).train()
     golden.load(model)
-    schedule, optimizer = (
-        instantiate(OmegaConf.to_container(cfg[group], resolve=True)) for group in ("schedule", "optimizer")
-    )
-    optimizer = optimizer(model.parameters())
+    schedule, optimizer = fill(cfg, "schedule"), fill(cfg, "optimizer")(model.parameters())
 
     losses = []
     for step in range(6):

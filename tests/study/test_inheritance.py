@@ -14,7 +14,7 @@ rows:
   ReLU: []
   SwiGLU: [activation=swiglu]
 seeds: {baseline: 3, rows: 2}
-early: 0.25
+early_fraction: 0.25
 """
 
 
@@ -34,10 +34,10 @@ def refusal(folder, name: str) -> str:
 
 
 def test_keeps_what_it_does_not_give(write, tmp_path):
-    write("child", "extends: parent\nbase: [shape=micro]\nearly: 0.5\n")
+    write("child", "extends: parent\nbase: [shape=micro]\nearly_fraction: 0.5\n")
     child, parent = definition.load("child", tmp_path), definition.load("parent", tmp_path)
     assert (child.rows, child.question, child.seeds) == (parent.rows, parent.question, parent.seeds)
-    assert (child.name, child.base, child.early) == ("child", ("shape=micro",), 0.5)
+    assert (child.name, child.base, child.early_fraction) == ("child", ("shape=micro",), 0.5)
 
 
 def test_one_way_of_listing_rows_replaces_another(write, tmp_path):

@@ -18,7 +18,7 @@ rows:
   ReLU: []
   SwiGLU: [activation=swiglu]
 seeds: {baseline: 3, rows: 2}
-early: 0.25
+early_fraction: 0.25
 """
 
 
@@ -38,7 +38,7 @@ def test_reads_a_sweep():
     assert list(sweep.rows) == ["ReLU", "GELU", "SwiGLU"]
     assert sweep.rows["SwiGLU"] == ("activation=swiglu",)
     assert sweep.sections == {"ReLU": "baseline", "GELU": "rows", "SwiGLU": "rows"}
-    assert (sweep.seeds.baseline, sweep.seeds.rows, sweep.early) == (3, 2, 0.25)
+    assert (sweep.seeds.baseline, sweep.seeds.rows, sweep.early_fraction) == (3, 2, 0.25)
 
 
 def test_baseline_and_first_seeds_come_first_and_extra_baseline_seeds_last():
@@ -51,9 +51,9 @@ def test_baseline_and_first_seeds_come_first_and_extra_baseline_seeds_last():
 
 
 def test_a_run_is_given_base_then_extra_then_row():
-    run = runs.planned(read(GOOD), ["shape=micro", "trainer.steps=7", "activation=elu", "early=0.5"])[2]
+    run = runs.planned(read(GOOD), ["shape=micro", "trainer.steps=7", "activation=elu", "early_fraction=0.5"])[2]
     assert run.overrides == (
-        "data=builtin", "shape=micro", "trainer.steps=7", "early=0.5",
+        "data=builtin", "shape=micro", "trainer.steps=7", "early_fraction=0.5",
         "activation=swiglu", "sweep=try", "row='SwiGLU'", "seed.base=0",
     )  # fmt: skip
 
@@ -95,16 +95,16 @@ def test_only_takes_a_label_with_a_comma_and_brackets():
 GRID = """
 question: Do they add up?
 base: [norm=rmsnorm]
-grid: {norm: [layernorm, rmsnorm], activation: [relu, swiglu], keep: [none, weights]}
+grid: {norm: [layernorm, rmsnorm], activation: [relu, swiglu], keep_checkpoints: [none, weights]}
 """
 
 
 def test_a_grid_is_the_full_cross_product_and_its_baseline_is_the_base():
     sweep = read(GRID)
     assert len(sweep.rows) == 8
-    assert sweep.baseline == next(iter(sweep.rows)) == "norm=rmsnorm activation=relu keep=weights"
-    assert sweep.rows["norm=layernorm activation=swiglu keep=none"] == (
-        "norm=layernorm", "activation=swiglu", "keep=none",
+    assert sweep.baseline == next(iter(sweep.rows)) == "norm=rmsnorm activation=relu keep_checkpoints=weights"
+    assert sweep.rows["norm=layernorm activation=swiglu keep_checkpoints=none"] == (
+        "norm=layernorm", "activation=swiglu", "keep_checkpoints=none",
     )  # fmt: skip
     assert runs.planned(sweep)[0].overrides.count("norm=rmsnorm") == 1
 
@@ -112,8 +112,8 @@ def test_a_grid_is_the_full_cross_product_and_its_baseline_is_the_base():
 def test_a_grid_without_the_base_is_refused_unless_it_names_a_baseline():
     without = GRID.replace("[layernorm, rmsnorm]", "[layernorm, scalenorm]")
     assert "the base has norm=rmsnorm, which is not among layernorm, scalenorm" in refusal(without)
-    named = read(without + 'baseline: "norm=scalenorm activation=relu keep=none"\n')
-    assert next(iter(named.rows)) == "norm=scalenorm activation=relu keep=none"
+    named = read(without + 'baseline: "norm=scalenorm activation=relu keep_checkpoints=none"\n')
+    assert next(iter(named.rows)) == "norm=scalenorm activation=relu keep_checkpoints=none"
 
 
 def test_sections():
@@ -127,7 +127,7 @@ def test_sections():
 
 MISTAKES = {
     "unknown key": (GOOD + "seedz: 3", "unknown key 'seedz'; did you mean 'seeds'"),
-    "yaml": (GOOD + "early: [0.1", "line "),
+    "yaml": (GOOD + "early_fraction: [0.1", "line "),
     "yaml again": ("question: a: b\n", "line 1"),
     "twice": (GOOD.replace("  ReLU: []", "  ReLU: []\n  GELU: [activation=elu]"), "line 8: 'GELU' stands twice"),
     "not text": (GOOD.replace("GELU:", "1:"), "line 6: key 1 is not text; put it in quotes"),
@@ -152,7 +152,8 @@ MISTAKES = {
     "seeds zero": (GOOD.replace("rows: 2", "rows: 0"), "at least 1"),
     "seeds few": (GOOD.replace("rows: 2", "rows: 4"), "the baseline needs at least as many"),
     "seeds no map": (GOOD.replace("{baseline: 3, rows: 2}", "3"), "seeds must be such as"),
-    "early": (GOOD.replace("0.25", "1.5"), "early must lie between 0 and 1"),
+    "early": (GOOD.replace("0.25", "1.5"), "early_fraction must be between 0 and 1"),
+    "an old name": (GOOD.replace("early_fraction", "early"), "early is now called early_fraction"),
     "reference": (GOOD + "reference: narang", "no reference 'narang'"),
     "label": (GOOD.replace("GELU:", '"a\\nb":'), "cannot label a row"),
     "interpolation": (GOOD.replace("GELU:", "'${seed.base}':"), "cannot label a row"),

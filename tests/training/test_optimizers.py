@@ -9,7 +9,7 @@ import torch
 from ablate.model.parameter_groups import groups, set_rate
 from ablate.training.adafactor import Adafactor, factored_axes
 from ablate.training.adam import Adam
-from ablate.training.adamw import adamw
+from ablate.training.adamw import AdamW
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SHAPES = {
@@ -115,7 +115,7 @@ def test_a_zero_parameter_moves_by_the_smallest_step():
     assert parameter.item() == pytest.approx(-1e-5)
 
 
-@pytest.mark.parametrize("make", [Adafactor, Adam, adamw], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [Adafactor, Adam, AdamW], ids=lambda make: make.__name__)
 def test_optimizers_go_on_from_their_state(starts, make):
     steps = list(gradients())
 
@@ -145,15 +145,15 @@ def test_adamw_decays_matrices_only():
         torch.nn.Parameter(torch.ones(2)),
         torch.nn.Parameter(torch.ones(())),
     ]
-    groups = adamw(parameters, weight_decay=0.3).param_groups
+    groups = AdamW(parameters, weight_decay=0.3).param_groups
     assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.3, 1), (0.0, 2)]
 
 
-@pytest.mark.parametrize("make", [Adafactor, Adam, adamw], ids=lambda make: make.__name__)
-def test_groups_keep_their_own_rates(make):
+@pytest.mark.parametrize("make", [Adafactor, Adam, AdamW], ids=lambda make: make.__name__)
+def test_groups_keep_rates_of_their_own(make):
     """As training hands them over: parameters of a rate of their own in a group of their own."""
     net = torch.nn.ModuleDict({"near": torch.nn.Linear(3, 2), "far": torch.nn.Linear(2, 2)})
-    optimizer = make(groups(net, [{"parameters": "near.*", "until": 0.5}], 2))
+    optimizer = make(groups(net, [{"parameters": "near.*", "until_fraction": 0.5}], 2))
     net["far"](net["near"](torch.ones(1, 3))).square().sum().backward()
     before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
     set_rate(optimizer.param_groups, 0.1, 1)

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.config import compose, instantiate, resolved
+from ablate.config import compose, fill, resolved
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schedules.npz"
 
 
 def schedule(*overrides):
-    return instantiate(resolved(compose(overrides))["schedule"])
+    return fill(compose(overrides), "schedule")
 
 
 @pytest.mark.parametrize(

@@ -103,14 +103,14 @@ def test_a_stopped_run_is_not_touched_by_who_asks_for_another(asked):
 
 def test_settings_without_effect_do_not_matter(asked):
     first = run(asked())
-    assert run(asked("trainer.log_every=3", "keep=all")) == first
+    assert run(asked("trainer.log_every=3", "keep_checkpoints=all")) == first
 
 
 @pytest.mark.parametrize(
     "keep, kept", [("none", set()), ("weights", {"weights.pt"}), ("all", {"weights.pt", "step-00000040.ckpt"})]
 )
 def test_keep_says_what_stays(asked, keep, kept):
-    overrides = asked(f"keep={keep}", "trainer.checkpoint_every=16")
+    overrides = asked(f"keep_checkpoints={keep}", "trainer.checkpoint_every=16")
     run(overrides)
     files = {path.name for path in folder_of(overrides).checkpoints.glob("*") if path.suffix != ".sha256"}
     assert kept <= files and (keep == "all" or files == kept)

@@ -320,7 +320,7 @@ def _header(name: str, sweeps_dir: Path, records: list[dict[str, Any]]) -> dict[
         "baseline": sweep.baseline,
         "rows": rows,
         "reference": sweep.reference,
-        "early": sweep.early,
+        "early": sweep.early_fraction,
         "notes": sweep.notes,
         "file": sweep.text,
     }

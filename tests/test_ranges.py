@@ -1,0 +1,51 @@
+"""What a key may be: the ready ranges, and those of a class with the classes above it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ablate import ranges
+from ablate.errors import UserError
+from ablate.ranges import FRACTION, PART, POSITIVE, PROPER_FRACTION, RATE, above, at_least, groups_of, one_of, whole
+
+CASES = [
+    (whole(1), [1, 7, 2.0], [0, -1, 1.5, True, "x", float("inf"), float("nan")], "must be a whole number, 1 or more"),
+    (whole(0), [0, 3], [-1, 0.5], "must be a whole number, 0 or more"),
+    (above(1), [1.5, 2], [1, 0, "2"], "must be above 1"),
+    (at_least(1), [1, 1.5], [0.5], "must be 1 or more"),
+    (POSITIVE, [1e-9], [0, -1, False], "must be above 0"),
+    (FRACTION, [0.1, 1], [0, 1.1], "must be above 0 and at most 1"),
+    (PROPER_FRACTION, [0.5], [0, 1], "must be above 0 and below 1"),
+    (RATE, [0, 0.9], [1, -0.1], "must be at least 0 and below 1"),
+    (PART, [0, 1], [1.1, -0.1], "must be from 0 to 1"),
+    (one_of("fail", "skip"), ["fail"], [None], "must be one of fail, skip"),
+]
+
+
+@pytest.mark.parametrize(("one", "good", "bad", "line"), CASES, ids=[line for *_, line in CASES])
+def test_ready_ranges(one, good, bad, line):
+    assert [one.problem(value) for value in good] == [""] * len(good)
+    assert [one.problem(value) for value in bad] == [line] * len(bad)
+    assert one.choices or one.problem(None) == ""
+
+
+def test_the_nearest_word_is_offered():
+    assert one_of("fail", "skip").problem("skp") == "must be one of fail, skip; did you mean 'skip'?"
+
+
+class Above:
+    ranges = {"eps": POSITIVE, "n": whole(1)}  # noqa: RUF012
+    relations = {"n": groups_of("m")}  # noqa: RUF012
+
+
+class Below(Above):
+    ranges = {"n": whole(2)}  # noqa: RUF012
+
+
+def test_a_class_has_the_ranges_of_those_above_it():
+    assert [ranges.declared(Below)[key].wanted for key in ("eps", "n")] == ["above 0", "a whole number, 2 or more"]
+    ranges.check(Below, "group", n=2, m=4, other=-3)
+    with pytest.raises(UserError, match="^group.n=1: must be a whole number, 2 or more$"):
+        ranges.check(Below, "group", n=1)
+    with pytest.raises(UserError, match="^group.m=3 do not divide into group.n=2 groups$"):
+        ranges.check(Below, "group", n=2, m=3)
