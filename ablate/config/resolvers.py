@@ -6,18 +6,20 @@ Arguments that name a key are its full path, because the override grammar refuse
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from omegaconf import Container, OmegaConf
 
-from ablate.config.batch import share
+from ablate.config.batch import share_by
 from ablate.errors import UserError
 from ablate.ratio import ratio_of
 
 
 def number_at(path: str, root: Container) -> float:
-    """The number that stands at `path` in the config; raises `UserError` where there is none."""
-    value = OmegaConf.select(root, str(path))
+    """The number at `path` in the config; raises `UserError` where there is none."""
+    value: object = OmegaConf.select(root, str(path))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UserError(f"{path} must be a number to calculate with, and is {value!r}")
     return value
@@ -31,13 +33,13 @@ def whole_part(ratio: Any, path: str, *, _root_: Container) -> int:
 def sum_of(amount: Any, path: str, *, _root_: Container) -> int | float:
     """`amount` plus the number at `path`."""
     if isinstance(amount, bool) or not isinstance(amount, (int, float)):
-        raise UserError(f"${{plus:{amount},{path}}}: {amount!r} is no number")
+        raise UserError(f"${{plus:{amount},{path}}}: {amount!r} is not a number")
     return amount + number_at(path, _root_)
 
 
 def square_root(path: str, *, _root_: Container) -> float:
     """The square root of the number at `path`."""
-    return _positive(path, _root_) ** 0.5
+    return float(_positive(path, _root_) ** 0.5)
 
 
 def whole_square_root(path: str, *, _root_: Container) -> int:
@@ -47,13 +49,13 @@ def whole_square_root(path: str, *, _root_: Container) -> int:
 
 def inverse_square_root(path: str, *, _root_: Container) -> float:
     """The number at `path` to the power -1/2."""
-    return _positive(path, _root_) ** -0.5
+    return float(_positive(path, _root_) ** -0.5)
 
 
 def sequences_at_once(*, _root_: Container) -> int:
     """The sequences of one micro-batch: `trainer.micro_batch`, or all that a device has."""
     try:
-        return share(_root_).micro_batch
+        return share_by(partial(OmegaConf.select, _root_)).micro_batch
     except UserError:
         return 1  # the check of the whole config says what is wrong
 
@@ -67,12 +69,13 @@ def _positive(path: str, root: Container) -> float:
 
 def register() -> None:
     """Make the resolvers known to OmegaConf; may be called any number of times."""
-    for name, function in {
+    functions: dict[str, Callable[..., Any]] = {
         "of": whole_part,
         "plus": sum_of,
         "sqrt": square_root,
         "whole_sqrt": whole_square_root,
         "rsqrt": inverse_square_root,
         "at_once": sequences_at_once,
-    }.items():
+    }
+    for name, function in functions.items():
         OmegaConf.register_new_resolver(name, function, replace=True)

@@ -22,7 +22,8 @@ def groups(model: nn.Module, parameter_groups: Iterable[dict[str, Any]], steps: 
 
     An entry `{parameters: "*.kappa", lr_multiplier: 0.1, until_fraction: 0.96}` takes the parameters whose names
     match the glob; their rate is `lr_multiplier` (1) times the schedule's, and 0 after the part `until_fraction` (1) of
-    `steps`. Of entries that match the same parameter the first counts. Raises `UserError` for an entry that is not so, or that matches nothing.
+    `steps`. Of entries that match the same parameter the first counts. Raises `UserError` for an entry that is not so,
+    or that matches nothing.
     """
     entries = [_checked(number, entry) for number, entry in enumerate(parameter_groups)]
     named = dict(model.named_parameters())

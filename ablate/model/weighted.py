@@ -24,8 +24,8 @@ class Weighted(Attention):
     published row they are free, because no optimizer applied the projection. ``simplex: true`` keeps them there: what
     multiplies the branches is relu(z) / sum(relu(z) + 1e-4). The paper also gives them
     a rate of their own and freezes them in the last 20,000 of its steps, which the row does not; with simplex that is
-    ``parameter_groups=[{parameters: "*.kappa", until_fraction: 0.962}, {parameters: "*.alpha", until_fraction: 0.962}]``,
-    and ``lr_multiplier`` the rate.
+    ``parameter_groups=[{parameters: "*.kappa", until_fraction: 0.962}, ...]``, the same for ``*.alpha``, and
+    ``lr_multiplier`` the rate.
     """
 
     def __init__(self, parts: Parts, place: Place, *, simplex: bool, **numbers: Any):

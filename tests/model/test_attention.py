@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from ablate.config import compose
-from ablate.config.options import groups
 from ablate.config.building import fill_slots
+from ablate.config.options import groups
 from ablate.errors import UserError
 from ablate.model.attention import Attention, attend, fused, penalty
 from ablate.model.build import build
@@ -69,7 +69,7 @@ def heard(options: list[str]) -> bool:
 def test_who_sees_whom(attention, position):
     options = [f"attention={attention}", f"position={position}"]
     if not heard(options):
-        with pytest.raises(UserError, match=f"position={position} works through"):
+        with pytest.raises(UserError, match=f"position={position} needs the hook"):
             tiny(*options)
         return
     model = tiny(*options)

@@ -63,7 +63,7 @@ RUN_TEXTS = {
     "overrides": ("overrides",),
 }
 _OBJECTS = ("versions", "git", "hardware", "data", "parameters", "steps_per_second", "loss", "downstream")
-_SETTINGS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule", "early_fraction", "dropout")
+_SETTINGS = "topology objective tokenizer evaluation shape optimizer schedule early_fraction dropout".split()
 _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
 
 
