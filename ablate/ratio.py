@@ -13,7 +13,7 @@ def ratio_of(ratio: Any, whole: float, what: str, *, least: int = 0) -> int:
     try:
         result = Fraction(str(ratio)) * Fraction(whole)
     except (ValueError, ZeroDivisionError):
-        raise UserError(f"{what}: {ratio!r} is no ratio such as 2/3 or 0.5") from None
+        raise UserError(f"{what}: {ratio!r} is not a ratio such as 2/3 or 0.5") from None
     if result.denominator != 1:
         raise UserError(f"{ratio} of {what} = {whole} is {float(result):g}, and must be whole")
     if result < least:

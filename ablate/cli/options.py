@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ablate.cli import arguments
-from ablate.config import options as library
+from ablate.config import options
 from ablate.errors import UserError, nearest
 
 HELP = """List what can be chosen in each group; * marks the baseline's choice.
@@ -19,23 +19,23 @@ usage: ablate options [GROUP | GROUP=OPTION]
 def run(words: list[str]) -> int:
     """Print all groups, one group, or the settings of one option."""
     asked = arguments.sort(words).rest
-    for word in asked or list(library.groups()):
+    for word in asked or list(options.groups()):
         group, equals, option = word.partition("=")
-        if group not in library.groups():
-            raise UserError(f"{group}: unknown group{nearest(group, library.groups())}")
+        if group not in options.groups():
+            raise UserError(f"{group}: unknown group{nearest(group, options.groups())}")
         if equals:
-            print(library.file_of(group, option).read_text(encoding="utf-8").rstrip())
+            print(options.file_of(group, option).read_text(encoding="utf-8").rstrip())
         else:
             print(_listing(group))
     return 0
 
 
 def _listing(group: str) -> str:
-    chosen = library.listed(library.defaults().get(group, []))
-    options = library.groups()[group]
-    width = max((len(option) for option in options), default=0)
+    chosen = options.listed(options.defaults().get(group, []))
+    files = options.groups()[group]
+    width = max((len(option) for option in files), default=0)
     lines = [
-        f"  {'*' if option in chosen else ' '} {option:{width}}  {library.description(path)}".rstrip()
-        for option, path in options.items()
+        f"  {'*' if option in chosen else ' '} {option:{width}}  {options.description(path)}".rstrip()
+        for option, path in files.items()
     ]
     return "\n".join([group, *lines])

@@ -47,7 +47,7 @@ def share_by(at: Callable[[str], Any]) -> Share:
     tokens, length, devices, nodes = (_number(key, at(key)) for key in KEYS)
     batch = f"trainer.global_batch_tokens={tokens}"
     if tokens % length:
-        raise UserError(f"{batch} makes {tokens / length:g} sequences of objective.length={length}; it must be whole")
+        raise UserError(f"{batch} must be a multiple of objective.length={length}")
     sequences = tokens // length
     ranks = devices * nodes
     if sequences % ranks:

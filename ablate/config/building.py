@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ablate.config.compatibility import check_parts
 from ablate.config.instantiation import fill
@@ -28,8 +28,7 @@ def build_model(cfg: DictConfig, device: str = "cpu") -> Model:
     from ablate.model.build import build
 
     check_parts(cfg)
-    shape = OmegaConf.to_container(cfg.shape, resolve=True)
-    model = build(fill_slots(cfg), shape, dropout=cfg.dropout, seed=cfg.seed.init, device=device)
-    groups = OmegaConf.to_container(cfg.parameter_groups, resolve=True)
+    model = build(fill_slots(cfg), fill(cfg, "shape"), dropout=cfg.dropout, seed=cfg.seed.init, device=device)
+    groups = fill(cfg, "parameter_groups")
     parameter_groups.groups(model, groups, steps=1)  # that their names exist
     return model

@@ -13,121 +13,221 @@ stack      `needs`: which stacks a model must have for it to make sense; `repeat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ablate.config import instantiation, options
 from ablate.config.instantiation import fill
+from ablate.config.keys import plain
 from ablate.config.slots import SLOTS
 from ablate.errors import UserError
 
 CHECKED = (*options.MODEL_SLOTS, "objective", "optimizer", "schedule")
+COMPARED = ("objective", "topology", "norm", "residual", "attention", "position", "embedding", "head", "stack")
 
 
 def check_parts(cfg: DictConfig) -> None:
     """Raise `UserError` with a sentence for each pair of parts that cannot work together, and what would work."""
-    if errors := list(_strays(cfg)) or list(dict.fromkeys(_misfits(cfg))) or list(dict.fromkeys(_refusals(cfg))):
-        raise UserError("\n".join(errors))
+    strays = list(_strays(cfg))
+    contents = {group: plain(cfg[group], resolve=True) for group in CHECKED}
+    for group, key, _ in strays:
+        del contents[group][key]
+    for errors in (_misfits(contents), _refusals(cfg, contents), (sentence for *_, sentence in strays)):
+        if lines := list(dict.fromkeys(errors)):
+            raise UserError("\n".join(lines))
 
 
-def _misfits(cfg: DictConfig) -> Iterator[str]:
+@dataclass(frozen=True)
+class Parts:
+    """What is compared: what fills each slot, and what the option there is called."""
+
+    cfg: DictConfig
+    filled: dict[str, Any]
+    name: dict[str, str]
+
+    def declares(self, group: str) -> Any:
+        """The class in a slot that holds one option for the whole model."""
+        return self.filled[group].func
+
+
+@dataclass(frozen=True)
+class Side:
+    """One stack of the model: the order in which its tokens see each other, and its layers."""
+
+    parts: Parts
+    stack: str
+    order: str
+    layers: Sequence[Any]
+
+    def of(self, group: str) -> list[Any]:
+        """The class that fills a slot in each layer."""
+        return [_at(self.parts.filled[group], layer) for layer in self.layers]
+
+
+def _misfits(contents: Mapping[str, Any]) -> Iterator[str]:
     """A sentence for each option that cannot fill its slot."""
     for group in CHECKED:
         try:
-            fill(cfg, group)
+            fill(contents, group)
         except UserError as error:
             yield from str(error).splitlines()
 
 
-def _refusals(cfg: DictConfig) -> Iterator[str]:
-    from ablate.model.contract import FULL, SELF_ATTENTION, Place
+def _refusals(cfg: DictConfig, contents: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each pair of parts that cannot work together; `contents` are the slots that are compared."""
+    from ablate.model.contract import SELF_ATTENTION, Place
+
+    parts = Parts(
+        cfg, {group: fill(contents, group) for group in COMPARED}, {group: _named(cfg, group) for group in COMPARED}
+    )
+    for check in (_fields, _tables, _stacks, _segments):
+        yield from check(parts)
+    for stack, order in parts.declares("topology").mask_orders.items():
+        depth = cfg.stack[stack].n_layers
+        side = Side(parts, stack, order, [Place(stack, layer, depth, SELF_ATTENTION) for layer in range(depth)])
+        for check_side in (_placement, _reuse, _leaks, _orders, _hooks):
+            yield from check_side(side)
+
+
+def _fields(parts: Parts) -> Iterator[str]:
+    """Whether the objective gives what the topology reads."""
+    objective, topology = parts.declares("objective"), parts.declares("topology")
+    if _suits(objective, topology):
+        return
+    trained_on = _fitting("objective", lambda option: _suits(option.func, topology))
+    yield (
+        f"{parts.name['objective']} does not fit {parts.name['topology']}, which reads {_all(topology.reads)}"
+        f"{f' and is trained on {trained_on}' if trained_on else ''}"
+        f"{_choose('topology', lambda option: _suits(objective, option.func))}"
+    )
+
+
+def _tables(parts: Parts) -> Iterator[str]:
+    """Whether the embedding is made of what the head is built on."""
+    needs = parts.declares("head").needs
+    if lacking := needs - parts.declares("embedding").offers:
+        yield (
+            f"{parts.name['head']} is built on the {_listed(lacking)} of an embedding, and {parts.name['embedding']} "
+            f"has none{_choose('embedding', lambda option: not needs - option.func.offers)}"
+        )
+
+
+def _stacks(parts: Parts) -> Iterator[str]:
+    """Whether the topology has the stacks without which the chosen ones make no sense."""
+    needed = frozenset().union(*(stack.func.needs for stack in parts.filled["stack"].values()))
+    if lacking := needed.difference(parts.declares("topology").stacks):
+        yield (
+            f"{parts.name['stack']} is for models of {' and '.join(sorted(needed, reverse=True))}, and "
+            f"{parts.name['topology']} has no {_listed(lacking)}"
+            f"{_choose('topology', lambda option: needed.issubset(option.func.stacks))}"
+        )
+
+
+def _segments(parts: Parts) -> Iterator[str]:
+    """Whether documents can be kept apart."""
+    if parts.cfg.data.document_mask and any(stack.func.mixes_segments for stack in parts.filled["stack"].values()):
+        yield (
+            f"{parts.name['stack']} mixes the tokens of neighbours, whatever their documents; "
+            "set data.document_mask=false"
+        )
+
+
+def _placement(side: Side) -> Iterator[str]:
+    """Whether the residual works with norms in the chosen place."""
+    placement, residuals = side.parts.cfg.block.placement, side.of("residual")
+    if any(residual.placements and placement not in residual.placements for residual in residuals):
+        fitting = {words for residual in residuals for words in residual.placements or ()}
+        yield (
+            f"{side.parts.name['residual']} does not work with block.placement={placement}; "
+            f"choose block.placement={_listed(fitting)}"
+        )
+
+
+def _reuse(side: Side) -> Iterator[str]:
+    """Whether a norm with statistics of the batch is used at one point only."""
+    parts = side.parts
+    reasons = {
+        f"sharing.{side.stack}=true": parts.cfg.sharing[side.stack],
+        parts.name["stack"]: parts.filled["stack"][side.stack].func.repeats,
+        parts.name["residual"]: any(residual.reuses_norm for residual in side.of("residual")),
+    }
+    reused = [reason for reason, is_so in reasons.items() if is_so]
+    if reused and _uses_batch_statistics(parts.filled["norm"], side):
+        yield (
+            f"{_all(reused)} {'reuses' if len(reused) == 1 else 'reuse'} one norm of the {side.stack} at several "
+            f"points, so the batch statistics of {parts.name['norm']} would be mixed"
+            f"{_choose('norm', lambda option: not _uses_batch_statistics(option, side))}"
+        )
+
+
+def _leaks(side: Side) -> Iterator[str]:
+    """Whether a norm shows a token those after it."""
+    from ablate.model.contract import FULL
+
+    if side.order != FULL and _uses_batch_statistics(side.parts.filled["norm"], side):
+        yield (
+            f"{side.parts.name['norm']} takes its statistics over all tokens of the batch, so in the {side.stack} each "
+            f"token would see those after it{_choose('norm', lambda option: not _uses_batch_statistics(option, side))}"
+        )
+
+
+def _orders(side: Side) -> Iterator[str]:
+    """Whether the attention can keep the order of the stack."""
+
+    def keeps(attention: Any) -> bool:
+        return all(side.order in _at(attention, layer).mask_orders for layer in side.layers)
+
+    if not keeps(side.parts.filled["attention"]):
+        yield (
+            f"{side.parts.name['attention']} cannot keep the {side.order} order of the {side.stack}"
+            f"{_choose('attention', keeps)}"
+        )
+
+
+def _hooks(side: Side) -> Iterator[str]:
+    """Whether the attention calls the hooks that the position does its work in."""
     from ablate.model.position import ADD
 
-    groups = ("objective", "topology", "norm", "residual", "attention", "position", "embedding", "head", "stack")
-    chosen = {group: fill(cfg, group) for group in groups}
-    name = {group: _named(cfg, group) for group in chosen}
-    topology, objective = chosen["topology"].func, chosen["objective"].func
-    if not _suits(objective, topology):
-        trained_on = _fitting("objective", lambda option: _suits(option.func, topology))
+    def missing(position: Any) -> set[str]:
+        pairs = zip((_at(position, layer) for layer in side.layers), side.of("attention"), strict=True)
+        return {hook for one, other in pairs for hook in one.needs - {ADD} - other.supports}
+
+    if hooks := missing(side.parts.filled["position"]):
+        quoted = " or ".join(f"'{hook}'" for hook in sorted(hooks))
         yield (
-            f"{name['objective']} does not fit {name['topology']}, which reads {_all(topology.reads)}"
-            f"{f' and is trained on {trained_on}' if trained_on else ''}"
-            f"{_choose('topology', lambda option: _suits(objective, option.func))}"
+            f"{side.parts.name['position']} needs the hook{'s' if len(hooks) > 1 else ''} {quoted}, which "
+            f"{side.parts.name['attention']} does not support{_choose('position', lambda option: not missing(option))}"
         )
-    if lacking := chosen["head"].func.needs - chosen["embedding"].func.offers:
-        yield (
-            f"{name['head']} is built on the {_listed(lacking)} of an embedding, and {name['embedding']} has none"
-            f"{_choose('embedding', lambda slot: not chosen['head'].func.needs - slot.func.offers)}"
-        )
-    needed = frozenset().union(*(entry.func.needs for entry in chosen["stack"].values()))
-    if lacking := needed.difference(topology.stacks):
-        yield (
-            f"{name['stack']} is for models of {' and '.join(sorted(needed, reverse=True))}, and {name['topology']} "
-            f"has no {_listed(lacking)}{_choose('topology', lambda slot: needed.issubset(slot.func.stacks))}"
-        )
-    if cfg.data.document_mask and any(entry.func.mixes_segments for entry in chosen["stack"].values()):
-        yield f"{name['stack']} mixes the tokens of neighbours, whatever their documents; set data.document_mask=false"
-    for stack, order in topology.mask_orders.items():
-        depth = cfg.stack[stack].n_layers
-        places = [Place(stack, layer, depth, SELF_ATTENTION) for layer in range(depth)]
-
-        def leaks(norm: Any) -> bool:
-            return order != FULL and any(_at(norm, place).uses_batch_statistics for place in places)  # noqa: B023
-
-        def keeps(attention: Any) -> bool:
-            return all(order in _at(attention, place).mask_orders for place in places)  # noqa: B023
-
-        def unheard(position: Any) -> set[str]:
-            pairs = ((_at(position, place), _at(chosen["attention"], place)) for place in places)  # noqa: B023
-            return {hook for one, other in pairs for hook in one.needs - {ADD} - other.supports}
-
-        residuals = [_at(chosen["residual"], place) for place in places]
-        placement = cfg.block.placement
-        if any(residual.placements and placement not in residual.placements for residual in residuals):
-            fitting = {words for residual in residuals for words in residual.placements or ()}
-            yield f"{name['residual']} is no residual for block.placement={placement}; choose block.placement={_listed(fitting)}"
-        reused = [
-            why
-            for why, is_so in (
-                (f"sharing.{stack}=true", cfg.sharing[stack]),
-                (name["stack"], chosen["stack"][stack].func.repeats),
-                (name["residual"], any(residual.reuses_norm for residual in residuals)),
-            )
-            if is_so
-        ]
-        if reused and any(_at(chosen["norm"], place).uses_batch_statistics for place in places):
-            yield (
-                f"{name['norm']} keeps one running average, and with {_listed(reused)} one norm of the {stack} reads several "
-                f"places{_choose('norm', lambda slot: not any(_at(slot, place).uses_batch_statistics for place in places))}"  # noqa: B023
-            )
-        if leaks(chosen["norm"]):
-            yield (
-                f"{name['norm']} takes its statistics over all tokens of the batch, so in the {stack} each token "
-                f"would see those after it{_choose('norm', lambda slot: not leaks(slot))}"
-            )
-        if not keeps(chosen["attention"]):
-            yield (f"{name['attention']} cannot keep the {order} order of the {stack}{_choose('attention', keeps)}")
-        if hooks := unheard(chosen["position"]):
-            yield (
-                f"{name['position']} works through {_listed(hooks)}, which {name['attention']} does not let it do"
-                f"{_choose('position', lambda slot: not unheard(slot))}"
-            )
 
 
-def _strays(cfg: DictConfig) -> Iterator[str]:
-    """A sentence for each key that an option sets in another group, where the option chosen there does not have it."""
-    files = {group: options.groups()[group].get(_option(cfg, group)) for group in options.MODEL_SLOTS}
+def _strays(cfg: DictConfig) -> Iterator[tuple[str, str, str]]:
+    """Each key that an option sets in another group whose option does not have it: group, key, and a sentence."""
+    found = {group: options.groups()[group].get(_option(cfg, group)) for group in options.MODEL_SLOTS}
+    files = {group: path for group, path in found.items() if path}
     for group, path in files.items():
-        for key in cfg[group].keys() - options.content(group, path).keys() if path else ():
-            sets = lambda other: key in options.load(other).get(group, ())  # noqa: B023, E731
-            by = (f"{g}={p.stem}" for g, p in files.items() if p and g != group and options.is_global(p) and sets(p))
-            fitting = (name for name, other in options.groups()[group].items() if key in options.content(group, other))
-            yield (
+        for key in cfg[group].keys() - options.content(group, path).keys():
+            by = (
+                f"{other}={file.stem}"
+                for other, file in files.items()
+                if other != group and options.is_global(file) and key in options.load(file).get(group, ())
+            )
+            fitting = [name for name, file in options.groups()[group].items() if key in options.content(group, file)]
+            sentence = (
                 f"{next(by, 'an option')} sets {group}.{key}, which {group}={path.stem} does not have"
                 f"; choose {group}={' or '.join(fitting)}"
             )
+            yield group, str(key), sentence
+
+
+def _named(cfg: DictConfig, group: str) -> str:
+    return options.called(group, plain(cfg[group]))
+
+
+def _option(cfg: DictConfig, group: str) -> str:
+    return _named(cfg, group).partition("=")[2]
 
 
 def _suits(objective: Any, topology: Any) -> bool:
@@ -136,16 +236,12 @@ def _suits(objective: Any, topology: Any) -> bool:
     return any(topology.reads == fields for fields in (gives if isinstance(gives, tuple) else (gives,)))
 
 
-def _named(cfg: DictConfig, group: str) -> str:
-    return options.called(group, OmegaConf.to_container(cfg[group]))
-
-
-def _option(cfg: DictConfig, group: str) -> str:
-    return _named(cfg, group).partition("=")[2]
+def _uses_batch_statistics(norm: Any, side: Side) -> bool:
+    return any(_at(norm, layer).uses_batch_statistics for layer in side.layers)
 
 
 def _at(chosen: Any, place: Any) -> Any:
-    """The class that stands at `place`, where a slot may hold another option by layer or by stack."""
+    """The class that fills a slot at `place`, where it may hold another option by layer or by stack."""
     while hasattr(chosen, "choose"):
         chosen = chosen.choose(place)
     return chosen.func
@@ -180,9 +276,9 @@ def _without_numbers(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     return " or ".join(sorted(names))
 
 
-def _all(names: Any) -> str:
+def _all(names: Iterable[str]) -> str:
     return " and ".join(sorted(names))

@@ -151,4 +151,4 @@ def _by_hydra(choices: tuple[str, ...], folders: tuple[Any, ...]) -> Tree:
     first, *others = folders
     search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in others)}]"] if others else []
     with initialize_config_dir(str(first), version_base="1.3"):
-        return OmegaConf.to_container(hydra_compose("config", overrides=[*choices, *search]))
+        return keys.plain(hydra_compose("config", overrides=[*choices, *search]))

@@ -6,11 +6,11 @@ import hashlib
 import json
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ablate.config import evaluations, instantiation
 from ablate.config.instantiation import PARTIAL
-from ablate.config.keys import flatten
+from ablate.config.keys import flatten, plain
 
 SCHEMA = 1  # raised when the same config would no longer give the same numbers
 
@@ -31,7 +31,7 @@ WITHOUT_EFFECT = (
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """`cfg` as plain, fully resolved dictionaries."""
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    return plain(cfg, resolve=True, throw_on_missing=True)
 
 
 def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
@@ -39,10 +39,10 @@ def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
 
     Evaluations that are not part of training are such keys; each has a hash of its own.
     """
-    plain = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
+    config = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
     return {
         key: value
-        for key, value in flatten(evaluations.with_those_of_training(plain)).items()
+        for key, value in flatten(evaluations.with_those_of_training(config)).items()
         if not _under(key, WITHOUT_EFFECT)
         and (value or key not in WITHOUT_EFFECT_IF_EMPTY)
         and key.rpartition(".")[2] != PARTIAL
@@ -51,9 +51,9 @@ def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
 
 def identity(cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:
     """16 hex digits that name the result of a run: its effective config, its corpus, the schema, the code of others."""
-    plain = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
-    content = {"config": effective(plain), "data": data_sha256, "schema": SCHEMA}
-    if own := own_code(plain):
+    config = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
+    content = {"config": effective(config), "data": data_sha256, "schema": SCHEMA}
+    if own := own_code(config):
         content["code"] = own
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -93,7 +93,7 @@ def _plain(cfg: DictConfig | Mapping[str, Any], path: str) -> Any:
 
 
 def _complete(content: Any, slot: Slot | None, *, is_option: bool) -> dict[str, Any]:
-    """The content with `_partial_` in it at every depth; raises `UserError` for an option that does not fit its slot."""
+    """The content with `_partial_` at every depth; raises `UserError` for an option that does not fit its slot."""
     if not isinstance(content, Mapping) or TARGET not in content:
         raise UserError(vacancy(slot) if slot else f"{content}: has no _target_")
     made = _located(content[TARGET])
@@ -162,9 +162,9 @@ def _is_trusted(name: str) -> bool:
 
 def _refusal(target: Any) -> str:
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
-        return "is no import path"
+        return "is not an import path"
     if not _is_trusted(target):
-        return f"lies outside {', '.join(_trusted())}; name its package in {PLUGINS} if you trust it"
+        return f"is outside {', '.join(_trusted())}; name its package in {PLUGINS} if you trust it"
     return sources.absence(target)
 
 
@@ -187,7 +187,7 @@ def _sha256(place: Path) -> str:
 
 
 def _located(target: str) -> Any:
-    """The class or function at an import path; raises `UserError` for one that is not there, or comes from elsewhere."""
+    """The class or function at an import path; raises `UserError` where there is none, or one from elsewhere."""
     module_name, _, name = target.rpartition(".")
     module = importlib.import_module(module_name)
     if not hasattr(module, name):

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, cast
 
-from ablate.config import options as library
+from omegaconf import Container, OmegaConf
+
+from ablate.config import options
+
+
+def plain(node: Container, *, resolve: bool = False, throw_on_missing: bool = False) -> dict[str, Any]:
+    """A mapping of a config as plain containers, with its interpolations, or with what they stand for."""
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=resolve, throw_on_missing=throw_on_missing))
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -22,19 +29,19 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def known() -> dict[str, list[str]]:
     """Every dotted key of every option, with the options (`group=option`) that have it; [] for root keys."""
-    root = {key: value for key, value in library.load(library.CONF / "config.yaml").items() if key != "defaults"}
+    root = {key: value for key, value in options.load(options.CONF / "config.yaml").items() if key != "defaults"}
     found: dict[str, list[str]] = {key: [] for key in flatten(root)}
-    for group, options in library.groups().items():
-        for option, path in options.items():
-            own = {key: value for key, value in library.load(path).items() if key != "defaults"}
-            for key in flatten(own, "" if library.is_global(path) else f"{group}."):
+    for group, files in options.groups().items():
+        for option, path in files.items():
+            own = {key: value for key, value in options.load(path).items() if key != "defaults"}
+            for key in flatten(own, "" if options.is_global(path) else f"{group}."):
                 found.setdefault(key, []).append(f"{group}={option}")
     return found
 
 
 def exists(key: str) -> bool:
     """Whether some option, or the root, has this key."""
-    return key in library.groups() or key in known()
+    return key in options.groups() or key in known()
 
 
 def suggestion(key: str) -> str:
@@ -42,14 +49,14 @@ def suggestion(key: str) -> str:
     everywhere = known()
     if everywhere.get(key):
         return f": it is a setting of {', '.join(everywhere[key])}"
-    by_last = {}
+    by_last: dict[str, str] = {}
     for path in everywhere:
         by_last.setdefault(path.rpartition(".")[2], path)
     last = key.rpartition(".")[2]
     for word, choices in (
-        (key, {path: path for path in (*library.groups(), *everywhere)}),
+        (key, {path: path for path in (*options.groups(), *everywhere)}),
         (last, by_last),
-        (key.partition(".")[0], {group: group for group in library.groups()}),
+        (key.partition(".")[0], {group: group for group in options.groups()}),
     ):
         match = difflib.get_close_matches(word, choices, n=1, cutoff=0.75 if word == key else 0.6)
         if match:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ablate.config import keys
-from ablate.config import options as library
+from ablate.config import keys, options
 from ablate.config.renamed import RENAMED
 from ablate.errors import UserError, nearest
 
@@ -65,12 +64,12 @@ def merge(*lists: Iterable[str]) -> list[str]:
 
 def label_of(overrides: Iterable[Override], ignored: tuple[str, ...]) -> str:
     """What a run is called that was given no row label: its overrides, or "baseline"."""
-    told = [
+    given = [
         override.text.replace("${", "{")  # a label is never an interpolation
         for override in overrides
         if not any(override.key == key or override.key.startswith(f"{key}.") for key in (*ignored, "seed"))
     ]
-    return " ".join(told) or "baseline"
+    return " ".join(given) or "baseline"
 
 
 def _read_one(text: str) -> Override:
@@ -85,8 +84,8 @@ def _read_one(text: str) -> Override:
     if key in RENAMED:
         raise UserError(f"{text}: {key} is now called {RENAMED[key]}")
     if not equals or not key:
-        options = library.groups().get(text.strip())
-        hint = f" ({text.strip()}: {', '.join(options)})" if options else nearest(text, library.groups())
+        choices = options.groups().get(text.strip())
+        hint = f" ({text.strip()}: {', '.join(choices)})" if choices else nearest(text, options.groups())
         raise UserError(f"{text}: an override reads key=value{hint}")
     if "@" in key:
         raise UserError(f"{text}: write {key.partition('@')[0]}=OPTION; packages are for option files")
@@ -102,7 +101,7 @@ def _read_one(text: str) -> Override:
 def _by_grammar(text: str, key: str) -> Override:
     from hydra.errors import HydraException
 
-    is_group = key in library.groups()
+    is_group = key in options.groups()
     try:
         parsed = _parsed(text)
     except HydraException as error:
@@ -120,14 +119,14 @@ def _by_grammar(text: str, key: str) -> Override:
 
 def _check_choice(text: str, group: str, choice: Any) -> None:
     """Refuse whatever is not an option of the group or, where it takes several, a list of different ones."""
-    several = library.takes_several(group)
+    several = options.takes_several(group)
     if not isinstance(choice, str) and not (several and isinstance(choice, list) and choice):
         given = "null" if choice is None else repr(choice) if not isinstance(choice, list) else "a list"
         given, takes = ("none" if choice == [] else given, "one or more options") if several else (given, "one option")
-        raise UserError(f"{text}: {group} takes {takes} and was given {given} ({', '.join(library.groups()[group])})")
-    counts = Counter(map(str, library.listed(choice)))
+        raise UserError(f"{text}: {group} takes {takes} and was given {given} ({', '.join(options.groups()[group])})")
+    counts = Counter(map(str, options.listed(choice)))
     for option, count in counts.items():
-        library.file_of(group, option)
+        options.file_of(group, option)
         if count > 1:
             raise UserError(f"{text}: {option} is chosen {count} times")
 

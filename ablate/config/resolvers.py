@@ -22,7 +22,7 @@ At = Callable[[str], Any]
 
 def number_at(path: str, at: At) -> float:
     """The number at the key `path`; raises `UserError` where there is none."""
-    value = at(str(path))
+    value: object = at(str(path))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UserError(f"{path} must be a number to calculate with, and is {value!r}")
     return value
@@ -42,7 +42,7 @@ def sum_of(amount: Any, path: str, *, at: At) -> int | float:
 
 def square_root(path: str, *, at: At) -> float:
     """The square root of the number at `path`."""
-    return _positive(path, at) ** 0.5
+    return float(_positive(path, at) ** 0.5)
 
 
 def whole_square_root(path: str, *, at: At) -> int:
@@ -52,7 +52,7 @@ def whole_square_root(path: str, *, at: At) -> int:
 
 def inverse_square_root(path: str, *, at: At) -> float:
     """The number at `path` to the power -1/2."""
-    return _positive(path, at) ** -0.5
+    return float(_positive(path, at) ** -0.5)
 
 
 def sequences_at_once(*, at: At) -> int:

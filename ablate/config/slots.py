@@ -22,10 +22,10 @@ TARGET = "_target_"
 class Slot:
     """One place of the config that an option fills.
 
-    path: its key; a last part * stands for any name, as in `stack.encoder`.
+    path: its key; a last part * is any name, as in `stack.encoder`.
     base: the class to inherit, or to read as an example.
     declares: what the option's class says of itself before anything is built.
-    methods: what the object has that is made; not asked of a function that makes it.
+    methods: what the object has that is made; not known of one that a function makes.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Slot:
         return self.path.partition(".")[0]
 
     def places(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """What plain containers have at this place, by its path: one entry, or one a name; numbers beside are no option."""
+        """What plain containers have at this place, by its path; of a *, each mapping below the group."""
         *path, last = self.path.split(".")
         node: Any = config
         for part in path:

@@ -84,7 +84,7 @@ def find(target: str) -> Definition | None:
 
 
 def origin(expression: ast.expr, module: Module) -> str:
-    """The import path of what a name, plain or dotted, stands for in `module`; empty where that cannot be said."""
+    """The import path of what a name, plain or dotted, refers to in `module`; empty where that is not known."""
     if isinstance(expression, ast.Attribute):
         owner = origin(expression.value, module)
         return f"{owner}.{expression.attr}" if owner else ""

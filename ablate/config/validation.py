@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a composed config's values, told at once, a line each."""
+"""Everything that can be wrong with a composed config's values, a line each."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config import instantiation, options, resolution, slots, values
-from ablate.config.keys import flatten
+from ablate.config.keys import flatten, plain
 from ablate.config.resolvers import register
 from ablate.errors import UserError
 
 Tree = dict[str, Any]
 SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 RATIO = re.compile(r"\d+/\d+")
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: "a list"}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", list: "a list"}
 
 
 def validate(cfg: DictConfig) -> None:
     """Raise `UserError` with a line for each thing that is wrong in `cfg`."""
-    if errors := problems(OmegaConf.to_container(cfg)):
+    if errors := problems(plain(cfg)):
         raise UserError("\n".join(errors))
 
 
@@ -61,19 +61,19 @@ def _called(raw: Tree, path: str) -> str:
 
 def resolve(raw: Tree) -> tuple[dict[str, Any], list[str]]:
     """All values as flat `dotted.key: value` pairs, and a line for each that cannot be resolved."""
-    if (plain := resolution.resolve(raw)) is not None:
-        return flatten(plain), []
+    if (found := resolution.resolve(raw)) is not None:
+        return flatten(found), []
     register()
     cfg = OmegaConf.create(raw)
     try:
-        return flatten(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)), []
+        return flatten(plain(cfg, resolve=True, throw_on_missing=True)), []
     except OmegaConfBaseException:
         return _resolve_one_by_one(cfg)
 
 
 def _resolve_one_by_one(cfg: DictConfig) -> tuple[dict[str, Any], list[str]]:
     flat, errors = {}, []
-    for key, written in flatten(OmegaConf.to_container(cfg)).items():
+    for key, written in flatten(plain(cfg)).items():
         if written == "???":
             errors.append(f"{key} must be given, as in {key}=…")
             continue
@@ -82,7 +82,7 @@ def _resolve_one_by_one(cfg: DictConfig) -> tuple[dict[str, Any], list[str]]:
             flat[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         except OmegaConfBaseException as error:
             if "MissingMandatoryValue" in str(error):
-                continue  # told where the value is missing
+                continue  # said where the value is missing
             reason = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
             errors.append(f"{key}={written}: {'refers to itself' if 'recursion' in reason else reason}")
     return flat, errors
@@ -117,13 +117,13 @@ def _types(flat: Tree, base: Tree, given: Collection[str]) -> list[str]:
 
 
 def _resolved(base: Tree, given: Collection[str]) -> Tree:
-    """The values in `base` as flat pairs; of `given` keys what an interpolation there stands for, where it can be said."""
+    """The values in `base` as flat pairs; an interpolation of a `given` key as its value, if it has one."""
     flat = flatten(base)
     written = [key for key, value in flat.items() if "${" in str(value) and _among(key, given)]
     if not written:
         return flat
-    if (plain := resolution.resolve(base)) is not None:
-        return flatten(plain)
+    if (found := resolution.resolve(base)) is not None:
+        return flatten(found)
     register()
     cfg = OmegaConf.create(base)
     for key in written:
@@ -148,7 +148,7 @@ def _type_problem(value: Any, old: Any) -> str:
         return ""
     if _is_number(value) and (kind is float or (kind is str and RATIO.fullmatch(old))):
         return ""
-    return f"must be {KINDS.get(kind, 'a set of keys')}"
+    return f"must be {KINDS.get(kind, 'a mapping')}"
 
 
 def _sign_problem(value: float, old: Any) -> str:

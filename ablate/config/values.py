@@ -25,7 +25,7 @@ OFFER = "ablate.ranges."
 
 
 def problems(flat: Mapping[str, Any]) -> list[str]:
-    """A line for each value that is impossible by itself; where there is none, for each that does not fit the others."""
+    """A line for each value that is impossible by itself; if there is none, for each that does not fit the others."""
     owners = _owners(flat)
     errors = [*_names(flat), *_ranges(flat, owners), *_old_entries(flat)]
     return errors or [*_relations(flat, owners), *_batch(flat)]
@@ -102,7 +102,7 @@ def _read(table: ast.expr, module: sources.Module) -> dict[str, Any]:
 
 
 def _offered(expression: ast.expr, module: sources.Module) -> Any:
-    """What an expression stands for: a name of `ablate.ranges`, or a call of one with literals."""
+    """The value of an expression: a name of `ablate.ranges`, or a call of one with literals."""
     if isinstance(expression, ast.Call):
         return _offered(expression.func, module)(*map(ast.literal_eval, expression.args))
     path = sources.origin(expression, module)

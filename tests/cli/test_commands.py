@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from ablate import cli
-from ablate.config import options as library
+from ablate.config import options
 
 SWEEP = """
 question: Does it run?
@@ -52,9 +52,9 @@ def test_every_verb_explains_itself(verb, capsys):
 def test_options_lists_everything_with_a_line_each(capsys):
     assert cli.run(["options"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for group, options in library.groups().items():
+    for group, files in options.groups().items():
         assert group in lines
-        for option in options:
+        for option in files:
             told = [line[4:].split(maxsplit=1) for line in lines if line[4:].split()[:1] == [option]]
             assert told and all(len(words) == 2 for words in told), f"{group}={option} has no description"
 

@@ -32,16 +32,23 @@ from ablate.errors import UserError
         ),
         (
             ["norm=batchnorm_encoder", "sharing=encoder"],
-            ["one running average", "sharing.encoder=true", "choose norm=layernorm"],
+            [
+                "the batch statistics of norm=batchnorm_encoder would be mixed",
+                "sharing.encoder=true",
+                "choose norm=layernorm",
+            ],
         ),
-        (["norm=batchnorm", "topology=encoder", "stack=universal"], ["stack=universal", "one norm of the encoder"]),
+        (
+            ["norm=batchnorm", "topology=encoder", "stack=universal"],
+            ["stack=universal reuses one norm of the encoder at several points"],
+        ),
         (
             ["norm=batchnorm_encoder", "residual=gated"],
-            ["with residual=gated one norm of the encoder reads several places"],
+            ["residual=gated reuses one norm of the encoder at several points"],
         ),
         (
             ["residual=deepnorm", "block.placement=pre"],
-            ["residual=deepnorm is no residual for block.placement=pre", "placement=post"],
+            ["residual=deepnorm does not work with block.placement=pre", "placement=post"],
         ),
         (
             ["sharing=encoder", "topology=causal_decoder"],
@@ -97,7 +104,7 @@ def test_hooks_that_an_attention_does_not_call(monkeypatch):
     monkeypatch.setattr(Attention, "supports", frozenset())
     with pytest.raises(UserError) as caught:
         check_parts(compose(["position=rope"]))
-    assert str(caught.value).startswith("position=rope works through rotate, which attention=full does not let it do")
+    assert str(caught.value).startswith("position=rope needs the hook 'rotate', which attention=full does not support")
     assert "choose position=learned or none or sinusoidal" in str(caught.value)
 
 
@@ -119,7 +126,8 @@ def test_what_a_class_does_not_say_of_itself_is_named(monkeypatch):
         check_parts(compose(["position=rope"]))
     norm, position = str(caught.value).splitlines()
     assert norm == (
-        "norm=layernorm: ablate.model.norm.LayerNorm has no uses_batch_statistics; inherit ablate.model.norm.Norm, or declare it"
+        "norm=layernorm: ablate.model.norm.LayerNorm has no uses_batch_statistics; "
+        "inherit ablate.model.norm.Norm, or declare it"
     )
     assert position.startswith("position=rope: ablate.model.position.Rotary has no shared_by")
 
@@ -130,8 +138,8 @@ def test_an_objective_and_a_topology_are_compared_by_the_fields_of_a_batch(monke
     with pytest.raises(UserError) as caught:
         check_parts(compose(["objective=causal"]))
     assert str(caught.value) == (
-        "objective=causal does not fit topology=encoder_decoder, which reads decoder_ids and encoder_ids and is trained on "
-        "prefix or span_corruption; choose topology=causal_decoder"
+        "objective=causal does not fit topology=encoder_decoder, which reads decoder_ids and encoder_ids and is "
+        "trained on prefix or span_corruption; choose topology=causal_decoder"
     )
     monkeypatch.setattr(Causal, "gives", (frozenset({"decoder_ids"}), frozenset({"encoder_ids", "decoder_ids"})))
     check_parts(compose(["objective=causal"]))

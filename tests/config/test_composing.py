@@ -6,14 +6,14 @@ import itertools
 
 import pytest
 
-from ablate.config import options as library
+from ablate.config import options
 from ablate.config.composing import by_hydra, compose_groups
 
 BRINGING = [
     (group, option)
-    for group, options in library.groups().items()
-    for option, path in options.items()
-    if "defaults" in library.load(path) or library.is_global(path)
+    for group, files in options.groups().items()
+    for option, path in files.items()
+    if "defaults" in options.load(path) or options.is_global(path)
 ]
 
 
@@ -28,7 +28,7 @@ def test_options_that_bring_others(group, option):
 
 def test_every_option_of_every_group():
     columns = itertools.zip_longest(
-        *([(group, option) for option in options] for group, options in library.groups().items())
+        *([(group, option) for option in files] for group, files in options.groups().items())
     )
     for column in columns:
         choices = dict(filter(None, column))

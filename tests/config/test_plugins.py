@@ -109,7 +109,7 @@ def test_without_its_name_it_is_unknown(plugin, monkeypatch):
     monkeypatch.delenv(options.PLUGINS)
     with pytest.raises(UserError, match="norm=mean: unknown option"):
         compose(["norm=mean"])
-    with pytest.raises(UserError, match=f"lies outside ablate; name its package in {options.PLUGINS}"):
+    with pytest.raises(UserError, match=f"is outside ablate; name its package in {options.PLUGINS}"):
         compose([f"norm._target_={plugin}.means.MeanNorm"])
 
 

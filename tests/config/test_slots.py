@@ -42,19 +42,35 @@ PLUGIN = {
     "conf/schedule/mine.yaml": "# Mine\n_target_: {package}.norms.Nothing\n",
     "conf/schedule/short.yaml": "# Mine\n_target_: ablate.training.schedule.Linear\npeak: 1.0\nsteps: 3\nwarmup: 0.1\n",
     "conf/optimizer/mine.yaml": "# Mine\n_target_: {package}.norms.Nothing\n",
-    "conf/data/mine.yaml": "# Mine\nname: mine\nsource: null\nvalidation_share: 0.1\non_error: fail\ndocument_mask: false\n",
+    "conf/data/mine.yaml": "# Mine\nname: mine\nsource: null\nvalidation_share: 0.1\n"
+    "on_error: fail\ndocument_mask: false\n",
 }
 LINES = {
     "norm=bare": "norm=bare has no _target_, the import path of its class, such as ablate.model.norm.Norm",
-    "norm=misspelt": "norm=misspelt: _target_={package}.norms.MyNrom: {package}.norms has no 'MyNrom'; did you mean 'MyNorm'?",
+    "norm=misspelt": (
+        "norm=misspelt: _target_={package}.norms.MyNrom: {package}.norms has no 'MyNrom'; did you mean 'MyNorm'?"
+    ),
     "norm=elsewhere": "norm=elsewhere: _target_={package}.nroms.MyNorm: there is no module '{package}.nroms'",
-    "norm=nested": "norm=nested: encoder._target_={package}.norms.MyNrom: {package}.norms has no 'MyNrom'; did you mean 'MyNorm'?",
-    "norm=wrong": "norm=wrong: ablate.model.attention.Attention has no uses_batch_statistics; inherit ablate.model.norm.Norm, or declare it",
-    "norm=function": "norm=function: {package}.norms.function has no uses_batch_statistics; inherit ablate.model.norm.Norm, or declare it",
+    "norm=nested": (
+        "norm=nested: encoder._target_={package}.norms.MyNrom: {package}.norms has no 'MyNrom'; did you mean 'MyNorm'?"
+    ),
+    "norm=wrong": (
+        "norm=wrong: ablate.model.attention.Attention has no uses_batch_statistics; "
+        "inherit ablate.model.norm.Norm, or declare it"
+    ),
+    "norm=function": (
+        "norm=function: {package}.norms.function has no uses_batch_statistics; inherit ablate.model.norm.Norm, or declare it"
+    ),
     "norm=key": "norm=key: {package}.norms.MyNorm takes no 'epz'; did you mean 'eps'?",
-    "schedule=mine": "schedule=mine: {package}.norms.Nothing has no __call__; inherit ablate.training.schedule.Constant, or declare it",
+    "schedule=mine": (
+        "schedule=mine: {package}.norms.Nothing has no __call__; "
+        "inherit ablate.training.schedule.Constant, or declare it"
+    ),
     "schedule=short": "schedule=short: ablate.training.schedule.Linear: missing a required argument: 'final'",
-    "optimizer=mine": "optimizer=mine: {package}.norms.Nothing has no step or zero_grad; inherit torch.optim.Optimizer, or declare them",
+    "optimizer=mine": (
+        "optimizer=mine: {package}.norms.Nothing has no step or zero_grad; "
+        "inherit torch.optim.Optimizer, or declare them"
+    ),
     "data=mine": "data=mine: source has no _target_, the import path of its class, such as ablate.data.source.Source",
 }
 
@@ -144,7 +160,8 @@ def test_attributes_are_found_in_the_classes_above(write_plugin):
     package = write_plugin({
         "__init__.py": "from .sub.low import Low\n",
         "sub/__init__.py": "",
-        "sub/low.py": "from ..high import High\nimport torch\n\n\nclass Low(High, torch.nn.Module):\n    own: int = 3\n",
+        "sub/low.py": "from ..high import High\nimport torch\n\n\n"
+        "class Low(High, torch.nn.Module):\n    own: int = 3\n",
         "high.py": "class High:\n    gated = True\n    own = 2\n    made = max(1, 2)\n",
     })  # fmt: skip
     target = f"{package}.Low"

@@ -26,11 +26,11 @@ IMPOSSIBLE = [
     (["trainer.precision=fp16"], "trainer.precision=fp16: must be one of fp32, bf16; did you mean 'bf16'?"),
     (["attention.n_kv_heads=4"], "attention.n_heads=6 do not divide into attention.n_kv_heads=4 groups"),
     (["position=learned", "objective.length=128"], "objective.length=128 is longer than position.max_length=64"),
-    (["shape.batch_tokens=100"], "makes 1.5625 sequences of objective.length=64; it must be whole"),
+    (["shape.batch_tokens=100"], "trainer.global_batch_tokens=100 must be a multiple of objective.length=64"),
     (["trainer.devices=3"], "makes 32 sequences, which 3 devices cannot share equally"),
     (["trainer.micro_batch=5"], "trainer.micro_batch=5 does not divide the 32 sequences that each device has"),
     (["feedforward.d_ff=${of:2/7,shape.d_ff}"], "2/7 of shape.d_ff = 192 is 54.8571, and must be whole"),
-    (["feedforward.d_ff=${of:x,shape.d_ff}"], "'x' is no ratio such as 2/3 or 0.5"),
+    (["feedforward.d_ff=${of:x,shape.d_ff}"], "'x' is not a ratio such as 2/3 or 0.5"),
     (["position=sinusoidal", "position.max_timescale=0"], "position.max_timescale=0.0: must be above 1"),
     (["position=rope", "position.base=0"], "position.base=0.0: must be above 1"),
     (
@@ -65,12 +65,12 @@ def test_arithmetic_between_keys():
 
 
 def test_every_option_composes_alone():
-    from ablate.config import options as library
+    from ablate.config import options
 
-    for group, options in library.groups().items():
-        for option in options:
+    for group, files in options.groups().items():
+        for option in files:
             needs = {"hub": ["data.path=x"]}.get(option, [])
-            choice = f"[heldout,{option}]" if library.takes_several(group) and option != "heldout" else option
+            choice = f"[heldout,{option}]" if options.takes_several(group) and option != "heldout" else option
             validate(compose([f"{group}={choice}", *needs]))
 
 
@@ -94,13 +94,13 @@ def test_paths_may_come_from_the_environment_but_no_secret(monkeypatch):
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("torch.load", "lies outside ablate"),
-        ("os.system", "lies outside ablate"),
-        ("ablated.norm.Norm", "lies outside ablate"),
+        ("torch.load", "is outside ablate"),
+        ("os.system", "is outside ablate"),
+        ("ablated.norm.Norm", "is outside ablate"),
         ("ablate.run.folder.os.system", "there is no module 'ablate.run.folder.os'"),
         ("ablate.model.nrom.RMSNorm", "there is no module 'ablate.model.nrom'"),
         ("ablate", "there is no module"),
-        ("'ablate.model.norm:x()'", "is no import path"),
+        ("'ablate.model.norm:x()'", "is not an import path"),
     ],
 )
 def test_only_known_code_is_called(target, told):

@@ -69,7 +69,7 @@ def heard(options: list[str]) -> bool:
 def test_who_sees_whom(attention, position):
     options = [f"attention={attention}", f"position={position}"]
     if not heard(options):
-        with pytest.raises(UserError, match=f"position={position} works through"):
+        with pytest.raises(UserError, match=f"position={position} needs the hook"):
             tiny(*options)
         return
     model = tiny(*options)

@@ -207,7 +207,7 @@ def test_the_start_symbol_is_hidden_in_decoders(kind):
     [
         (["attention.n_kernels=5"], "attention.n_kernels=5: must divide the number of channels, 24"),
         (["attention.width=4"], "attention.width=4: must be odd in an encoder, with as many taps on each side"),
-        (["position=relative_bias"], "works through bias, which attention=lightweight_convolution does not let it do"),
+        (["position=relative_bias"], "needs the hook 'bias', which attention=lightweight_convolution does not support"),
         (["position=rope"], "choose position=learned or none or sinusoidal"),
         (["topology=prefix_decoder"], "attention=lightweight_convolution cannot keep the prefix order of the decoder"),
     ],

@@ -80,12 +80,11 @@ def test_what_is_wrong_is_named(entry, message):
 
 def test_in_the_config():
     """Branches of the Weighted Transformer with the end of the paper's text; an empty list is the same run as none."""
-    branches = 'parameter_groups=[{parameters: "*.kappa", until_fraction: 0.962}, {parameters: "*.alpha", until_fraction: 0.962}]'
+    entries = ", ".join(f'{{parameters: "*.{name}", until_fraction: 0.962}}' for name in ("kappa", "alpha"))
+    branches = f"parameter_groups=[{entries}]"
     cfg = compose(["attention=weighted", "attention.simplex=true", branches])
-    assert [len(group["params"]) for group in groups(build_model(cfg), resolved(cfg)["parameter_groups"], 100)][1:] == [
-        18,
-        18,
-    ]
+    made = groups(build_model(cfg), resolved(cfg)["parameter_groups"], 100)
+    assert [len(group["params"]) for group in made[1:]] == [18, 18]
     with pytest.raises(UserError, match="no parameter"):
         build_model(compose([branches]), device="meta")
     plain = compose([])

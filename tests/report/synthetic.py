@@ -13,7 +13,7 @@ from ablate.statistics.moderated import Comparison
 
 SHA = "d" * 64
 SETTINGS = {
-    "topology": {"_target_": "ablate.model.topology.EncoderDecoder", "_partial_": True},
+    "topology": {"_target_": "ablate.model.topology.EncoderDecoder"},
     "objective": {
         "_target_": "ablate.data.objective.SpanCorruption",
         "length": 64,
@@ -34,7 +34,7 @@ SETTINGS = {
     },
     "optimizer": {"_target_": "ablate.training.adafactor.Adafactor"},
     "schedule": {"_target_": "ablate.training.schedule.InverseSquareRoot", "peak": 0.01},
-    "early": 0.125,
+    "early_fraction": 0.125,
     "trainer": {"precision": "fp32", "compile": "none", "threads": 1, "global_batch_tokens": 2048, "steps": 200},
 }
 
@@ -72,7 +72,7 @@ class Maker:
     def write_sweep(self):
         self.sweeps.mkdir(parents=True, exist_ok=True)
         content = {"question": self.question, "base": ["shape=nano", "data=local"], "baseline": self.baseline}
-        content |= {"sections": self.sections, "seeds": self.seeds, "early": 0.125, "notes": self.notes}
+        content |= {"sections": self.sections, "seeds": self.seeds, "early_fraction": 0.125, "notes": self.notes}
         if self.reference:
             content["reference"] = self.reference
         path = self.sweeps / f"{self.name}.yaml"
