@@ -79,6 +79,14 @@ def test_a_study_without_scores_has_findings_too():
     assert found.better == {"early_loss": (7, 7), "final_loss": (5, 7)} and list(found.correlations) == ["early_loss"]
 
 
+def test_the_direction_of_a_score_may_be_given():
+    losses = {"base": (3.0, 3.0), "a": (2.9, 2.9), "b": (2.8, 2.8), "c": (3.1, 3.1), "d": (3.2, 3.2)}
+    rows = {row: {"early_loss": e, "final_loss": f, "error": f, "hits": -f} for row, (e, f) in losses.items()}
+    found = findings(rows, "base", ("error", "hits"), lower=("early_loss", "final_loss", "error"))
+    assert found.better["error"] == found.better["hits"] == (2, 4)
+    assert found.correlations["error"] == found.correlations["hits"] == pytest.approx(1)
+
+
 def test_sections_are_compared_by_themselves():
     table = load("narang2021")
     base = table.rows[table.baseline]["final_loss"]
