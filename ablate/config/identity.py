@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from ablate.config import instantiation
 from ablate.config.keys import flatten
 
-SCHEMA = 1  # raised when the same config would no longer give the same numbers
+SCHEMA = 2  # raised when the same config would no longer give the same numbers
 
 WITHOUT_EFFECT_IF_EMPTY = ("own_rates",)
 WITHOUT_EFFECT = (

@@ -38,7 +38,7 @@ def run(
 
     `overrides` go to every run, `options` are those of `Options`; `dry_run` only says what would be done. The code is 0
     when all runs have a result, 1 when some have not, 130 after Ctrl-C, 143 after SIGTERM. Raises `UserError` before
-    anything is begun, where something is wrong with what was asked.
+    anything is begun, where something is wrong in the sweep file, the overrides or the options.
     """
     chosen, paths = Options(**options), Paths.of(overrides)
     sweep = definition.load(name, paths.sweeps)
@@ -95,7 +95,7 @@ def _work(session: Session, items: list[preflight.RunRequest], differing: dict[p
 
 def _summarise(session: Session, tally: Tally, seconds: float) -> None:
     counts = {state: len(items) for state, items in vars(tally).items() if items}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    session.display.say(f"{session.sweep.name}: {told or 'nothing to do'}, after {duration(seconds)}")
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+    session.display.say(f"{session.sweep.name}: {summary or 'nothing to do'}, after {duration(seconds)}")
     if tally.failed and session.options.retry is None:
         session.display.say("  retry=failed tries the failed ones again")

@@ -17,6 +17,7 @@ from ablate.config.batch import Share
 from ablate.errors import UserError
 from ablate.evaluation.heldout import summed
 from ablate.model import parameter_groups as rates
+from ablate.run import match
 from ablate.training.batching import Steps
 from ablate.training.progress import Agenda, Progress
 
@@ -93,10 +94,10 @@ class Training(L.LightningModule):
         mark = checkpoint.get("run") or {}
         if mark.get("identity") == self.mark.get("identity"):
             return
-        here, there = self.mark.get("config", {}), mark.get("config", {})
-        keys = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
-        told = "; ".join(f"{key} was {there.get(key)}, is {here.get(key)}" for key in keys)
-        raise UserError(f"the checkpoint belongs to another run: {told or 'its data or its identity differ'}")
+        changes = match.setting_changes(mark.get("config", {}), self.mark.get("config", {}))
+        raise UserError(
+            f"the checkpoint is of a run with a different configuration: {'; '.join(changes) or 'its identity differs'}"
+        )
 
     def training_step(self, dataloader_iter: Iterator[Any]) -> None:
         """Take steps up to the next pause."""

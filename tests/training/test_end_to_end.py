@@ -49,18 +49,18 @@ def losses(folder):
 
 def test_a_run_on_text(asked):
     found = run(asked())
-    assert found["status"] == "done" and found["loss"]["final"] < found["loss"]["early"] < 7
-    assert found["data"]["name"] == "local" and len(found["data"]["sha256"]) == 64 and found["data"]["tokens"] > 10000
-    assert found["parameters"]["total"] > 768 * 24 and found["ops_paper"] > 0 and found["flops_per_step"] > 0
-    assert found["tokens_per_step"] == 256 and found["tokens_per_second"] > 0
-    assert 0 < found["loss"]["bits_per_byte"] < 10 and found["tags"] == ["data:local"]
+    assert found.status == "done" and found.loss.final < found.loss.early < 7
+    assert found.data.name == "local" and len(found.data.sha256) == 64 and found.data.tokens > 10000
+    assert found.parameters.total > 768 * 24 and found.ops_paper > 0 and found.flops_per_step > 0
+    assert found.tokens_per_step == 256 and found.tokens_per_second > 0
+    assert 0 < found.loss.bits_per_byte < 10 and found.tags == ("data:local",)
 
 
 def test_killed_and_resumed_on_text(asked):
     whole, killed = asked("sweep=whole"), asked("sweep=killed", "trainer.checkpoint_every=8")
     run(whole)
     assert in_child(killed, faults.at_step(20, signal.SIGKILL)) == -signal.SIGKILL
-    assert run(killed)["status"] == "done"
+    assert run(killed).status == "done"
     assert result(folder_of(killed)) == result(folder_of(whole))
 
 
@@ -78,7 +78,7 @@ def test_another_text_is_another_run(asked, tmp_path):
 def test_two_processes_are_one_with_accumulation(asked, of_two):
     two = asked("sweep=two", "trainer.devices=2", "dropout=0.1", *of_two)
     one = asked("sweep=one", "dropout=0.1", *(of_two or ["trainer.micro_batch=4"]))
-    assert run(two)["status"] == "done" and run(one)["status"] == "done"
+    assert run(two).status == "done" and run(one).status == "done"
     for (step, kind, loss), (other_step, other_kind, other) in zip(
         losses(folder_of(two)), losses(folder_of(one)), strict=True
     ):
@@ -86,7 +86,7 @@ def test_two_processes_are_one_with_accumulation(asked, of_two):
     weights = [torch.load(folder_of(o).checkpoints / "weights.pt", weights_only=True)["state_dict"] for o in (two, one)]
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], rtol=1e-5, atol=1e-6)
-    assert folder_of(two).read()["hardware"]["devices"] == 2
+    assert folder_of(two).read().hardware.devices == 2
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_two_processes_stop_and_go_on_together(asked, norm):
     """Running averages are those of both, too: a checkpoint holds one set of them."""
     two = ["trainer.devices=2", f"norm={norm}", *(["trainer.micro_batch=4"] if norm != "layernorm" else [])]
     whole = asked("sweep=whole", *two)
-    assert run(whole)["status"] == "done"
+    assert run(whole).status == "done"
     stopped = asked("row=stopped", *two, "trainer.checkpoint_every=8")
     folder = folder_of(stopped)
     process = subprocess.Popen([sys.executable, "-m", "ablate", "train", *stopped])
@@ -105,8 +105,8 @@ def test_two_processes_stop_and_go_on_together(asked, norm):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
-    assert folder.read()["status"] == "preempted"
-    assert run(stopped)["status"] == "done"
+    assert folder.read().status == "preempted"
+    assert run(stopped).status == "done"
     assert losses(folder) == losses(folder_of(whole))
 
 
@@ -133,7 +133,7 @@ def test_a_process_that_dies_takes_the_others_along(asked):
             os.kill(other, signal.SIGKILL)
     began = time.monotonic()
     assert process.wait(60) != 0 and time.monotonic() - began < 60
-    assert folder.read()["status"] != "done"
+    assert folder.read().status != "done"
     assert not os.path.exists(f"/proc/{main}")
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from ablate.errors import UserError
 from ablate.report.text import csv_plain, csv_text, is_number, one_line
 from ablate.run.files import atomic_write
-from ablate.run.folder import RunFolder, run_folders, run_path
-from ablate.run.record import DONE, SCHEMA, STATES
+from ablate.run.folder import RunFolder, run_folders, run_path, was_set_aside
+from ablate.run.record import Record
 
 if TYPE_CHECKING:
     import pandas
@@ -62,7 +62,6 @@ RUN_TEXTS = {
     "reason": ("reason",),
     "overrides": ("overrides",),
 }
-_OBJECTS = ("versions", "git", "hardware", "data", "parameters", "steps_per_second", "loss", "downstream")
 _SETTINGS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule", "early", "dropout")
 _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
 
@@ -104,18 +103,19 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
     one more run does not lose the others.
     """
     folder = Path(runs_dir) / name
-    records, skipped, curves, folders = [], [], {}, {}
+    records: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = {}
+    folders: dict[tuple[str, int], RunFolder] = {}
     for path in run_folders(runs_dir, name):
         shown = path.relative_to(folder).as_posix()
-        try:
-            record = _read_record(path, name, Path(runs_dir))
-        except ValueError as problem:
-            skipped.append({"path": shown, "reason": one_line(problem)})
-            continue
+        record, problem = RunFolder(path).examine()
+        if problem:
+            skipped.append({"path": shown, "reason": one_line(f"record.json {problem}")})
         if record is None:
             continue
-        records.append(record)
-        folders[record["row"], record["seed"]] = path
+        records.append(_line_of(record, RunFolder(path)))
+        folders[record.row, record.seed] = RunFolder(path)
     found = {(record["row"], record["seed"]) for record in records}
     without_folder = (
         [record for record in older.records if (record["row"], record["seed"]) not in found] if older else []
@@ -123,22 +123,22 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
     header = _header(name, Path(sweeps_dir), records + without_folder)
     planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
     steps = _steps(records, header["baseline"])
-    for run, path in folders.items():
-        curves |= {(*run, kind): points for kind, points in _read_curves(path / "metrics.csv", steps).items()}
+    for run, its_folder in folders.items():
+        curves |= {(*run, kind): points for kind, points in _read_curves(its_folder.metrics, steps).items()}
     kept = []
-    for record in records:
-        if reason := _foreign(record, planned):
-            path = run_path(runs_dir, name, record["row"], record["seed"]).relative_to(folder)
+    for line in records:
+        if reason := _foreign(line, planned):
+            path = folders[line["row"], line["seed"]].path.relative_to(folder)
             skipped.append({"path": path.as_posix(), "reason": reason})
         else:
-            kept.append(record)
+            kept.append(line)
     as_asked = {row: (*header["base"], *overrides) for row, overrides in planned.items()}
-    for record in without_folder:
-        run = record["row"], record["seed"]
-        if reason := _replaced(run_path(runs_dir, name, *run)) or _foreign(record, as_asked):
-            skipped.append({"path": f"{RECORDS}: {record['row']}, seed {record['seed']}", "reason": reason})
-        else:
-            kept.append(record)
+    for line in without_folder:
+        run = line["row"], line["seed"]
+        if reason := _replaced(run_path(runs_dir, name, *run)) or _foreign(line, as_asked):
+            skipped.append({"path": f"{RECORDS}: {line['row']}, seed {line['seed']}", "reason": reason})
+        elif older:
+            kept.append(line)
             curves |= {key: points for key, points in older.curves.items() if key[:2] == run}
     order = {label: number for number, label in enumerate(planned)}
     kept.sort(key=lambda record: (order[record["row"]], record["seed"]))
@@ -197,43 +197,19 @@ def number(record: dict[str, Any], *keys: str) -> float:
     return float(value) if is_number(value) else np.nan
 
 
-def _read_record(path: Path, sweep: str, runs_dir: Path) -> dict[str, Any] | None:
-    """The record of one run with what its config adds; None where there is none; raises ValueError with the reason."""
-    try:
-        record = json.loads((path / "record.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"record.json cannot be read ({error})") from None
-    if not isinstance(record, dict):
-        raise ValueError("record.json is no record")
-    schema, row, seed, status = (record.get(key) for key in ("schema", "row", "seed", "status"))
-    if not is_number(schema) or schema > SCHEMA:
-        raise ValueError(f"record.json has schema {schema!r}; this version reads up to {SCHEMA}")
-    if not isinstance(row, str) or not isinstance(seed, int) or status not in STATES:
-        raise ValueError("record.json lacks row, seed or status")
-    for key in _OBJECTS:
-        if not isinstance(record.get(key), (dict, type(None))):
-            raise ValueError(f"record.json: {key} holds no names and values")
-    try:
-        expected = run_path(runs_dir, sweep, row, seed)
-    except UserError as error:
-        raise ValueError(str(error)) from None
-    if record.get("sweep") != sweep or expected != path:
-        raise ValueError(f"record.json is of another run ({record.get('sweep')}, {row}, seed {seed})")
-    if status == DONE and math.isnan(number(record, "loss", "final")):
-        raise ValueError("record.json says done, but has no final loss")
-    record = _finite(record)
-    return {**record, "kind": "run", "settings": _read_settings(path)}
+def _line_of(record: Record, folder: RunFolder) -> dict[str, Any]:
+    """The line of records.jsonl for one run: its record, with what its config adds."""
+    return {**_finite_values(record.to_json()), "kind": "run", "settings": _read_settings(folder)}
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
+def _read_settings(folder: RunFolder) -> dict[str, Any]:
     """What the report needs of a run's config; empty where it cannot be read."""
     try:
-        config = RunFolder(path).read_config()
+        if (config := folder.read_config()) is None:
+            return {}
         trainer = config.get("trainer") or {}
         chosen = {key: config[key] for key in _SETTINGS if key in config}
-        return _finite({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
+        return _finite_values({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
     except (UserError, ValueError, AttributeError, TypeError):
         return {}
 
@@ -320,8 +296,7 @@ def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _replaced(folder: Path) -> str:
     """Why the older record of a run without a folder is of no use; empty where it may be."""
-    moved = any(folder.parent.glob(f"{folder.name}.replaced-*"))
-    return "was moved aside for a run with another config, which is not there yet" if moved else ""
+    return "was moved aside for a run with another config, which is not there yet" if was_set_aside(folder) else ""
 
 
 def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str:
@@ -346,10 +321,14 @@ def _canonical(value: dict[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def _finite_values(content: dict[str, Any]) -> dict[str, Any]:
+    return {str(key): _finite(value) for key, value in content.items()}
+
+
 def _finite(value: Any) -> Any:
     """JSON without what is no number, and with keys of text."""
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return _finite_values(value)
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
