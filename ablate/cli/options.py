@@ -5,6 +5,7 @@ from __future__ import annotations
 from ablate.cli import arguments
 from ablate.config import options as library
 from ablate.errors import UserError, nearest
+from ablate.text import aligned
 
 HELP = """List what can be chosen in each group; * marks the baseline's choice.
 
@@ -33,9 +34,8 @@ def run(words: list[str]) -> int:
 def _listing(group: str) -> str:
     chosen = library.defaults().get(group)
     options = library.groups()[group]
-    width = max((len(option) for option in options), default=0)
-    lines = [
-        f"  {'*' if option == chosen else ' '} {option:{width}}  {library.description(path)}".rstrip()
+    cells = [
+        [f"  {'*' if option == chosen else ' '} {option}", library.description(path)]
         for option, path in options.items()
     ]
-    return "\n".join([group, *lines])
+    return "\n".join([group, *aligned(cells)])

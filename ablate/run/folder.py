@@ -79,20 +79,20 @@ class RunFolder:
         """The record, or None where there is none; raises `UserError` where it is damaged or of another run."""
         record, problem = self.examine()
         if problem:
-            raise UserError(f"{self.record} {problem}; move the folder away to run it anew")
+            raise UserError(f"{self.path}/{problem}; move the folder away to run it anew")
         return record
 
     def examine(self) -> tuple[Record | None, str]:
-        """The record and an empty string; or None and, where there is one, what is wrong with it.
+        """The record and an empty string; or None and, where there is one, what is wrong: "record.json cannot be ...".
 
         Whoever judges by a record reads it here, so that a run that counts for one counts for all.
         """
         try:
             record = read_record(self.record)
         except ValueError as error:
-            return None, str(error)
+            return None, f"{self.record.name} {error}"
         if record is not None and seed_of(self.path) is not None and not _is_at(record, self.path):
-            return None, f"is of another run ({record.sweep}, {record.row}, seed {record.seed})"
+            return None, f"{self.record.name} is of another run ({record.sweep}, {record.row}, seed {record.seed})"
         return record, ""
 
     def read_config(self) -> dict[str, Any] | None:

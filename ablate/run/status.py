@@ -45,7 +45,7 @@ def look(folder: Path) -> RunStatus:
         state = RUNNING
     elif state == RUNNING:
         state = INTERRUPTED
-    return RunStatus(folder, state, record, f"{run.record.name} {problem}" if problem else "")
+    return RunStatus(folder, state, record, problem)
 
 
 def heartbeat(folder: Path) -> dict[str, Any]:

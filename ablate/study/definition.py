@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ablate
 from ablate.config.overrides import key_of
 from ablate.errors import UserError, nearest
 from ablate.naming import check_sweep_name, slug
+from ablate.study import published
 from ablate.study.inheritance import KINDS, extended, names, read
 
-REFERENCES = Path(ablate.__file__).parent / "reference"
 GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
 
 
@@ -232,10 +231,10 @@ def _check_slugs(rows: dict[str, tuple[str, ...]], path: Path) -> None:
 def _reference(value: Any, path: Path) -> str | None:
     if value is None:
         return None
-    there = sorted(table.stem for table in REFERENCES.glob("*.csv"))
-    if value not in there:
-        raise UserError(f"{path}: no reference {value!r}{nearest(str(value), there)} (there are: {', '.join(there)})")
-    return value
+    try:
+        return published.path_of(value).stem
+    except UserError as error:
+        raise error.of(str(path)) from None
 
 
 def _seeds(value: Any, path: Path) -> Seeds:

@@ -111,7 +111,7 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
         shown = path.relative_to(folder).as_posix()
         record, problem = RunFolder(path).examine()
         if problem:
-            skipped.append({"path": shown, "reason": one_line(f"record.json {problem}")})
+            skipped.append({"path": shown, "reason": one_line(problem)})
         if record is None:
             continue
         records.append(_line_of(record, RunFolder(path)))
