@@ -7,10 +7,11 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCUMENTING := $(VENV)/.installed-docs
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep report test test-all bench
+.PHONY: help setup sweep report lint test test-all bench docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,18 +24,30 @@ sweep: $(INSTALLED) ## run a sweep and write its report [SWEEP=axes] [ARGS="jobs
 report: $(INSTALLED) ## write a sweep's report again from its records [SWEEP=axes]
 	$(BIN)/ablate report $(SWEEP) $(ARGS)
 
-test: $(INSTALLED) ## the tests that take minutes [ARGS="tests/model -k rope"]
+lint: $(INSTALLED) ## style, format and types of the code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: lint ## lint, then the tests that take minutes [ARGS="tests/model -k rope"]
 	$(BIN)/python -m pip check
 	$(PYTEST) -m "not slow and not gpu" -n 2 $(ARGS)
 
-test-all: $(INSTALLED) ## all tests; those for a GPU are skipped where there is none
+test-all: lint ## all tests; those for a GPU are skipped where there is none
 	$(BIN)/python -m pip check
 	$(PYTEST) -n 2 $(ARGS)
 
 bench: $(INSTALLED) ## measure speed, as ratios in one run [ARGS=--check: fail below the floors]
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks $(ARGS)
 
-$(INSTALLED): pyproject.toml constraints.txt
+docs: $(DOCUMENTING) ## build the pages of documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(DOCUMENTING): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(INSTALLED): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, as in: make setup PYTHON=python3.12" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

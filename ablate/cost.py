@@ -1,10 +1,9 @@
 """What a model costs: its parameters and operations, counted on the meta device, where nothing is allocated.
 
 `ops_paper` is Narang et al. 2021's column (https://arxiv.org/abs/2102.11972): the multiply-accumulates of one forward
-pass over the global batch, as mesh-tensorflow's counter has them, which counts an embedding look-up as a product with
-one-hot vectors, grants causal attention no discount and does not see convolutions. `flops_per_step` is the usual
-count: two operations for each multiply-accumulate of forward and backward pass, look-ups for nothing. The two are never
-compared.
+pass over the global batch as mesh-tensorflow counts them. It counts an embedding look-up as a product with one-hot
+vectors, causal attention in full, and does not count convolutions. `flops_per_step` is the usual count: two operations
+for each multiply-accumulate of forward and backward pass, none for look-ups. The two are never compared.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.config import build_model
 from ablate.config.batch import share
+from ablate.model.contract import spec_of
 
 LOOKED_UP = frozenset({"table", "table_factor"})  # the roles of vocabulary tables
 EMBEDDING = LOOKED_UP | {"position_table", "logits"}
@@ -32,7 +32,8 @@ def cost(cfg: DictConfig) -> dict[str, Any]:
     model = build_model(cfg, device="meta").train()
     for module in model.modules():
         if getattr(module, "recompute", False):
-            module.recompute = False  # what is done twice to save memory buys nothing, and is not counted
+            # operations repeated to save memory are not counted; torch's modules declare no such attribute
+            module.recompute = False  # type: ignore[assignment]
     batch = meta_batch(cfg)
     lookups = Lookups(model)
     with FlopCounterMode(display=False) as counter, lookups:
@@ -43,6 +44,7 @@ def cost(cfg: DictConfig) -> dict[str, Any]:
         both = counter.get_total_flops()
     return {
         "parameters": parameters(model),
+        # the counter has two operations for each multiply-accumulate
         "ops_paper": (forward - convolved) // 2 + lookups.products,
         "flops_per_step": both,
         "tokens_per_step": cfg.trainer.global_batch_tokens,
@@ -50,23 +52,23 @@ def cost(cfg: DictConfig) -> dict[str, Any]:
 
 
 def parameters(model: nn.Module) -> dict[str, int]:
-    """How many numbers a model learns: all, those outside embeddings and logits, those that act on any one token."""
-    counts = [(parameter.numel(), parameter.spec.role) for parameter in model.parameters()]
+    """Numbers of parameters: `total`, `non_embedding` (without embeddings and logits), `active` on any one token."""
+    counts = [(parameter.numel(), spec_of(parameter).role) for parameter in model.parameters()]
     total = sum(count for count, _ in counts)
     return {
         "total": total,
         "non_embedding": sum(count for count, role in counts if role not in EMBEDDING),
-        "active": round(sum(parameter.numel() * parameter.spec.use for parameter in model.parameters())),
+        "active": round(sum(parameter.numel() * spec_of(parameter).use for parameter in model.parameters())),
     }
 
 
 def meta_batch(cfg: DictConfig) -> dict[str, Tensor]:
-    """One global batch as the objective makes it, of shapes without numbers."""
+    """One global batch as the objective makes it, on the meta device: shapes and dtypes without values."""
     from ablate.data import objective as objectives
     from ablate.data.vocabulary import Layout
 
     size = cfg.tokenizer.vocab_size
-    ids = Layout(size, text_size=size, n_sentinels=size, pad_id=0, eos_id=1)  # any: they change no shape
+    ids = Layout(size, text_size=size, n_sentinels=size, pad_id=0, eos_id=1)  # arbitrary: ids do not affect shapes
     objective = objectives.build(cfg, SimpleNamespace(layout=ids))
     window = np.ones((1, objective.raw_length), dtype=np.int64)
     example = objective.apply(window, np.random.default_rng(0))
@@ -78,18 +80,18 @@ def meta_batch(cfg: DictConfig) -> dict[str, Tensor]:
 
 
 class Lookups(TorchDispatchMode):
-    """Counts look-ups as products with one-hot vectors: in vocabulary tables tokens x rows x width, elsewhere what a
-    module's `lookup_products(x)` says."""
+    """Counts look-ups as products with one-hot vectors: tokens x rows x width in vocabulary tables, elsewhere what a
+    module's `lookup_products(x)` returns."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.tables = {id(table) for table in model.parameters() if table.spec.role in LOOKED_UP}
+        self.tables = {id(table) for table in model.parameters() if spec_of(table).role in LOOKED_UP}
         self.products = 0
         for module in model.modules():
             if hasattr(module, "lookup_products"):
                 module.register_forward_pre_hook(self._count)
 
-    def _count(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _count(self, module: Any, inputs: tuple[Any, ...]) -> None:
         self.products += module.lookup_products(inputs[0])
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,10 +1,10 @@
-"""Seconds in words."""
+"""Durations as text."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: 48 s, 6 min, 3.2 h, 2.5 days."""
+    """A number of seconds as text: 48 s, 6 min, 3.2 h, 2.5 days; `?` for None."""
     if seconds is None:
         return "?"
     for limit, unit, name, digits in ((90, 1, "s", 0), (5400, 60, "min", 0), (172800, 3600, "h", 1)):

@@ -1,4 +1,4 @@
-"""Every benchmark in a process of its own: python -m benchmarks [--check]"""
+"""Run every benchmark, each in a process of its own: python -m benchmarks [--check]"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run them one after the other; returns 1 where one failed."""
+    """Run them one after the other; returns 1 if one failed."""
     failed = False
     for file in sorted(Path(__file__).parent.glob("[!_]*.py")):
         print(f"\n{file.stem}", flush=True)

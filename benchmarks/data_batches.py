@@ -2,11 +2,11 @@
 
 span corruption    a batch of 128 x 512/114 against the method of Hugging Face's T5 pre-training example
 reader             a gather of windows against a loop that stacks rows, as nanoGPT's get_batch does
-waiting            what a step waits for its batch, as part of the step
+waiting            the time a step waits for its batch, as a fraction of the step
 
     python benchmarks/data_batches.py [--check]
 
-With --check it fails where a ratio is below its floor: 8, 5, and 1 % of a step.
+With --check it fails if a ratio is below 8 or 5, or a step waits for more than 1 % of its time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 
 from ablate.config import compose
 from ablate.data import shards
-from ablate.data.batches import BLOCK, Batches
+from ablate.data.batches import CHUNK_TOKENS, Batches
 from ablate.data.objective import SpanCorruption
 from ablate.data.vocabulary import Layout
 
@@ -47,7 +47,7 @@ def interleaved(*functions: Callable[[], object]) -> list[float]:
 
 
 def row_mask(length: int, density: float, mean_span: float) -> np.ndarray:
-    """One row's noise mask: shuffle where pieces begin, sum up, look at every second piece."""
+    """One row's noise mask: shuffle where pieces begin, sum up, take every second piece."""
     n_noise = min(max(int(np.round(length * density)), 1), length - 1)
     n_spans = max(int(np.round(n_noise / mean_span)), 1)
 
@@ -87,6 +87,7 @@ def by_rows(examples: list[dict[str, np.ndarray]], raw: int, layout: Layout) -> 
 
 
 def span_corruption() -> float:
+    """How many times as fast our batch is as the example's."""
     layout = Layout(32128, 32000, 100, 0, 1)
     objective = SpanCorruption(layout, ("encoder", "decoder"), False, 512, 0.15, 3.0)
     rng = np.random.default_rng(0)
@@ -146,7 +147,7 @@ STEPS = ((32, 64, 3), (64, 2048, 30), (512, 65536, 120))
 
 
 def waiting(folder: Path) -> float:
-    """The largest part of a step that waits for its batch."""
+    """The largest fraction of a step spent waiting for its batch."""
     layout = Layout(32128, 32000, 100, 0, 1)
     rng = np.random.default_rng(0)
     readers = {}
@@ -162,21 +163,19 @@ def waiting(folder: Path) -> float:
         shape = [f"shape.length={length}", f"shape.batch_tokens={tokens}", "shape.vocab_size=32128"]
         batches = Batches(compose(shape), corpus)
         shares = []
-        block = max(
-            1, BLOCK // tokens
-        )  # steps whose batches are made together: some of them whole, from the middle of one
-        steps = block * math.ceil(max(5, 1000 // milliseconds) / block)
-        for start in range(
-            block // 2, block // 2 + 3 * steps, steps
-        ):  # the quietest of three: a machine is busy at times
+        # steps whose batches are made together; measured are whole chunks, beginning in the middle of one
+        chunk = max(1, CHUNK_TOKENS // tokens)
+        steps = chunk * math.ceil(max(5, 1000 // milliseconds) / chunk)
+        # the least of three: the machine may be busy at times
+        for start in range(chunk // 2, chunk // 2 + 3 * steps, steps):
             waited = worked = 0.0
             for step in range(start, start + steps + 1):
                 began = time.perf_counter()
                 batches.micro(step, 0, 1)
                 got = time.perf_counter()
                 while time.perf_counter() - got < milliseconds / 1e3:
-                    weight = torch.tanh(weight @ weight)  # a step's work: kernels that leave Python alone
-                if step > start:  # the first is made while it is asked for
+                    weight = torch.tanh(weight @ weight)  # a step's work: kernels that release the interpreter
+                if step > start:  # the first batch was not prefetched
                     waited, worked = waited + got - began, worked + time.perf_counter() - began
             shares.append(waited / worked)
         print(f"waiting, {tokens:6,} tokens a step of {milliseconds:3} ms: {min(shares):.2%} of a step")
@@ -185,13 +184,14 @@ def waiting(folder: Path) -> float:
 
 
 def main() -> int:
+    """Measure each; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail where a ratio is below its floor")
-    asked = parser.parse_args()
+    parser.add_argument("--check", action="store_true", help="fail if a ratio is below its floor")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         corruption, gather, wait = span_corruption(), reader(Path(folder)), waiting(Path(folder))
     good = corruption >= 8 and gather >= 5 and wait <= 0.01
-    return 0 if good or not asked.check else 1
+    return 0 if good or not arguments.check else 1
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""What a row of a sweep costs beside what its operations say: forward and backward against the baseline, in one process.
+"""What a row of a sweep costs beyond its operations: forward and backward against the baseline, in one process.
 
     overhead = (row's time / baseline's time) / (row's FLOPs / baseline's FLOPs)
 
-Both take turns, and the median of the turns' ratios counts. Above 1.25 a row is named, with the bytes that its operators
-read and write against the baseline's: what it costs where it is bound by memory.
+Both take turns, and the median of the turns' ratios counts. Rows above 1.25 are listed, with the bytes that their
+operators read and write relative to the baseline's: what they cost if they are memory-bound.
 
-    python benchmarks/rows.py [overrides] [--sweep narang2021] [--mode eager compiled] [--rounds N] [--check] [--only ROW ...]
+    python benchmarks/rows.py [overrides] [--sweep narang2021] [--mode eager compiled] [--rounds N] [--check]
+                              [--only ROW ...]
 
-A row is measured at the fewest layers that it can have, the baseline at as many: compiling is most of the time, about
-half a minute a row on two CPU cores. With --check it fails where a compiled row is above 1.25. On a GPU where there is one.
+A row and its baseline are measured at the fewest layers that the row can have: compiling takes most of the time, about
+half a minute a row on two CPU cores. With --check it fails if a compiled row is above 1.25. Uses a GPU if there is one.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ from ablate.training.fit import prepare_arithmetic
 
 CEILING = 1.25
 LAYERS = (2, 4, 6)  # the fewest at which a row composes: experts are in every fourth, depths and Funnel divide six
-SHAPES = {  # large enough that matrices take the time: of a GPU's step, the paper's own width; and 64ths of a vocabulary
+SHAPES = {  # large enough that products take most of the time, on a GPU the paper's width; and 64ths of a vocabulary
     "cpu": (["d_model=192", "n_heads=6", "head_dim=32", "d_ff=768", "length=128", "batch_tokens=2048"], 64),
     "cuda": (["d_model=768", "n_heads=12", "head_dim=64", "d_ff=3072", "length=512", "batch_tokens=16384"], 251),
 }
 
 
 def shape(layers: int, device: torch.device) -> list[str]:
-    """The head's part in the time is as in the paper's model at any depth."""
+    """Overrides of the shape; the head takes as much of the time as in the paper's model, at any depth."""
     numbers, vocabulary = SHAPES[device.type]
     numbers = [*numbers, f"n_layers={layers}", f"vocab_size={64 * round(vocabulary * layers / 6)}"]
     return [f"shape.{number}" for number in numbers]
@@ -64,7 +65,7 @@ def smallest(sweep: Any, row: str, overrides: list[str], device: torch.device) -
 
 
 class Bytes(TorchDispatchMode):
-    """Counts the bytes that operators read and write; views move nothing, and of a table only the rows that are read."""
+    """Counts the bytes that operators read and write: none for views, of a table only the rows that are read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,35 +147,35 @@ def measure(row: Callable[[], float], base: Callable[[], float], rounds: int) ->
 def main() -> int:
     """Measure each row; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="*", help="on top of this benchmark's shape, such as shape.d_model=384")
+    parser.add_argument("overrides", nargs="*", help="in addition to this benchmark's shape, such as shape.d_model=384")
     parser.add_argument("--sweep", default="narang2021")
     parser.add_argument("--only", nargs="+", metavar="ROW")
     parser.add_argument("--mode", nargs="+", choices=("eager", "compiled"), default=("eager", "compiled"))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--check", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prepare_arithmetic(device.type)
-    sweep = definition.load(asked.sweep, Paths.of([]).sweeps)
-    configs = {row: smallest(sweep, row, asked.overrides, device) for row in runs.select(sweep, asked.only)}
+    sweep = definition.load(arguments.sweep, Paths.of([]).sweeps)
+    configs = {row: smallest(sweep, row, arguments.overrides, device) for row in runs.select(sweep, arguments.only)}
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2 * len(configs) + 8
 
     @cache
     def baseline(layers: int) -> tuple[Any, float, int]:
-        cfg = compose(runs.overrides(sweep, sweep.baseline, 0, merge(shape(layers, device), asked.overrides)))
+        cfg = compose(runs.overrides(sweep, sweep.baseline, 0, merge(shape(layers, device), arguments.overrides)))
         return cfg, cost(cfg)["flops_per_step"], bytes_moved(cfg)
 
     @cache
     def baseline_step(layers: int, mode: str) -> Callable[[], float]:
         return step_of(baseline(layers)[0], device, mode)
 
-    high = {mode: [] for mode in asked.mode}
+    high = {mode: [] for mode in arguments.mode}
     for label, (cfg, layers) in configs.items():
         _, base_flops, base_bytes = baseline(layers)
         flops, moved = cost(cfg)["flops_per_step"] / base_flops, bytes_moved(cfg) / base_bytes
-        for mode in asked.mode:
+        for mode in arguments.mode:
             step, base_step = step_of(cfg, device, mode), baseline_step(layers, mode)
-            seconds, base_seconds, ratio = measure(step, base_step, asked.rounds)
+            seconds, base_seconds, ratio = measure(step, base_step, arguments.rounds)
             overhead = ratio / flops
             line = {
                 "row": label,
@@ -190,7 +191,7 @@ def main() -> int:
                 high[mode].append(f"{label} ({overhead:.2f}; {moved:.2f} x the bytes)")
     for mode, rows in high.items():
         print(f"above {CEILING} times what their operations say, {mode}: {', '.join(rows) or 'none'}", flush=True)
-    return int(asked.check and bool(high.get("compiled")))
+    return int(arguments.check and bool(high.get("compiled")))
 
 
 if __name__ == "__main__":

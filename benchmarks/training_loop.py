@@ -4,12 +4,12 @@
     bare               ..........            ..........  ...       heartbeat, checks for divergence and signals, over
                                                                    steps/s of data, forward, backward, clip, update
 
-Both take turns every few steps (ten small ones, two large ones; each turn ends with a line of metrics), so that a machine that
-is busy at times is busy for both, with the allocator's settings that the sweep driver gives every run.
+Both take turns every few steps (ten small ones, two large ones; each turn ends with a line of metrics), so that a
+machine that is busy at times is busy for both, with the allocator's settings that the sweep driver gives every run.
 
     python benchmarks/training_loop.py [--check] [--steps N] [--optimizer adamw]
 
-With --check it fails where a ratio is below its floor: 0.90 at a step of about 3 ms, 0.98 at one of about 300 ms.
+With --check it fails if a ratio is below its floor: 0.90 at a step of about 3 ms, 0.98 at one of about 300 ms.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import torch
 
 from ablate.config import build_model, compose, instantiate, resolved
@@ -38,6 +37,7 @@ from ablate.sweep.fork_server import ENVIRONMENT
 from ablate.training.callback import RunCallback
 from ablate.training.fit import Fit
 from ablate.training.interruption import Interruption
+from ablate.training.lightning import L
 
 TINY = [
     "shape.d_model=32", "shape.n_layers=1", "shape.n_heads=2", "shape.head_dim=16", "shape.d_ff=64",
@@ -123,17 +123,17 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="fail below the floors")
     parser.add_argument("--steps", type=int, help="steps of each loop, instead of the case's own")
     parser.add_argument("--optimizer", default="adamw")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     low = []
     for name, (shape, steps, turn, floor) in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             text = documents(Path(folder))
-            options = ["data=local", f"data.files=[{text}]", f"paths.data={folder}", f"optimizer={asked.optimizer}"]
+            options = ["data=local", f"data.files=[{text}]", f"paths.data={folder}", f"optimizer={arguments.optimizer}"]
             overrides = [*shape, *options, f"trainer.log_every={turn}"]
-            found = ratio(overrides, (asked.steps or steps) // turn, Path(folder))
+            found = ratio(overrides, (arguments.steps or steps) // turn, Path(folder))
         print(json.dumps({"case": name, "floor": floor, **{key: round(value, 4) for key, value in found.items()}}))
         low += [name] if found["ratio"] < floor else []
-    if asked.check and low:
+    if arguments.check and low:
         print(f"below the floor: {', '.join(low)}", file=sys.stderr)
         return 1
     return 0

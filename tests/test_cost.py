@@ -116,5 +116,5 @@ def test_the_papers_batch():
 
 def test_what_is_done_twice_to_save_memory_is_not_counted():
     head = ["shape=nano", "head=mixture_of_softmaxes"]
-    once, twice = (cost(compose([*head, f"head.recompute={told}"])) for told in ("false", "true"))
+    once, twice = (cost(compose([*head, f"head.recompute={value}"])) for value in ("false", "true"))
     assert once == twice

@@ -20,6 +20,7 @@ ORDER = (
     "text",
     "ratio",
     "naming",
+    "packaged",
     "orphans",
     "statistics",
     "model",
@@ -37,8 +38,8 @@ ORDER = (
     "report.render",
     "report.build",
     "sweep",
-    "api",
     "cli",
+    "api",
     "__main__",
 )
 

@@ -18,18 +18,23 @@ VERBS = {
     "data": "prepare or check a corpus",
     "options": "list every group and what can be chosen in it",
     "diff": "say in which settings two runs differ",
+    "init": "write a sweep file to begin with",
+    "completion": "print the script by which a shell completes all this",
 }
+HIDDEN = ("complete",)  # what the shell's completion asks; whatever its words, they are not for it
 
 HELP = f"""Which architectural change is worth having, and how sure are we?
 
 usage: ablate VERB [arguments]        `ablate VERB --help` says more
 
-{chr(10).join(f"  {verb:8} {does}" for verb, does in VERBS.items())}
+{chr(10).join(f"  {verb:11} {does}" for verb, does in VERBS.items())}
 
 A variant is a list of overrides against the baseline:
   ablate train norm=rmsnorm activation=swiglu shape=nano
   ablate sweep axes jobs=2
   ablate cost shape=paper position=rope
+
+The TAB key completes all this after  source <(ablate completion bash)  (zsh and fish: `ablate completion --help`).
 """
 
 
@@ -65,12 +70,12 @@ def _dispatch(arguments: list[str]) -> int:
         print(ablate.__version__)
         return 0
     verb, *rest = arguments
-    if verb not in VERBS:
+    if verb not in (*VERBS, *HIDDEN):
         raise UserError(f"{verb}: unknown verb{nearest(verb, VERBS)} ({', '.join(VERBS)})")
     module = importlib.import_module(f"ablate.cli.{verb}")
-    if any(argument in ("-h", "--help") for argument in rest):
+    if verb not in HIDDEN and any(argument in ("-h", "--help") for argument in rest):
         print(module.HELP, end="")
         return 0
-    code = module.run(rest)
+    code: int = module.run(rest)
     sys.stdout.flush()
     return code

@@ -32,13 +32,13 @@ products with one-hot vectors. flops_per_step counts forward and backward pass, 
 
 def run(words: list[str]) -> int:
     """Print the costs."""
-    asked = arguments.sort(words, valued=("--format", "--reference"))
-    form = asked.flags.get("--format", "text")
+    given = arguments.sort(words, valued=("--format", "--reference"))
+    form = given.flags.get("--format", "text")
     if form not in FORMATS:
         raise UserError(f"--format {form}: must be one of {', '.join(FORMATS)}")
-    overrides = arguments.only_overrides(asked, "ablate cost")
-    if "--reference" in asked.flags:
-        print(FORMS[form](list(_rows(asked.flags["--reference"], overrides))))
+    overrides = arguments.only_overrides(given, "ablate cost")
+    if "--reference" in given.flags:
+        print(FORMS[form](list(_rows(given.flags["--reference"], overrides))))
         return 0
     from ablate.config import compose
 

@@ -9,11 +9,16 @@ from typing import Any
 
 from ablate.data.cpu_count import cores
 from ablate.errors import UserError
+from ablate.orphans import die_with_parent
 
 
 def costs(configs: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """`ablate.cost.cost` of each, in order; processes are forked before torch is loaded, which each does once."""
-    with ProcessPoolExecutor(min(cores(), len(configs)), get_context("fork")) as pool:
+    """`ablate.cost.cost` of each, in order; processes are forked before torch is loaded, which each does once.
+
+    They die with this process, however it ends.
+    """
+    workers = min(cores(), len(configs))
+    with ProcessPoolExecutor(workers, get_context("fork"), initializer=die_with_parent) as pool:
         yield from pool.map(_cost, configs)
 
 

@@ -26,13 +26,13 @@ VERBS = ("prepare", "check")
 
 def run(words: list[str]) -> int:
     """Prepare or check the corpus that the overrides describe."""
-    asked = arguments.sort(words)
-    verb = arguments.one_name(asked, "action (prepare or check)", "ablate data")
+    given = arguments.sort(words)
+    verb = arguments.one_name(given, "action (prepare or check)", "ablate data")
     if verb not in VERBS:
         raise UserError(f"data {verb}: must be one of {', '.join(VERBS)}{nearest(verb, VERBS)}")
     from ablate.config import compose
 
-    cfg = compose(asked.overrides)
+    cfg = compose(given.overrides)
     return {"prepare": _prepare, "check": _check}[verb](cfg)
 
 

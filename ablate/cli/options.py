@@ -19,8 +19,8 @@ usage: ablate options [GROUP | GROUP=OPTION]
 
 def run(words: list[str]) -> int:
     """Print all groups, one group, or the settings of one option."""
-    asked = arguments.sort(words).rest
-    for word in asked or list(library.groups()):
+    given = arguments.sort(words).rest
+    for word in given or list(library.groups()):
         group, equals, option = word.partition("=")
         if group not in library.groups():
             raise UserError(f"{group}: unknown group{nearest(group, library.groups())}")
@@ -32,10 +32,10 @@ def run(words: list[str]) -> int:
 
 
 def _listing(group: str) -> str:
-    chosen = library.defaults().get(group)
+    chosen = library.listed(library.defaults().get(group, []))
     options = library.groups()[group]
     cells = [
-        [f"  {'*' if option == chosen else ' '} {option}", library.description(path)]
+        [f"  {'*' if option in chosen else ' '} {option}", library.description(path)]
         for option, path in options.items()
     ]
     return "\n".join([group, *aligned(cells)])

@@ -1,9 +1,9 @@
 """Which parts of a model fit together: what they declare, compared; no part is known by its name here.
 
-topology   `objectives` it can be trained on, `stacks` it has, in which `orders` their tokens see each other
-norm       `couples_batch`: whether a token's result depends on other examples, or on later tokens
+topology   `objectives` it can be trained on, `stacks` it has, in which `mask_orders` their tokens see each other
+norm       `uses_batch_statistics`: whether a token's result depends on other examples, or on later tokens
 residual   `placements` of norms that it works with; `reuses_norm`: whether one norm of it reads several things
-attention  `orders` it can keep, `honours`: which hooks of a position it calls
+attention  `mask_orders` it can keep, `supports`: which hooks of a position it calls
 position   `needs`: which hooks it does its work in
 head       `needs`: what the embedding must be made of, which `offers` it
 stack      `needs`: which stacks a model must have for it to make sense; `repeats`: whether it applies a layer more than
@@ -80,19 +80,19 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
         )
     if cfg.data.document_mask and any(entry.func.mixes_segments for entry in chosen["stack"].values()):
         yield f"{name['stack']} mixes the tokens of neighbours, whatever their documents; set data.document_mask=false"
-    for stack, order in topology.orders.items():
+    for stack, order in topology.mask_orders.items():
         depth = cfg.stack[stack].n_layers
         places = [Place(stack, layer, depth, SELF_ATTENTION) for layer in range(depth)]
 
         def leaks(norm: Any) -> bool:
-            return order != FULL and any(_at(norm, place).couples_batch for place in places)  # noqa: B023
+            return order != FULL and any(_at(norm, place).uses_batch_statistics for place in places)  # noqa: B023
 
         def keeps(attention: Any) -> bool:
-            return all(order in _at(attention, place).orders for place in places)  # noqa: B023
+            return all(order in _at(attention, place).mask_orders for place in places)  # noqa: B023
 
         def unheard(position: Any) -> set[str]:
             pairs = ((_at(position, place), _at(chosen["attention"], place)) for place in places)  # noqa: B023
-            return {hook for one, other in pairs for hook in one.needs - {ADD} - other.honours}
+            return {hook for one, other in pairs for hook in one.needs - {ADD} - other.supports}
 
         residuals = [_at(chosen["residual"], place) for place in places]
         placement = cfg.block.placement
@@ -108,10 +108,10 @@ def _refusals(cfg: DictConfig) -> Iterator[str]:
             )
             if is_so
         ]
-        if reused and any(_at(chosen["norm"], place).couples_batch for place in places):
+        if reused and any(_at(chosen["norm"], place).uses_batch_statistics for place in places):
             yield (
                 f"{name['norm']} keeps one running average, and with {_listed(reused)} one norm of the {stack} reads several "
-                f"places{_choose('norm', lambda slot: not any(_at(slot, place).couples_batch for place in places))}"  # noqa: B023
+                f"places{_choose('norm', lambda slot: not any(_at(slot, place).uses_batch_statistics for place in places))}"  # noqa: B023
             )
         if leaks(chosen["norm"]):
             yield (

@@ -8,19 +8,21 @@ than that: a defaults list with other entries than `override /group: option`.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import keys, options, validation
+from ablate.config import evaluations, keys, options, validation
 from ablate.config.identity import WITHOUT_EFFECT
 from ablate.config.overrides import Override, label_of, read
 from ablate.config.resolvers import register
 from ablate.errors import UserError
 
 Tree = dict[str, Any]
+Choice = options.Choice
 
 
 def compose(overrides: Iterable[str] = ()) -> DictConfig:
@@ -36,10 +38,12 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
     tree = copy.deepcopy(base)
     errors += [error for override in values for error in _set(tree, override)]
     if tree["row"] is None:
-        tree["row"] = label_of(found, WITHOUT_EFFECT)
+        with_effect = [override for override in found if not evaluations.is_without_effect(override.text)]
+        tree["row"] = label_of(with_effect, WITHOUT_EFFECT)
     cfg = OmegaConf.create(tree)
     OmegaConf.set_struct(cfg, True)
     errors += validation.problems(cfg, tree, base, [o.key for o in values])
+    errors += evaluations.problems(tree[evaluations.GROUP])
     if errors:
         raise UserError("\n".join(dict.fromkeys(errors)))
     return cfg
@@ -73,27 +77,28 @@ def _put(node: dict[str, Any], key: str, value: Any, override: Override) -> list
     return [error for name, inner in value.items() for error in _put(old, name, inner, override)]
 
 
-def compose_groups(choices: dict[str, str]) -> Tree:
+def compose_groups(choices: dict[str, Choice]) -> Tree:
     """The config with these options chosen, interpolations as they stand."""
     brought = _brought(choices)
     if brought is None:
         return by_hydra(choices)
     root = options.load(options.CONF / "config.yaml")
     tree: Tree = {}
-    for group, option in {**options.defaults(), **brought, **choices}.items():
-        path = options.file_of(group, option)
-        content = {key: value for key, value in options.load(path).items() if key != "defaults"}
-        _merge(tree, content if options.is_global(path) else {group: content})
+    for group, choice in {**options.defaults(), **brought, **choices}.items():
+        for option in options.listed(choice):
+            content = options.content(group, option)
+            _merge(tree, content if options.is_global(options.file_of(group, option)) else {group: content})
     _merge(tree, {key: value for key, value in root.items() if key != "defaults"})
     return tree
 
 
-def _brought(choices: dict[str, str]) -> dict[str, str] | None:
+def _brought(choices: dict[str, Choice]) -> dict[str, Choice] | None:
     """What the chosen options bring along in other groups; None where that is more than `override /group: option`."""
-    brought: dict[str, str] = {}
+    brought: dict[str, Choice] = {}
     for group, default in options.defaults().items():
-        option = choices.get(group, brought.get(group, default))
-        for entry in options.load(options.file_of(group, option)).get("defaults", []):
+        chosen = options.listed(choices.get(group, brought.get(group, default)))
+        entries = (options.load(options.file_of(group, option)).get("defaults", []) for option in chosen)
+        for entry in itertools.chain.from_iterable(entries):
             if entry == "_self_":
                 continue
             if not isinstance(entry, dict) or any(not key.startswith("override /") for key in entry):
@@ -112,9 +117,10 @@ def _merge(tree: Tree, other: Tree) -> None:
         tree[key] = copy.deepcopy(value)
 
 
-def by_hydra(choices: dict[str, str]) -> Tree:
+def by_hydra(choices: dict[str, Choice]) -> Tree:
     """The same by Hydra itself."""
-    return _by_hydra(tuple(sorted(f"{group}={option}" for group, option in choices.items())), options.folders())
+    written = sorted(f"{group}={options.written(choice)}" for group, choice in choices.items())
+    return _by_hydra(tuple(written), options.folders())
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import instantiation
+from ablate.config import evaluations, instantiation
 from ablate.config.keys import flatten
 
 SCHEMA = 2  # raised when the same config would no longer give the same numbers
@@ -34,11 +34,14 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
-    """The resolved config as flat `key: value` pairs, without the keys that cannot change a result."""
+    """The resolved config as flat `key: value` pairs, without the keys that cannot change a result.
+
+    Evaluations that are not part of training are such keys; each has a hash of its own.
+    """
     plain = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
     return {
         key: value
-        for key, value in flatten(plain).items()
+        for key, value in flatten(evaluations.with_those_of_training(plain)).items()
         if not _under(key, WITHOUT_EFFECT) and (value or key not in WITHOUT_EFFECT_IF_EMPTY)
     }
 
@@ -54,8 +57,12 @@ def identity(cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:
 
 
 def own_code(cfg: DictConfig | dict[str, Any]) -> dict[str, str]:
-    """The modules outside this project that a config names, each with a hash of its source; mostly none."""
-    return instantiation.code(resolved(cfg) if isinstance(cfg, DictConfig) else cfg)
+    """The modules outside this project that a config names, each with a hash of its source; mostly none.
+
+    Those of evaluations that are not part of training do not count.
+    """
+    plain = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
+    return instantiation.code(evaluations.with_those_of_training(plain))
 
 
 def code_changes(before: dict[str, str] | None, cfg: DictConfig) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-import ablate
+from ablate import packaged
 from ablate.errors import UserError, nearest
 
-CONF = Path(ablate.__file__).parent.parent / "conf"
+CONF = packaged.conf()
 MODEL_SLOTS = (
     "topology",
     "norm",
@@ -31,6 +31,7 @@ MODEL_SLOTS = (
     "head",
     "init",
 )
+Choice = str | list[str]
 PLUGINS = "ABLATE_PLUGINS"  # import prefixes, separated by commas, that a user adds to `ablate.`
 
 
@@ -52,10 +53,37 @@ def groups() -> dict[str, dict[str, Path]]:
     return _groups(folders())
 
 
-def defaults() -> dict[str, str]:
-    """The option that the baseline chooses in each group."""
+def defaults() -> dict[str, Choice]:
+    """What the baseline chooses in each group: an option, or a list of them in a group that takes several."""
     entries = load(CONF / "config.yaml")["defaults"]
     return {group: option for entry in entries if isinstance(entry, dict) for group, option in entry.items()}
+
+
+def takes_several(group: str) -> bool:
+    """Whether a list can be chosen in a group: each of its options has its keys below its own name."""
+    return isinstance(defaults().get(group), list)
+
+
+def listed(choice: Choice) -> list[str]:
+    """The options of a choice."""
+    return [choice] if isinstance(choice, str) else list(choice)
+
+
+def written(choice: Choice) -> str:
+    """A choice as it is written in an override: `a` or `[a,b]`."""
+    return choice if isinstance(choice, str) else f"[{','.join(choice)}]"
+
+
+def content(group: str, option: str) -> dict[str, Any]:
+    """What an option's file adds to the config below its group, or below the root where it is global.
+
+    Raises `UserError` where there is no such option, or where its keys are not where its group wants them.
+    """
+    path = file_of(group, option)
+    found = {key: value for key, value in load(path).items() if key != "defaults"}
+    if takes_several(group) and not (list(found) == [option] and isinstance(found[option], dict)):
+        raise UserError(f"{path}: must have the one key {option}, with its settings below, as options of {group} do")
+    return found
 
 
 def file_of(group: str, option: str) -> Path:

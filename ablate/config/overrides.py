@@ -14,6 +14,7 @@ from typing import Any
 
 from ablate.config import keys
 from ablate.config import options as library
+from ablate.config.renamed import RENAMED
 from ablate.errors import UserError, nearest
 
 ALIASES = {"seed": "seed.base"}
@@ -87,6 +88,8 @@ def _read_one(text: str) -> Override:
         raise UserError(f"{text}: an override reads key=value{hint}")
     if "@" in key:
         raise UserError(f"{text}: write {key.partition('@')[0]}=OPTION; packages are for option files")
+    if key in RENAMED and not keys.exists(key):
+        raise UserError(f"{text}: {key} is now {RENAMED[key]}")
     if key in LABELS:
         if "${" in written:
             raise UserError(f"{text}: a label is one line of printable text, without ${{")
@@ -109,15 +112,24 @@ def _by_grammar(text: str, key: str) -> Override:
         raise UserError(f"{text}: gives several values; `ablate train --multirun` runs each of them")
     value = copy.deepcopy(parsed.value())
     if is_group:
-        if not isinstance(value, str):
-            shown = "a list" if isinstance(value, list) else "null" if value is None else repr(value)
-            raise UserError(
-                f"{text}: {key} takes one option and was given {shown} ({', '.join(library.groups()[key])})"
-            )
-        library.file_of(key, value)
+        _check_choice(text, key, value)
     if not isinstance(value, dict):
         key = ALIASES.get(key, key)
     return Override(text, key, value, is_group)
+
+
+def _check_choice(text: str, group: str, choice: Any) -> None:
+    """Refuse whatever is not an option of the group or, where it takes several, a list of different ones."""
+    several = library.takes_several(group)
+    if not isinstance(choice, str) and not (several and isinstance(choice, list) and choice):
+        given = "null" if choice is None else repr(choice) if not isinstance(choice, list) else "a list"
+        given, takes = ("none" if choice == [] else given, "one or more options") if several else (given, "one option")
+        raise UserError(f"{text}: {group} takes {takes} and was given {given} ({', '.join(library.groups()[group])})")
+    counts = Counter(map(str, library.listed(choice)))
+    for option, count in counts.items():
+        library.file_of(group, option)
+        if count > 1:
+            raise UserError(f"{text}: {option} is chosen {count} times")
 
 
 @cache

@@ -1,65 +1,80 @@
 """Arithmetic between config keys: `${of:2/3,shape.d_ff}`, `${plus:1,a.b}`, `${rsqrt:a.b}`, `${sqrt:a.b}`,
 `${whole_sqrt:a.b}`; and `${at_once:}`, the sequences that a device takes at once.
 
-Arguments that name a key are its full path, because the override grammar refuses a nested `${a:${b}}`.
+Arguments that name a key are its full path, because the override grammar refuses a nested `${a:${b}}`. Each function
+is given `at`, which looks a key up: in OmegaConf's containers or in plain ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from omegaconf import Container, OmegaConf
 
-from ablate.config.batch import share
+from ablate.config.batch import share_by
 from ablate.errors import UserError
 from ablate.ratio import ratio_of
 
+At = Callable[[str], Any]
 
-def number_at(path: str, root: Container) -> float:
-    """The number that stands at `path` in the config; raises `UserError` where there is none."""
-    value = OmegaConf.select(root, str(path))
+
+def number_at(path: str, at: At) -> float:
+    """The number at the key `path`; raises `UserError` where there is none."""
+    value = at(str(path))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UserError(f"{path} must be a number to calculate with, and is {value!r}")
     return value
 
 
-def whole_part(ratio: Any, path: str, *, _root_: Container) -> int:
+def whole_part(ratio: Any, path: str, *, at: At) -> int:
     """`ratio` (such as 2/3) times the number at `path`; refused by name where that is not whole."""
-    return ratio_of(ratio, number_at(path, _root_), path)
+    return ratio_of(ratio, number_at(path, at), path)
 
 
-def sum_of(amount: Any, path: str, *, _root_: Container) -> int | float:
+def sum_of(amount: Any, path: str, *, at: At) -> int | float:
     """`amount` plus the number at `path`."""
     if isinstance(amount, bool) or not isinstance(amount, (int, float)):
-        raise UserError(f"${{plus:{amount},{path}}}: {amount!r} is no number")
-    return amount + number_at(path, _root_)
+        raise UserError(f"${{plus:{amount},{path}}}: {amount!r} is not a number")
+    return amount + number_at(path, at)
 
 
-def square_root(path: str, *, _root_: Container) -> float:
+def square_root(path: str, *, at: At) -> float:
     """The square root of the number at `path`."""
-    return _positive(path, _root_) ** 0.5
+    return _positive(path, at) ** 0.5
 
 
-def whole_square_root(path: str, *, _root_: Container) -> int:
+def whole_square_root(path: str, *, at: At) -> int:
     """The whole number nearest to the square root of the number at `path`."""
-    return round(square_root(path, _root_=_root_))
+    return round(square_root(path, at=at))
 
 
-def inverse_square_root(path: str, *, _root_: Container) -> float:
+def inverse_square_root(path: str, *, at: At) -> float:
     """The number at `path` to the power -1/2."""
-    return _positive(path, _root_) ** -0.5
+    return _positive(path, at) ** -0.5
 
 
-def sequences_at_once(*, _root_: Container) -> int:
+def sequences_at_once(*, at: At) -> int:
     """The sequences of one micro-batch: `trainer.micro_batch`, or all that a device has."""
     try:
-        return share(_root_).micro_batch
+        return share_by(at).micro_batch
     except UserError:
         return 1  # the check of the whole config says what is wrong
 
 
-def _positive(path: str, root: Container) -> float:
-    value = number_at(path, root)
+RESOLVERS: dict[str, Callable[..., Any]] = {
+    "of": whole_part,
+    "plus": sum_of,
+    "sqrt": square_root,
+    "whole_sqrt": whole_square_root,
+    "rsqrt": inverse_square_root,
+    "at_once": sequences_at_once,
+}
+
+
+def _positive(path: str, at: At) -> float:
+    value = number_at(path, at)
     if value <= 0:
         raise UserError(f"{path} must be positive to take its root, and is {value}")
     return value
@@ -67,12 +82,14 @@ def _positive(path: str, root: Container) -> float:
 
 def register() -> None:
     """Make the resolvers known to OmegaConf; may be called any number of times."""
-    for name, function in {
-        "of": whole_part,
-        "plus": sum_of,
-        "sqrt": square_root,
-        "whole_sqrt": whole_square_root,
-        "rsqrt": inverse_square_root,
-        "at_once": sequences_at_once,
-    }.items():
-        OmegaConf.register_new_resolver(name, function, replace=True)
+    for name, function in RESOLVERS.items():
+        OmegaConf.register_new_resolver(name, _on_containers(function), replace=True)
+
+
+def _on_containers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as OmegaConf calls it: with the root container by a name of its choice."""
+
+    def resolver(*arguments: Any, _root_: Container) -> Any:
+        return function(*arguments, at=partial(OmegaConf.select, _root_))
+
+    return resolver

@@ -23,29 +23,29 @@ from ablate.errors import UserError
 Batch = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
-BLOCK = 1 << 16  # input tokens that are made at once; another number is another order of masks
-DRAWN = 32  # held-out windows whose masks are drawn together, whatever the batch
-FEW = 4  # steps in a block up to which a thread is worth its turns at the interpreter
-PAUSE = 0.001  # seconds in which whoever asked can go on to its kernels before the thread takes the interpreter
+CHUNK_TOKENS = 1 << 16  # input tokens made at once; changing it changes the masks of every step
+EVALUATION_WINDOWS = 32  # held-out windows whose masks are drawn together, whatever the batch size
+PREFETCH_MAX_STEPS = 4  # steps in a chunk up to which a thread gains more than it costs in switches of the interpreter
+PREFETCH_DELAY = 0.001  # seconds in which the caller can launch its kernels before the thread takes the interpreter
 
 
-class Ahead:
-    """`make(number)`, with the next number's made by a thread meanwhile."""
+class Prefetcher:
+    """`make(number)`, while a thread already makes `number + 1`."""
 
     def __init__(self, make: Callable[[int], list[Batch]]):
         self._make, self._pool = make, ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._made: dict[int, Future[list[Batch]]] = {}
+        self._made: dict[int, Future[list[Batch]]] = {}  # at most two: this number and the next
 
     def __call__(self, number: int) -> list[Batch]:
-        now = self._made.get(number) or self._pool.submit(self._make, number)
-        found = now.result()
+        current = self._made.get(number) or self._pool.submit(self._make, number)
+        batches = current.result()
         if number + 1 not in self._made or number not in self._made:
-            following = self._made.get(number + 1) or self._pool.submit(self._later, number + 1)
-            self._made = {number: now, number + 1: following}
-        return found
+            following = self._made.get(number + 1) or self._pool.submit(self._delayed, number + 1)
+            self._made = {number: current, number + 1: following}
+        return batches
 
-    def _later(self, number: int) -> list[Batch]:
-        time.sleep(PAUSE)
+    def _delayed(self, number: int) -> list[Batch]:
+        time.sleep(PREFETCH_DELAY)
         return self._make(number)
 
 
@@ -54,14 +54,14 @@ class Batches:
 
         step -> places in the epoch's order -> windows (one gather) -> objective (masks from seed and step) -> tensors
 
-    Small batches are made some steps at a time, because a call costs more than their arithmetic; large ones by a thread
-    while the model works. Raises UserError where the corpus has fewer windows than a batch.
+    Small batches are made a chunk of steps at a time, because a call costs more than their arithmetic; large ones are
+    prefetched by a thread while the model computes. Raises UserError if the corpus has fewer windows than a batch.
     """
 
     def __init__(self, cfg: DictConfig, corpus: Corpus):
         self.corpus = corpus
         self.objective = objective.build(cfg, corpus)
-        self.seed, self.evaluation_seed = cfg["seed"]["data"], cfg["evaluation"]["seed"]
+        self.seed = cfg["seed"]["data"]
         self.tokens = cfg["trainer"]["global_batch_tokens"]
         self.sequences = share(cfg).sequences
         length = self.objective.raw_length
@@ -76,55 +76,56 @@ class Batches:
                 f"data={corpus.name}: its validation part has {corpus.validation.n_tokens:,} tokens and a window takes "
                 f"{length}; raise data.validation_share or give more text"
             )
-        self._steps = max(1, BLOCK // self.tokens)  # that are made at once
-        self._block = Ahead(self._make) if self._steps <= FEW else lru_cache(maxsize=1)(self._make)
+        self._chunk_steps = max(1, CHUNK_TOKENS // self.tokens)
+        few = self._chunk_steps <= PREFETCH_MAX_STEPS
+        self._chunk: Callable[[int], list[Batch]] = Prefetcher(self._make) if few else lru_cache(maxsize=1)(self._make)
 
     def train(self, step: int) -> Batch:
         """The global batch of `step`, counted from 0; int64 ids (sequences, length)."""
-        block, number = divmod(step, self._steps)
-        return self._block(block)[number]
+        chunk, index = divmod(step, self._chunk_steps)
+        batch: Batch = self._chunk(chunk)[index]
+        return batch
 
     def micro(self, step: int, index: int, count: int) -> Batch:
-        """Slice `index` of `count` equal slices of the global batch of `step`; all of them together are the batch."""
-        rows, rest = divmod(self.sequences, count)
-        if rest:
-            raise UserError(f"a batch of {self.sequences} sequences cannot be cut into {count} equal slices")
+        """Slice `index` of `count` equal slices of the global batch of `step`; UserError if they would not be equal."""
+        rows, remainder = divmod(self.sequences, count)
+        if remainder:
+            raise UserError(f"a batch of {self.sequences} sequences cannot be split into {count} equal slices")
         batch = self.train(step)
         if count == 1:
             return batch
         return {name: tensor[index * rows : (index + 1) * rows] for name, tensor in batch.items()}
 
-    def evaluation(self, n_tokens: int) -> list[Batch]:
-        """Held-out batches of `n_tokens` input tokens, at least one window: the first ones, and the same masks.
+    def evaluation(self, n_tokens: int, seed: int) -> list[Batch]:
+        """Held-out batches of `n_tokens` input tokens, at least one window: the first windows, always the same masks.
 
-        They depend on nothing but the text, the objective and `evaluation.seed`, so runs with other batches can be
-        compared; the last batch may be smaller. Where the validation part holds fewer windows, all of it.
+        They depend only on the text, the objective and `seed`, so that runs with other batch sizes can be compared; the
+        last batch may be smaller. If the validation part has fewer windows, all of them are used.
         """
         length = self.objective.raw_length
-        there, asked = self.corpus.validation.n_windows(length), max(n_tokens // self.objective.length, 1)
-        if there < asked:
+        available, requested = self.corpus.validation.n_windows(length), max(n_tokens // self.objective.length, 1)
+        if available < requested:
             log.warning(
-                "the validation part of %s has %d windows and evaluation.tokens asks for %d: all are used",
+                "the validation part of %s has %d windows and an evaluation asks for %d: all are used",
                 self.corpus.name,
-                there,
-                asked,
+                available,
+                requested,
             )
-        drawn, count = [], min(there, asked)
-        for number, start in enumerate(range(0, count, DRAWN)):
-            windows = self.corpus.validation.windows(np.arange(start, min(start + DRAWN, count)), length)
-            drawn.append(self.objective.apply(windows, _generator("evaluation", self.evaluation_seed, number)))
+        drawn, count = [], min(available, requested)
+        for number, start in enumerate(range(0, count, EVALUATION_WINDOWS)):
+            windows = self.corpus.validation.windows(np.arange(start, min(start + EVALUATION_WINDOWS, count)), length)
+            drawn.append(self.objective.apply(windows, _generator("evaluation", seed, number)))
         return _batches({name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}, self.sequences)
 
-    def _make(self, block: int) -> list[Batch]:
-        """The batches of the steps of a block."""
-        rows = self._steps * self.sequences
-        windows = self.corpus.train.windows(
-            self._order(np.arange(block * rows, (block + 1) * rows)), self.objective.raw_length
-        )
-        return _batches(self.objective.apply(windows, _generator("train", self.seed, block)), self.sequences)
+    def _make(self, chunk: int) -> list[Batch]:
+        """The batches of all steps of a chunk."""
+        rows = self._chunk_steps * self.sequences
+        places = np.arange(chunk * rows, (chunk + 1) * rows)
+        windows = self.corpus.train.windows(self._order(places), self.objective.raw_length)  # (rows, raw_length)
+        return _batches(self.objective.apply(windows, _generator("train", self.seed, chunk)), self.sequences)
 
     def _order(self, places: np.ndarray) -> np.ndarray:
-        """The windows at these places of the endless sequence of epochs."""
+        """The numbers of the windows at consecutive `places` of the endless sequence of epochs, (places,) int64."""
         first, last = places[0] // self.n_windows, places[-1] // self.n_windows
         parts = []
         for epoch in range(first, last + 1):
@@ -139,9 +140,9 @@ def _generator(stream: str, seed: int, number: int) -> np.random.Generator:
 
 
 def _batches(arrays: Mapping[str, np.ndarray], sequences: int) -> list[Batch]:
-    """The tensors of each step, from the arrays of some steps.
+    """The tensors of each step, (sequences, length), from the arrays of several steps, (steps * sequences, length).
 
-    Weights have the mean 1 in a step, so that a loss summed with them over all targets is a mean over the scored ones.
+    Weights have mean 1 within a step, so that the mean of the weighted losses is the mean over the scored targets.
     """
     tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items() if name != "scored"}
     if "scored" in arrays:

@@ -1,4 +1,4 @@
-"""English that every installation already has: the documentation strings of Python and of the pinned dependencies."""
+"""English text that every installation already has: the docstrings of Python and of the pinned dependencies."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from ablate.data import docstrings
 from ablate.data.cpu_count import cores
-from ablate.data.data_faults import Problems
+from ablate.data.data_faults import DataFaults
 
 # Folders and files without documentation: tests, vendored copies, examples of wrong syntax.
 SKIPPED = re.compile(
     r"(^|/)(tests?|testing|\w*_tests?|test_\w+|_vendor|vendored|idlelib|lib2to3|site-packages|pydoc_data)(/|\.py$)"
 )
 SHORTEST, USEFUL, LONGEST = 200, 1000, 8000  # characters of a document: dropped below, joined below, cut above
-REPEATED = 40  # letters from which a paragraph may stand only once in the corpus
+REPEATED = 40  # letters from which a paragraph may occur only once in the corpus
 
 
 class Builtin:
-    """Documentation strings as documents, read without importing: for demonstrations, never to compare machines.
+    """Docstrings as documents, read without importing: for demonstrations, never to compare machines.
 
-    packages: names of distributions, beside the standard library; absent ones are left out and named in the manifest.
-    characters: about how much text to keep.
+    packages: distributions to read besides the standard library; those not installed are left out and listed in the
+    manifest. characters: about how much text to keep.
     """
 
     def __init__(self, packages: Sequence[str], characters: int):
         self.packages, self.characters = list(packages), int(characters)
 
-    def fingerprint(self) -> dict:
-        """What decides the text: Python's version and each package's."""
+    def fingerprint(self) -> dict[str, Any]:
+        """What determines the text: the versions of Python and of each package."""
         return {
             "source": "builtin",
             "python": platform.python_version(),
@@ -45,11 +46,11 @@ class Builtin:
             "characters": self.characters,
         }
 
-    def documents(self, problems: Problems) -> Iterator[str]:
-        """Documents ordered by the hash of their text, cut off at `characters`."""
+    def documents(self, faults: DataFaults) -> Iterator[str]:
+        """Documents in the order of the hash of their text, until they have `characters`."""
         seen: set[bytes] = set()
-        documents = []
-        for units in _read_all(self._files(problems)):
+        documents: list[str] = []
+        for units in _read_all(self._files(faults)):
             documents.extend(_join(_unseen(units, seen)))
         documents.sort(key=lambda text: hashlib.sha256(text.encode()).digest())
         total = 0
@@ -59,14 +60,14 @@ class Builtin:
             if total >= self.characters:
                 return
 
-    def _files(self, problems: Problems) -> list[str]:
+    def _files(self, faults: DataFaults) -> list[str]:
         """Source files in an order that does not depend on where they are installed."""
         folders = [Path(sysconfig.get_path("stdlib"))]
         for name in self.packages:
             if not (found := _folders(name)):
-                problems.note("package not installed", name)
+                faults.note("package not installed", name)
             folders.extend(found)
-        files = []
+        files: list[str] = []
         for folder in folders:
             inside = (path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
             files.extend(str(folder / path) for path in sorted(inside) if not SKIPPED.search(path))
@@ -91,9 +92,10 @@ def _folders(distribution: str) -> list[Path]:
 
 
 def _read_all(files: list[str]) -> list[list[list[str]]]:
-    """The units of every file, in the order of the files; a process a core.
+    """The units of every file, in the order of the files; one process per core.
 
-    Processes of their own program: they end with their input, whatever becomes of this one, and import nothing of ours.
+    The processes run a program of their own: they end with their input, even if this process dies, and import
+    nothing of the package.
     """
     workers = cores()
     shares = [files[worker::workers] for worker in range(workers)]
@@ -109,18 +111,19 @@ def _read_share(files: list[str]) -> list[list[list[str]]]:
     finished = subprocess.run(
         command, input=json.dumps(files), capture_output=True, text=True, encoding="utf-8", check=True
     )
-    return json.loads(finished.stdout)
+    units: list[list[list[str]]] = json.loads(finished.stdout)
+    return units
 
 
 def _unseen(units: list[list[str]], seen: set[bytes]) -> Iterator[list[str]]:
-    """The paragraphs that none before equals up to case, digits and punctuation; short ones may repeat elsewhere."""
-    short: set[str] = set()
+    """The paragraphs that equal no earlier one up to case, digits and punctuation; short ones may recur elsewhere."""
+    short: set[bytes] = set()
     for unit in units:
         fresh = []
         for paragraph in unit:
             letters = re.sub(r"[\W\d_]+", "", paragraph.lower())
             repeats = short if len(letters) < REPEATED else seen
-            key = letters if len(letters) < REPEATED else hashlib.blake2b(letters.encode(), digest_size=12).digest()
+            key = hashlib.blake2b(letters.encode(), digest_size=12).digest()
             if key not in repeats:
                 repeats.add(key)
                 fresh.append(paragraph)

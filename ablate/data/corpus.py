@@ -1,11 +1,11 @@
 """A corpus on disk: text prepared once into token shards with a manifest, and opened for training.
 
-<paths.data>/<name>-<hash of what was asked>/
-    manifest.json            what was asked, the ids, counts, what was wrong with the data, the hash of every file
+<paths.data>/<name>-<hash of the request>/
+    manifest.json            the request, the ids, counts, faults in the data, the hash of every file
     train-00000.bin          tokens, uint16 or uint32          validation-00000.bin
-    train-offsets.npy        where documents start             validation-offsets.npy
+    train-offsets.npy        where documents begin             validation-offsets.npy
     tokenizer.json           or tokenizer.model
-    token_bytes.npy          bytes of text that each id stands for
+    token_bytes.npy          bytes of text that each id represents
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ablate.data.shards import Reader, verify
+from ablate.data.tokenizer_backends import Tokenizer, load
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
 
@@ -25,9 +26,9 @@ MANIFEST = "manifest.json"
 
 
 class Corpus:
-    """A prepared corpus. Raises UserError where a file differs from the manifest.
+    """A prepared corpus. Raises UserError if a file is missing or differs from the manifest.
 
-    train, validation: readers of its two parts, which share no document.
+    train, validation: readers of its two parts, which have no document in common.
     layout: its ids; sha256: the hash of all that training reads, the same wherever the same text was prepared.
     """
 
@@ -62,12 +63,18 @@ class Corpus:
         return self.layout.sentinel(k)
 
     @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Text to its ids and back."""
+        return load(self.folder / self.manifest["tokenizer"]["file"])
+
+    @cached_property
     def token_bytes(self) -> np.ndarray:
-        """Bytes of text that each id stands for, (vocab_size,) uint16; 0 for end, padding and sentinels."""
-        return np.load(self.folder / self.manifest["token_bytes"]["file"], allow_pickle=False)
+        """Bytes of text that each id represents, (vocab_size,) uint16; 0 for end, padding and sentinels."""
+        sizes: np.ndarray = np.load(self.folder / self.manifest["token_bytes"]["file"], allow_pickle=False)
+        return sizes
 
     def describe(self) -> dict[str, Any]:
-        """What a run's record says of its data."""
+        """The `data` entry of a run's record."""
         train, validation = self.manifest["train"], self.manifest["validation"]
         return {
             "name": self.name,
@@ -84,6 +91,7 @@ class Corpus:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return manifest
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / MANIFEST}: cannot be read ({error}); delete {folder} to prepare it again") from None

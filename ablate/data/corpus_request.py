@@ -1,4 +1,4 @@
-"""What decides a corpus: the text, the tokenizer, how it is divided; and so the folder where it is kept."""
+"""What determines a corpus (text, tokenizer, split), and from it the folder in which it is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.instantiation import instantiate
-from ablate.data.data_faults import Problems
+from ablate.data.data_faults import DataFaults
 from ablate.errors import UserError
 from ablate.run.files import sha256
 
@@ -22,7 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class CorpusRequest:
-    """The parts of a corpus, made from the config, and `asked`: all that goes into its folder's name."""
+    """The parts of a corpus, made from the config, and `fingerprint`: all that its folder's name depends on."""
 
     name: str
     root: Path
@@ -30,25 +30,27 @@ class CorpusRequest:
     tokenizer: Any
     validation_share: float
     on_error: str
-    asked: dict[str, Any]
+    fingerprint: dict[str, Any]
 
     @property
     def folder(self) -> Path:
-        text = json.dumps(self.asked, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self.fingerprint, sort_keys=True, separators=(",", ":"))
         return self.root / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def corpus_request(cfg: DictConfig | dict) -> CorpusRequest:
-    """What `cfg.data`, `cfg.tokenizer` and `cfg.paths.data` ask for; raises UserError where it cannot be answered."""
+    """The corpus that `cfg.data`, `cfg.tokenizer` and `cfg.paths.data` describe; UserError for invalid values."""
     data, tokenizer = (group_of(cfg, group) for group in ("data", "tokenizer"))
     share = data["validation_share"]
     if not 0 < share < 1:
         raise UserError(f"data.validation_share={share}: must be above 0 and below 1")
     if not NAME.fullmatch(data["name"]):
-        raise UserError(f"data.name={data['name']!r}: a name has letters, digits, and . _ - within")
-    Problems(data["on_error"])
+        raise UserError(
+            f"data.name={data['name']!r}: must be letters, digits and _, after the first character also . and -"
+        )
+    DataFaults(data["on_error"])
     source = instantiate(data["source"])
-    asked = {
+    fingerprint = {
         "version": VERSION,
         "source": source.fingerprint(),
         "tokenizer": {**tokenizer, **_contents_of_files(tokenizer)},
@@ -56,13 +58,14 @@ def corpus_request(cfg: DictConfig | dict) -> CorpusRequest:
         "on_error": data["on_error"],
     }
     root = Path(str(OmegaConf.select(cfg, "paths.data") if isinstance(cfg, DictConfig) else cfg["paths"]["data"]))
-    return CorpusRequest(data["name"], root, source, instantiate(tokenizer), share, data["on_error"], asked)
+    return CorpusRequest(data["name"], root, source, instantiate(tokenizer), share, data["on_error"], fingerprint)
 
 
 def group_of(cfg: DictConfig | dict, group: str) -> dict[str, Any]:
     """A group of a config as plain containers, resolved."""
     content = cfg[group]
-    return OmegaConf.to_container(content, resolve=True) if isinstance(content, DictConfig) else dict(content)
+    plain: Any = OmegaConf.to_container(content, resolve=True) if OmegaConf.is_config(content) else content
+    return dict(plain)
 
 
 def _contents_of_files(tokenizer: dict[str, Any]) -> dict[str, str]:

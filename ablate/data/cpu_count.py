@@ -1,4 +1,4 @@
-"""How many cores preparation may use."""
+"""How many cores preparing a corpus may use."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 
 
 def cores() -> int:
-    """RAYON_NUM_THREADS or OMP_NUM_THREADS where set, else the cores that this process may run on.
+    """RAYON_NUM_THREADS or OMP_NUM_THREADS if set, else the number of cores that this process may run on.
 
-    Sets the former of this process, because the tokenizers library reads it at its first work and heeds nothing else.
+    Sets RAYON_NUM_THREADS in this process: the tokenizers library reads it at first use, and has no other setting.
     """
-    asked = os.environ.get("RAYON_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = int(asked) if asked.isdigit() and int(asked) > 0 else there
+    setting = os.environ.get("RAYON_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = int(setting) if setting.isdigit() and int(setting) > 0 else available
     os.environ.setdefault("RAYON_NUM_THREADS", str(count))
     return count

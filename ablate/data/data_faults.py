@@ -1,31 +1,32 @@
-"""What is wrong with the data: refused or counted, never silent."""
+"""Faults in the data: each one is refused or counted, none is ignored silently."""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from ablate.errors import UserError, nearest
 
 POLICIES = ("fail", "skip")
 
 
-class Problems:
-    """The policy for bad data and its tally.
+class DataFaults:
+    """The policy for bad documents, and how many there were of each kind.
 
     on_error: "fail" raises UserError at the first bad document, "skip" leaves it out and counts it.
-    examples: how many places are remembered by name; None remembers all.
+    examples: how many faults are kept with file and line; None keeps all.
     """
 
     def __init__(self, on_error: str = "fail", examples: int | None = 20):
         if on_error not in POLICIES:
-            raise UserError(f"data.on_error={on_error}: use fail or skip{nearest(str(on_error), POLICIES)}")
+            raise UserError(f"data.on_error={on_error}: must be fail or skip{nearest(str(on_error), POLICIES)}")
         self.on_error, self.limit = on_error, examples
         self.skipped: Counter[str] = Counter()  # kind of fault -> documents (or files) left out
-        self.noted: Counter[str] = Counter()  # kind of oddity -> how often it was met and repaired or ignored
+        self.noted: Counter[str] = Counter()  # kind of oddity -> how often it was repaired or ignored
         self.examples: list[str] = []
 
     def bad(self, kind: str, where: str, detail: str = "") -> None:
-        """A document or file that cannot be used, e.g. bad("invalid UTF-8", "a.jsonl:7")."""
+        """Report a document or file that cannot be used, e.g. bad("invalid UTF-8", "a.jsonl:7")."""
         line = f"{where}: {kind}" + (f" ({detail})" if detail else "")
         if self.on_error == "fail":
             raise UserError(f"{line}; data.on_error=skip would leave it out and count it")
@@ -33,7 +34,7 @@ class Problems:
         self._remember(line)
 
     def note(self, kind: str, where: str) -> None:
-        """Something odd that loses no text."""
+        """Report an oddity that loses no text."""
         self.noted[kind] += 1
         self._remember(f"{where}: {kind}")
 
@@ -41,8 +42,8 @@ class Problems:
         if self.limit is None or len(self.examples) < self.limit:
             self.examples.append(line)
 
-    def as_dict(self) -> dict:
-        """What the manifest keeps."""
+    def as_dict(self) -> dict[str, Any]:
+        """The manifest's entry."""
         return {
             "skipped": dict(sorted(self.skipped.items())),
             "noted": dict(sorted(self.noted.items())),

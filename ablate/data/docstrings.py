@@ -1,4 +1,4 @@
-"""English in Python source files: their documentation strings, cleaned. A program of its own, to run several at once.
+"""The docstrings of Python source files, cleaned. A program of its own, so that several can run at once.
 
 python -P docstrings.py < files.json > units.json
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 RULE = re.compile(r"^[^\w\s]{3,}$")  # underlines of titles, borders of tables
 CODE = (">>>", "...", "In [", "$ ")
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 STOP_WORDS = frozenset("the of a to is and in for be this that if are with or it as by an on not from".split())
 
 
@@ -22,18 +23,12 @@ def units_of(file: str) -> list[list[str]]:
     """The units of one Python file, lists of paragraphs: the module with its functions, each class with its methods."""
     try:
         tree = ast.parse(Path(file).read_bytes())
-    except (
-        SyntaxError,
-        ValueError,
-        OSError,
-        RecursionError,
-        MemoryError,
-    ):  # some packages ship examples of broken code
-        return []
+    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError):
+        return []  # some packages ship examples of broken code
     module: list[str] = []
     units = [module]
 
-    def visit(node: ast.AST, unit: list[str]) -> None:
+    def visit(node: Documented, unit: list[str]) -> None:
         documentation = ast.get_docstring(node)
         if documentation:
             unit.extend(_paragraphs(documentation))

@@ -1,9 +1,9 @@
-"""What a model learns from: windows of tokens -> inputs and targets, a whole batch at once.
+"""Objectives: windows of tokens -> inputs and targets, a whole batch at once.
 
 span_corruption   the <0> sat on <1>.   ->  <0> cat <1> the mat       (encoder and decoder)
-prefix            the cat | sat on      ->            sat on          (a prefix is seen whole)
+prefix            the cat | sat on      ->            sat on          (the prefix is fully visible)
 causal            the cat sat on        ->  the cat sat on            (each token from those before)
-masked            the <0> sat on        ->      cat                   (an encoder fills the gaps)
+masked            the <0> sat on        ->      cat                   (an encoder fills in the gaps)
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ Arrays = dict[str, np.ndarray]
 class Objective:
     """Turns windows (rows, raw_length) into a batch; `documents` adds segments and positions of a row's documents.
 
-    Subclasses set `raw_length` (tokens of text), `target_length`, and define `apply`.
+    Subclasses set `raw_length` (tokens of text that a row needs), and define `apply`.
     """
 
     raw_length: int
-    target_length: int
 
     def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int):
         self.layout, self.stacks, self.documents, self.length = layout, stacks, documents, length
-        self.raw_length = self.target_length = length
+        self.raw_length = length
 
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
-        """The batch of these windows: ids, segments, positions; `scored` (bool) where not all targets are."""
+        """The batch of these windows: ids, segments and positions, each (rows, length); and, if not all targets count,
+        `scored` (rows, length) bool."""
         raise NotImplementedError
 
     def _sides(self, **segments: np.ndarray) -> Arrays:
-        """Segments and positions under the names that a batch has for them."""
+        """Segments (rows, length), and the positions in them, under the names of a batch's fields."""
         named: Arrays = {}
         for side, values in segments.items():
             named[f"{side}_segments"], named[f"{side}_positions"] = values, segment.positions(values)
@@ -48,9 +48,9 @@ class Objective:
 
 
 class SpanCorruption(Objective):
-    """Spans of tokens become one sentinel each, and the targets (Raffel et al. 2020): the baseline.
+    """Each span of tokens is replaced by one sentinel and predicted (Raffel et al. 2020): the baseline.
 
-    length: of the inputs, exactly. noise_density: part of the text that is noise. mean_span: mean length of a span.
+    length: of the inputs, exactly. noise_density: fraction of the text that is noise. mean_span: mean length of a span.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class SpanCorruption(Objective):
         self.lengths = spans.lengths_for(length, noise_density, mean_span)
         if self.lengths.spans > min(self.lengths.raw - self.lengths.noise, self.lengths.noise):
             raise UserError(
-                f"objective: {self.lengths.noise} of {self.lengths.raw} tokens cannot be {self.lengths.spans} spans "
-                "with text between; choose a longer mean_span or a lower noise_density"
+                f"objective: {self.lengths.noise} of {self.lengths.raw} tokens cannot form {self.lengths.spans} spans "
+                "with text between them; choose a longer mean_span or a lower noise_density"
             )
         if self.lengths.spans > layout.n_sentinels:
             raise UserError(
-                f"objective.length={length} makes {self.lengths.spans} spans and there are {layout.n_sentinels} "
-                f"sentinels; set tokenizer.sentinels={self.lengths.spans} or a longer objective.mean_span"
+                f"objective.length={length} needs {self.lengths.spans} sentinels, and the vocabulary has "
+                f"{layout.n_sentinels}; set tokenizer.sentinels={self.lengths.spans} or a longer objective.mean_span"
             )
-        self.raw_length, self.target_length = self.lengths.raw, self.lengths.target
+        self.raw_length = self.lengths.raw
 
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
         inputs, targets = spans.sides(spans.draw(len(windows), self.lengths, rng))
@@ -89,17 +89,17 @@ class SpanCorruption(Objective):
         return {**batch, "decoder_ids": decoder_ids, **self._sides(**segments)}
 
     def _segments(self, windows: np.ndarray, inputs: spans.Runs, targets: spans.Runs) -> Arrays:
-        """A span belongs whole to the document in which it begins, and so does its sentinel on both sides."""
-        raw = segment.of_documents(windows, self.layout.eos_id)
+        """(rows, length) on each side; a whole span and its sentinels belong to the document in which it begins."""
+        raw = segment.of_documents(windows, self.layout.eos_id)  # (rows, raw_length)
         encoder = raw.ravel().take(inputs.index, mode="clip")  # a sentinel's slot is the first token of its span
-        of_span = encoder.ravel()[inputs.slots]
-        encoder[:, -1] = of_span[:, -1]
+        of_span = encoder.ravel()[inputs.slots]  # (rows, spans)
+        encoder[:, -1] = of_span[:, -1]  # the end belongs to the last span
         decoder = np.repeat(of_span.ravel(), targets.sizes.ravel()).reshape(len(windows), -1)
         return {"encoder": encoder, "decoder": decoder}
 
 
 class Causal(Objective):
-    """Each token from those before it in its row, the first from the start symbol; all are scored."""
+    """Each token is predicted from those before it in its row, the first from the start symbol; all are scored."""
 
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
         if not self.documents:
@@ -110,10 +110,10 @@ class Causal(Objective):
 
 
 class Prefix(Objective):
-    """A prefix of random length is seen whole, what follows is scored (Liu et al. 2018; Raffel et al. 2020).
+    """A prefix of random length is fully visible, what follows is scored (Liu et al. 2018; Raffel et al. 2020).
 
-    A decoder reads both in one sequence of `length`; an encoder-decoder reads the prefix in the encoder and writes the
-    rest, both padded to `length`. The prefix has 1 to length-1 tokens, each number equally likely.
+    A decoder reads both in one sequence of `length`; an encoder-decoder reads the prefix in the encoder and predicts
+    the rest in the decoder, both padded to `length`. The prefix has 1 to length-1 tokens, uniformly distributed.
     """
 
     def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int):
@@ -123,28 +123,30 @@ class Prefix(Objective):
         self.is_split = "encoder" in stacks
         if self.is_split and documents:
             raise UserError(
-                "data.document_mask=true with objective=prefix leaves an encoder-decoder documents without an input; "
+                "data.document_mask=true with objective=prefix gives an encoder-decoder documents without an input; "
                 "use topology=prefix_decoder, or data.document_mask=false"
             )
 
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
         prefix = rng.integers(1, self.length, len(windows))
         places = np.arange(self.length)
+        # (rows, length): the rest starts at the front of the decoder's row if split, else behind the prefix
         scored = places < (self.length - prefix)[:, None] if self.is_split else places >= prefix[:, None]
         batch = self._split(windows, prefix, scored) if self.is_split else self._whole(windows, prefix)
         return {**batch, "scored": scored}
 
     def _whole(self, windows: np.ndarray, prefix: np.ndarray) -> Arrays:
-        """One sequence; the start symbol belongs to the prefix too, so it has one position more."""
+        """One sequence; the start symbol belongs to the prefix too, which is therefore one position longer."""
         documents = segment.of_documents(windows, self.layout.eos_id) if self.documents else None
         shifted = segment.shifted(windows, self.layout.pad_id, documents)
         sides = {} if documents is None else self._sides(decoder=documents)
         return {"decoder_ids": shifted, "targets": windows, "prefix_lengths": prefix + 1, **sides}
 
     def _split(self, windows: np.ndarray, prefix: np.ndarray, scored: np.ndarray) -> Arrays:
-        """Prefix and rest, each from the front of its own row; segment 0 is padding."""
+        """Prefix and rest, each aligned to the front of its own row; segment 0 is padding."""
         places, pad = np.arange(self.length), windows.dtype.type(self.layout.pad_id)
         is_prefix = places < prefix[:, None]
+        # the tokens from the prefix's end on, (rows, length); places past the row's end repeat its last token
         rest = np.take_along_axis(windows, np.minimum(places + prefix[:, None], self.length - 1), axis=1)
         targets = np.where(scored, rest, pad)
         return {
@@ -157,10 +159,10 @@ class Prefix(Objective):
 
 
 class Masked(Objective):
-    """Some tokens are hidden and predicted where they stood (Devlin et al. 2019).
+    """Some tokens are masked and predicted in place (Devlin et al. 2019).
 
-    probability: part of each row that is predicted, the same number in each. Of those, keep_share stay as they are,
-    random_share become a random piece, and the others the mask symbol.
+    probability: fraction of each row that is predicted, the same number of tokens in each. Of those, keep_share stay
+    unchanged, random_share are replaced by a random piece, and the others by the mask symbol.
     """
 
     def __init__(
@@ -178,15 +180,17 @@ class Masked(Objective):
             raise UserError(f"objective.probability={probability}: must be above 0 and below 1")
         if min(random_share, keep_share) < 0 or random_share + keep_share > 1:
             raise UserError(
-                f"objective.random_share={random_share} and keep_share={keep_share}: shares add up to at most 1"
+                f"objective.random_share={random_share} and keep_share={keep_share}: must not be negative, "
+                "nor add up to more than 1"
             )
         self.n_masked = min(max(round(length * probability), 1), length)
         self.random_share, self.keep_share = random_share, keep_share
 
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
+        # the n_masked tokens of each row with the smallest random keys, (rows, length) bool
         keys = rng.random(windows.shape)
         chosen = keys <= np.partition(keys, self.n_masked - 1, axis=1)[:, self.n_masked - 1, None]
-        fate = rng.random(windows.shape)
+        fate = rng.random(windows.shape)  # below keep_share: kept; in the next random_share: random; else masked
         ids = np.where(chosen & (fate >= self.keep_share), windows.dtype.type(self.layout.mask_id), windows)
         is_random = chosen & (fate >= self.keep_share) & (fate < self.keep_share + self.random_share)
         ids[is_random] = rng.integers(0, self.layout.text_size, np.count_nonzero(is_random))
@@ -197,14 +201,15 @@ class Masked(Objective):
 
 
 def build(cfg: Mapping[str, Any], corpus: Any) -> Objective:
-    """The objective that `cfg.objective` describes, for the corpus's ids and the stacks that `cfg.topology` has."""
+    """The objective that `cfg.objective` describes, for the ids of `corpus` and the stacks of `cfg.topology`."""
     from omegaconf import OmegaConf
 
     groups = {name: cfg[name] for name in ("objective", "topology")}
-    plain = {
+    plain: dict[str, Any] = {
         name: OmegaConf.to_container(g, resolve=True) if OmegaConf.is_config(g) else dict(g)
         for name, g in groups.items()
     }
     make = instantiate(plain["objective"])
     stacks = instantiate({"_target_": plain["topology"]["_target_"], "_partial_": True}).func.stacks
-    return make(corpus.layout, stacks, cfg["data"]["document_mask"])
+    made: Objective = make(corpus.layout, stacks, cfg["data"]["document_mask"])
+    return made

@@ -1,4 +1,4 @@
-"""A shuffled order that is computed, not stored: which window stands at which place of an epoch."""
+"""A shuffled order that is computed, not stored: which window comes at which place of an epoch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ ROUNDS = 6
 
 
 def permute(places: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
-    """What stands at `places` of a permutation of range(n) that (seed, epoch) chooses; int64 like `places`.
+    """The elements at `places` of a permutation of range(n) determined by (seed, epoch); int64, shaped like `places`.
 
-    A generalised Feistel network on the nearest a x b >= n, walked until it lands below n (Black and Rogaway 2002): any
-    place is found in the same time and no memory, so that an order has no state to save.
+    A generalised Feistel network on the smallest a x b >= n with a about sqrt(n), applied again to results of n or
+    more ("cycle walking", Black and Rogaway 2002). Any place is computed in constant time and memory, so that an order
+    has no state to save.
     """
-    a = math.isqrt(n - 1) + 1
-    b = -(-n // a)
+    a = math.isqrt(n - 1) + 1  # ceil(sqrt(n))
+    b = -(-n // a)  # ceil(n / a), so that a * b >= n with fewer than a results to walk on from
     digest = hashlib.blake2b(f"order/{seed}/{epoch}".encode(), digest_size=8 * ROUNDS).digest()
     keys = np.frombuffer(digest, "<u8")
     found = _mix(places.astype(np.uint64), keys, np.uint64(a), np.uint64(b))
@@ -29,16 +30,22 @@ def permute(places: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def _mix(numbers: np.ndarray, keys: np.ndarray, a: np.uint64, b: np.uint64) -> np.ndarray:
-    """One pass of the network over numbers below a b."""
+    """The Feistel network, a one-to-one map of range(a b) onto itself.
+
+    Each number is a pair (left below a, right below b). A round adds a keyed hash of one half to the other, modulo its
+    range; whatever the hash, that can be undone, so the map is one-to-one.
+    """
     left, right = np.divmod(numbers, b)
     for key_of_left, key_of_right in keys.reshape(-1, 2):
         left = (left + _hash(right + key_of_left) % a) % a
         right = (right + _hash(left + key_of_right) % b) % b
-    return left * b + right
+    mixed: np.ndarray = left * b + right
+    return mixed
 
 
 def _hash(x: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    mixed: np.ndarray = x ^ (x >> np.uint64(31))
+    return mixed

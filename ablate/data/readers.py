@@ -1,4 +1,4 @@
-"""The lines of a text file with their numbers, read by the `datasets` library; what is no text is named by its line."""
+"""The numbered lines of a text file, read by the `datasets` library; lines that are not text are reported by number."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from ablate.data.data_faults import Problems
+from ablate.data.data_faults import DataFaults
 
-HEAD = 1 << 20  # bytes of a file that are looked at for its line ends
+HEAD = 1 << 20  # bytes at the start of a file that are searched for its line ends
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError)
 
 
-def stream(path: str, name: str | None = None, **asked: Any) -> Any:
-    """An iterable set of the `datasets` library that leaves no copy behind."""
+def stream(path: str, name: str | None = None, **arguments: Any) -> Any:
+    """A streamed dataset of the `datasets` library, which leaves no copy on disk; arguments as for `load_dataset`."""
     import datasets
 
-    return datasets.load_dataset(path, name, streaming=True, **asked)
+    return datasets.load_dataset(path, name, streaming=True, **arguments)
 
 
-def numbered_lines(file: str, problems: Problems) -> Iterator[tuple[int, str | None]]:
-    """The lines of `file` (.gz or not) from 1, without their ends; None for one that is no UTF-8."""
-    _note_line_ends(file, problems)
+def numbered_lines(file: str, faults: DataFaults) -> Iterator[tuple[int, str | None]]:
+    """The lines of `file` (.gz or not), numbered from 1, without line ends; None for a line that is not UTF-8."""
+    _note_line_ends(file, faults)
     number = 0
     try:
         for batch in stream("text", data_files=[file], split="train").with_format("arrow").iter(batch_size=1000):
             for line in batch.column(0).to_pylist():
                 number += 1
-                yield number, _without_mark(line, number, file, problems)
+                yield number, _without_mark(line, number, file, faults)
         return
-    except BROKEN:  # the library drops the whole block and does not say which line: read on by hand
+    except BROKEN:  # the library drops a whole block without naming the line: continue by hand
         pass
-    yield from _by_hand(file, number, problems)
+    yield from _by_hand(file, number, faults)
 
 
-def _by_hand(file: str, done: int, problems: Problems) -> Iterator[tuple[int, str | None]]:
-    """The lines after the first `done`, one at a time, up to where the file breaks off."""
+def _by_hand(file: str, done: int, faults: DataFaults) -> Iterator[tuple[int, str | None]]:
+    """The lines after the first `done`, one at a time, up to the end of the file or the place where it is damaged."""
     number = 0
     opened = gzip.open if file.endswith(".gz") else open
     try:
@@ -46,38 +46,36 @@ def _by_hand(file: str, done: int, problems: Problems) -> Iterator[tuple[int, st
                     continue
                 line = line.removesuffix("\n")
                 if is_text(line):
-                    yield number, _without_mark(line, number, file, problems)
+                    yield number, _without_mark(line, number, file, faults)
                 else:
-                    problems.bad("invalid UTF-8", f"{file}:{number}")
+                    faults.bad("invalid UTF-8", f"{file}:{number}")
                     yield number, None
     except EOFError:
-        problems.bad("truncated gzip", f"{file}:{number + 1}", "the rest of the file is missing")
+        faults.bad("truncated gzip", f"{file}:{number + 1}", "the rest of the file is missing")
     except (OSError, zlib.error) as error:
-        problems.bad(
-            "damaged gzip" if file.endswith(".gz") else "unreadable", f"{file}:{number + 1}", first_line(error)
-        )
+        faults.bad("damaged gzip" if file.endswith(".gz") else "unreadable", f"{file}:{number + 1}", first_line(error))
 
 
-def _note_line_ends(file: str, problems: Problems) -> None:
-    """Windows' line ends are read as \\n by every reader, so they are looked for here."""
+def _note_line_ends(file: str, faults: DataFaults) -> None:
+    """Report Windows line ends: every reader turns them into \\n, so that they would go unnoticed."""
     try:
         with (gzip.open if file.endswith(".gz") else open)(file, "rb") as opened:
             head = opened.read(HEAD)
     except BROKEN:
-        return  # whoever reads the lines will say so
+        return  # reported when the lines are read
     if b"\r\n" in head:
-        problems.note("Windows line ends (CRLF), read as LF", file)
+        faults.note("Windows line ends (CRLF), read as LF", file)
 
 
-def _without_mark(line: str, number: int, file: str, problems: Problems) -> str:
+def _without_mark(line: str, number: int, file: str, faults: DataFaults) -> str:
     if number == 1 and line.startswith("\ufeff"):
-        problems.note("byte order mark, left out", f"{file}:1")
+        faults.note("byte order mark, left out", f"{file}:1")
         return line[1:]
     return line
 
 
 def is_text(text: str) -> bool:
-    """Whether it can be written as UTF-8."""
+    """Whether `text` can be encoded as UTF-8: a lone surrogate cannot."""
     try:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
@@ -85,5 +83,5 @@ def is_text(text: str) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says, in one line."""
+    """The first line of a library's error message, or else the error's type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

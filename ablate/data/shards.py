@@ -1,40 +1,43 @@
-"""Tokens on disk: one number a token, documents end to end, read by memory map."""
+"""Tokens on disk: one integer a token, documents end to end, memory-mapped for reading."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ablate.errors import UserError
 from ablate.run.files import atomic_write, sha256
 
-SHARD_TOKENS = 1 << 28  # a new file after so many
-LARGE = 1 << 28  # bytes from which a file's hash is not computed again while its size and time are the same
+SHARD_TOKENS = 1 << 28  # tokens after which a new file is begun
+LARGE = 1 << 28  # bytes from which a file is not hashed again while its size and modification time are unchanged
 STAMPS = ".verified.json"
 
 
 class Writer:
-    """Writes the documents of one part (train or validation) into shards; a shard ends with a document."""
+    """Writes the documents of one part (train or validation) into shards; no document spans two shards."""
 
     def __init__(self, folder: Path, part: str, dtype: np.dtype, shard_tokens: int = SHARD_TOKENS):
         self.folder, self.part, self.dtype, self.shard_tokens = folder, part, dtype, shard_tokens
-        self.shards: list[dict] = []
-        self.lengths = array("q")
-        self._open = None
+        self.shards: list[dict[str, Any]] = []
+        self.lengths = array("q")  # tokens of each document
+        self._open: io.BufferedWriter | None = None
         self._written = 0
 
     def add(self, documents: Sequence[np.ndarray]) -> None:
         """Append documents, each (length,) with its end-of-sequence."""
         for ids in documents:
             if self._open is None:
-                self._open = open(self.folder / f"{self.part}-{len(self.shards):05d}.bin", "xb")
+                name = f"{self.part}-{len(self.shards):05d}.bin"
+                self._open = open(self.folder / name, "xb")  # noqa: SIM115 (closed by `_close_shard`)
                 self._hash, self._written = hashlib.sha256(), 0
             data = ids.astype(self.dtype).tobytes()
             self._open.write(data)
@@ -44,10 +47,11 @@ class Writer:
             if self._written >= self.shard_tokens:
                 self._close_shard()
 
-    def close(self) -> dict:
-        """Finish the files; the manifest's entry for this part."""
+    def close(self) -> dict[str, Any]:
+        """Finish the files; returns the manifest's entry for this part."""
         self._close_shard()
         name = f"{self.part}-offsets.npy"
+        # where each document begins, and where the last one ends, (documents + 1,)
         np.save(self.folder / name, np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)]).astype(np.int64))
         return {
             "tokens": sum(self.lengths),
@@ -71,53 +75,48 @@ class Writer:
 class Reader:
     """The tokens of one part, mapped into memory.
 
-    Windows of a length are cut side by side from the stream of documents; a rest at a shard's end is left out.
+    Windows of a length are cut side by side from the stream of documents; a remainder at a shard's end is left out.
     """
 
-    def __init__(self, folder: Path, part: dict, dtype: np.dtype):
+    def __init__(self, folder: Path, part: dict[str, Any], dtype: np.dtype):
         self.n_tokens: int = part["tokens"]
         self.n_documents: int = part["documents"]
-        self._offsets_file = folder / part["offsets"]["file"]
         self._shards = [np.memmap(folder / shard["file"], dtype, mode="r").view(np.ndarray) for shard in part["shards"]]
         self._dtype = dtype
         self._cut: dict[int, tuple[list[np.ndarray], np.ndarray]] = {}
 
-    @property
-    def offsets(self) -> np.ndarray:
-        """Where each document starts in the stream, and where the last one ends: (n_documents + 1,) int64."""
-        return np.load(self._offsets_file, mmap_mode="r", allow_pickle=False)
-
     def n_windows(self, length: int) -> int:
-        """How many windows of `length` tokens there are."""
+        """The number of windows of `length` tokens."""
         return int(self._windows_of(length)[1][-1])
 
     def windows(self, indices: np.ndarray, length: int) -> np.ndarray:
-        """The windows with these numbers, (len(indices), length), in the shards' own type."""
+        """The windows with these numbers, (len(indices), length), in the shards' dtype."""
         tables, ends = self._windows_of(length)
         if len(tables) == 1:
-            return tables[0][indices]
+            windows: np.ndarray = tables[0][indices]
+            return windows
         shard_of = np.searchsorted(ends, indices, side="right")
-        found = np.empty((len(indices), length), self._dtype)
+        windows = np.empty((len(indices), length), self._dtype)
         for shard in np.unique(shard_of):
             here = shard_of == shard
-            found[here] = tables[shard][indices[here] - (ends[shard - 1] if shard else 0)]
-        return found
+            windows[here] = tables[shard][indices[here] - (ends[shard - 1] if shard else 0)]
+        return windows
 
     def _windows_of(self, length: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Each shard as a table of windows, without copying, and the number of windows up to its end."""
+        """Each shard as a table (windows, length), without copying, and the number of windows up to the end of each."""
         if length not in self._cut:
             tables = [shard[: len(shard) // length * length].reshape(-1, length) for shard in self._shards]
             self._cut[length] = tables, np.cumsum([len(table) for table in tables])
         return self._cut[length]
 
 
-def entry(file: Path) -> dict:
+def entry(file: Path) -> dict[str, Any]:
     """A file's name and hash, for a manifest."""
     return {"file": file.name, "sha256": sha256(file)}
 
 
-def entries(manifest: dict) -> list[dict]:
-    """Every file that a manifest vouches for."""
+def entries(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of all files that a manifest describes."""
     parts = [manifest["train"], manifest["validation"]]
     return [
         manifest["tokenizer"],
@@ -127,11 +126,11 @@ def entries(manifest: dict) -> list[dict]:
     ]
 
 
-_verified: set[tuple[str, str, int, int]] = set()  # (path, sha256, size, time) of files found good by this process
+_verified: set[tuple[str, str, int, int]] = set()  # (path, sha256, size, time) of files that this process has verified
 
 
-def verify(folder: Path, manifest: dict) -> None:
-    """Raise UserError where a file of a corpus is gone or differs from its manifest; each is hashed once a process."""
+def verify(folder: Path, manifest: dict[str, Any]) -> None:
+    """Raise UserError if a file of a corpus is missing or differs from its manifest; each is hashed once a process."""
     stamps = _read_stamps(folder)
     fresh = False
     for item in entries(manifest):
@@ -139,7 +138,7 @@ def verify(folder: Path, manifest: dict) -> None:
         try:
             stat = file.stat()
         except OSError:
-            raise UserError(f"{file}: is gone; delete {folder} to prepare it again") from None
+            raise UserError(f"{file}: is missing; delete {folder} to prepare it again") from None
         key = (str(file), item["sha256"], stat.st_size, stat.st_mtime_ns)
         stamp = [item["sha256"], stat.st_size, stat.st_mtime_ns]
         is_large = stat.st_size >= LARGE
@@ -147,7 +146,7 @@ def verify(folder: Path, manifest: dict) -> None:
             continue
         if sha256(file) != item["sha256"]:
             raise UserError(
-                f"{file}: changed after it was prepared (its hash is not the manifest's); "
+                f"{file}: changed after it was prepared (its hash differs from the manifest); "
                 f"delete {folder} to prepare it again"
             )
         _verified.add(key)
@@ -157,13 +156,14 @@ def verify(folder: Path, manifest: dict) -> None:
         _write_stamps(folder, stamps)
 
 
-def _read_stamps(folder: Path) -> dict:
+def _read_stamps(folder: Path) -> dict[str, list[Any]]:
     try:
-        return json.loads((folder / STAMPS).read_text())
+        stamps: dict[str, list[Any]] = json.loads((folder / STAMPS).read_text())
+        return stamps
     except (OSError, ValueError):
         return {}
 
 
-def _write_stamps(folder: Path, stamps: dict) -> None:
-    with contextlib.suppress(OSError):  # a shared corpus that only others may write: hashed again next time
+def _write_stamps(folder: Path, stamps: dict[str, list[Any]]) -> None:
+    with contextlib.suppress(OSError):  # a shared corpus without write permission: hashed again next time
         atomic_write(folder / STAMPS, json.dumps(stamps))

@@ -1,4 +1,4 @@
-"""Documents from files and from the Hub, read by the `datasets` library; bad ones are named by file and line."""
+"""Documents from files and from the Hub, read by the `datasets` library; bad ones are reported by file and line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ablate.data.data_faults import Problems
+from ablate.data.data_faults import DataFaults
 from ablate.data.readers import first_line, is_text, numbered_lines, stream
 from ablate.errors import UserError, nearest
 
@@ -20,54 +20,57 @@ SPLITS = ("paragraph", "line", "document")
 class Source(Protocol):
     """Where documents come from."""
 
-    def fingerprint(self) -> dict:
-        """What decides the documents, as JSON: a corpus is made again when it changes."""
+    def fingerprint(self) -> dict[str, Any]:
+        """What determines the documents, as JSON: a corpus is prepared again when it changes."""
         ...
 
-    def documents(self, problems: Problems) -> Iterator[str]:
-        """The documents in a fixed order; bad ones go to `problems`."""
+    def documents(self, faults: DataFaults) -> Iterator[str]:
+        """The documents in a fixed order; bad ones are reported to `faults`."""
         ...
 
 
 def _stamps(files: Sequence[str]) -> list[list[Any]]:
-    """Name, size and time of each file."""
+    """Name, size and modification time of each file."""
     stats = [(Path(file).name, os.stat(file)) for file in files]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
 class Local:
-    """Files of one's own: .txt, .jsonl, .parquet, .arrow, the first two also with .gz.
+    """Local files: .txt, .jsonl, .parquet, .arrow, the first two also with .gz.
 
     files: paths, folders or globs, one or a list.
-    text: the key or column that holds the text.
-    split_txt: what one document is in a .txt file: a paragraph (blank lines between), a line, or the whole document.
+    text: the key or column with the text.
+    split_txt: what one document of a .txt file is: a "paragraph" (blank lines between), a "line", or the "document".
+    Raises UserError if no file matches, or for a file of another type.
     """
 
     def __init__(self, files: str | Sequence[str] | None, text: str = "text", split_txt: str = "paragraph"):
         if split_txt not in SPLITS:
-            raise UserError(f"data.split_txt={split_txt}: use {', '.join(SPLITS)}{nearest(str(split_txt), SPLITS)}")
+            raise UserError(
+                f"data.split_txt={split_txt}: must be one of {', '.join(SPLITS)}{nearest(str(split_txt), SPLITS)}"
+            )
         self.text, self.split_txt = text, split_txt
         self.files = _expand([files] if isinstance(files, str) else list(files or []))
 
-    def fingerprint(self) -> dict:
-        """Names, sizes and times of the files, and how they are read."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Names, sizes and modification times of the files, and how they are read."""
         return {"source": "local", "files": _stamps(self.files), "text": self.text, "split_txt": self.split_txt}
 
-    def documents(self, problems: Problems) -> Iterator[str]:
-        """The documents file by file, in the order given; files of one glob by name."""
+    def documents(self, faults: DataFaults) -> Iterator[str]:
+        """The documents file by file, in the given order; the files of one glob sorted by name."""
         for file in self.files:
-            count, skipped = 0, problems.skipped.total()
-            for text in _reader(file)(self, file, problems) if os.path.getsize(file) else ():
+            count, skipped = 0, faults.skipped.total()
+            for text in _reader(file)(self, file, faults) if os.path.getsize(file) else ():
                 yield text
                 count += 1
-            if not count and problems.skipped.total() == skipped:
-                problems.bad("empty file", file)
+            if not count and faults.skipped.total() == skipped:
+                faults.bad("empty file", file)
 
-    def _from_txt(self, file: str, problems: Problems) -> Iterator[str]:
+    def _from_txt(self, file: str, faults: DataFaults) -> Iterator[str]:
         block: list[str] = []
         start, spoiled = 1, False
-        for number, line in numbered_lines(file, problems):
-            if line is None:  # its bytes were no text: the whole document is gone
+        for number, line in numbered_lines(file, faults):
+            if line is None:  # not UTF-8: the whole document is left out
                 spoiled = self.split_txt != "line"
                 continue
             ends = self.split_txt == "line" or (self.split_txt == "paragraph" and not line.strip())
@@ -77,18 +80,18 @@ class Local:
                 block.append(line)
             if ends:
                 if block and not spoiled:
-                    yield from _usable("\n".join(block), f"{file}:{start}", problems)
+                    yield from _usable("\n".join(block), f"{file}:{start}", faults)
                 block, spoiled = [], False
         if (block or self.split_txt == "document") and not spoiled:
-            yield from _usable("\n".join(block), f"{file}:{start}", problems)
+            yield from _usable("\n".join(block), f"{file}:{start}", faults)
 
-    def _from_jsonl(self, file: str, problems: Problems) -> Iterator[str]:
-        for number, line in numbered_lines(file, problems):
+    def _from_jsonl(self, file: str, faults: DataFaults) -> Iterator[str]:
+        for number, line in numbered_lines(file, faults):
             where = f"{file}:{number}"
             if line is None:
                 continue
             if not line.strip():
-                problems.note("blank line", where)
+                faults.note("blank line", where)
                 continue
             try:
                 row = json.loads(line)
@@ -98,14 +101,14 @@ class Local:
                     if isinstance(error, json.JSONDecodeError)
                     else first_line(error)
                 )
-                problems.bad("broken JSON", where, at)
+                faults.bad("broken JSON", where, at)
                 continue
             if not isinstance(row, dict):
-                problems.bad("no JSON object", where, f"a {type(row).__name__}")
+                faults.bad("not a JSON object", where, f"a {type(row).__name__}")
                 continue
-            yield from _text_of(row, self.text, where, problems)
+            yield from _text_of(row, self.text, where, faults)
 
-    def _from_table(self, file: str, problems: Problems) -> Iterator[str]:
+    def _from_table(self, file: str, faults: DataFaults) -> Iterator[str]:
         kind = "parquet" if file.endswith(".parquet") else "arrow"
         try:
             rows = stream(kind, data_files=[file], split="train")
@@ -116,18 +119,18 @@ class Local:
             for batch in rows.with_format("arrow").iter(batch_size=1000):
                 for text in batch.column(0).to_pylist():
                     number += 1
-                    yield from _text_of({self.text: text}, self.text, f"{file}: row {number}", problems)
+                    yield from _text_of({self.text: text}, self.text, f"{file}: row {number}", faults)
         except UserError:
             raise
-        except Exception as error:  # pyarrow and datasets raise many kinds for a file that is cut short
-            problems.bad(f"unreadable {kind} file", file, first_line(error))
+        except Exception as error:  # pyarrow and datasets raise many types for a truncated file
+            faults.bad(f"unreadable {kind} file", file, first_line(error))
 
 
 class Hub:
-    """A set on the Hugging Face Hub (or any that `datasets` can load), streamed while preparing.
+    """A dataset on the Hugging Face Hub (or any other that `datasets` can load), streamed while preparing.
 
-    path, subset, split, revision, files: as `datasets.load_dataset` takes them (files are its data_files).
-    text: the column that holds the text. limit: documents to take; None takes all.
+    path, subset, split, revision, files: as for `datasets.load_dataset` (files are its data_files).
+    text: the column with the text. limit: documents to take; None takes all.
     """
 
     def __init__(
@@ -140,54 +143,55 @@ class Hub:
         text: str,
         limit: int | None,
     ):
-        self.asked = {"path": path, "name": subset, "split": split, "revision": revision, "data_files": files}
+        self.path = path
+        self.arguments: dict[str, Any] = {"name": subset, "split": split, "revision": revision, "data_files": files}
         self.text, self.limit = text, limit
 
-    def fingerprint(self) -> dict:
-        """What was asked, and the files of it that lie on this machine; give a revision where a set may change."""
-        asked = {"source": "hub", **self.asked, "text": self.text, "limit": self.limit}
-        return {**asked, "on_disk": on_disk} if (on_disk := _stamps(self._on_disk())) else asked
+    def fingerprint(self) -> dict[str, Any]:
+        """The arguments, and the stamps of those files that are local; pin a revision if a dataset may change."""
+        request = {"source": "hub", "path": self.path, **self.arguments, "text": self.text, "limit": self.limit}
+        return {**request, "on_disk": on_disk} if (on_disk := _stamps(self._on_disk())) else request
 
     def _on_disk(self) -> list[str]:
-        files = self.asked["data_files"] or []
-        named = [self.asked["path"], *([files] if isinstance(files, str) else files)]
-        there = [file for name in named for file in sorted(glob.glob(name)) if "://" not in name]
-        inside = [str(file) for folder in there if os.path.isdir(folder) for file in sorted(Path(folder).rglob("*"))]
-        return [file for file in (*there, *inside) if os.path.isfile(file)]
+        files = self.arguments["data_files"] or []
+        names = [self.path, *([files] if isinstance(files, str) else files)]
+        local = [file for name in names for file in sorted(glob.glob(name)) if "://" not in name]
+        inside = [str(file) for folder in local if os.path.isdir(folder) for file in sorted(Path(folder).rglob("*"))]
+        return [file for file in (*local, *inside) if os.path.isfile(file)]
 
-    def documents(self, problems: Problems) -> Iterator[str]:
+    def documents(self, faults: DataFaults) -> Iterator[str]:
         """The documents shard by shard, up to `limit`; a shard that cannot be read counts as one bad document."""
-        label = "/".join(str(self.asked[part]) for part in ("path", "name", "split") if self.asked[part])
+        label = "/".join(str(part) for part in (self.path, self.arguments["name"], self.arguments["split"]) if part)
         try:
-            rows = stream(**self.asked)
+            rows = stream(self.path, **self.arguments)
             columns, shards = rows.column_names, rows.num_shards
-        except Exception as error:  # no network, no such set, no such split: each library below has its own
+        except Exception as error:  # no network, dataset or split: each library below has its own type
             raise UserError(f"{label}: cannot be loaded ({first_line(error)}){_offline()}") from None
         if columns is not None and self.text not in columns:
             _refuse_column(self.text, columns, label)
         count = 0
         for index in range(shards):
             shard = f"{label}: shard {index + 1} of {shards}"
-            for text in self._shard(rows.shard(shards, index) if shards > 1 else rows, shard, problems):
+            for text in self._shard(rows.shard(shards, index) if shards > 1 else rows, shard, faults):
                 yield text
                 count += 1
                 if count == self.limit:
                     return
 
-    def _shard(self, rows: Any, label: str, problems: Problems) -> Iterator[str]:
+    def _shard(self, rows: Any, label: str, faults: DataFaults) -> Iterator[str]:
         number = 0
         try:
             for row in rows:
                 number += 1
-                yield from _text_of(row, self.text, f"{label}, row {number}", problems)
+                yield from _text_of(row, self.text, f"{label}, row {number}", faults)
         except UserError:
             raise
         except Exception as error:  # whatever the reader of that format raises
-            problems.bad("unreadable", f"{label}, after row {number}", first_line(error))
+            faults.bad("unreadable", f"{label}, after row {number}", first_line(error))
 
 
 def _expand(patterns: list[str]) -> list[str]:
-    """The files that paths, folders and globs stand for; each once."""
+    """The files that paths, folders and globs match, each once; UserError if there are none."""
     if not patterns:
         raise UserError("data.files is empty: give paths or globs, as in data.files='[my/*.jsonl.gz]'")
     files: dict[str, None] = {}
@@ -216,7 +220,7 @@ def _neighbour(pattern: str) -> str:
     return f"; did you mean {os.path.join(folder, near[0])!r}?" if near else ""
 
 
-ENDINGS: dict[str, Callable[[Local, str, Problems], Iterator[str]]] = {
+ENDINGS: dict[str, Callable[[Local, str, DataFaults], Iterator[str]]] = {
     ".txt": Local._from_txt,
     ".txt.gz": Local._from_txt,
     ".jsonl": Local._from_jsonl,
@@ -230,30 +234,30 @@ def _ending(file: str) -> str | None:
     return next((ending for ending in ENDINGS if file.endswith(ending)), None)
 
 
-def _reader(file: str) -> Callable[[Local, str, Problems], Iterator[str]]:
+def _reader(file: str) -> Callable[[Local, str, DataFaults], Iterator[str]]:
     ending = _ending(file)
     if ending is None:
-        raise UserError(f"data.files: {file} is none of {', '.join(ENDINGS)}")
+        raise UserError(f"data.files: {file}: must be one of {', '.join(ENDINGS)}")
     return ENDINGS[ending]
 
 
-def _text_of(row: dict, key: str, where: str, problems: Problems) -> Iterator[str]:
-    """The text of a row, if it has one that can be used."""
+def _text_of(row: dict[str, Any], key: str, where: str, faults: DataFaults) -> Iterator[str]:
+    """The text of a row, unless it is missing or unusable."""
     if key not in row:
-        problems.bad("no text", where, f"no key {key!r}, only {', '.join(map(repr, row)) or 'none'}{nearest(key, row)}")
+        faults.bad("no text", where, f"no key {key!r}, only {', '.join(map(repr, row)) or 'none'}{nearest(key, row)}")
     elif row[key] is None:
-        problems.bad("no text", where, f"{key!r} is null")
+        faults.bad("no text", where, f"{key!r} is null")
     elif not isinstance(row[key], str):
-        problems.bad("no text", where, f"{key!r} is a {type(row[key]).__name__}")
+        faults.bad("no text", where, f"{key!r} is a {type(row[key]).__name__}")
     else:
-        yield from _usable(row[key], where, problems)
+        yield from _usable(row[key], where, faults)
 
 
-def _usable(text: str, where: str, problems: Problems) -> Iterator[str]:
+def _usable(text: str, where: str, faults: DataFaults) -> Iterator[str]:
     if not text.strip():
-        problems.bad("empty document", where)
+        faults.bad("empty document", where)
     elif not is_text(text):
-        problems.bad("invalid Unicode", where, "half of a surrogate pair")
+        faults.bad("invalid Unicode", where, "half of a surrogate pair")
     else:
         yield text
 

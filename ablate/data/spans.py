@@ -1,4 +1,4 @@
-"""Span corruption's arithmetic (Raffel et al. 2020): how many spans, which tokens, what becomes of them."""
+"""The arithmetic of span corruption (Raffel et al. 2020): how many spans, which tokens, inputs and targets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ablate.errors import UserError
 
 @dataclass(frozen=True)
 class Lengths:
-    """Numbers of one example: `raw` tokens of text, of which `noise` in `spans` spans become targets.
+    """Token counts of one example: `raw` tokens of text, of which `noise`, in `spans` spans, become targets.
 
-    input = raw - noise + spans + 1, target = noise + spans + 1: a sentinel a span and an end-of-sequence on each side.
+    input = raw - noise + spans + 1, target = noise + spans + 1: each side has a sentinel a span and an end-of-sequence.
     """
 
     raw: int
@@ -30,15 +30,15 @@ class Lengths:
 
 
 def lengths_of(raw: int, noise_density: float, mean_span: float) -> Lengths:
-    """The numbers for `raw` tokens; halves round to even."""
+    """The counts for `raw` tokens; halves round to even."""
     noise = min(max(round(raw * noise_density), 1), raw - 1)
     return Lengths(raw, noise, max(round(noise / mean_span), 1))
 
 
 def lengths_for(input_length: int, noise_density: float, mean_span: float) -> Lengths:
-    """The numbers that fill `input_length` exactly with as much text as fits; raises UserError where nothing does.
+    """The counts that fill `input_length` exactly with as much text as fits; raises UserError if none do.
 
-    At a density of one half, one token less where the target would be longer than the input, as in the original.
+    At a density of one half the text is one token shorter if the target would be longer than the input, as in T5.
     """
     raw = 2
     if lengths_of(raw, noise_density, mean_span).input > input_length:
@@ -59,7 +59,7 @@ def lengths_for(input_length: int, noise_density: float, mean_span: float) -> Le
 
 
 def draw(rows: int, lengths: Lengths, rng: np.random.Generator) -> np.ndarray:
-    """Sizes of the pieces of text and of noise by turns, (rows, spans, 2), none empty, all ways equally likely.
+    """Sizes of alternating pieces of text and noise, (rows, spans, 2) int64, none empty, all divisions equally likely.
 
     text noise text noise ...: a row starts with text and ends with noise.
     """
@@ -70,12 +70,13 @@ def draw(rows: int, lengths: Lengths, rng: np.random.Generator) -> np.ndarray:
 
 
 def _cut(rows: int, n: int, pieces: int, rng: np.random.Generator) -> np.ndarray:
-    """`n` items cut into `pieces` non-empty pieces: their sizes, (rows, pieces) int64."""
+    """`n` items cut into `pieces` non-empty pieces, in each row at random: their sizes, (rows, pieces) int64."""
     cuts = np.empty((rows, pieces + 1), np.int64)
     cuts[:, 0], cuts[:, -1] = 0, n
     if pieces > 1:
-        # Random keys, one a gap between items; the smallest pieces-1 of a row are cut. The gap's own number in the low
-        # bits keeps keys apart, so that exactly so many lie below the threshold; 22 random bits or more stand above it.
+        # Draw one random key for each of the n - 1 gaps between items, (rows, gaps), and cut at the smallest pieces - 1
+        # keys of each row. The gap's number in the low bits makes the keys of a row distinct, so that exactly
+        # pieces - 1 of them are at or below the threshold; the 22 or more high bits are random.
         gaps = n - 1
         kind = np.uint32 if gaps.bit_length() <= 10 else np.uint64
         low = kind((1 << gaps.bit_length()) - 1)
@@ -89,10 +90,11 @@ def _cut(rows: int, n: int, pieces: int, rng: np.random.Generator) -> np.ndarray
 
 @dataclass(frozen=True)
 class Runs:
-    """One side of corrupted rows: runs of raw tokens, one a span, each with a slot for its sentinel; at last the end.
+    """One side of corrupted rows: runs of raw tokens, one a span, each with a slot for its sentinel, then the end.
 
-    index: where each token stands in the flat windows, (rows, length). slots: where the sentinels stand in it, flat.
-    sizes: tokens of each run with its sentinel, (rows, spans); the last one with the end.
+    index: (rows, length), where each token comes from in the flattened windows (arbitrary at sentinels and the end).
+    slots: (rows, spans), the places of the sentinels in the flattened side.
+    sizes: (rows, spans), tokens of each run with its sentinel; the last run's includes the end.
     """
 
     index: np.ndarray
@@ -100,33 +102,36 @@ class Runs:
     sizes: np.ndarray
 
     def fill(self, windows: np.ndarray, sentinels: np.ndarray, eos_id: int) -> np.ndarray:
-        """The ids of this side, (rows, length), in the windows' type."""
-        ids = windows.ravel().take(self.index, mode="clip")  # the end's slot may lie behind the last window
+        """The ids of this side, (rows, length), in the windows' dtype."""
+        ids = windows.ravel().take(self.index, mode="clip")  # the end's index may be past the last window
         ids.ravel()[self.slots] = sentinels[: self.sizes.shape[1]]
         ids[:, -1] = eos_id
         return ids
 
 
 def sides(pieces: np.ndarray) -> tuple[Runs, Runs]:
-    """Inputs and targets from the sizes of text and noise (rows, spans, 2), each row the same in all.
+    """Inputs and targets from the sizes of text and noise (rows, spans, 2), which have the same sum in every row.
 
     raw      a a a N N a a N        inputs   a a a <0> a a <1> end        targets   <0> N N <1> N end
     """
     text, noise = pieces[:, :, 0], pieces[:, :, 1]
     both = text + noise
-    ends = np.cumsum(both, axis=1)
+    ends = np.cumsum(both, axis=1)  # where each span ends in the raw row
+    # A run of the inputs is the text before a span, and its slot comes after it; a run of the targets is the span
+    # itself, and begins one place early, because its slot comes before it.
     inputs = _runs(ends - both, text, ends[0, -1], slot_after=True)
     targets = _runs(ends - noise - 1, noise, ends[0, -1], slot_after=False)
     return inputs, targets
 
 
 def _runs(starts: np.ndarray, tokens: np.ndarray, raw: int, *, slot_after: bool) -> Runs:
-    """Runs of so many tokens and a slot, from raw positions `starts` in each row of `raw` tokens."""
+    """Runs of `tokens` (rows, spans) and a slot each, from positions `starts` (rows, spans) in `raw` tokens a row."""
     rows = len(tokens)
-    sizes = tokens + 1
-    sizes[:, -1] += 1
+    sizes = tokens + 1  # with the sentinel
+    sizes[:, -1] += 1  # and the end
     flat = sizes.ravel()
-    begins = np.cumsum(flat) - flat
+    begins = np.cumsum(flat) - flat  # where each run begins on this side, all rows flattened
+    # A run is contiguous in the raw text too, so one shift takes all its places from this side to the flat windows.
     index = np.arange(flat.sum())
     index += np.repeat((starts + raw * np.arange(rows)[:, None]).ravel() - begins, flat)
     slots = begins.reshape(tokens.shape) + (tokens if slot_after else 0)

@@ -1,6 +1,6 @@
 """Which tokenizer: byte-level BPE or Unigram with byte fallback trained at a size, or one loaded from a file.
 
-Each gives the layout of its ids before any text is read, and makes the tokenizer from the train part's documents.
+Each knows the layout of its ids before any text is read, and makes the tokenizer from the train part's documents.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ablate.data.tokenizer_backends import SPECIAL, HuggingFace, SentencePiece, 
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError, nearest
 
-COUNTED = 2_000_000  # characters in which pieces are counted to order them
+COUNTED = 2_000_000  # characters of text in which pieces are counted, to sort them by frequency
 ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "[SEP]")
 PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>")
 
 
 class Trained:
-    """A tokenizer trained on the first `characters` of the text; its ids fall with frequency, as clusters need.
+    """A tokenizer trained on the first `characters` of the text; smaller ids are more frequent, as clusters need.
 
-    vocab_size: ids in all, of which so many `sentinels`.
+    vocab_size: ids in total, including `sentinels`.
     """
 
     def __init__(self, vocab_size: int, sentinels: int, characters: int):
@@ -35,11 +35,11 @@ class Trained:
 
     @property
     def layout(self) -> Layout:
-        """Its ids; raises UserError where vocab_size leaves too few for text."""
+        """Its ids; raises UserError if vocab_size leaves too few for text."""
         return vocabulary.trained(self.vocab_size, self.sentinels)
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
-        """Train on `texts`, the same result for the same texts."""
+        """Train on `texts`; the same texts give the same tokenizer."""
         return self._train(list(_first(texts, self.characters)), self.layout.text_size)
 
     def _train(self, sample: list[str], size: int) -> Tokenizer:
@@ -60,6 +60,7 @@ class BPE(Trained):
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         trainer = trainers.BpeTrainer(vocab_size=size - len(SPECIAL), initial_alphabet=alphabet, show_progress=False)
         fast.train_from_iterator(sample, trainer)
+        # Merges refer to pieces by their text, so that ids can be reassigned by frequency.
         described = json.loads(fast.to_str())
         counts = _frequencies(HuggingFace(fast.to_str()), sample)
         pieces = sorted(described["model"]["vocab"].items(), key=lambda pair: (-counts[pair[1]], pair[1]))
@@ -102,7 +103,8 @@ class Unigram(Trained):
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"tokenizer=unigram: cannot be trained on this text ({reason})") from None
-        model = sentencepiece_model_pb2.ModelProto.FromString(written.getvalue())
+        # the generated module defines its classes at import, where no type checker sees them
+        model = sentencepiece_model_pb2.ModelProto.FromString(written.getvalue())  # type: ignore[attr-defined]
         counts = _frequencies(SentencePiece(written.getvalue()), sample)
         pieces = list(model.pieces)
         order = sorted(range(len(SPECIAL), len(pieces)), key=lambda index: (-counts[index], index))
@@ -112,9 +114,10 @@ class Unigram(Trained):
 
 
 class Loaded:
-    """The tokenizer in a `tokenizer.json` or a SentencePiece model, with its own ids and the sentinels behind them.
+    """The tokenizer in a `tokenizer.json` or a SentencePiece model, with its own ids followed by the sentinels.
 
-    eos, pad: its pieces for end-of-sequence and padding; None looks for the usual names, or adds an id of ours.
+    eos, pad: its pieces for end-of-sequence and padding; None takes the first usual name that it has, or else adds an
+    id. Raises UserError if the file does not exist or is not a tokenizer.
     """
 
     def __init__(self, file: str | None, vocab_size: int, sentinels: int, eos: str | None, pad: str | None):
@@ -123,16 +126,18 @@ class Loaded:
                 "tokenizer.file: name a tokenizer.json or a SentencePiece model, as in tokenizer.file=my.json"
             )
         if not Path(file).is_file():
-            raise UserError(f"tokenizer.file={file}: there is no such file")
+            raise UserError(f"tokenizer.file={file}: no such file")
         self.file, self.vocab_size, self.sentinels, self.eos, self.pad = file, vocab_size, sentinels, eos, pad
 
     @property
     def layout(self) -> Layout:
-        """Its ids; raises UserError where they do not fit vocab_size."""
+        """Its ids; raises UserError if they do not fit in vocab_size."""
         tokenizer = self._tokenizer
         if isinstance(tokenizer, SentencePiece):
             if self.eos or self.pad:
-                raise UserError("tokenizer.eos and tokenizer.pad: a SentencePiece model names its own; leave them null")
+                raise UserError(
+                    "tokenizer.eos and tokenizer.pad: a SentencePiece model defines its own; leave them null"
+                )
             pad, eos = tokenizer.pad_id, tokenizer.eos_id
         else:
             pad = self._id_of("pad", self.pad, PADS, tokenizer.pieces)
@@ -150,19 +155,20 @@ class Loaded:
         is_json = content.lstrip()[:1] == b"{"
         try:
             return HuggingFace(content.decode()) if is_json else SentencePiece(content)
-        except Exception as error:  # both libraries raise what they like for a file that they cannot read
-            kind = "a tokenizer.json" if is_json else "a SentencePiece model, nor JSON"
+        except Exception as error:  # both libraries raise various types for a file that they cannot read
+            kind = "a tokenizer.json" if is_json else "a SentencePiece model or JSON"
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"tokenizer.file={self.file}: not {kind} ({reason})") from None
 
-    def _id_of(self, key: str, wanted: str | None, usual: Sequence[str], pieces: dict[str, int]) -> int | None:
-        if wanted is not None and wanted not in pieces:
-            raise UserError(f"tokenizer.{key}={wanted}: {self.file} has no such piece{nearest(wanted, pieces)}")
-        names = usual if wanted is None else (wanted,)
+    def _id_of(self, key: str, piece: str | None, usual: Sequence[str], pieces: dict[str, int]) -> int | None:
+        if piece is not None and piece not in pieces:
+            raise UserError(f"tokenizer.{key}={piece}: no such piece in {self.file}{nearest(piece, pieces)}")
+        names = usual if piece is None else (piece,)
         return next((pieces[name] for name in names if name in pieces), None)
 
 
 def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
+    """The first texts, until they have `characters`."""
     total = 0
     for text in texts:
         yield text
@@ -172,6 +178,6 @@ def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
 
 
 def _frequencies(tokenizer: Tokenizer, sample: Sequence[str]) -> np.ndarray:
-    """How often each id stands in the first part of the sample, (size,)."""
+    """How often each id occurs at the start of the sample, (size,) int64."""
     ids = tokenizer.encode(list(_first(sample, COUNTED)))
     return np.bincount(np.concatenate(ids), minlength=tokenizer.size)

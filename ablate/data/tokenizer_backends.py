@@ -1,9 +1,10 @@
-"""Tokenizers of two libraries behind one face: text <-> ids, and the bytes that an id stands for."""
+"""Tokenizers of two libraries with one interface: text <-> ids, and the bytes of text that an id represents."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ SPECIAL = ("<pad>", "<eos>", "<unk>")  # ids 0, 1, 2 of a tokenizer that is trai
 
 
 class Tokenizer(Protocol):
-    """What preparation needs of a tokenizer: its ids lie below `size`, and `file` is what its content is saved as."""
+    """What preparing a corpus needs of a tokenizer: all ids are below `size`; `file` names the file of its content."""
 
     file: str
     size: int
@@ -24,20 +25,20 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of these ids; those that are no pieces are left out."""
+        """The text of these ids; ids that are not pieces of text are left out."""
         ...
 
     def bytes_per_piece(self) -> np.ndarray:
-        """Bytes of text that each id stands for, (size,) uint16; 0 for specials."""
+        """Bytes of text that each id represents, (size,) uint16; 0 for specials."""
         ...
 
     def content(self) -> bytes:
-        """What loads it again."""
+        """The bytes of its file."""
         ...
 
 
 class HuggingFace:
-    """A tokenizer of the `tokenizers` library, `tokenizer.json`; special pieces are never found in text."""
+    """A tokenizer of the `tokenizers` library, `tokenizer.json`; special pieces are never recognised in text."""
 
     file = "tokenizer.json"
 
@@ -62,7 +63,7 @@ class HuggingFace:
         return self._fast.decode([int(i) for i in ids if i < self.size], skip_special_tokens=True)
 
     def bytes_per_piece(self) -> np.ndarray:
-        """Bytes of text that each id stands for, (size,) uint16; 0 for specials."""
+        """Bytes of text that each id represents, (size,) uint16; 0 for specials."""
         described = json.loads(self._description)
         special = {token["id"] for token in described.get("added_tokens") or () if token["special"]}
         prefix = described["model"].get("continuing_subword_prefix") or ""
@@ -104,10 +105,11 @@ class SentencePiece:
         return [np.array(ids, np.uint32) for ids in self._processor.encode(list(texts), num_threads=cores())]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._processor.decode([int(i) for i in ids if i < self.size])
+        text: str = self._processor.decode([int(i) for i in ids if i < self.size])
+        return text
 
     def bytes_per_piece(self) -> np.ndarray:
-        """Bytes of text that each id stands for, (size,) uint16; 0 for specials, 1 for an unknown character."""
+        """Bytes of text that each id represents, (size,) uint16; 0 for specials, 1 for an unknown character."""
         processor, sizes = self._processor, np.zeros(self.size, np.uint16)
         for index in range(self.size):
             if processor.is_byte(index) or processor.is_unknown(index):
@@ -120,8 +122,14 @@ class SentencePiece:
         return self._model
 
 
+def load(path: Path) -> Tokenizer:
+    """The tokenizer whose content lies in a file called `tokenizer.json` or `tokenizer.model`."""
+    content = path.read_bytes()
+    return HuggingFace(content.decode()) if path.name == HuggingFace.file else SentencePiece(content)
+
+
 def _bytes_of(piece: str) -> int:
-    """Bytes of the text of a piece in which a lower block stands for a space and <0x41> for a byte."""
+    """UTF-8 bytes of a piece's text, in which U+2581 represents a space and <0x41> a single byte."""
     if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
         return 1
     return len(piece.replace("\u2581", " ").encode())

@@ -1,4 +1,4 @@
-"""Which id means what: the pieces of text, the sentinels behind them, padding and end-of-sequence."""
+"""The ids of a vocabulary: pieces of text, the sentinels after them, padding and end-of-sequence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Layout:
     """The ids of a vocabulary.
 
         0 ........ text_size ............. text_size + n_sentinels ...... vocab_size
-        pieces     sentinel n-1 .. 0       unused (or the padding and end that a loaded tokenizer lacks)
+        pieces     sentinel n-1 .. 0       unused (or padding and end, if a loaded tokenizer has none)
 
     Sentinels count down, as in T5: sentinel 0 has the highest id. Padding also starts a decoder's input.
     """
@@ -40,12 +40,12 @@ class Layout:
 
     @property
     def mask_id(self) -> int:
-        """What stands for a masked token: the first sentinel."""
+        """The id that replaces a masked token: the first sentinel."""
         return self.sentinel(0)
 
     @property
     def dtype(self) -> np.dtype:
-        """The smallest unsigned type that holds every id."""
+        """The smallest unsigned type that can hold every id."""
         return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
 
     def as_dict(self) -> dict[str, int]:
@@ -53,12 +53,12 @@ class Layout:
 
 
 def trained(vocab_size: int, n_sentinels: int) -> Layout:
-    """Padding 0, end 1, unknown 2, then pieces up to vocab_size - 28 - n_sentinels; UserError where few are left."""
+    """Padding 0, end 1, unknown 2, then pieces up to vocab_size - 28 - n_sentinels; UserError if fewer than 512."""
     text_size = vocab_size - UNUSED - n_sentinels
     if text_size < 512:
         raise UserError(
-            f"tokenizer.vocab_size={vocab_size} leaves {max(text_size, 0)} pieces for text beside {n_sentinels} "
-            f"sentinels; at least {512 + UNUSED + n_sentinels} is needed (256 of the pieces are bytes)"
+            f"tokenizer.vocab_size={vocab_size} leaves {max(text_size, 0)} pieces for text besides {n_sentinels} "
+            f"sentinels; it must be at least {512 + UNUSED + n_sentinels} (256 of the pieces are bytes)"
         )
     return Layout(vocab_size, text_size, n_sentinels, pad_id=0, eos_id=1)
 
@@ -66,7 +66,7 @@ def trained(vocab_size: int, n_sentinels: int) -> Layout:
 def loaded(
     vocab_size: int, n_sentinels: int, text_size: int, pad_id: int | None, eos_id: int | None, name: str
 ) -> Layout:
-    """The ids of a tokenizer that has its own, sentinels behind them; raises UserError where they do not fit."""
+    """The ids of a loaded tokenizer, followed by the sentinels; raises UserError if they do not fit in vocab_size."""
     end = text_size + n_sentinels
     pad_id, end = (end, end + 1) if pad_id is None else (pad_id, end)
     eos_id, end = (end, end + 1) if eos_id is None else (eos_id, end)

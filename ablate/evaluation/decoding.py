@@ -1,32 +1,33 @@
-"""From inputs to the text that a model gives for them: greedy and beam search, for encoder-decoders.
+"""Decoding: from inputs to the model's output, by greedy or beam search, for encoder-decoders.
 
-The decoder goes over all that is written so far at each step, without a cache of keys and values: slower than it could
-be, and right for every attention, convolution and stack that there is.
+The decoder processes the whole output so far at each step, without a cache of keys and values: slower than necessary,
+but correct for every attention, convolution and stack.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ablate.errors import UserError
+from ablate.evaluation.contract import evaluating
 from ablate.model.build import Model
 from ablate.model.contract import Memory
 from ablate.model.topology import Batch, EncoderDecoder
 
-OUT = -1e7  # the log-probability of a beam that is not yet one, as in the authors' library
+OUT = -1e7  # the log-probability of a beam that does not exist yet or has ended, as in the authors' library
 
 
 def greedy(model: Model, batch: Batch, length: int, *, padding: int = 0, end: int = 1) -> Tensor:
-    """The likeliest token again and again: ids (B,length), `padding` behind `end`; a decoder starts with `padding`.
+    """The most likely token at each step: ids (B,length), `padding` after `end`; a decoder starts with `padding`.
 
-    `batch` has what an encoder reads: `encoder_ids` (B,S) and, where they are padded, `encoder_segments`.
+    `batch` has the encoder's input: `encoder_ids` (B,S) and, if they are padded, `encoder_segments` (B,S). Raises
+    UserError if the model is not an encoder-decoder.
     """
-    with _evaluating(model):
+    with evaluating(model):
         next_of = _continuation(model, batch, 1)
         ids = batch["encoder_ids"].new_full((len(batch["encoder_ids"]), 1), padding)
         going = torch.ones_like(ids[:, 0], dtype=torch.bool)
@@ -39,41 +40,42 @@ def greedy(model: Model, batch: Batch, length: int, *, padding: int = 0, end: in
 def beam_search(
     model: Model, batch: Batch, length: int, *, beams: int, alpha: float, padding: int = 0, end: int = 1
 ) -> Tensor:
-    """The best of `beams` ways to go on at a time: ids (B,length), all but `beams` and `alpha` as for `greedy`.
+    """Beam search with `beams` beams: ids (B,length); all arguments but `beams` and `alpha` as for `greedy`.
 
-    What is finished competes by log-probability / ((5 + tokens) / 6)^alpha (Wu et al. 2016,
-    https://arxiv.org/abs/1609.08144); where nothing is, the best unfinished one is taken. As in the authors' library
-    each beam offers its two best tokens only.
+    Finished sequences are ranked by log-probability / ((5 + tokens) / 6)^alpha (Wu et al. 2016,
+    https://arxiv.org/abs/1609.08144); if none is finished, the most likely unfinished one is taken. As in the authors'
+    library each beam is extended by its two best tokens only.
     """
     count = len(batch["encoder_ids"])
-    with _evaluating(model):
+    with evaluating(model):
         next_of = _continuation(model, batch, beams)
         ids = batch["encoder_ids"].new_full((count, beams, 1), padding)
-        total = torch.full((count, beams), OUT, device=ids.device)
-        total[:, 0] = 0.0
+        total = torch.full((count, beams), OUT, device=ids.device)  # log-probabilities of the unfinished, (B,beams)
+        total[:, 0] = 0.0  # at first there is one beam
         done, done_score = ids.new_zeros(count, beams, length), torch.full_like(total, -torch.inf)
         for written in range(1, length + 1):
-            best, token = next_of(ids.flatten(0, 1)).unflatten(0, (count, beams)).topk(2, -1)
+            best, token = next_of(ids.flatten(0, 1)).unflatten(0, (count, beams)).topk(2, -1)  # (B,beams,2)
             candidate = (total.unsqueeze(-1) + best).flatten(1)  # (B,2 beams): two of the first beam, two of the next
-            longer = torch.cat([ids.repeat_interleave(2, 1), token.flatten(1).unsqueeze(-1)], -1)
+            longer = torch.cat([ids.repeat_interleave(2, 1), token.flatten(1).unsqueeze(-1)], -1)  # (B,2 beams,T)
+            # Those that end here compete with the finished ones; of the others the best are the next beams.
             ends = longer[..., -1] == end
-            score = (candidate / _penalty(written, alpha)).masked_fill(~ends, -torch.inf)
+            score = (candidate / _length_penalty(written, alpha)).masked_fill(~ends, -torch.inf)
             done_score, kept = torch.cat([done_score, score], 1).topk(beams, 1)
             done = _chosen(torch.cat([done, _filled(longer[..., 1:], length, padding)], 1), kept)
             total, kept = (candidate + OUT * ends).topk(beams, 1)
             ids = _chosen(longer, kept)
-            if (done_score[:, 0] >= total[:, 0] / _penalty(length, alpha)).all():
-                break  # no beam that goes on can become better
+            if (done_score[:, 0] >= total[:, 0] / _length_penalty(length, alpha)).all():
+                break  # no unfinished beam can become better
     unfinished = _filled(ids[:, 0, 1:], length, padding)
     return torch.where(done_score[:, :1].isfinite(), done[:, 0], unfinished)
 
 
 def _continuation(model: Model, batch: Batch, copies: int) -> Callable[[Tensor], Tensor]:
-    """A function: what `copies` decoders of each example have written (B copies,T) -> log-probabilities of the next
-    token (B copies,V), float32. The encoder runs once."""
+    """A function of the outputs so far of `copies` decoders for each example, (B copies,T), that gives the
+    log-probabilities of the next token, (B copies,V) float32. The encoder runs once."""
     topology = model.topology
     if not isinstance(topology, EncoderDecoder):
-        raise UserError("only an encoder-decoder (topology=encoder_decoder) can write from an input so far")
+        raise UserError("decoding needs an encoder-decoder; choose topology=encoder_decoder")
     memory = _repeated(topology.encode(batch)[0], copies)
 
     def next_of(ids: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ def _repeated(memory: Memory, copies: int) -> Memory:
 
 
 def _chosen(sequences: Tensor, at: Tensor) -> Tensor:
-    """(B,N,T), (B,K) -> (B,K,T)."""
+    """sequences (B,N,T), at (B,K) -> (B,K,T): K of the N sequences of each example."""
     return sequences.gather(1, at.unsqueeze(-1).expand(-1, -1, sequences.shape[-1]))
 
 
@@ -102,17 +104,5 @@ def _filled(ids: Tensor, length: int, padding: int) -> Tensor:
     return torch.nn.functional.pad(ids, (0, length - ids.shape[-1]), value=padding)
 
 
-def _penalty(tokens: int, alpha: float) -> float:
-    return ((5 + tokens) / 6) ** alpha
-
-
-@contextmanager
-def _evaluating(model: Model):
-    """Without gradients and dropout; afterwards the model is in the mode that it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
+def _length_penalty(tokens: int, alpha: float) -> float:
+    return float(((5 + tokens) / 6) ** alpha)

@@ -1,4 +1,4 @@
-"""The loss on held-out text: the same windows and the same masks for every run."""
+"""The loss on held-out text: the same windows and the same masks for every run. It is part of training."""
 
 from __future__ import annotations
 
@@ -10,15 +10,48 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ablate.evaluation.contract import BITS_PER_BYTE, LOSS, Context, Evaluation, StopRequested, evaluating
+from ablate.run.score import Score
+
+
+class HeldOut(Evaluation):
+    """The loss in nats a target token and, where the targets stand for text, in bits a byte, on the first `tokens`
+    held-out input tokens, whose masks are drawn from `seed`."""
+
+    def __init__(self, *, tokens: int, seed: int):
+        self.tokens, self.seed = tokens, seed
+
+    def evaluate(self, model: nn.Module, context: Context) -> dict[str, Score]:
+        """The scores `LOSS` and `BITS_PER_BYTE`."""
+        found = heldout_loss(
+            model,
+            context.heldout(self.tokens, self.seed),
+            context.token_bytes,
+            context.device,
+            autocast=context.autocast,
+            reduce=context.total,
+            stop=context.stop,
+        )
+        if found is None:
+            raise StopRequested
+        return found.scores()
+
 
 @dataclass(frozen=True)
 class HeldOutLoss:
-    """`loss` in nats a target token; `bits_per_byte` of the text that the targets stand for (None: they stand for none)."""
+    """`loss` in nats a target token; `bits_per_byte` of the text that the targets stand for, None for no text."""
 
     loss: float
     bits_per_byte: float | None
     tokens: int
     bytes: int
+
+    def scores(self) -> dict[str, Score]:
+        """The same as scores by name."""
+        scores = {LOSS: Score(self.loss, "nats a token", higher_is_better=False, items=self.tokens)}
+        if self.bits_per_byte is not None:
+            scores[BITS_PER_BYTE] = Score(self.bits_per_byte, "bits a byte", higher_is_better=False, items=self.bytes)
+        return scores
 
 
 def heldout_loss(
@@ -34,28 +67,24 @@ def heldout_loss(
     """The mean exact negative log-likelihood of the targets in `batches`; None where `stop` said so on the way.
 
     `token_bytes` (V,): bytes of text that each id stands for, on `device`. Targets whose weight is 0 do not count.
-    `reduce` adds float64 sums over processes that have other batches each. The model is left in training mode.
+    `reduce` adds float64 sums over processes that have other batches each. The model keeps its mode.
     """
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # nats, tokens, bytes
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                if stop():
-                    return None
-                batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-                with autocast():
-                    _, nll = model.forward(batch)  # never compiled: a second graph costs more than a few batches
-                sums += summed(batch, nll, token_bytes[batch["targets"]])
-    finally:
-        model.train()
+    with evaluating(model):
+        for batch in batches:
+            if stop():
+                return None
+            batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+            with autocast():
+                _, nll = model.forward(batch)  # never compiled: a second graph costs more than a few batches
+            sums += summed(batch, nll, token_bytes[batch["targets"]])
     nats, tokens, size = reduce(sums).tolist()
     bits_per_byte = nats / math.log(2) / size if size else None
     return HeldOutLoss(nats / tokens, bits_per_byte, int(tokens), int(size))
 
 
 def summed(batch: dict[str, Tensor], *amounts: Tensor) -> Tensor:
-    """The first amount summed over the targets that count, how many these are, and the sums of further amounts: float64."""
+    """Over the targets that count: the sum of the first amount, their number, the sums of further amounts; float64."""
     nll, *more = amounts
     counts = torch.ones_like(nll) if "weights" not in batch else (batch["weights"] > 0).to(nll.dtype)
     return torch.stack([(part * counts).double().sum() for part in (nll, torch.ones_like(nll), *more)])

@@ -1,13 +1,13 @@
-"""W&B as a mirror: what lies in a run's folder, shown on a dashboard.
+"""W&B as a mirror: the content of a run's folder, shown on a dashboard.
 
     training process              detached process, one an attempt           afterwards, where there is a key
     metrics.csv, record.json ───> reads them, writes an offline W&B run ───> wandb sync
 
-The training process never talks to W&B and does not wait for the one that does, so that no network, no key or a wrong key
-can slow or end it. The key is taken out of the environment before W&B starts, and handed to `wandb sync` alone.
+The training process never talks to W&B and does not wait for the one that does, so that no network, no key or a wrong
+key can slow or end it. The key is taken out of the environment before W&B starts, and handed to `wandb sync` alone.
 
-On the dashboard: group = sweep, job type = row, tags = axes; the id is of sweep, row, seed and identity, so that a run that
-is resumed goes on in its own place, and the same model in two sweeps has two.
+On the dashboard: group = sweep, job type = row, tags = axes; the id is of sweep, row, seed and identity, so that a run
+that is resumed goes on in its own place, and the same model in two sweeps has two.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def close_sweep(logger: Any, sweep: str, runs: Path, reports: Path) -> None:
 
 
 def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> None:
-    """Write the run in `folder` to W&B as it goes on, until its record says that it has ended or its process is gone."""
+    """Write the run in `folder` to W&B as it goes on, until its record says that it has ended or its process is gone.
+
+    Raises `UserError` where there is no run.
+    """
     run_folder = RunFolder(folder)
     record, config = run_folder.read(), run_folder.read_config()
     if record is None or config is None:

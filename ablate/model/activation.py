@@ -39,14 +39,14 @@ class Gated(nn.Module):
 
 
 def relu(h: Tensor) -> Tensor:
-    """max(x, 0). As a matrix: of more axes, torch stores a mask of booleans when it compiles for a CPU, and slowly so."""
+    """max(x, 0), on a matrix: compiled for a CPU, torch saves a slow boolean mask for a tensor of more axes."""
     return functional.relu(h.reshape(-1, h.shape[-1])).view(h.shape)
 
 
 def gelu(h: Tensor, approximate: str = "tanh") -> Tensor:
-    """GELU (Hendrycks and Gimpel 2016): the tanh form, as the paper ran it, or ``approximate: none``, the exact one.
+    """GELU (Hendrycks and Gimpel 2016): the tanh form, as the paper ran it, or exact with ``approximate: none``.
 
-    Raises UserError for another word.
+    Raises UserError for any other value of `approximate`.
     """
     if approximate not in ("tanh", "none"):
         raise UserError(f"activation.function.approximate={approximate}: must be tanh or none")
@@ -59,18 +59,22 @@ def swish(h: Tensor) -> Tensor:
 
 
 def elu(h: Tensor) -> Tensor:
+    """x if x > 0, else exp(x) - 1 (Clevert et al. 2016)."""
     return functional.elu(h)
 
 
 def selu(h: Tensor) -> Tensor:
+    """Scaled ELU (Klambauer et al. 2017)."""
     return functional.selu(h)
 
 
 def sigmoid(h: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)); gated, it is the original GLU (Dauphin et al. 2017)."""
     return torch.sigmoid(h)
 
 
 def softplus(h: Tensor) -> Tensor:
+    """log(1 + exp(x))."""
     return functional.softplus(h)
 
 
@@ -80,4 +84,5 @@ def squared_relu(h: Tensor) -> Tensor:
 
 
 def identity(h: Tensor) -> Tensor:
+    """x; gated, it is the bilinear layer (Mnih and Hinton 2007)."""
     return h

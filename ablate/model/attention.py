@@ -1,4 +1,4 @@
-"""Attention: ``f(x (B,T,D), ctx) -> (B,T,D)``, looking at the sequence itself or at the memory."""
+"""Attention: ``f(x (B,T,D), ctx) -> (B,T,D)``, to the sequence itself or to the memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch.nn import functional
 
 from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, CROSS_ATTENTION, FULL, PREFIX, Context, Parts, Place, View
-from ablate.model.position import BIAS, MIX, QUERIES, ROTATE
+from ablate.model.position import BIAS, MIX, QUERIES, ROTATE, Position
 
-INVISIBLE = -1e9  # added to the score of a pair that must not see each other
+INVISIBLE = -1e9  # added to the score of a query and a key that it must not see
 
 
-def penalty(visible: Tensor | None) -> Tensor | None:
-    """What is added to the scores, float32: 0 where `visible`, else INVISIBLE; None where all is visible."""
+def mask_to_bias(visible: Tensor | None) -> Tensor | None:
+    """The mask as an additive bias, float32: 0 where `visible`, else INVISIBLE; None if all is visible."""
     return None if visible is None else torch.zeros_like(visible, dtype=torch.float32).masked_fill(~visible, INVISIBLE)
 
 
@@ -24,45 +24,49 @@ def attend(
     v: Tensor,
     *,
     bias: Tensor | None = None,
-    hidden: Tensor | None = None,
+    mask_bias: Tensor | None = None,
     causal: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
-    """softmax(q k^T + bias + hidden) v for q (B,H,T,K) and k, v (B,G,S,K), G a divisor of H; q is scaled already.
+    """softmax(q k^T + bias + mask_bias) v for q (B,H,T,K) and k, v (B,G,S,K), G a divisor of H -> (B,H,T,K).
 
-    `bias` and `hidden`, a `penalty`, are broadcastable to (B,H,T,S). On a GPU this is torch's fused kernel, and
-    `causal` may stand for the lower triangle there. Elsewhere it is plain products, forward and backward faster than
-    torch's kernel for CPUs at our lengths (in bfloat16 two to five times), and (B,H,T,S) is kept for each layer.
+    q is already scaled. `bias` and `mask_bias` (from `mask_to_bias`) are broadcastable to (B,H,T,S). On a GPU this is
+    torch's fused kernel, for which `causal` can replace a lower-triangular mask. Elsewhere it is two plain products,
+    faster forward and backward than torch's CPU kernel at our lengths (two to five times in bfloat16), at the price of
+    keeping the weights (B,H,T,S) of each layer.
     """
     if q.is_cuda:
-        return fused(q, k, v, bias=bias, hidden=hidden, causal=causal, dropout=dropout)
-    weights = attention_weights(q, k, bias=bias, hidden=hidden)
+        return fused(q, k, v, bias=bias, mask_bias=mask_bias, causal=causal, dropout=dropout)
+    weights = attention_weights(q, k, bias=bias, mask_bias=mask_bias)
     return by_group(functional.dropout(weights, dropout), v)
 
 
 def fused(
-    q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None, hidden: Tensor | None, causal: bool, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None, mask_bias: Tensor | None, causal: bool, dropout: float
 ) -> Tensor:
-    """The same by torch's scaled_dot_product_attention; `causal` excludes a bias and a penalty."""
-    added = hidden if bias is None else bias if hidden is None else bias + hidden
-    if k.shape[1] != q.shape[1]:
+    """The same by torch's scaled_dot_product_attention; `causal` excludes `bias` and `mask_bias`."""
+    added = mask_bias if bias is None else bias if mask_bias is None else bias + mask_bias
+    if k.shape[1] != q.shape[1]:  # the kernel wants a key head for each query head: (B,G,S,K) -> (B,H,S,K)
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
     return functional.scaled_dot_product_attention(
         q, k, v, attn_mask=None if added is None else added.to(q.dtype), is_causal=causal, dropout_p=dropout, scale=1.0
     )
 
 
-def attention_weights(q: Tensor, k: Tensor, *, bias: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
-    """The weights (B,H,T,S) themselves; the softmax is taken in float32."""
+def attention_weights(q: Tensor, k: Tensor, *, bias: Tensor | None = None, mask_bias: Tensor | None = None) -> Tensor:
+    """The weights softmax(q k^T + bias + mask_bias), (B,H,T,S); the softmax is computed in float32."""
     scores = by_group(q, k.transpose(-1, -2)).float()
-    for added in (bias, hidden):
+    for added in (bias, mask_bias):
         if added is not None:
-            scores = scores.add_(added)  # in place: the product needs its own result for nothing
+            scores = scores.add_(added)  # in place: the backward pass of a product does not need its result
     return scores.softmax(-1).to(q.dtype)
 
 
 def by_group(x: Tensor, shared: Tensor) -> Tensor:
-    """x (B,H,T,M) @ shared (B,G,M,N), each of G matrices serving H/G heads in a row: those are one longer product."""
+    """x (B,H,T,M) @ shared (B,G,M,N) -> (B,H,T,N), where each of the G matrices serves H/G consecutive heads.
+
+    The rows of these heads are joined, (B,G,(H/G) T,M), so that each group is one product and nothing is repeated.
+    """
     groups = shared.shape[1]
     if groups == x.shape[1]:
         return x @ shared
@@ -71,17 +75,17 @@ def by_group(x: Tensor, shared: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention of all to all that are visible (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
+    """Scaled dot-product attention (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
 
     ``n_kv_heads`` keys and values serve ``n_heads`` queries in equal groups: all heads is full attention, one is
     multi-query (Shazeer 2019, https://arxiv.org/abs/1911.02150), between them grouped-query attention (Ainslie et al.
     2023, https://arxiv.org/abs/2305.13245). ``score_scale`` multiplies the scores; the paper's baseline has 1 and
-    folds 1/sqrt(K) into the initial queries. Subclasses restrict who sees whom by `pattern`; it is not applied to the
-    memory. Raises UserError where the heads cannot be grouped.
+    folds 1/sqrt(K) into the initial queries. Subclasses restrict which keys a query sees by `pattern`, which does not
+    apply to the memory. Raises UserError if n_heads is not a multiple of n_kv_heads.
     """
 
-    honours = frozenset({ROTATE, BIAS, MIX, QUERIES})
-    orders = frozenset({FULL, CAUSAL, PREFIX})
+    supports = frozenset({ROTATE, BIAS, MIX, QUERIES})
+    mask_orders = frozenset({FULL, CAUSAL, PREFIX})
     looks: str | None = None  # the name of the pattern, under which layers share its mask; None: not shared
 
     def __init__(
@@ -97,7 +101,7 @@ class Attention(nn.Module):
     ):
         super().__init__()
         if n_kv_heads < 1 or n_heads % n_kv_heads:
-            raise UserError(f"attention.n_kv_heads: {n_heads} heads do not divide into {n_kv_heads} groups")
+            raise UserError(f"attention.n_kv_heads: {n_heads} heads cannot be divided into {n_kv_heads} equal groups")
         self.n_heads, self.n_kv_heads, self.head_dim = n_heads, n_kv_heads, head_dim
         self.score_scale = score_scale
         d, inner, kv_inner = parts.d_model, n_heads * head_dim, n_kv_heads * head_dim
@@ -108,54 +112,63 @@ class Attention(nn.Module):
         self.looks_at_memory = place.sublayer == CROSS_ATTENTION
         needs = frozenset() if self.looks_at_memory else parts.position_needs(place)
         self.mixes = MIX in needs
-        self.position = parts.position(place, n_heads, head_dim) if needs & self.honours else None
+        self.position: Position | None = parts.position(place, n_heads, head_dim) if needs & self.supports else None
         self.dropout = parts.dropout
         self.looks_everywhere = type(self).pattern is Attention.pattern
-        self.own_mask = "hidden/everywhere" if self.looks_everywhere else parts.unique("hidden")
+        self.own_mask = "mask/everywhere" if self.looks_everywhere else parts.unique("mask")
 
     def pattern(self, view: View) -> Tensor | None:
-        """(1 or B,1 or H,T,T) bool, True where this kind of attention looks, itself included; None: everywhere."""
+        """(1 or B,1 or H,T,T) bool, True where a query (row) sees a key (column), itself included; None: all."""
         return None
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        source = ctx.memory.output if self.looks_at_memory else x
+        source = x  # (B,S,D): what keys and values are made from
+        if self.looks_at_memory:
+            assert ctx.memory is not None, "cross-attention needs an encoder"
+            source = ctx.memory.output
         q = self._split(self.query(x), self.n_heads)
         if self.score_scale != 1.0:
             q = q * self.score_scale
         k = self._split(self.key(source), self.n_kv_heads)
         v = self._split(self.value(source), self.n_kv_heads)
-        bias = None
+        bias = None  # (1 or B,H,T,S)
         if self.position is not None:
             q, k = self.position.rotate(q, k, ctx.view)
             bias = self.position.bias(q, ctx)
         dropout = self.dropout if self.training else 0.0
-        if self.mixes:
-            weights = functional.dropout(attention_weights(q, k, bias=bias, hidden=self._hidden(ctx)), dropout)
+        if self.position is not None and self.mixes:  # the position reads the weights, so no fused kernel
+            weights = attention_weights(q, k, bias=bias, mask_bias=self._mask_bias(ctx))
+            weights = functional.dropout(weights, dropout)
             out = by_group(weights, v)
             mixed = self.position.mix(weights, ctx.view)
             out = out if mixed is None else out + mixed
         else:
             triangle = q.is_cuda and bias is None and self._is_triangle(ctx.view)
-            hidden = None if triangle else self._hidden(ctx)
-            out = attend(q, k, v, bias=bias, hidden=hidden, causal=triangle, dropout=dropout)
+            mask_bias = None if triangle else self._mask_bias(ctx)
+            out = attend(q, k, v, bias=bias, mask_bias=mask_bias, causal=triangle, dropout=dropout)
         return self.combine(out, ctx)
 
     def combine(self, out: Tensor, ctx: Context) -> Tensor:
-        """What the heads saw, (B,H,T,K), as one (B,T,D)."""
+        """The heads' outputs (B,H,T,K), projected to (B,T,D)."""
         return self.output(out.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
-        return x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
+        """(B,T,H K) -> (B,H,T,K)."""
+        split: Tensor = x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
+        return split
 
     def _is_triangle(self, view: View) -> bool:
+        """Whether the mask is exactly the lower triangle, which the fused kernel has a flag for."""
         return view.is_causal and self.looks_everywhere and not self.looks_at_memory
 
-    def _hidden(self, ctx: Context) -> Tensor | None:
-        """The penalty on pairs that do not see each other here, made once for all layers alike."""
+    def _mask_bias(self, ctx: Context) -> Tensor | None:
+        """The additive mask of this layer, made once for all layers with the same mask."""
         if self.looks_at_memory:
-            return ctx.shared("hidden/memory", lambda: penalty(ctx.view.visible_memory(ctx.memory.view)))
-        key = self.own_mask if self.looks is None else f"hidden/{self.looks}"
-        return ctx.shared(key, lambda: penalty(self._visible(ctx.view)))
+            memory = ctx.memory
+            assert memory is not None, "cross-attention needs an encoder"
+            return ctx.shared("mask/memory", lambda: mask_to_bias(ctx.view.visible_memory(memory.view)))
+        key = self.own_mask if self.looks is None else f"mask/{self.looks}"
+        return ctx.shared(key, lambda: mask_to_bias(self._visible(ctx.view)))
 
     def _visible(self, view: View) -> Tensor | None:
         visible, pattern = view.visible(), self.pattern(view)

@@ -7,7 +7,7 @@ parallel   x -> norm -+-> attention ----+-> + x
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -18,13 +18,13 @@ PRE, POST, SANDWICH = "pre", "post", "sandwich"
 
 
 class Step(nn.Module):
-    """One residual addition around one or more sub-layers, whose sum is added, with its norms.
+    """One residual addition around one or more sub-layers, whose outputs are summed, with its norms.
 
     ``pre``: x + f(norm(x)), the paper's; ``post``: norm(x + f(x)), Vaswani et al. 2017; ``sandwich``:
-    x + norm(f(norm(x))), Ding et al. 2021. Padding is cleared in front of the sub-layer.
+    x + norm(f(norm(x))), Ding et al. 2021. Padding is set to zero before the sub-layer.
     """
 
-    def __init__(self, parts: Parts, places: Sequence[Place], sublayers: Sequence[nn.Module], placement: str):
+    def __init__(self, parts: Parts, places: Sequence[Place], sublayers: Iterable[nn.Module], placement: str):
         super().__init__()
         self.kinds = tuple(place.sublayer for place in places)
         self.norm = parts.norm(places[0])
@@ -48,35 +48,38 @@ class Step(nn.Module):
             y = y + sublayer(h, ctx)
         if self.norm_after is not None:
             y = self.norm_after(y, ctx.view)
-        return self.dropout(y)
+        dropped: Tensor = self.dropout(y)
+        return dropped
 
 
 def check_placement(placement: str) -> None:
-    """Raise UserError for a word that is no placement of norms."""
+    """Raise UserError for an unknown placement of norms."""
     choices = (PRE, POST, SANDWICH)
     if placement not in choices:
-        raise UserError(f"block.placement={placement}: not one of {', '.join(choices)}{nearest(placement, choices)}")
+        raise UserError(
+            f"block.placement={placement}: must be one of {', '.join(choices)}{nearest(placement, choices)}"
+        )
 
 
 class Block(nn.Module):
-    """A layer as a list of steps; ``sublayers`` names, for each stack, what it is made of.
+    """A layer as a list of steps; ``sublayers`` names, for each stack, what it consists of.
 
-    Cross-attention is left out where the model has no encoder. Raises UserError for an unknown placement, for
-    cross-attention in an encoder, and where no sub-layer is left.
+    Cross-attention is left out if the model has no encoder. Raises UserError for an unknown placement, for
+    cross-attention in an encoder, and if no sub-layer is left.
     """
 
-    layers = 1  # of a stack, for which one block stands
+    layers = 1  # of a stack that one block counts as
 
     def __init__(self, parts: Parts, place: Place, *, placement: str, sublayers: Mapping[str, Sequence[str]]):
         super().__init__()
         check_placement(placement)
         if place.stack == "encoder" and CROSS_ATTENTION in sublayers["encoder"]:
             raise UserError(
-                f"block.sublayers.encoder: {CROSS_ATTENTION} is a decoder's; an encoder has no memory to look at"
+                f"block.sublayers.encoder: {CROSS_ATTENTION} is for decoders; an encoder has no memory to attend to"
             )
         kinds = [kind for kind in sublayers[place.stack] if kind != CROSS_ATTENTION or len(parts.stacks) > 1]
         if not kinds:
-            raise UserError(f"block.sublayers.{place.stack}: names no sub-layer")
+            raise UserError(f"block.sublayers.{place.stack}: must name at least one sub-layer")
         groups = [[place.at(kind) for kind in group] for group in self.group(kinds)]
         self.steps = nn.ModuleList(Step(parts, group, map(parts.sublayer, group), placement) for group in groups)
         self.ends_normed = placement == POST

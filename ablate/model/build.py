@@ -1,4 +1,4 @@
-"""Fill the slots, tie what is tied, initialise by role: the model."""
+"""Building the model: fill the slots, tie what is tied, initialise by role."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.model.contract import Parts
+from ablate.model.head import Head
 from ablate.model.init import first_values, initialise
 from ablate.model.topology import Batch
 
@@ -16,7 +17,7 @@ from ablate.model.topology import Batch
 class Model(nn.Module):
     """A language model: ``model(batch) -> (loss, nll)``."""
 
-    def __init__(self, topology: nn.Module, head: nn.Module):
+    def __init__(self, topology: nn.Module, head: Head):
         super().__init__()
         self.topology = topology
         self.head = head
@@ -24,8 +25,8 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The training loss, a scalar, and the exact negative log-likelihood (B,T) of each target, in nats.
 
-        The loss is the sum of each token's loss times ``weights`` (absent: 1) over B T, plus auxiliary losses. In
-        training an output layer may leave something out of either; its class says what.
+        The loss is the mean over B T of each token's loss times ``weights`` (1 if absent), plus auxiliary losses. In
+        training an output layer may leave terms out of either; its class documents which.
         """
         hidden, auxiliary = self.topology(batch)
         weights = batch.get("weights")
@@ -47,7 +48,7 @@ def build(
     """The model that the filled slots describe, initialised from `seed`; on ``meta`` nothing is allocated.
 
     `slots` maps each group (topology, norm, ..., init) to its option: a factory ``f(parts, place)``, or for ``bias``
-    and ``sharing`` a mapping. Raises UserError where numbers do not fit, or a parameter is not declared.
+    and ``sharing`` a mapping. Raises UserError for sizes that do not fit and for a parameter that is not declared.
     """
     topology = slots["topology"].func
     parts = Parts(slots, shape, dropout, topology.stacks)
@@ -56,7 +57,7 @@ def build(
     parts.check_places()
     init = slots["init"](parts)
     if device == "meta":
-        first_values(model, init)  # that each parameter has some
+        first_values(model, init)  # checks that each parameter has a known role
     else:
         initialise(model, init, seed)
     return model

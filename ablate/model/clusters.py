@@ -4,13 +4,14 @@
     cluster   0             1                 2                              special: sentinels and unused ids
     width     D             D/3               D/12                           as cluster 2, or D in one of their own
 
-The numbers are those of the paper's vocabulary. Ids must fall with frequency, as those of our tokenizers do.
+The numbers are those of the paper's vocabulary. Smaller ids must be more frequent, as they are in our tokenizers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +41,11 @@ class Cluster(nn.Module):
 class Clusters(Embedding):
     """Adaptive input embeddings (Baevski and Auli 2019, https://arxiv.org/abs/1809.10853).
 
-    The last ``special`` ids, sentinels and unused ones, are no pieces of text. Each but the last of the clusters has
-    its part of the pieces, from ``shares``, the last has the rest; ``widths`` are their inner widths, and what is
-    narrower than D is projected to D. The special ids belong to the last cluster, or, where ``special_apart``, to one
-    more of width D. The logits of all clusters stand side by side under one softmax.
-    Raises UserError where shares are not whole or leave nothing, and where widths do not fit them or D.
+    The last ``special`` ids, sentinels and unused ones, are not pieces of text. Each cluster but the last has its
+    fraction of the pieces, from ``shares``, the last has the remainder; ``widths`` are their inner widths, and vectors
+    narrower than D are projected to D. The special ids belong to the last cluster, or, if ``special_apart``, to an
+    additional one of width D. The logits of all clusters are concatenated under one softmax.
+    Raises UserError if shares do not give whole numbers or leave nothing, and if widths do not fit them or D.
     """
 
     offers = frozenset({"clusters"})
@@ -65,23 +66,25 @@ class Clusters(Embedding):
         super().__init__(scale=scale, norm=norm, tie=tie)
         self.sizes = cluster_sizes(parts.shape["vocab_size"], shares, special, special_apart)
         if len(widths) != len(shares) + 1:
-            raise UserError(f"embedding.widths: {len(shares) + 1} clusters (embedding.shares and a rest) need as many")
+            raise UserError(
+                f"embedding.widths: must be {len(shares) + 1}, one for each of embedding.shares and one for the rest"
+            )
         if not all(1 <= width <= parts.d_model for width in widths):
-            raise UserError(f"embedding.widths: {', '.join(map(str, widths))} must be from 1 to {parts.d_model}")
+            raise UserError(f"embedding.widths: {', '.join(map(str, widths))}: each must be from 1 to {parts.d_model}")
         widths = [*widths, *[parts.d_model] * (len(self.sizes) - len(widths))]
         self.starts = [0, *accumulate(self.sizes)][:-1]
-        self.clusters = nn.ModuleList(
+        self.clusters: Any = nn.ModuleList(  # Any: its modules have logits
             Cluster(n, width, place) if width == parts.d_model else Product(n, width, parts.d_model, place)
             for n, width in zip(self.sizes, widths, strict=True)
         )
 
     def vectors(self, ids: Tensor) -> Tensor:
-        x = None
-        for start, size, cluster in zip(self.starts, self.sizes, self.clusters, strict=True):
-            # Every cluster is asked for every id, so that shapes are fixed: the wrong ones fall on any of its rows,
-            # evenly, and are not taken. What that costs is a narrow projection.
-            found = cluster((ids - start) % size)
-            x = found if x is None else torch.where((ids >= start).unsqueeze(-1), found, x)
+        # Every cluster embeds every id (B,T) to (B,T,D), so that shapes are fixed: ids of other clusters wrap around to
+        # some row of the table, and are not taken. The cost is a narrow projection.
+        first, *others = self.clusters
+        x: Tensor = first(ids % self.sizes[0])
+        for start, size, cluster in zip(self.starts[1:], self.sizes[1:], others, strict=True):
+            x = torch.where((ids >= start).unsqueeze(-1), cluster((ids - start) % size), x)
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -89,15 +92,15 @@ class Clusters(Embedding):
 
 
 def cluster_sizes(vocab_size: int, shares: Sequence[str], special: int, special_apart: bool) -> list[int]:
-    """How many ids each cluster has; UserError where a share of the pieces is not whole or nothing is left."""
+    """How many ids each cluster has; UserError if a share of the pieces is not a whole number or nothing is left."""
     pieces = vocab_size - special
     if pieces < 1:
-        raise UserError(f"embedding.special={special} leaves no pieces of a vocabulary of {vocab_size}")
+        raise UserError(f"embedding.special={special}: must be below the vocabulary size {vocab_size}")
     what = "embedding.shares: shape.vocab_size less embedding.special"
     sizes = [ratio_of(share, pieces, what, least=1) for share in shares]
     apart = special if special_apart else 0
     rest = vocab_size - apart - sum(sizes)
     if rest < 1:
-        told = ", ".join(map(str, shares))
-        raise UserError(f"embedding.shares: {told} of the pieces leave none for the last cluster")
+        listed = ", ".join(map(str, shares))
+        raise UserError(f"embedding.shares: {listed} of the pieces leave none for the last cluster")
     return [*sizes, rest, *([apart] if apart else [])]

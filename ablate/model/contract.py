@@ -1,6 +1,6 @@
-"""The contract between the parts of a model: what a slot is given, and what it gives.
+"""The contract between the parts of a model: what an option of a slot receives, and what it returns.
 
-Whatever stands between two residual additions is ``f(x, ctx) -> y``; a block is a list of steps
+Whatever is between two residual additions is ``f(x, ctx) -> y``; a block is a list of steps
 ``(x, ctx) -> (x, ctx)``; factories are called with ``(parts, place)``.
 
 Shapes: B batch, T length, S memory length, D model width, H heads, K head width, F feed-forward width, V vocabulary.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,15 +22,15 @@ from ablate.errors import UserError, nearest
 FULL, CAUSAL, PREFIX = "full", "causal", "prefix"
 SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attention", "feedforward"
 
-# What the class that fills a slot says of itself before anything is built, and the class that has it to inherit.
+# What the class that fills a slot declares, readable before anything is built, and the class to inherit it from.
 DECLARED = {
-    "topology": ("ablate.model.topology.CausalDecoder", ("stacks", "orders", "scored", "objectives")),
-    "norm": ("ablate.model.norm.Norm", ("couples_batch",)),
+    "topology": ("ablate.model.topology.CausalDecoder", ("stacks", "mask_orders", "scored", "objectives")),
+    "norm": ("ablate.model.norm.Norm", ("uses_batch_statistics",)),
     "residual": ("ablate.model.residual.Plain", ("end", "placements", "reuses_norm")),
     "block": ("ablate.model.block.Block", ("layers",)),
     "activation": ("ablate.model.activation.Plain", ("gated",)),
     "position": ("ablate.model.position.Position", ("needs", "shared_by")),
-    "attention": ("ablate.model.attention.Attention", ("orders", "honours")),
+    "attention": ("ablate.model.attention.Attention", ("mask_orders", "supports")),
     "stack": ("ablate.model.stack.PlainStack", ("needs", "depth", "repeats", "mixes_segments")),
     "embedding": ("ablate.model.embedding.Embedding", ("offers",)),
     "head": ("ablate.model.head.Vocabulary", ("needs",)),
@@ -38,11 +39,11 @@ DECLARED = {
 
 @dataclass
 class View:
-    """What is known of a sequence beside its hidden states, and so who may see whom.
+    """What is known of a sequence besides its hidden states, and so which tokens see which.
 
     ``ids (B,T)``; ``segments (B,T)``, 0 at padding, or None: one segment and no padding, the fast path of training;
-    ``positions (B,T)`` or None: 0 .. T-1; ``order``: full, causal or prefix; ``prefix (B,)``: how many leading
-    tokens see each other in both directions.
+    ``positions (B,T)`` or None: 0 .. T-1; ``order``: full, causal or prefix; ``prefix (B,)``: the number of leading
+    tokens that see each other in both directions.
     """
 
     ids: Tensor
@@ -62,7 +63,7 @@ class View:
 
     @property
     def is_causal(self) -> bool:
-        """Whether the lower triangle says all about who sees whom."""
+        """Whether the mask is exactly the lower triangle."""
         return self.order == CAUSAL and self.segments is None
 
     def place_indices(self) -> Tensor:
@@ -77,7 +78,7 @@ class View:
         return x if present is None else x * present.unsqueeze(-1).to(x.dtype)
 
     def visible(self) -> Tensor | None:
-        """(B or 1,1,T,T) bool, True where a query (row) may see a key (column); None where all see all."""
+        """(B or 1,1,T,T) bool, True where a query (row) may see a key (column); None if all see all."""
         mask = None
         if self.order != FULL:
             at = torch.arange(self.length, device=self.ids.device)
@@ -87,16 +88,19 @@ class View:
         return _same_segment(self.segments, self.segments, mask)
 
     def visible_memory(self, memory: View) -> Tensor | None:
-        """(B,1,T,S) bool: which tokens of another sequence the tokens of this one may see; None where all."""
+        """(B,1,T,S) bool, True where a token of this sequence (row) may see one of another (column); None if all do."""
         if self.segments is None and memory.segments is None:
             return None
-        one = (view.ids.new_ones(view.ids.shape) if view.segments is None else view.segments for view in (self, memory))
-        return _same_segment(*one, None)
+        queries, keys = (
+            torch.ones_like(view.ids) if view.segments is None else view.segments for view in (self, memory)
+        )
+        return _same_segment(queries, keys, None)
 
     def map(self, of: Callable[[Tensor], Tensor]) -> View:
-        """The view with each of its tensors changed."""
-        told = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return replace(self, **{name: of(value) for name, value in told.items() if isinstance(value, Tensor)})
+        """The view with `of` applied to each of its tensors."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        mapped: dict[str, Any] = {name: of(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **mapped)
 
     def mask_mod(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """The same as `visible`, as FlexAttention's ``mask_mod(b, h, q, k)``."""
@@ -114,6 +118,7 @@ class View:
 
 
 def _same_segment(queries: Tensor | None, keys: Tensor | None, mask: Tensor | None) -> Tensor | None:
+    """`mask` restricted to pairs of one segment, (B,1,T,S), for the segments of queries (B,T) and of keys (B,S)."""
     if queries is None or keys is None:
         return mask
     same = (queries[:, :, None] == keys[:, None, :])[:, None]
@@ -122,9 +127,9 @@ def _same_segment(queries: Tensor | None, keys: Tensor | None, mask: Tensor | No
 
 @dataclass
 class Memory:
-    """What a decoder may look at: the encoder's view, its output, and all its states.
+    """What a decoder may attend to: the encoder's view, its output (B,S,D), and all its states, each (B,S,D).
 
-    ``states``: the embedding, the residual stream after each block, and last the output after the end norm.
+    ``states``: the embedding, the residual stream after each block, and last the output after the final norm.
     """
 
     view: View
@@ -134,7 +139,7 @@ class Memory:
 
 @dataclass
 class Context:
-    """What goes through a stack beside the hidden states.
+    """What passes through a stack besides the hidden states.
 
     ``losses`` collects auxiliary losses; ``cache`` holds what layers of one stack share within a forward pass.
     """
@@ -145,7 +150,7 @@ class Context:
     cache: dict[str, Tensor | None] = field(default_factory=dict)
 
     def shared(self, key: str, make: Callable[[], Tensor | None]) -> Tensor | None:
-        """What is kept under `key` in this forward pass, made at the first call."""
+        """The value cached under `key` in this forward pass, made at the first call."""
         if key not in self.cache:
             self.cache[key] = make()
         return self.cache[key]
@@ -153,7 +158,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part stands: its stack, its layer (0-based) of how many, and the kind of sub-layer."""
+    """Where a part belongs: its stack, its layer (0-based) of how many, and the kind of sub-layer."""
 
     stack: str
     layer: int = 0
@@ -166,9 +171,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Spec:
-    """What an initialiser must know of a parameter; its role is what it is for, not which option holds it.
+    """What an initialiser must know of a parameter; its role is what it is for, not which option it belongs to.
 
-    ``use``: the part of its numbers that acts on any one token.
+    ``use``: the fraction of its elements that acts on any one token.
     """
 
     role: str
@@ -186,12 +191,20 @@ def declare(parameter: nn.Parameter, role: str, **numbers: Any) -> nn.Parameter:
     Every parameter of a model must be declared: the ``init`` slot turns roles into distributions. Role ``constant``
     is set to ``value`` whatever the initialiser.
     """
-    parameter.spec = Spec(role, **numbers)
+    parameter.spec = Spec(role, **numbers)  # type: ignore[attr-defined]  # an attribute of our own
     return parameter
+
+
+def spec_of(parameter: nn.Parameter) -> Spec:
+    """What was declared of a parameter; AttributeError if nothing was."""
+    spec: Spec = parameter.spec  # type: ignore[attr-defined]  # set by `declare`
+    return spec
 
 
 class Linear(nn.Module):
     """y = x W^T + b, weight (out, in), with a declared role."""
+
+    __call__: Callable[..., Tensor]
 
     def __init__(self, d_in: int, d_out: int, *, role: str, place: Place, bias: bool = False, head_dim: int = 1):
         super().__init__()
@@ -205,9 +218,9 @@ class Linear(nn.Module):
 
 
 class ByLayer:
-    """One slot, another option by layer: layer i takes the one that ``pattern[i % len(pattern)]`` names.
+    """One slot, filled differently by layer: layer i has the option that ``pattern[i % len(pattern)]`` names.
 
-    Raises UserError, when a model is built, for an empty pattern and for a name that is none of `options`.
+    Raises UserError, when a model is built, for an empty pattern and for a name that is not among `options`.
     """
 
     def __init__(self, pattern: Sequence[str], **options: Callable[..., nn.Module]):
@@ -225,12 +238,12 @@ class ByLayer:
         return list(self.options.values())
 
     def placed(self) -> tuple[dict[str, Callable[..., nn.Module]], str]:
-        """The options that must stand somewhere in a model, by name, and the key that says where."""
+        """The options that some layer of a model must use, by name, and the key that determines which."""
         return {name: self.options[name] for name in self.pattern if name in self.options}, "pattern"
 
 
 class AtLayers:
-    """One slot, another option at some layers: at ``layers`` of the ``stacks`` it is ``there``, else ``elsewhere``.
+    """One slot, filled differently at some layers: at ``layers`` of the ``stacks`` by ``there``, else by ``elsewhere``.
 
     Layers are counted from 0 at the front, from -1 at the end.
     """
@@ -252,12 +265,12 @@ class AtLayers:
         return [self.there, self.elsewhere]
 
     def placed(self) -> tuple[dict[str, Callable[..., nn.Module]], str]:
-        """The options that must stand somewhere in a model, by name, and the key that says where."""
+        """The options that some layer of a model must use, by name, and the key that determines which."""
         return {"there": self.there}, "stacks or layers"
 
 
 class ByStack:
-    """One slot, another option by stack."""
+    """One slot, filled differently by stack."""
 
     def __init__(self, encoder: Callable[..., nn.Module], decoder: Callable[..., nn.Module]):
         self.options = {"encoder": encoder, "decoder": decoder}
@@ -270,7 +283,7 @@ class ByStack:
 
 
 class AtInput:
-    """Two positions at once: ``input`` is added to what a stack reads, ``attention`` is what its layers know beside it."""
+    """Two positions at once: ``input`` is added to the input of a stack, ``attention`` acts in its layers."""
 
     def __init__(self, input: Callable[..., nn.Module], attention: Callable[..., nn.Module]):
         self.input, self.attention = input, attention
@@ -299,31 +312,38 @@ class Parts:
     def d_model(self) -> int:
         return self.shape["d_model"]
 
-    def factory(self, slot: str, place: Place) -> Callable[..., nn.Module]:
+    def factory(self, slot: str, place: Place) -> partial[nn.Module]:
         """The option that fills `slot` at `place`."""
-        chosen = self.slots[slot]
+        chosen: Any = self.slots[slot]
         while hasattr(chosen, "choose"):
             chosen = chosen.choose(place)
         self._chosen.add(id(chosen))
-        return chosen
+        factory: partial[nn.Module] = chosen
+        return factory
+
+    def declared(self, slot: str, place: Place) -> Any:
+        """The class of the option that fills `slot` at `place`, to read what it declares."""
+        return self.factory(slot, place).func
 
     def check_places(self) -> None:
-        """Raise UserError where an option that is placed by layer stands nowhere in the model that was built."""
+        """Raise UserError if no layer of the model that was built uses an option that is placed by layer."""
         depths = " and ".join(f"{depth} in the {stack}" for stack, depth in self.depths.items())
         shared = [stack for stack, is_shared in self.slots["sharing"].items() if is_shared]
         if shared and not set(shared) & set(self.stacks):
-            raise UserError(f"sharing is of the {' and '.join(shared)}, and all layers of this model are {depths}")
+            raise UserError(
+                f"sharing is set for the {' and '.join(shared)}, which this model does not have (its layers: {depths})"
+            )
         for slot, chosen in self.slots.items():
             options, key = chosen.placed() if hasattr(chosen, "placed") else ({}, "")
             for name, option in options.items():
                 if id(option) not in self._chosen:
                     raise UserError(
-                        f"{slot}.{name} would stand at no layer of this model ({depths}); "
+                        f"{slot}.{name} is used by no layer of this model ({depths}); "
                         f"change {slot}.{key}, or the number of layers"
                     )
 
     def shared(self, key: Any, make: Callable[[], nn.Module]) -> nn.Module:
-        """The module kept under `key`, made at the first call: tied tables, shared biases, shared blocks."""
+        """The module cached under `key`, made at the first call: tied tables, shared biases, shared blocks."""
         if key not in self._shared:
             self._shared[key] = make()
         return self._shared[key]
@@ -342,7 +362,9 @@ class Parts:
             )
         return bool(kinds[kind])
 
-    def linear(self, d_in: int, d_out: int, role: str, place: Place, *, kind: str | None = None, head_dim: int = 1):
+    def linear(
+        self, d_in: int, d_out: int, role: str, place: Place, *, kind: str | None = None, head_dim: int = 1
+    ) -> Linear:
         """A projection whose bias follows the ``bias`` slot; `kind` is `role` unless given."""
         return Linear(d_in, d_out, role=role, place=place, bias=self.has_bias(kind or role), head_dim=head_dim)
 
@@ -353,16 +375,17 @@ class Parts:
         return self.factory("residual", place)(self, place)
 
     def end(self, place: Place) -> nn.Module:
-        """What stands at a stack's end: the residual's own choice, else one more norm."""
-        return self.factory("residual", place).func.end(self, place)
+        """The module at a stack's end: the residual's own choice, by default one more norm."""
+        end: nn.Module = self.declared("residual", place).end(self, place)
+        return end
 
     def activation(self, place: Place) -> nn.Module:
         return self.factory("activation", place)(self, place)
 
     def sublayer(self, place: Place, **numbers: Any) -> nn.Module:
-        """The sub-layer that `place` asks for: attention (self or cross) or feed-forward.
+        """The sub-layer of the kind that `place` names: attention (self or cross) or feed-forward.
 
-        Raises UserError for a kind that there is not.
+        Raises UserError for an unknown kind.
         """
         kinds = {SELF_ATTENTION: self.attention, CROSS_ATTENTION: self.attention, FEEDFORWARD: self.feedforward}
         if place.sublayer not in kinds:
@@ -375,34 +398,36 @@ class Parts:
         return self.factory("feedforward", place)(self, place, **numbers)
 
     def attention(self, place: Place, **numbers: Any) -> nn.Module:
-        """Attention at `place`; an option with its own ``cross`` entry uses that one to look at the memory."""
+        """Attention at `place`; an option with its own ``cross`` entry uses that one for the memory."""
         factory = self.factory("attention", place)
         if place.sublayer == CROSS_ATTENTION and factory.keywords.get("cross") is not None:
             factory = factory.keywords["cross"]
         return factory(self, place, **numbers)
 
-    def position(self, place: Place, n_heads: int, head_dim: int) -> nn.Module:
-        """The position encoding at `place`, shared as its option says (by model, by stack and head count, or not)."""
+    def position(self, place: Place, n_heads: int, head_dim: int) -> Any:
+        """The `Position` at `place`, shared as its option declares (by model, by stack and head count, or not)."""
         factory = self.factory("position", place)
-        key = factory.func.shared_by(place, n_heads, head_dim, factory.keywords)
-        # id: beside another option in one stack, each has its own
+        key = self.declared("position", place).shared_by(place, n_heads, head_dim, factory.keywords)
+        # id: two options in one stack do not share
         return self.shared(
             ("position", id(factory), *key), lambda: factory(self, place, n_heads=n_heads, head_dim=head_dim)
         )
 
     def position_needs(self, place: Place) -> frozenset[str]:
-        return self.factory("position", place).func.needs
+        """The hooks that the position at `place` works by."""
+        needs: frozenset[str] = self.declared("position", place).needs
+        return needs
 
     def block(self, place: Place) -> nn.Module:
-        """The block at `place`; where ``sharing`` says so, all layers of a stack that have the same options are one."""
+        """The block at `place`; with ``sharing``, all layers of a stack that have the same options are one block."""
         make = lambda: self.factory("block", place)(self, place)  # noqa: E731
         if self.slots["sharing"][place.stack]:
             options = tuple(id(self.factory(slot, place)) for slot in self.slots)
             return self.shared(("block", place.stack, options), make)
         return make()
 
-    def embedding(self, stack: str) -> nn.Module:
-        """The embedding of a stack's input: one table for all that ``embedding.tie`` names together."""
+    def embedding(self, stack: str) -> Any:
+        """The `Embedding` of a stack's input: one for all stacks that ``embedding.tie`` names."""
         tied = stack in self.tie
         return self.shared(
             ("embedding", "tied" if tied else stack),
@@ -410,7 +435,7 @@ class Parts:
         )
 
     def embedding_norm(self, stack: str) -> nn.Module | None:
-        """The norm behind a stack's embedding, where ``embedding.norm`` asks for one."""
+        """The norm after a stack's embedding, if ``embedding.norm`` is set."""
         return self.norm(Place(stack, sublayer="embedding")) if self.slots["embedding"].keywords["norm"] else None
 
     @property
@@ -418,13 +443,18 @@ class Parts:
         return tuple(self.slots["embedding"].keywords.get("tie") or ())
 
     def stack(self, name: str) -> nn.Module:
-        return self.slots["stack"][name](self, Place(name))
+        stack: nn.Module = self.slots["stack"][name](self, Place(name))
+        return stack
 
-    def head(self, stack: str) -> nn.Module:
-        """The output layer on top of `stack`, tied to that stack's table or with its own."""
+    def head(self, stack: str) -> Any:
+        """The output layer on top of `stack`, a `Head`, tied to that stack's embedding or with its own matrix.
+
+        Raises UserError if ``embedding.tie`` names the head, but not this stack.
+        """
         if "head" in self.tie and stack not in self.tie:
             raise UserError(
-                f"embedding.tie must name {stack} and head, or leave head out: it shares the table of the stack that it scores"
+                f"embedding.tie must name both {stack} and head, or not head: an output layer shares the table of the "
+                "stack that it scores"
             )
         tied = "head" in self.tie
         return self.slots["head"](
@@ -433,7 +463,7 @@ class Parts:
 
 
 def stable_seed(*words: object) -> int:
-    """A 63-bit seed that depends on the words alone, the same on every machine."""
+    """A 63-bit seed that depends only on the words, the same on every machine."""
     import hashlib
 
     return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "little") % (1 << 63)

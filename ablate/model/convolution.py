@@ -1,14 +1,15 @@
-"""Convolutions in the place of self-attention (Wu et al. 2019, https://arxiv.org/abs/1901.10430).
+"""Convolutions in place of self-attention (Wu et al. 2019, https://arxiv.org/abs/1901.10430).
 
     x -> GLU -> clear padding -> each channel over its neighbours -> + b -> pointwise -> output
 
-The kernel of a channel is a softmax over ``width`` taps, in an encoder as many on each side, in a decoder on the token
-and those behind it. No position is used but one that is added to the input.
+The kernel of a channel is a softmax over ``width`` taps, in an encoder centred on the token, in a decoder on the token
+and those before it. The only position used is one that is added to the input.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,32 +21,33 @@ from ablate.model.contract import CAUSAL, FULL, Context, Linear, Parts, Place, V
 
 @dataclass(frozen=True)
 class Sees:
-    """What a convolution reads of a sequence: not its padding, perhaps not its start, perhaps one segment alone."""
+    """What a convolution reads of a sequence: never padding, perhaps not the start, perhaps one segment only."""
 
     within_segments: bool
     clear_start: bool
 
     def cleared(self, x: Tensor, view: View) -> Tensor:
-        """x (B,T,C) with zeros where it reads nothing."""
+        """x (B,T,C) with zeros where it must not read."""
         x = view.clear_padding(x)
         return x * (view.place_indices() != 0).unsqueeze(-1).to(x.dtype) if self.clear_start else x
 
     def segments(self, view: View) -> Tensor | None:
+        """(B,T), the segments that it must not cross; None if it may."""
         return view.segments if self.within_segments else None
 
 
 class LightweightConvolution(nn.Module):
-    """A kernel for each channel, the same at all places.
+    """A kernel for each channel, the same at all positions.
 
-    As the paper's library runs it: ``n_kernels`` are as many as channels, where Wu et al. share each of 16 among D/16
-    neighbours; behind the kernels stands a ``pointwise`` matrix, which Wu et al. do not have; ``within_segments`` is
-    false, so that packed examples see each other at their edges; and ``clear_start`` hides the start symbol of a
-    decoder (there by its id, which is that of padding). ``cross`` is what looks at the memory. Raises UserError where
-    an encoder's width is even, and where channels do not divide into kernels.
+    As the paper's library runs it: there are as many kernels (``n_kernels``) as channels, while Wu et al. share each of
+    16 among D/16 neighbouring channels; the kernels are followed by a ``pointwise`` matrix, which Wu et al. do not
+    have; ``within_segments`` is false, so that packed examples see each other at their edges; and ``clear_start`` hides
+    the start symbol of a decoder (there by its id, which is that of padding). ``cross`` is the attention that reads the
+    memory. Raises UserError if an encoder's width is even, and if D is not a multiple of n_kernels.
     """
 
-    honours = frozenset()
-    orders = frozenset({FULL, CAUSAL})
+    supports: frozenset[str] = frozenset()
+    mask_orders = frozenset({FULL, CAUSAL})
 
     def __init__(
         self,
@@ -62,9 +64,9 @@ class LightweightConvolution(nn.Module):
         super().__init__()
         d = parts.d_model
         if d % n_kernels:
-            raise UserError(f"attention.n_kernels={n_kernels}: {d} channels do not divide into so many")
+            raise UserError(f"attention.n_kernels={n_kernels}: must divide the number of channels, {d}")
         if place.stack == "encoder" and width % 2 == 0:
-            raise UserError(f"attention.width={width}: an encoder's must be odd, with as many taps on each side")
+            raise UserError(f"attention.width={width}: must be odd in an encoder, with as many taps on each side")
         self.width, self.n_kernels = width, n_kernels
         self.sees = Sees(within_segments, clear_start and place.stack == "decoder")
         self.gate = parts.linear(d, d, "gate", place)
@@ -74,18 +76,19 @@ class LightweightConvolution(nn.Module):
         self.pointwise = parts.linear(d, d, "ffn_in", place) if pointwise else None
         self.output = parts.linear(d, d, "ffn_out", place)
 
-    def make_taps(self, parts: Parts, place: Place) -> nn.Module | nn.Parameter:
-        """What `kernels` is made from: here (width,C), C kernels."""
+    def make_taps(self, parts: Parts, place: Place) -> Any:
+        """The parameters or the module that `kernels` computes from; here (width,n_kernels)."""
         taps = nn.Parameter(torch.empty(self.width, self.n_kernels))
         return declare(taps, "taps", fan_in=self.width, fan_out=self.width, place=place)
 
     def kernels(self, x: Tensor) -> Tensor:
-        """The taps before their softmax, (..., width, C), for x (B,T,D)."""
-        return self.taps
+        """The taps before their softmax, (..., width, n_kernels), for x (B,T,D)."""
+        taps: Tensor = self.taps
+        return taps
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         x = self.up(x) * self.gate(x).sigmoid()
-        weights = self.kernels(x).softmax(-2).to(x.dtype)
+        weights = self.kernels(x).softmax(-2).to(x.dtype)  # over the taps: (width,n_kernels) or (B,T,width,n_kernels)
         if self.n_kernels != x.shape[-1]:
             weights = weights.repeat_interleave(x.shape[-1] // self.n_kernels, -1)
         ahead = self.width // 2 if ctx.view.order == FULL else 0
@@ -96,9 +99,9 @@ class LightweightConvolution(nn.Module):
 
 
 class DynamicConvolution(LightweightConvolution):
-    """A kernel for each channel and place, linear in the gated input at that place.
+    """A kernel for each channel and position, linear in the gated input at that position.
 
-    Its ``width`` D x D matrices are most of the layer: the paper's row cuts the feed-forward to a sixth for them.
+    Its ``width`` D x D matrices are most of the layer: the paper's row reduces the feed-forward to a sixth for them.
     """
 
     def make_taps(self, parts: Parts, place: Place) -> Linear:
@@ -108,17 +111,18 @@ class DynamicConvolution(LightweightConvolution):
         return taps
 
     def kernels(self, x: Tensor) -> Tensor:
-        return self.taps(x).unflatten(-1, (self.width, self.n_kernels))
+        taps: Tensor = self.taps(x).unflatten(-1, (self.width, self.n_kernels))
+        return taps
 
 
 def neighbours(x: Tensor, weights: Tensor, *, ahead: int, segments: Tensor | None = None) -> Tensor:
-    """y[t] = sum_i weights[..., i, :] x[t + i + ahead + 1 - width], nothing beyond the ends, nor beyond ``segments``.
+    """y[t] = sum_i weights[..., i, :] x[t + i + ahead + 1 - width], with zeros beyond the ends and other ``segments``.
 
-    x (B,T,D), weights (width,D) or (B,T,width,D). A sum of shifted products, which compiles to one kernel.
+    x (B,T,D), weights (width,D) or (B,T,width,D) -> (B,T,D). A sum of shifted products, which compiles to one kernel.
     """
     width, length = weights.shape[-2], x.shape[1]
     behind = width - 1 - ahead
-    padded = functional.pad(x, (0, 0, behind, ahead))
+    padded = functional.pad(x, (0, 0, behind, ahead))  # (B,T+width-1,D): x[t + i - behind] is padded[t + i]
     if segments is not None:
         around = functional.pad(segments, (behind, ahead))
     y = torch.zeros_like(x)

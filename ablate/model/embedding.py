@@ -1,8 +1,8 @@
-"""From ids to vectors, and back where the output layer shares the table."""
+"""From ids to vectors, and back to logits if the output layer shares the table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +14,21 @@ TIED = ("encoder", "decoder", "head")
 
 
 class Embedding(nn.Module):
-    """What every embedding has: a vector for each id, times ``scale``; subclasses define `vectors` and `logits`.
+    """The base of every embedding: a vector for each id, times ``scale``; subclasses define `vectors` and `logits`.
 
-    ``tie`` lists which of encoder, decoder and head share one; ``norm`` puts a norm behind it, each stack its own
-    (Le Scao et al. 2022, https://arxiv.org/abs/2210.15424). Raises UserError for a word in ``tie`` that is none.
+    ``tie`` lists which of encoder, decoder and head share one; ``norm`` adds a norm after it, one for each stack
+    (Le Scao et al. 2022, https://arxiv.org/abs/2210.15424). Raises UserError for an unknown name in ``tie``.
     """
 
-    offers: frozenset[str] = frozenset()  # what a head that shares it may build on, beside the logits
+    __call__: Callable[..., Tensor]
+
+    offers: frozenset[str] = frozenset()  # what a head that shares it may use, besides the logits
 
     def __init__(self, *, scale: float, norm: bool, tie: Sequence[str]):
         super().__init__()
         for name in tie:
             if name not in TIED:
-                raise UserError(f"embedding.tie: {name!r} is none of {', '.join(TIED)}{nearest(name, TIED)}")
+                raise UserError(f"embedding.tie: {name!r} must be one of {', '.join(TIED)}{nearest(name, TIED)}")
         self.scale = scale
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -64,7 +66,9 @@ class Table(Embedding):
 
 
 class Product(nn.Module):
-    """Vectors for n ids as a product of two tables, (n,N) ``table`` and (N,D) ``up``, without biases."""
+    """Vectors for n ids as a product of two tables, ``table`` (n,N) and ``up`` (N,D), without biases."""
+
+    __call__: Callable[..., Tensor]
 
     def __init__(self, n: int, d_inner: int, d_model: int, place: Place):
         super().__init__()
@@ -75,7 +79,8 @@ class Product(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(B,T) -> (B,T,D)."""
-        return nn.functional.embedding(ids, self.table) @ self.up
+        vectors: Tensor = nn.functional.embedding(ids, self.table) @ self.up
+        return vectors
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(...,D) -> (...,n)."""
@@ -86,8 +91,8 @@ class Factorized(Embedding):
     """A product of two tables, ``d_inner`` numbers for each id (ALBERT, Lan et al. 2020,
     https://arxiv.org/abs/1909.11942).
 
-    The product starts with the variance of a full table. Narang et al.'s "Factorized Embedding" has full logits of
-    their own (``tie: [encoder, decoder]``), their "Factorized & shared embeddings" the product there too.
+    Initially the product has the variance of a full table. Narang et al.'s "Factorized Embedding" has a full matrix of
+    its own for the logits (``tie: [encoder, decoder]``), their "Factorized & shared embeddings" the product there too.
     """
 
     def __init__(self, parts: Parts, place: Place, *, d_inner: int, scale: float, norm: bool, tie: Sequence[str]):

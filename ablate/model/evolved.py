@@ -1,4 +1,4 @@
-"""The Evolved Transformer: convolutions and gates beside attention, found by a search over architectures."""
+"""The Evolved Transformer: convolutions and gates besides attention, found by architecture search."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ GATED_UNIT, CONVOLUTIONS = "gated_unit", "convolutions"
 
 
 class EvolvedBlock(Block):
-    """A cell, which stands for two layers, as Narang et al. ran it (So et al. 2019, https://arxiv.org/abs/1901.11117).
+    """A cell, which counts as two layers, as Narang et al. ran it (So et al. 2019, https://arxiv.org/abs/1901.11117).
 
         encoder   gated unit -> convolutions -> self-attention -> feed-forward
         decoder   self-attention with twice the heads + cross-attention of the same input -> convolutions
                   -> self-attention -> cross-attention -> feed-forward
 
-    Each arrow is a residual addition with its norm. Without an encoder cross-attention is left out. The YAML brings
-    the decoder's Swish along. ``d_wide``, ``d_decoder`` and ``d_narrow`` are the widths inside the convolutions. In a
-    decoder these reach only backwards. As the paper's library runs it, ``within_segments`` is false, so that packed
-    examples see each other at their edges, and ``clear_start`` hides a decoder's start symbol from the convolutions.
+    Each arrow is a residual addition with its norm. Without an encoder cross-attention is left out. The YAML also
+    selects the decoder's Swish. ``d_wide``, ``d_decoder`` and ``d_narrow`` are the widths inside the convolutions. In
+    a decoder these read only earlier tokens. As the paper's library runs it, ``within_segments`` is false, so that
+    packed examples see each other at their edges, and ``clear_start`` hides a decoder's start symbol from the
+    convolutions.
     """
 
     layers = 2
@@ -55,6 +56,8 @@ class EvolvedBlock(Block):
         nn.Module.__init__(self)
         check_placement(placement)
         at = {kind: place.at(kind) for kind in (GATED_UNIT, CONVOLUTIONS, SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD)}
+        first: dict[str, nn.Module]  # the sub-layers of the first step, by kind; their outputs are summed
+        convolutions: nn.Module
         if place.stack == "encoder":
             sees = Sees(within_segments, clear_start=False)
             first = {GATED_UNIT: GatedUnit(parts, at[GATED_UNIT])}
@@ -63,11 +66,16 @@ class EvolvedBlock(Block):
             sees = Sees(within_segments, clear_start)
             first = {SELF_ATTENTION: doubled(parts, at[SELF_ATTENTION])}
             convolutions = DecoderConvolutions(parts, at[CONVOLUTIONS], sees, d_wide=d_decoder, d_narrow=d_narrow)
-        second = [{SELF_ATTENTION: parts.sublayer(at[SELF_ATTENTION])}]
+        second: list[dict[str, nn.Module]] = [{SELF_ATTENTION: parts.sublayer(at[SELF_ATTENTION])}]
         if place.stack == "decoder" and len(parts.stacks) > 1:
             first[CROSS_ATTENTION] = parts.sublayer(at[CROSS_ATTENTION])
             second.append({CROSS_ATTENTION: parts.sublayer(at[CROSS_ATTENTION])})
-        groups = [first, {CONVOLUTIONS: convolutions}, *second, {FEEDFORWARD: parts.sublayer(at[FEEDFORWARD])}]
+        groups: list[dict[str, nn.Module]] = [
+            first,
+            {CONVOLUTIONS: convolutions},
+            *second,
+            {FEEDFORWARD: parts.sublayer(at[FEEDFORWARD])},
+        ]
         self.steps = nn.ModuleList(
             Step(parts, [at[kind] for kind in group], list(group.values()), placement) for group in groups
         )
@@ -75,13 +83,13 @@ class EvolvedBlock(Block):
 
 
 def doubled(parts: Parts, place: Place) -> nn.Module:
-    """Attention at `place` with twice the heads, where it has heads."""
+    """Attention at `place` with twice the heads, if it has heads."""
     given = parts.factory("attention", place).keywords
     return parts.attention(place, **{name: 2 * given[name] for name in ("n_heads", "n_kv_heads") if name in given})
 
 
 class GatedUnit(nn.Module):
-    """(x W + b) * sigmoid(x V + c), as wide as it was (Dauphin et al. 2017)."""
+    """(x W + b) * sigmoid(x V + c), of unchanged width D (Dauphin et al. 2017)."""
 
     def __init__(self, parts: Parts, place: Place):
         super().__init__()
@@ -102,13 +110,14 @@ class Convolution(nn.Module):
         self.sees = sees
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        x, width = self.sees.cleared(x, ctx.view).transpose(1, 2), self.weight.shape[-1]
+        x, width = self.sees.cleared(x, ctx.view).transpose(1, 2), self.weight.shape[-1]  # (B,D_in,T), as conv1d reads
         segments = self.sees.segments(ctx.view)
         if segments is None:
             return functional.conv1d(x, self.weight, padding=width // 2).transpose(1, 2)
+        # Tap by tap, each without the tokens of other segments: (B,T+width-1) and (B,D_in,T+width-1) are sliced to T.
         around, length = functional.pad(segments, (width // 2, width // 2)), x.shape[-1]
         x = functional.pad(x, (width // 2, width // 2))
-        y = 0.0
+        y = x.new_zeros(())
         for tap in range(width):
             same = (around[:, tap : tap + length] == segments).unsqueeze(1).to(x.dtype)
             y = y + functional.conv1d(x[..., tap : tap + length] * same, self.weight[..., tap : tap + 1])
@@ -116,7 +125,7 @@ class Convolution(nn.Module):
 
 
 class Separable(nn.Module):
-    """Each channel over its neighbours, taps (width, in), then a projection: both with a bias (Chollet 2017)."""
+    """A depthwise convolution, taps (width, in), then a projection: both with a bias (Chollet 2017)."""
 
     def __init__(self, parts: Parts, place: Place, sees: Sees, d_in: int, d_out: int, *, width: int, role: str):
         super().__init__()
@@ -136,7 +145,7 @@ class Separable(nn.Module):
 class EncoderConvolutions(nn.Module):
     """relu(x W) and relu(convolution over 3), added, normed, then a separable convolution over 9.
 
-    x -+-> W, relu (d_wide) -----------------------+-> + -> norm -> separable 9 (d_narrow, zeros behind)
+    x -+-> W, relu (d_wide) -----------------------+-> + -> norm -> separable 9 (d_narrow, zeros up to D)
        +-> convolution 3, relu (d_narrow, zeros) --+
     """
 
@@ -144,10 +153,8 @@ class EncoderConvolutions(nn.Module):
         super().__init__()
         d = parts.d_model
         if d_narrow > min(d, d_wide):
-            raise UserError(
-                f"block.d_narrow={d_narrow}: the narrow branch is wider than d_wide={d_wide} or d_model={d}"
-            )
-        self.wide = Linear(d, d_wide, role="ffn_in", place=place)  # the library gives it no bias
+            raise UserError(f"block.d_narrow={d_narrow}: must be at most d_wide={d_wide} and d_model={d}")
+        self.wide = Linear(d, d_wide, role="ffn_in", place=place)  # without a bias in the library
         self.narrow = Convolution(parts, place, sees, d, d_narrow, width=3)
         self.norm = parts.norm(place, d_wide)
         self.separable = Separable(parts, place, sees, d_wide, d_narrow, width=9, role="ffn_out")
@@ -172,7 +179,7 @@ class DecoderConvolutions(nn.Module):
         super().__init__()
         d = parts.d_model
         if d_narrow > d_wide:
-            raise UserError(f"block.d_narrow={d_narrow}: the narrow branch is wider than d_decoder={d_wide}")
+            raise UserError(f"block.d_narrow={d_narrow}: must be at most d_decoder={d_wide}")
         self.wide = Separable(parts, place, sees, d, d_wide, width=11, role="ffn_in")
         self.narrow = Separable(parts, place, sees, d, d_narrow, width=7, role="ffn_in")
         self.norm = parts.norm(place, d_wide)
@@ -182,9 +189,10 @@ class DecoderConvolutions(nn.Module):
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         wide = self.dropout(relu(self.wide(x, ctx)))
         narrow = self.dropout(self.narrow(x, ctx))
-        return self.separable(self.norm(add_first(wide, narrow), ctx.view), ctx)
+        y: Tensor = self.separable(self.norm(add_first(wide, narrow), ctx.view), ctx)
+        return y
 
 
 def add_first(wide: Tensor, narrow: Tensor) -> Tensor:
-    """`narrow` with zeros behind it, added to `wide`."""
+    """`narrow` (B,T,d_narrow), padded with zeros to the width of `wide` (B,T,d_wide), added to it."""
     return wide + functional.pad(narrow, (0, wide.shape[-1] - narrow.shape[-1]))

@@ -11,8 +11,8 @@ from ablate.ratio import ratio_of
 class Dense(nn.Module):
     """f(x W1 + b1) W2 + b2, or gated: (f(x W + b) * (x V + c)) W2 + b2 with ``gated_ratio`` of the width.
 
-    Two thirds of the width keep a gated network's parameters equal to a plain one's (Shazeer 2020).
-    Raises UserError where the ratio of the width does not come out whole.
+    With two thirds of the width a gated network has as many parameters as a plain one (Shazeer 2020).
+    Raises UserError if that ratio of the width is not a whole number.
     """
 
     def __init__(self, parts: Parts, place: Place, *, d_ff: int, gated_ratio: str):
@@ -29,6 +29,7 @@ class Dense(nn.Module):
         return self.down(self.dropout(self.inner(x)))
 
     def inner(self, x: Tensor) -> Tensor:
-        """(B,T,D) -> (B,T,F): what stands between the matrices."""
+        """(B,T,D) -> (B,T,F): the activations between the matrices."""
         up = self.up(x)
-        return self.activation(up) if self.gate is None else self.activation(self.gate(x), up)
+        h: Tensor = self.activation(up) if self.gate is None else self.activation(self.gate(x), up)
+        return h

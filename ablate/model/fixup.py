@@ -1,4 +1,4 @@
-"""Fixup: training without norms, by first values that fit the depth and scalars in the norms' place.
+"""Fixup: training without norms, by an initialisation that depends on the depth and scalars in place of norms.
 
 norm and plain       x -> norm -> f ------------------> +
 fixup                x -> + shift -> f -> * scale ----> +
@@ -14,7 +14,7 @@ from ablate.model.feedforward import Dense
 from ablate.model.init import Constant, Normal, Paper, Uniform, branches, first_queries
 from ablate.model.residual import Branch, Plain
 
-CUT = 0.87962566103423978  # the deviation of a normal distribution that is cut at two deviations
+CUT = 0.87962566103423978  # the standard deviation of a standard normal distribution truncated at two deviations
 
 
 def scalar(role: str, place: Place) -> nn.Parameter:
@@ -22,10 +22,10 @@ def scalar(role: str, place: Place) -> nn.Parameter:
 
 
 class Fixup(Plain):
-    """x + s f(x + b), scalars s from 1 and b from 0 (Zhang et al. 2019, https://arxiv.org/abs/1901.09321).
+    """x + s f(x + b), scalars s, initially 1, and b, initially 0 (Zhang et al. 2019, https://arxiv.org/abs/1901.09321).
 
-    Its YAML leaves out norms and biases and brings the feed-forward and the initialiser ``fixup``, with the table and
-    the score scale of the paper's Adam runs; the optimizer is chosen beside it (``optimizer=adam``).
+    Its YAML removes norms and biases and selects the feed-forward and the initialiser ``fixup``, with the table and the
+    score scale of the paper's Adam runs; the optimizer is chosen separately (``optimizer=adam``).
     """
 
     def __init__(self, parts: Parts, place: Place):
@@ -55,7 +55,7 @@ class FixupEnd(nn.Module):
 
 
 class ShiftedDense(Dense):
-    """The dense feed-forward with a scalar, from 0, between the activation and the second matrix: (f(x W1) + b) W2."""
+    """The dense feed-forward with a scalar b, initially 0, between activation and second matrix: (f(x W1) + b) W2."""
 
     def __init__(self, parts: Parts, place: Place, *, d_ff: int, gated_ratio: str):
         super().__init__(parts, place, d_ff=d_ff, gated_ratio=gated_ratio)
@@ -66,12 +66,12 @@ class ShiftedDense(Dense):
 
 
 class FixupInit(Paper):
-    """He's initialiser (He et al. 2015), smaller by the number L of residual branches in all stacks, zero at the end.
+    """He's initialiser (He et al. 2015), scaled down by the number L of residual branches in all stacks; outputs zero.
 
     Variances 2 L^(-1/3) / fan_in for queries, keys and values, 2 / (L fan_in) for the first feed-forward matrices (a
-    branch of m matrices takes L^(-1/(2m-2)) off the deviation), zero for outputs; cut at two deviations, corrected for
-    the cut. Cross-attention: as released it has the plain initialiser, with ``cross: true`` that of self-attention,
-    as Zhang et al. have it.
+    branch of m matrices multiplies the deviation by L^(-1/(2m-2))), zero for outputs; truncated at two deviations and
+    corrected for that. Cross-attention: as released it has the plain initialiser, with ``cross: true`` that of
+    self-attention, as in Zhang et al.
     """
 
     def __init__(self, parts: Parts, *, score_scale: float, table_std: float, cross: bool):
@@ -96,4 +96,4 @@ class FixupInit(Paper):
                 return super().__call__(spec)
 
     def _scaled(self, std: float, power: float) -> float:
-        return std * self.branches**-power / CUT
+        return float(std * self.branches**-power / CUT)

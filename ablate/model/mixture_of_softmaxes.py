@@ -1,14 +1,16 @@
-"""The mixture of softmaxes: an output layer whose logits are not of low rank."""
+"""The mixture of softmaxes: an output layer whose log-probabilities are not limited to rank D."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import partial, reduce
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ablate.model.contract import Parts, Place, declare
+from ablate.model.embedding import Embedding
 from ablate.model.head import Vocabulary
 
 
@@ -17,9 +19,9 @@ class MixtureOfSoftmaxes(Vocabulary):
 
         log p = logsumexp_k (log prior_k + log softmax(table tanh(h C_k))),   prior = softmax(h P)
 
-    h is scaled first where the table is shared, the K contexts are not. The logits (B,T,K,V) never stand side by side:
-    the loss needs only the normaliser and the target's logit of each, taken one softmax after the other, so that one
-    (B,T,V) is alive at a time. With ``recompute`` the backward pass makes each anew, and keeps none either.
+    h is scaled first if the table is shared, the K contexts are not. The logits (B,T,K,V) never exist at once: the loss
+    needs only the normaliser and the target's logit of each softmax, computed one after the other, so that one (B,T,V)
+    is alive at a time. With ``recompute`` the backward pass computes each again, and keeps none either.
     The mixture is normalised, so that a z-loss would be zero.
     """
 
@@ -28,7 +30,7 @@ class MixtureOfSoftmaxes(Vocabulary):
         parts: Parts,
         place: Place,
         *,
-        embedding: nn.Module | None,
+        embedding: Embedding | None,
         tied_scale: float,
         n_softmaxes: int,
         recompute: bool,
@@ -45,17 +47,18 @@ class MixtureOfSoftmaxes(Vocabulary):
     def logits(self, hidden: Tensor) -> Tensor:
         """(B,T,D) -> (B,T,V): log-probabilities of the mixture."""
         hidden = hidden * self.scale
-        mixed = None
-        for log_prior, context in zip(self._log_prior(hidden).unbind(-1), self.contexts, strict=True):
-            part = log_prior.unsqueeze(-1) + self._component(context, hidden).log_softmax(-1)
-            mixed = part if mixed is None else torch.logaddexp(mixed, part)
-        return mixed
+        weighted = (
+            log_prior.unsqueeze(-1) + self._component(context, hidden).log_softmax(-1)
+            for log_prior, context in zip(self._log_prior(hidden).unbind(-1), self.contexts, strict=True)
+        )
+        return reduce(torch.logaddexp, weighted)
 
     def forward(self, hidden: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         hidden = hidden * self.scale
-        of_target = partial(checkpoint, self._of_target, use_reentrant=False, preserve_rng_state=False)
-        of_target = of_target if self.recompute else self._of_target
-        each = torch.stack([of_target(context, hidden, targets) for context in self.contexts], -1)
+        of_target: Callable[..., Tensor] = self._of_target
+        if self.recompute:
+            of_target = partial(checkpoint, self._of_target, use_reentrant=False, preserve_rng_state=False)
+        each = torch.stack([of_target(context, hidden, targets) for context in self.contexts], -1)  # (B,T,K)
         nll = -(self._log_prior(hidden) + each).logsumexp(-1)
         return nll, nll
 

@@ -11,9 +11,9 @@ from ablate.model.contract import Parts, Place, View, declare
 
 
 class Norm(nn.Module):
-    """What every norm declares: whether one example's result depends on other examples of the batch or later tokens."""
+    """The base of every norm, with what it declares: whether a token's result depends on other tokens of the batch."""
 
-    couples_batch = False
+    uses_batch_statistics = False
 
 
 class LayerNorm(Norm):
@@ -44,12 +44,12 @@ class RMSNorm(Norm):
         self.eps, self.offset = eps, offset
 
     def forward(self, x: Tensor, view: View) -> Tensor:
-        x = x.to(self.scale.dtype)  # a sub-layer's output under autocast: torch's fused kernel wants one type
+        x = x.to(self.scale.dtype)  # a sub-layer's output under autocast: torch's fused kernel wants a single dtype
         return nn.functional.rms_norm(x, self.scale.shape, self.scale + self.offset, self.eps)
 
 
 class PartialRMSNorm(Norm):
-    """RMS norm whose statistic comes from the first ``fraction`` of the channels: Narang et al.'s released setting."""
+    """RMS norm whose statistic is that of the first ``fraction`` of the channels: Narang et al.'s released setting."""
 
     def __init__(self, parts: Parts, place: Place, *, eps: float, fraction: float, width: int | None = None):
         super().__init__()
@@ -63,7 +63,7 @@ class PartialRMSNorm(Norm):
 
 
 class ScaleNorm(Norm):
-    """x g / |x|, one scalar g, which starts at sqrt(D) (Nguyen and Salazar 2019, https://arxiv.org/abs/1910.05895)."""
+    """x g / |x|, with one scalar g, initially sqrt(D) (Nguyen and Salazar 2019, https://arxiv.org/abs/1910.05895)."""
 
     def __init__(self, parts: Parts, place: Place, *, eps: float, width: int | None = None):
         super().__init__()
@@ -73,20 +73,23 @@ class ScaleNorm(Norm):
         self.eps = eps
 
     def forward(self, x: Tensor, view: View) -> Tensor:
-        length = x.float().norm(dim=-1, keepdim=True).clamp_min(self.eps)
+        length: Tensor = x.float().norm(dim=-1, keepdim=True).clamp_min(self.eps)
         return (x / length).to(x.dtype) * self.scale
 
 
 class BatchNorm(Norm):
     """Batch normalisation over all tokens that are not padding (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167).
 
-    For encoders only: a token's statistics contain the tokens after it, which a decoder must not see.
-    Evaluation uses running averages of the training statistics, of the variance the unbiased one, as torch has it.
-    Statistics are those of the ``sequences`` that a device takes at once in training; no number of the model.
+    For encoders only: a token's statistics include the tokens after it, which a decoder must not see.
+    Evaluation uses running averages of the training statistics, for the variance of its unbiased estimate, as in torch.
+    Statistics are those of the ``sequences`` that a device processes at once in training, which is not a size of the
+    model.
     """
 
-    couples_batch = True
+    uses_batch_statistics = True
     running = ("mean", "variance")  # averaged over processes after each step
+    mean: Tensor
+    variance: Tensor
 
     def __init__(
         self,
@@ -119,7 +122,7 @@ class BatchNorm(Norm):
 
     @staticmethod
     def _statistics(x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and variance of each channel over the tokens that are present, and how many these are."""
+        """x (B,T,D) -> mean (D,) and variance (D,) over the tokens that are not padding, and how many these are."""
         if present is None:
             variance, mean = torch.var_mean(x, (0, 1), unbiased=False)
             return mean, variance, x.new_tensor(x.shape[0] * x.shape[1])

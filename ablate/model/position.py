@@ -1,7 +1,7 @@
-"""How a model knows where a token stands: four hooks, of which an option uses those it needs.
+"""Position encodings: four hooks, of which an option uses those it needs.
 
-``add`` to a stack's input, ``rotate`` queries and keys, ``bias`` on the attention scores, ``mix`` into the attention's
-output from its weights. Cross-attention has no position.
+``add`` to a stack's input, ``rotate`` queries and keys, ``bias`` the attention scores, ``mix`` into the attention's
+output what follows from its weights. Cross-attention has no position.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, Context, Parts, Place, View, declare
 
 ADD, ROTATE, BIAS, MIX = "add", "rotate", "bias", "mix"
-QUERIES = "queries"  # a bias that is made from the queries themselves, which not every attention has
+QUERIES = "queries"  # a bias computed from the queries, which not every attention has
 
 
 class Position(nn.Module):
-    """The four hooks, each doing nothing; ``needs`` names those that an option uses, QUERIES where bias reads them."""
+    """The four hooks, each doing nothing; ``needs`` names those that an option uses, QUERIES if ``bias`` reads them."""
 
     needs: frozenset[str] = frozenset()
 
@@ -30,7 +30,7 @@ class Position(nn.Module):
 
     @staticmethod
     def shared_by(place: Place, n_heads: int, head_dim: int, options: Mapping[str, Any]) -> tuple[Hashable, ...]:
-        """Places with the same key share one module: here one for each stack and head count."""
+        """Places with the same key share one module: by default one for each stack and head count."""
         return place.stack, n_heads, head_dim
 
     def add(self, x: Tensor, view: View) -> Tensor:
@@ -38,11 +38,11 @@ class Position(nn.Module):
         return x
 
     def rotate(self, q: Tensor, k: Tensor, view: View) -> tuple[Tensor, Tensor]:
-        """q (B,H,T,K) and k (B,G,T,K) turned by their positions."""
+        """q (B,H,T,K) and k (B,G,T,K), rotated by their positions."""
         return q, k
 
     def bias(self, q: Tensor, ctx: Context) -> Tensor | None:
-        """(1 or B,H,T,T), added to the scores; q (B,H,T,K) is scaled already."""
+        """(1 or B,H,T,T), added to the scores; q (B,H,T,K) is already scaled."""
         return None
 
     def mix(self, weights: Tensor, view: View) -> Tensor | None:
@@ -51,9 +51,9 @@ class Position(nn.Module):
 
 
 def relative_buckets(distance: Tensor, *, bidirectional: bool, n_buckets: int, max_distance: int) -> Tensor:
-    """T5's bucket of each distance (key index - query index): exact when near, logarithmic up to `max_distance`.
+    """T5's bucket of each distance (key index - query index): exact if near, logarithmic up to `max_distance`.
 
-    Bidirectional: half the buckets for keys behind, half for keys ahead; else keys ahead all fall in bucket 0.
+    Bidirectional: half the buckets are for earlier keys, half for later ones; else later keys are all in bucket 0.
     """
     bucket = torch.zeros_like(distance)
     if bidirectional:
@@ -62,17 +62,20 @@ def relative_buckets(distance: Tensor, *, bidirectional: bool, n_buckets: int, m
         distance = distance.abs()
     else:
         distance = (-distance).clamp_min(0)
-    exact = n_buckets // 2
+    exact = n_buckets // 2  # distances below it have a bucket each
+    # From there on, bucket = exact + (n - exact) log(distance / exact) / log(max_distance / exact), rounded down.
     ratio = torch.log(distance.float().clamp_min(1) / exact) / math.log(max_distance / exact)
-    steps = (ratio * (n_buckets - exact) + 1e-5).long()  # powers of two lie on an edge: the same side on every device
+    steps = (
+        ratio * (n_buckets - exact) + 1e-5
+    ).long()  # powers of two are on an edge: round them alike on every device
     far = (exact + steps).clamp_max(n_buckets - 1)
     return bucket + torch.where(distance < exact, distance, far)
 
 
 def check_buckets(n_buckets: int, max_distance: int) -> None:
-    """Raise UserError where buckets cannot be told apart: too few, or `max_distance` within those of one distance."""
+    """Raise UserError for too few buckets, and for a `max_distance` that leaves nothing to the logarithmic ones."""
     if n_buckets < 4:
-        raise UserError(f"position.n_buckets={n_buckets}: at least 4, half of them for each direction")
+        raise UserError(f"position.n_buckets={n_buckets}: must be at least 4, half of them for each direction")
     if max_distance <= n_buckets // 2:
         raise UserError(
             f"position.max_distance={max_distance} must be above {n_buckets // 2}, up to which "
@@ -81,7 +84,7 @@ def check_buckets(n_buckets: int, max_distance: int) -> None:
 
 
 def distances(length: int, device: torch.device) -> Tensor:
-    """(2T-1,): the distances key - query from -(T-1) to T-1 of a sequence."""
+    """(2T-1,): the distances key - query of a sequence, from -(T-1) to T-1."""
     return torch.arange(1 - length, length, device=device)
 
 
@@ -92,7 +95,7 @@ def spread_distances(by_distance: Tensor, length: int) -> Tensor:
 
 
 class RelativeBias(Position):
-    """T5's learned bias by bucketed distance (Raffel et al. 2020): a table (H, buckets) for each stack, or each layer."""
+    """T5's learned bias by bucketed distance (Raffel et al. 2020): a table (H,buckets) for each stack or layer."""
 
     needs = frozenset({BIAS})
 
@@ -119,10 +122,11 @@ class RelativeBias(Position):
     def shared_by(place: Place, n_heads: int, head_dim: int, options: Mapping[str, Any]) -> tuple[Hashable, ...]:
         return place.stack, n_heads, place.layer if options["per_layer"] else "all"
 
-    def bias(self, q: Tensor, ctx: Context) -> Tensor:
+    def bias(self, q: Tensor, ctx: Context) -> Tensor | None:
         return ctx.shared(self.key, lambda: self._table(q.shape[2], ctx.view.order))
 
     def _table(self, length: int, order: str) -> Tensor:
+        """(1,H,T,T): each of the 2T-1 distances is looked up once, then spread over the pairs of tokens."""
         buckets = relative_buckets(
             distances(length, self.table.device),
             bidirectional=order != CAUSAL,
@@ -137,10 +141,10 @@ class NoPosition(Position):
 
 
 class Learned(Position):
-    """A learned vector for each position, added to the input (Gehring et al. 2017).
+    """A learned vector for each position, added to the input (Gehring et al. 2017); a table (``max_length``,D).
 
     ``tie`` lists the stacks that share one table: those that share their embeddings, as in mesh-tensorflow.
-    ``max_length`` bounds the length of a sequence. Raises UserError for a longer one.
+    Raises UserError for a sequence longer than ``max_length``.
     """
 
     needs = frozenset({ADD})
@@ -170,7 +174,7 @@ class Learned(Position):
 class Sinusoidal(Position):
     """Sines in the first half of the channels, cosines in the second, added to the input (Vaswani et al. 2017).
 
-    Wave lengths grow geometrically from 2 pi to 2 pi ``max_timescale``, the ends included, as mesh-tensorflow has it.
+    Wavelengths grow geometrically from 2 pi to 2 pi ``max_timescale``, both included, as in mesh-tensorflow.
     """
 
     needs = frozenset({ADD})
@@ -184,7 +188,7 @@ class Sinusoidal(Position):
 
 
 def sinusoids(positions: Tensor, width: int, max_timescale: float) -> Tensor:
-    """(...,) positions -> (..., width): sines, then cosines."""
+    """(...,) positions -> (..., width): sines, then cosines, and a zero if the width is odd."""
     half = width // 2
     rates = torch.exp(torch.arange(half, device=positions.device) * (-math.log(max_timescale) / max(half - 1, 1)))
     angles = positions.unsqueeze(-1).float() * rates
@@ -192,8 +196,8 @@ def sinusoids(positions: Tensor, width: int, max_timescale: float) -> Tensor:
 
 
 class Contextual(Position):
-    """A bias that depends on the query and the bucketed distance, q . k_bucket: the paper's "relative position
-    representation" in the form that its library runs, a table (H,K,buckets) in each layer."""
+    """A bias q . k_b by query and bucketed distance b, with a table (H,K,buckets) in each layer: the paper's "relative
+    position representation" as its library runs it."""
 
     needs = frozenset({BIAS, QUERIES})
 
@@ -222,15 +226,17 @@ class Contextual(Position):
             n_buckets=self.table.shape[2],
             max_distance=self.max_distance,
         )
-        by_bucket = q @ self.table.to(q.dtype)
-        index = spread_distances(buckets, length).expand(*q.shape[:2], -1, -1)
+        by_bucket = q @ self.table.to(q.dtype)  # (B,H,T,K) x (H,K,buckets) -> (B,H,T,buckets)
+        index = spread_distances(buckets, length).expand(*q.shape[:2], -1, -1)  # (B,H,T,T): the bucket of each pair
         return by_bucket.gather(-1, index)
 
 
 class RelativeRepresentation(Position):
     """Learned vectors by clipped distance on keys and on values (Shaw et al. 2018, https://arxiv.org/abs/1803.02155).
 
-    Tables (2 clip + 1, K), shared by the heads, in each layer.
+        scores[q, k] += query[q] . A_K[d],   output[q] += sum_k weights[q, k] A_V[d],   d = clip(k - q)
+
+    Tables A_K and A_V (2 clip + 1, K) in each layer, shared by the heads.
     """
 
     needs = frozenset({BIAS, MIX, QUERIES})
@@ -254,25 +260,29 @@ class RelativeRepresentation(Position):
         return place.stack, place.layer, head_dim
 
     def _index(self, length: int, device: torch.device) -> Tensor:
+        """(T,T): the row of the tables for each pair of query and key."""
         return spread_distances(distances(length, device).clamp(-self.clip, self.clip) + self.clip, length)
 
     def bias(self, q: Tensor, ctx: Context) -> Tensor:
+        # one product with each of the 2 clip + 1 vectors, (B,H,T,2 clip + 1), instead of one with each pair's vector
         by_distance = q @ self.keys.to(q.dtype).T
         return by_distance.gather(-1, self._index(q.shape[2], q.device).expand(*q.shape[:2], -1, -1))
 
     def mix(self, weights: Tensor, view: View) -> Tensor:
+        # the weights summed by distance, (B,H,T,2 clip + 1), then one product with the vectors
         index = self._index(weights.shape[-1], weights.device).expand_as(weights)
         sums = torch.zeros(*weights.shape[:-1], self.values.shape[0], device=weights.device)
-        by_distance = sums.scatter_add(-1, index, weights.float())  # many add up at the clipped ends
+        by_distance = sums.scatter_add(-1, index, weights.float())  # many pairs share a clipped end
         return by_distance.to(weights.dtype) @ self.values.to(weights.dtype)
 
 
 class Rotary(Position):
-    """Queries and keys turned by angles that grow with the position (Su et al. 2021, https://arxiv.org/abs/2104.09864).
+    """Queries and keys rotated by angles proportional to the position (Su et al. 2021,
+    https://arxiv.org/abs/2104.09864).
 
-    ``fraction`` of each head's channels is turned, the first ones; ``interleaved`` pairs neighbours (the paper's
-    form), else channel i with channel i + half (GPT-NeoX, LLaMA in transformers); ``base`` sets the slowest angle.
-    Raises UserError where the turned channels are not an even number.
+    The first ``fraction`` of each head's channels is rotated, in pairs: ``interleaved`` pairs neighbours (the paper's
+    form), else channel i with channel i + half (GPT-NeoX, LLaMA in transformers); ``base`` sets the lowest frequency.
+    Raises UserError if the number of rotated channels is odd or 0.
     """
 
     needs = frozenset({ROTATE})
@@ -291,16 +301,20 @@ class Rotary(Position):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
         self.width = int(head_dim * fraction)
         if self.width < 2 or self.width % 2:
-            raise UserError(f"position.fraction: rotary turns pairs of channels, and {fraction:g} of {head_dim} is odd")
+            raise UserError(
+                f"position.fraction={fraction:g}: rotary needs pairs of channels, not {self.width} of {head_dim}"
+            )
         self.base, self.interleaved = base, interleaved
 
     def rotate(self, q: Tensor, k: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        # pair i of n turns by base^(-i/n) a position: angles (1 or B,1,T,n)
         rates = self.base ** (-torch.arange(0, self.width, 2, device=q.device).float() / self.width)
         angles = view.place_indices()[:, None, :, None].float() * rates
         cos, sin = angles.cos().to(q.dtype), angles.sin().to(q.dtype)
         return self._turn(q, cos, sin), self._turn(k, cos, sin)
 
     def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """x (B,H,T,K) with each pair (a, b) of channels rotated: (a cos - b sin, b cos + a sin)."""
         turned, rest = x[..., : self.width], x[..., self.width :]
         if self.interleaved:
             a, b = turned[..., 0::2], turned[..., 1::2]
@@ -312,24 +326,25 @@ class Rotary(Position):
 
 
 class ALiBi(Position):
-    """A penalty that grows with the distance, by a fixed slope for each head (Press et al. 2022,
-    https://arxiv.org/abs/2108.12409); symmetric where later tokens are visible."""
+    """A penalty proportional to the distance, with a fixed slope for each head (Press et al. 2022,
+    https://arxiv.org/abs/2108.12409); symmetric if later tokens are visible."""
 
     needs = frozenset({BIAS})
+    slopes: Tensor
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
         self.register_buffer("slopes", torch.tensor(alibi_slopes(n_heads)), persistent=False)
         self.key = parts.unique("alibi")
 
-    def bias(self, q: Tensor, ctx: Context) -> Tensor:
+    def bias(self, q: Tensor, ctx: Context) -> Tensor | None:
         length = q.shape[2]
-        by_distance = lambda: -distances(length, q.device).abs() * self.slopes[:, None]  # noqa: E731
+        by_distance = lambda: -distances(length, q.device).abs() * self.slopes[:, None]  # (H,2T-1)  # noqa: E731
         return ctx.shared(self.key, lambda: spread_distances(by_distance(), length)[None])
 
 
 def alibi_slopes(n_heads: int) -> list[float]:
-    """2^(-8 i / H) for a power of two; else those of the power below, and every other one of the power above."""
+    """2^(-8 i / H), i = 1..H, if H is a power of two; else those of the power below and half of those above."""
     power = 2 ** int(math.log2(n_heads))
     slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
     if power < n_heads:

@@ -1,4 +1,4 @@
-"""What joins a sub-layer to the residual stream: ``residual(x, branch, view) -> x``, `branch` a callable x -> y."""
+"""How a sub-layer is added to the residual stream: ``residual(x, branch, view) -> x``, `branch` a callable x -> y."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Branch = Callable[[Tensor], Tensor]
 
 
 class Plain(nn.Module):
-    """x + f(x) (He et al. 2016); and what every residual declares.
+    """x + f(x) (He et al. 2016); the base of every residual, with what it declares.
 
-    ``placements``: of the norms, those that it works with, or None for all; ``reuses_norm``: whether a norm of its own
-    reads several things within a step.
+    ``placements``: the placements of norms that it works with, or None for all; ``reuses_norm``: whether it applies a
+    norm of its own to several tensors within a step.
     """
 
     placements: tuple[str, ...] | None = None
@@ -30,12 +30,12 @@ class Plain(nn.Module):
 
     @staticmethod
     def end(parts: Parts, place: Place) -> nn.Module:
-        """What stands at a stack's end: one more norm."""
+        """The module at a stack's end: one more norm."""
         return parts.norm(place)
 
 
 class ReZero(Plain):
-    """x + a f(x), one scalar a for each sub-layer, which starts at 0 (Bachlechner et al. 2020, https://arxiv.org/abs/2003.04887)."""
+    """x + a f(x), one scalar a for each sub-layer, initially 0 (Bachlechner et al. 2020, https://arxiv.org/abs/2003.04887)."""
 
     def __init__(self, parts: Parts, place: Place, *, start: float):
         super().__init__(parts, place)
@@ -57,11 +57,11 @@ class LayerScale(Plain):
 
 
 class Gated(Plain):
-    """x + (1 - u) y + u c with y = f(x), gates of the form of a GRU's, as Narang et al.'s Universal Transformer has.
+    """x + (1 - u) y + u c with y = f(x) and gates as in a GRU, as in Narang et al.'s Universal Transformer.
 
     u = sigmoid([n(x); n(y)] U), r = sigmoid([n(n(x)); n(n(y))] R), c = sigmoid([n(r x); n(y)] C), with one norm n for
-    all. That the reset gate r reads what is normed twice, and that the candidate c is a sigmoid, is the released code;
-    ``tanh: true`` makes the candidate a GRU's (Cho et al. 2014, https://arxiv.org/abs/1406.1078).
+    all. That the reset gate r reads inputs normed twice, and that the candidate c is a sigmoid, follows the released
+    code; ``tanh: true`` gives the candidate of a GRU (Cho et al. 2014, https://arxiv.org/abs/1406.1078).
     """
 
     reuses_norm = True
@@ -75,12 +75,12 @@ class Gated(Plain):
 
     def forward(self, x: Tensor, branch: Branch, view: View) -> Tensor:
         y = branch(x)
-        looked, made = self._normed(x, view), self._normed(y, view)
-        update = self.update(torch.cat((looked, made), -1)).sigmoid()
-        reset = self.reset(torch.cat((self._normed(looked, view), self._normed(made, view)), -1)).sigmoid()
-        candidate = self.candidate(torch.cat((self._normed(reset * x, view), made), -1))
+        n_x, n_y = self._normed(x, view), self._normed(y, view)
+        update = self.update(torch.cat((n_x, n_y), -1)).sigmoid()  # each gate (B,T,2D) -> (B,T,D)
+        reset = self.reset(torch.cat((self._normed(n_x, view), self._normed(n_y, view)), -1)).sigmoid()
+        candidate = self.candidate(torch.cat((self._normed(reset * x, view), n_y), -1))
         candidate = candidate.tanh() if self.tanh else candidate.sigmoid()
-        return x + y + update * (candidate - y)
+        return x + y + update * (candidate - y)  # x + (1 - u) y + u c
 
     def _normed(self, x: Tensor, view: View) -> Tensor:
         return view.clear_padding(self.norm(x, view))
@@ -89,8 +89,8 @@ class Gated(Plain):
 class DeepNorm(Plain):
     """alpha x + f(x), followed by a norm (Wang et al. 2022, https://arxiv.org/abs/2203.00555).
 
-    Belongs to post-norm and to the initialiser ``deepnorm``, which its YAML brings along. alpha grows with the depth
-    of both stacks as in the paper's table 2.
+    Requires post-norm and the initialiser ``deepnorm``, which its YAML selects. alpha grows with the depth of both
+    stacks as in the paper's table 2.
     """
 
     placements = ("post",)

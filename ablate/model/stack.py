@@ -12,15 +12,15 @@ from ablate.model.contract import Context, Parts, Place
 
 
 class PlainStack(nn.Module):
-    """``n_layers`` layers one after the other, dropout at both ends, and the end norm.
+    """``n_layers`` layers one after the other, dropout at both ends, and the final norm.
 
-    ``states`` holds the input, the residual stream after each block, and in the last one's place the final output.
-    Raises UserError where the layers do not divide into blocks.
+    ``states`` holds the input, the residual stream after each block but the last, and the output; each (B,T,D).
+    Raises UserError if n_layers is not a multiple of the layers of a block.
     """
 
     needs: frozenset[str] = frozenset()  # the stacks that a model must have for this one to make sense
     repeats = False  # whether a layer is applied more than once
-    mixes_segments = False  # whether tokens of one segment reach another beside attention
+    mixes_segments = False  # whether tokens of one segment reach another other than by attention
 
     def __init__(self, parts: Parts, place: Place, *, n_layers: int):
         super().__init__()
@@ -33,8 +33,9 @@ class PlainStack(nn.Module):
 
     @staticmethod
     def depth(options: Mapping[str, Any]) -> int:
-        """How many layers a token passes in a stack with these options."""
-        return options["n_layers"]
+        """How many layers a token passes through in a stack with these options."""
+        n_layers: int = options["n_layers"]
+        return n_layers
 
     def forward(self, x: Tensor, ctx: Context) -> tuple[Tensor, Context, list[Tensor]]:
         states, ctx = self.through(self.dropout(x), ctx)
@@ -45,7 +46,7 @@ class PlainStack(nn.Module):
         return x, ctx, [*states[:-1], x]
 
     def through(self, x: Tensor, ctx: Context) -> tuple[list[Tensor], Context]:
-        """The input and the residual stream after each block, and the context that the last block handed on."""
+        """The input and the residual stream after each block, and the context that the last block returned."""
         states = [x]
         for block in self.blocks:
             x, ctx = block(x, ctx)
@@ -54,11 +55,11 @@ class PlainStack(nn.Module):
 
 
 def n_blocks(parts: Parts, stack: str, n_layers: int) -> int:
-    """How many blocks make `n_layers`, where a block may stand for several; UserError where that is not whole."""
-    layers = parts.factory("block", Place(stack)).func.layers
+    """How many blocks make `n_layers`, as a block may count as several; UserError if that is not a whole number."""
+    layers: int = parts.declared("block", Place(stack)).layers
     if n_layers % layers:
         raise UserError(
-            f"stack.{stack}.n_layers={n_layers}: a block of this kind stands for {layers} layers, "
-            f"and {n_layers} are {n_layers / layers:g} blocks"
+            f"stack.{stack}.n_layers={n_layers}: must be a multiple of {layers}, "
+            "the layers that a block of this kind counts as"
         )
     return n_layers // layers

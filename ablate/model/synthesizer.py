@@ -2,14 +2,14 @@
 https://arxiv.org/abs/2005.00743).
 
     Dense         S = relu(q) P         from each token's query alone, P (K,S) shared by the heads
-    Random        S = R                 a table of every pair of places
+    Random        S = R                 a table with an entry for every pair of positions
     Factorized    S = R1 R2^T           the same from two small tables
     alone         softmax(S) v
     ...Plus       softmax(q k^T + S) v, or with ``alpha`` softmax((1 - s) q k^T + s S) v
 
-In all of them the order of the sequence and the bias of the position are added to the scores as in full attention.
-Tables are indexed by the place in the row, also where examples are packed. The rows of Narang et al. 2021 have 8 heads
-of 128 where the baseline has 12 of 64.
+In all of them the mask and the position's bias are added to the scores as in full attention. Tables are indexed by the
+position in the row, also if examples are packed. The rows of Narang et al. 2021 have 8 heads of 128, the baseline 12 of
+64.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from torch.nn import functional
 
 from ablate.errors import UserError
 from ablate.model.activation import relu
-from ablate.model.attention import attend, attention_weights, penalty
+from ablate.model.attention import attend, attention_weights, mask_to_bias
 from ablate.model.contract import CAUSAL, FULL, PREFIX, Context, Parts, Place, declare
-from ablate.model.position import BIAS, MIX, QUERIES, ROTATE
+from ablate.model.position import BIAS, MIX, QUERIES, ROTATE, Position
 
 
 class Synthesizer(nn.Module):
-    """softmax(S) v, with one projection for what are keys and values elsewhere: `synthesize` says what S is.
+    """softmax(S) v, with one projection instead of keys and values; subclasses define S by `synthesize`.
 
-    ``max_length`` bounds the length of a sequence; UserError for a longer one. ``cross`` is what looks at the memory.
+    ``max_length`` bounds the length of a sequence; UserError for a longer one. ``cross`` is the attention that reads
+    the memory.
     """
 
-    honours = frozenset({BIAS, MIX})
-    orders = frozenset({FULL, CAUSAL, PREFIX})
+    supports = frozenset({BIAS, MIX})
+    mask_orders = frozenset({FULL, CAUSAL, PREFIX})
 
     def __init__(
         self,
@@ -50,17 +51,17 @@ class Synthesizer(nn.Module):
         super().__init__()
         self.n_heads, self.head_dim, self.score_scale, self.max_length = n_heads, head_dim, score_scale, max_length
         d, inner = parts.d_model, n_heads * head_dim
-        reads = QUERIES in self.honours
+        reads = QUERIES in self.supports
         self.query = parts.linear(d, inner, "query", place, head_dim=head_dim) if reads else None
         self.value = parts.linear(d, inner, "value", place, head_dim=head_dim)
         self.output = parts.linear(inner, d, "output", place, head_dim=head_dim)
         needs = parts.position_needs(place)
         self.mixes = MIX in needs
-        self.position = parts.position(place, n_heads, head_dim) if needs & self.honours else None
+        self.position: Position | None = parts.position(place, n_heads, head_dim) if needs & self.supports else None
         self.dropout = parts.dropout
 
     def synthesize(self, q: Tensor | None, length: int) -> Tensor:
-        """S (1 or B,H,T,T); q (B,H,T,K) is scaled already, and None where scores do not read queries."""
+        """S (1 or B,H,T,T); q (B,H,T,K) is already scaled, and None if the scores do not read queries."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
@@ -69,41 +70,44 @@ class Synthesizer(nn.Module):
         q, v = None, self._split(self.value(x))
         if self.query is not None:
             q = self._split(self.query(x)) * self.score_scale
-        out = self.look(x, q, v, ctx)
+        out = self.look(x, q, v, ctx)  # (B,H,T,K)
         return self.output(out.transpose(1, 2).flatten(2))
 
     def look(self, x: Tensor, q: Tensor | None, v: Tensor, ctx: Context) -> Tensor:
-        """What each head sees, (B,H,T,K)."""
-        scores = self.synthesize(q, x.shape[1]).float()
+        """The output of each head, (B,H,T,K)."""
+        scores = self.synthesize(q, x.shape[1]).float()  # (1 or B,H,T,T)
         bias = None if self.position is None else self.position.bias(v if q is None else q, ctx)  # v for its shape
-        for added in (bias, self._hidden(ctx)):
+        for added in (bias, self._mask_bias(ctx)):
             if added is not None:
                 scores = scores + added
         weights = scores.softmax(-1).to(v.dtype)
-        if self.training and self.dropout:
+        if self.training and self.dropout:  # each example drops others, also of weights that all examples share
             weights = functional.dropout(weights.expand(len(v), -1, -1, -1), self.dropout)
         return self._mixed(share_out(weights, v), weights, ctx)
 
     def _mixed(self, out: Tensor, weights: Tensor, ctx: Context) -> Tensor:
-        mixed = self.position.mix(weights, ctx.view) if self.mixes else None
+        """out (B,H,T,K), plus what the position makes of the weights (1 or B,H,T,T)."""
+        mixed = self.position.mix(weights, ctx.view) if self.position is not None and self.mixes else None
         return out if mixed is None else out + mixed
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
+        """(B,T,H K) -> (B,H,T,K)."""
+        split: Tensor = x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
+        return split
 
-    def _hidden(self, ctx: Context) -> Tensor | None:
-        return ctx.shared("hidden/synthesizer", lambda: penalty(ctx.view.visible()))
+    def _mask_bias(self, ctx: Context) -> Tensor | None:
+        return ctx.shared("mask/synthesizer", lambda: mask_to_bias(ctx.view.visible()))
 
 
 def share_out(weights: Tensor, v: Tensor) -> Tensor:
-    """weights (1 or B,H,T,S) @ v (B,H,S,K); weights that all examples share make one longer product."""
+    """weights (1 or B,H,T,S) @ v (B,H,S,K) -> (B,H,T,K); weights that all examples share make one larger product."""
     return weights @ v if len(weights) == len(v) else torch.einsum("hts,bhsk->bhtk", weights[0], v)
 
 
 class Dense(Synthesizer):
-    """S = relu(q) P: each token scores the places by its own query."""
+    """S = relu(q) P: each token scores the positions by its own query; P (K,``max_length``)."""
 
-    honours = Synthesizer.honours | {QUERIES}
+    supports = Synthesizer.supports | {QUERIES}
 
     def __init__(self, parts: Parts, place: Place, *, max_length: int, head_dim: int, **numbers: Any):
         super().__init__(parts, place, max_length=max_length, head_dim=head_dim, **numbers)
@@ -117,12 +121,13 @@ class Dense(Synthesizer):
         )
 
     def synthesize(self, q: Tensor | None, length: int) -> Tensor:
-        # Each token scores the places beyond the end too, as in the paper's library: its Ops have them.
+        assert q is not None
+        # (B,H,T,K) x (max_length,K)^T: positions past the end are scored too, as the paper's library counts operations
         return functional.linear(relu(q), self.table)[..., :length]
 
 
 class Random(Synthesizer):
-    """S = R (H,T,T), the same for every input; small at first (Glorot's limit for the library's table T x H x T)."""
+    """S = R (H,T,T), the same for every input; initially small (Glorot's limit for the library's table T x H x T)."""
 
     def __init__(self, parts: Parts, place: Place, *, max_length: int, n_heads: int, **numbers: Any):
         super().__init__(parts, place, max_length=max_length, n_heads=n_heads, **numbers)
@@ -141,9 +146,9 @@ class Random(Synthesizer):
 class Factorized(Synthesizer):
     """S from two tables (H,``rank``,T).
 
-    As the paper's library ran it (``by_query: false``) both are read at the key's place, S[q,k] = sum_r R1[r,k]
-    R2[r,k], so that all queries have the same scores; that is the published row. ``by_query: true`` is what was
-    meant, S[q,k] = sum_r R1[r,q] R2[r,k], with as many parameters.
+    As the paper's library ran it (``by_query: false``) both are read at the key's position, S[q,k] = sum_r R1[r,k]
+    R2[r,k], so that all queries have the same scores; that is the published row. ``by_query: true`` is the intended
+    S[q,k] = sum_r R1[r,q] R2[r,k], with the same number of parameters.
     """
 
     def __init__(
@@ -163,10 +168,10 @@ class Factorized(Synthesizer):
         )
 
     def synthesize(self, q: Tensor | None, length: int) -> Tensor:
-        first, second = self.first[..., :length], self.second[..., :length]
+        first, second = self.first[..., :length], self.second[..., :length]  # (H,rank,T) each
         if self.by_query:
-            return (first.transpose(-1, -2) @ second)[None]
-        return (first * second).sum(1)[None, :, None].expand(-1, -1, length, -1)
+            return (first.transpose(-1, -2) @ second)[None]  # (1,H,T,T)
+        return (first * second).sum(1)[None, :, None].expand(-1, -1, length, -1)  # one row (H,T) for all queries
 
 
 class Plus(Synthesizer):
@@ -175,7 +180,7 @@ class Plus(Synthesizer):
     ``alpha``: softmax((1 - s) q k^T + s S) v with s = sigmoid(a), one a for the layer, which starts at 0.
     """
 
-    honours = frozenset({ROTATE, BIAS, MIX, QUERIES})
+    supports = frozenset({ROTATE, BIAS, MIX, QUERIES})
 
     def __init__(self, parts: Parts, place: Place, *, alpha: bool, n_heads: int, head_dim: int, **numbers: Any):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim, **numbers)
@@ -183,21 +188,22 @@ class Plus(Synthesizer):
         self.alpha = declare(nn.Parameter(torch.empty(1)), "zero", place=place) if alpha else None
 
     def look(self, x: Tensor, q: Tensor | None, v: Tensor, ctx: Context) -> Tensor:
-        k, bias = self._split(self.key(x)), self.synthesize(q, x.shape[1])
+        assert q is not None
+        k, bias = self._split(self.key(x)), self.synthesize(q, x.shape[1])  # (B,H,T,K), (1 or B,H,T,T)
         share = None if self.alpha is None else self.alpha.sigmoid()
         if share is not None:
             bias = bias * share
         if self.position is not None:
             q, k = self.position.rotate(q, k, ctx.view)
-            place = self.position.bias(q, ctx)
-            bias = bias if place is None else bias + place
+            position_bias = self.position.bias(q, ctx)
+            bias = bias if position_bias is None else bias + position_bias
         if share is not None:
-            q = q * (1 - share)
+            q = q * (1 - share)  # after the position has read q: only the product is scaled
         dropout = self.dropout if self.training else 0.0
-        hidden = self._hidden(ctx)
+        mask_bias = self._mask_bias(ctx)
         if not self.mixes:
-            return attend(q, k, v, bias=bias, hidden=hidden, dropout=dropout)
-        weights = functional.dropout(attention_weights(q, k, bias=bias, hidden=hidden), dropout)
+            return attend(q, k, v, bias=bias, mask_bias=mask_bias, dropout=dropout)
+        weights = functional.dropout(attention_weights(q, k, bias=bias, mask_bias=mask_bias), dropout)
         return self._mixed(weights @ v, weights, ctx)
 
 

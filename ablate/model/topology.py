@@ -1,7 +1,7 @@
-"""Which stacks a model has: batch -> hidden states ``(B,T,D)`` of the scored sequence.
+"""Topologies, the stacks of a model: batch -> hidden states ``(B,T,D)`` of the scored sequence.
 
 encoder-decoder    encoder_ids -> encoder -> memory -> decoder <- decoder_ids
-decoder            decoder_ids -> decoder             (causal, or with a prefix that sees itself)
+decoder            decoder_ids -> decoder             (causal, or with a prefix visible in both directions)
 encoder            encoder_ids -> encoder             (every token sees every other)
 """
 
@@ -18,7 +18,7 @@ Batch = Mapping[str, Tensor]
 
 
 def view_of(batch: Batch, side: str, order: str) -> View:
-    """What a batch says of its encoder's or decoder's sequence."""
+    """The view of the encoder's or decoder's sequence of a batch."""
     return View(
         ids=batch[f"{side}_ids"],
         order=order,
@@ -29,7 +29,7 @@ def view_of(batch: Batch, side: str, order: str) -> View:
 
 
 class Tower(nn.Module):
-    """One stack with what feeds it: embedding, perhaps a norm, and the position that is added to it."""
+    """One stack with its input: embedding, perhaps a norm, and perhaps a position that is added."""
 
     def __init__(self, parts: Parts, name: str):
         super().__init__()
@@ -46,14 +46,15 @@ class Tower(nn.Module):
             x = self.norm(x, ctx.view)
         if self.position is not None:
             x = self.position.add(x, ctx.view)
-        return self.stack(x, ctx)
+        result: tuple[Tensor, Context, list[Tensor]] = self.stack(x, ctx)
+        return result
 
 
 class EncoderDecoder(nn.Module):
-    """An encoder, and a causal decoder that looks at its output (Vaswani et al. 2017): the baseline."""
+    """An encoder, and a causal decoder that attends to its output (Vaswani et al. 2017): the baseline."""
 
     stacks = ("encoder", "decoder")
-    orders = {"encoder": FULL, "decoder": CAUSAL}
+    mask_orders = {"encoder": FULL, "decoder": CAUSAL}
     scored = "decoder"
     objectives = frozenset({"span_corruption", "prefix"})
 
@@ -68,7 +69,7 @@ class EncoderDecoder(nn.Module):
         return hidden, losses + more
 
     def encode(self, batch: Batch) -> tuple[Memory, list[Tensor]]:
-        """What the decoder may look at, and auxiliary losses."""
+        """What the decoder may attend to, and auxiliary losses."""
         source = Context(view_of(batch, "encoder", FULL))
         output, source, states = self.encoder(source)
         return Memory(source.view, output, states), source.losses
@@ -80,10 +81,10 @@ class EncoderDecoder(nn.Module):
 
 
 class CausalDecoder(nn.Module):
-    """A decoder alone; each token sees those before it (Radford et al. 2018)."""
+    """A decoder alone; each token sees itself and those before it (Radford et al. 2018)."""
 
     stacks = ("decoder",)
-    orders = {"decoder": CAUSAL}
+    mask_orders = {"decoder": CAUSAL}
     scored = "decoder"
     objectives = frozenset({"causal"})
 
@@ -92,14 +93,14 @@ class CausalDecoder(nn.Module):
         self.decoder = Tower(parts, "decoder")
 
     def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        hidden, ctx, _ = self.decoder(Context(view_of(batch, "decoder", self.orders["decoder"])))
+        hidden, ctx, _ = self.decoder(Context(view_of(batch, "decoder", self.mask_orders["decoder"])))
         return hidden, ctx.losses
 
 
 class PrefixDecoder(CausalDecoder):
     """A decoder alone, whose first ``prefix_lengths`` tokens see each other in both directions (Liu et al. 2018)."""
 
-    orders = {"decoder": PREFIX}
+    mask_orders = {"decoder": PREFIX}
     objectives = frozenset({"prefix"})
 
 
@@ -107,7 +108,7 @@ class Encoder(nn.Module):
     """An encoder alone, scored at each of its tokens (Devlin et al. 2019)."""
 
     stacks = ("encoder",)
-    orders = {"encoder": FULL}
+    mask_orders = {"encoder": FULL}
     scored = "encoder"
     objectives = frozenset({"masked"})
 

@@ -1,4 +1,4 @@
-"""Universal Transformers: the same layers are applied again and again, the depth a number of steps."""
+"""Universal Transformers: the same layers are applied repeatedly, a number of steps deep."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class UniversalStack(PlainStack):
 
         x -> layers (steps_before times) -> [+ vector -> layers] (n_steps times) -> layers (steps_after times) -> norm
 
-    All applications share their weights, those before and after the recurrence too. In front of each step a learned
-    vector of its own is added, times ``step_scale``, unless ``step_vectors`` is false. Positions are those of the
+    All applications share their weights, including those before and after the recurrence. Before each step a learned
+    vector for that step is added, times ``step_scale``, unless ``step_vectors`` is false. Positions are those of the
     ``position`` slot: a sinusoidal signal in each step was configured in the release, but never applied. The paper's
-    row has gates (``residual=gated``), a softmax of its own (``embedding.tie=[encoder,decoder]``), and no halting,
-    which its text describes (``stack=universal_act``). ``states`` holds the input and what each application gives.
+    row has gates (``residual=gated``), an untied softmax (``embedding.tie=[encoder,decoder]``), and no halting,
+    although its text describes it (``stack=universal_act``). ``states`` holds the input and each application's output.
     """
 
     repeats = True
@@ -54,7 +54,8 @@ class UniversalStack(PlainStack):
 
     @staticmethod
     def depth(options: Mapping[str, Any]) -> int:
-        return options["n_layers"] * (options["steps_before"] + options["n_steps"] + options["steps_after"])
+        applications: int = options["steps_before"] + options["n_steps"] + options["steps_after"]
+        return PlainStack.depth(options) * applications
 
     def through(self, x: Tensor, ctx: Context) -> tuple[list[Tensor], Context]:
         states = [x]
@@ -66,7 +67,7 @@ class UniversalStack(PlainStack):
         return states, ctx
 
     def _recur(self, x: Tensor, ctx: Context) -> list[Tensor]:
-        """What each step of the recurrence gives; the last is handed on."""
+        """The output of each step of the recurrence, (B,T,D) each; the last one is passed on."""
         states = []
         for step in range(self.n_steps):
             x = self._layers(self._mark(x, step), ctx)
@@ -74,7 +75,7 @@ class UniversalStack(PlainStack):
         return states
 
     def _mark(self, x: Tensor, step: int) -> Tensor:
-        """x with the vector of `step`; steps beyond the table have none."""
+        """x with the vector of `step` added; steps beyond the table have none."""
         if self.step_table is None or step >= len(self.step_table):
             return x
         return x + self.step_table[step] * self.step_scale
@@ -87,14 +88,14 @@ class UniversalStack(PlainStack):
 
 
 class AdaptiveUniversalStack(UniversalStack):
-    """A universal stack in which each token halts by itself (adaptive computation time, Graves 2016,
-    https://arxiv.org/abs/1603.08983), which Narang et al.'s appendix describes and their release leaves out.
+    """A universal stack in which each token halts individually (adaptive computation time, Graves 2016,
+    https://arxiv.org/abs/1603.08983), as Narang et al.'s appendix describes and their release leaves out.
 
-    In front of each application a token halts with probability p = sigmoid(w x + b); once the sum of its p exceeds
-    ``threshold`` it has halted. What the recurrence gives is the sum of the states weighted by p, the last by what
-    remained to 1: a token that is still running at the end has a sum below 1. As in the authors' library there is one
-    application more than ``n_steps``, which has no step embedding, and no cost of pondering in the loss. All tokens
-    are computed in every step.
+    Before each application a token halts with probability p = sigmoid(w x + b); once the sum of its p exceeds
+    ``threshold`` it has halted. The output of the recurrence is the sum of the states weighted by p, the last by the
+    remainder to 1; the weights of a token that is still running at the end add up to less than 1. As in the authors'
+    library there is one application more than ``n_steps``, without a step embedding, and no ponder cost in the loss.
+    All tokens are computed in every step.
     """
 
     def __init__(self, parts: Parts, place: Place, *, threshold: float, **options: Any):
@@ -104,15 +105,16 @@ class AdaptiveUniversalStack(UniversalStack):
 
     @staticmethod
     def depth(options: Mapping[str, Any]) -> int:
-        return UniversalStack.depth(options) + options["n_layers"]
+        return UniversalStack.depth(options) + PlainStack.depth(options)
 
     def _recur(self, x: Tensor, ctx: Context) -> list[Tensor]:
-        total = torch.zeros_like(x)
-        halted = x.new_zeros(*x.shape[:2], 1, dtype=torch.float32)  # the sum of each token's p
+        total = torch.zeros_like(x)  # (B,T,D)
+        halted = x.new_zeros(*x.shape[:2], 1, dtype=torch.float32)  # (B,T,1): the sum of each token's weights
         states = []
         for step in range(self.n_steps + 1):
             x = self._mark(x, step)
-            p = self.halt(x).float().sigmoid()
+            p = self.halt(x).float().sigmoid()  # (B,T,1), as all below
+            # A running token either goes on, with weight p, or stops here, with the remainder; others have weight 0.
             running = (halted < 1.0).float()
             goes_on = running * (halted + p <= self.threshold).float()
             stops = running - goes_on

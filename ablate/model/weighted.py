@@ -17,14 +17,15 @@ from ablate.model.contract import FEEDFORWARD, Context, Parts, Place, declare
 
 
 class Weighted(Attention):
-    """Attention whose heads are not added: each passes the layer's feed-forward by itself, and these are weighted.
+    """Attention whose heads are not summed: each passes through the layer's feed-forward on its own, then is weighted.
 
-    The same feed-forward serves all heads of a layer, so it runs H times; there is none elsewhere in the block.
-    kappa (H,) and alpha (H,) start uniform in [0,1]. The paper wants each to add up to 1; as its library trained the
-    published row they are free, because no optimizer applied the projection. ``simplex: true`` keeps them there: what
-    multiplies the branches is relu(z) / sum(relu(z) + 1e-4). The paper also gives them
-    a rate of their own and freezes them in the last 20,000 of its steps, which the row does not; with simplex that is
-    ``own_rates=[{parameters: "*.kappa", until: 0.962}, {parameters: "*.alpha", until: 0.962}]``, and ``times`` the rate.
+    The same feed-forward serves all heads of a layer, so it runs H times; the block has no other. kappa (H,) and
+    alpha (H,) are initially uniform in [0,1]. In the paper each adds up to 1; as its library trained the published row
+    they are unconstrained, because no optimizer applied the projection. ``simplex: true`` constrains them: the branches
+    are multiplied by relu(z) / sum(relu(z) + 1e-4). The paper also gives them a learning rate of their own and freezes
+    them in the last 20,000 of its steps, which the row does not; with simplex that is
+    ``own_rates=[{parameters: "*.kappa", until: 0.962}, {parameters: "*.alpha", until: 0.962}]``, and ``times`` for the
+    rate.
     """
 
     def __init__(self, parts: Parts, place: Place, *, simplex: bool, **numbers: Any):
@@ -38,10 +39,13 @@ class Weighted(Attention):
     def combine(self, out: Tensor, ctx: Context) -> Tensor:
         kappa, alpha = (on_simplex(z) if self.simplex else z for z in (self.kappa, self.alpha))
         batch, heads, length, _ = out.shape
+        # Each head has its own rows of the output projection: (D,H K) -> (H,K,D). The products are batched by head:
+        # (H,B T,K) x (H,K,D) -> (H,B T,D).
         by_head = self.output.weight.unflatten(1, (heads, -1)).permute(1, 2, 0)
         branches = torch.bmm((out * kappa[:, None, None]).transpose(0, 1).flatten(1, 2), by_head)
         if self.output.bias is not None:
             branches = branches + self.output.bias
+        # The feed-forward sees the heads as H times as many examples, head after head.
         own = Context(
             view=ctx.view.map(lambda x: x.repeat(heads, *[1] * (x.dim() - 1))), memory=ctx.memory, losses=ctx.losses
         )
@@ -50,6 +54,6 @@ class Weighted(Attention):
 
 
 def on_simplex(z: Tensor) -> Tensor:
-    """z (H,) without what is negative, divided by its sum; a little less than 1 in all, so that zeros divide too."""
+    """relu(z) (H,) divided by its sum, which then is slightly below 1: 1e-4 a head avoids a division by zero."""
     z = z.relu()
     return z / (z + 1e-4).sum()

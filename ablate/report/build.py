@@ -1,4 +1,4 @@
-"""Make a report: gather the records, then write everything that follows from them."""
+"""Make a report: gather the records, then write everything that is computed from them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Path:
     """Gather the runs of a sweep and write its report; returns the path of report.md.
 
-    Runs without a folder (all of them, in a fresh clone) are taken from the records that lie beside the report.
-    Raises `UserError` for a sweep that is not there, and for records there that cannot be read.
+    Runs without a folder (all of them, in a fresh clone) are taken from the records in the report's folder. Raises
+    `UserError` for a sweep that does not exist, and for records there that cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
     older = gathered.read(folder) if (folder / gathered.RECORDS).exists() else None
@@ -35,7 +35,7 @@ def rebuild(report_dir: Path | str) -> Path:
 
 
 def problems(report_dir: Path | str) -> list[str]:
-    """What was left out when the records were gathered: `path: reason`, for a strict caller."""
+    """Records that were left out when the runs were gathered, each as `path: reason`."""
     skipped = gathered.read(report_dir).sweep.get("skipped", [])
     return [f"{problem['path']}: {problem['reason']}" for problem in skipped]
 
@@ -43,7 +43,8 @@ def problems(report_dir: Path | str) -> list[str]:
 def _write(results: Results, folder: Path) -> None:
     import jinja2
 
-    from ablate.report.analysis import agreement, agreement_over_training, reference, verdicts
+    from ablate.report.analysis import agreement, reference, verdicts
+    from ablate.report.analysis.agreement_over_training import agreement_over_training
     from ablate.report.render import csv_tables, plots
     from ablate.report.render.agreement_tables import AgreementTables
     from ablate.report.render.markdown_tables import MarkdownTables
@@ -53,10 +54,10 @@ def _write(results: Results, folder: Path) -> None:
     judged = verdicts.judge(results)
     published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
     agreements = agreement.agreements(judged, published) if published else []
-    over_training = agreement_over_training.course(results, judged, published) if published else None
+    over_training = agreement_over_training(results, judged, published) if published else None
     drawn = plots.draw(results, judged, agreements, over_training, published.title if published else "", folder)
     for old in {*folder.glob("*.png")} - {folder / file for file, _ in drawn}:
-        old.unlink()  # what this report does not draw is not to lie beside it
+        old.unlink()  # a plot of an earlier report that this one does not draw
     atomic_write(folder / "results.csv", csv_tables.results_csv(judged))
     atomic_write(folder / "runs.csv", csv_tables.runs_csv(results))
     atomic_write(folder / "evidence.csv", csv_tables.evidence_csv(judged))
@@ -66,9 +67,9 @@ def _write(results: Results, folder: Path) -> None:
     )
     text = environment.get_template("report.md.j2").render(
         summary=Summary(results, judged),
-        sheets=MarkdownTables(judged),
+        tables=MarkdownTables(judged),
         agreement=AgreementTables(judged, published, agreements, over_training) if published else None,
         plots=[{"file": file, "caption": md_escape(caption)} for file, caption in drawn],
-        circumstances=Provenance(results, judged),
+        provenance=Provenance(results, judged),
     )
     atomic_write(folder / "report.md", text)

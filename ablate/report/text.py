@@ -1,10 +1,11 @@
-"""Strings from outside made harmless for Markdown, CSV and LaTeX, and numbers made readable."""
+"""User-supplied strings escaped for Markdown, CSV and LaTeX, and numbers formatted."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable
+from typing import TypeGuard
 
 MISSING = "–"
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
@@ -27,14 +28,14 @@ def one_line(text: object) -> str:
 
 
 def md_escape(text: object) -> str:
-    """The text as Markdown that shows it as it stands: no markup, link, HTML or table cell can begin in it."""
+    """The text as Markdown that shows it literally: no markup, link, HTML or table cell can begin in it."""
     escaped = _MARKDOWN.sub(r"\\\1", one_line(text))
     escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _LINE_START.sub(lambda found: f"{found[1]}\\{found[2]}" if found[1] else f"\\{found[3]}", escaped)
 
 
 def md_code(text: object, *, cell: bool = False) -> str:
-    """The text as a Markdown code span; `cell` where it stands in a table."""
+    """The text as a Markdown code span; `cell` inside a table."""
     plain = one_line(text)
     longest = max((len(run) for run in re.findall("`+", plain)), default=0)
     fence = "`" * (longest + 1)
@@ -43,7 +44,7 @@ def md_code(text: object, *, cell: bool = False) -> str:
 
 
 def md_fenced(lines: Iterable[object]) -> str:
-    """Lines as a fenced block of shell text that nothing in them can end."""
+    """Lines as a fenced block of shell text that nothing inside can close."""
     plain = [one_line(line) for line in lines]
     longest = max((len(run) for line in plain for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
@@ -51,23 +52,23 @@ def md_fenced(lines: Iterable[object]) -> str:
 
 
 def csv_text(text: object) -> str:
-    """The text as a CSV cell that no spreadsheet takes for a formula; `csv_plain` gives it back."""
+    """The text as a CSV cell that no spreadsheet reads as a formula; `csv_plain` reverses it."""
     plain = one_line(text)
     return f"'{plain}" if str(text).startswith(_FORMULA) or plain.startswith(_FORMULA) else plain
 
 
 def csv_plain(cell: str) -> str:
-    """The text that `csv_text` made a cell of."""
+    """The text that `csv_text` turned into a cell."""
     return cell[1:] if cell.startswith("'") else cell
 
 
 def latex_escape(text: object) -> str:
-    """The text as LaTeX that sets it as it stands."""
+    """The text as LaTeX that shows it literally."""
     return "".join(_LATEX.get(character, character) for character in one_line(text))
 
 
 def shortened(text: object, longest: int = 40) -> str:
-    """The text as the label of a plot: one line, not longer than fits; of `norm=a position=b` only the values."""
+    """The text as the label of a plot: one line, cut to `longest`; of `norm=a position=b` only the values."""
     plain = one_line(text)
     words = plain.split(" ")
     if len(words) > 1 and all("=" in word for word in words):
@@ -75,18 +76,18 @@ def shortened(text: object, longest: int = 40) -> str:
     return plain if len(plain) <= longest else plain[: longest - 1] + "…"
 
 
-def is_number(value: object) -> bool:
-    """Whether `value` is a finite number (no truth value)."""
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a finite number; a bool is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def decimals(noise: float) -> int:
-    """How many decimals show a noise of this size with two digits: 3 to 5."""
+    """How many decimals show noise of this size with two digits: 3 to 5."""
     return 3 if not noise > 0 else min(5, max(3, 1 - math.floor(math.log10(noise))))
 
 
 def fixed(value: float | None, places: int, *, signed: bool = False) -> str:
-    """A number with so many decimals, a true minus sign, and a dash where there is none."""
+    """A number with `places` decimals and a true minus sign; a dash for None, NaN and infinities."""
     if value is None or not math.isfinite(value):
         return MISSING
     text = f"{value:+.{places}f}" if signed else f"{value:.{places}f}"
@@ -96,7 +97,7 @@ def fixed(value: float | None, places: int, *, signed: bool = False) -> str:
 
 
 def significant(value: float, digits: int = 2) -> str:
-    """A number with so many significant digits and no exponent: 0.021, 130."""
+    """A number with `digits` significant digits and no exponent: 0.021, 130."""
     if not math.isfinite(value):
         return MISSING
     if value == 0:
@@ -120,7 +121,7 @@ def probability(p: float) -> str:
 
 
 def scaled(value: float | None, unit: str = "") -> str:
-    """A large number by thousands: 223.0 M, 11.1 T; below a thousand as it is."""
+    """A number with an SI prefix: 223 M, 11.1 T; below a thousand without."""
     if value is None or not math.isfinite(value):
         return MISSING
     for factor, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -130,7 +131,7 @@ def scaled(value: float | None, unit: str = "") -> str:
 
 
 def percent(share: float) -> str:
-    """A signed share of one as whole percents, or with a decimal below ten."""
+    """A signed fraction in percent, with one decimal below ten."""
     if not math.isfinite(share):
         return MISSING
     if abs(share) < 0.0005:
@@ -139,7 +140,7 @@ def percent(share: float) -> str:
 
 
 def listed(words: Iterable[str], most: int = 12) -> str:
-    """Words as a list in a sentence, cut where it grows long; semicolons between them where one has a comma."""
+    """Words as a list in a sentence, cut after `most`; separated by semicolons where one contains a comma."""
     words = list(words)
     if len(words) > most:
         words = [*words[:most], f"{len(words) - most} more"]

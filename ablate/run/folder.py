@@ -168,7 +168,7 @@ def run_folders(runs: Path | str, sweep: str = "*") -> Iterator[Path]:
 
 
 def run_path(runs: Path | str, sweep: str, row: str, seed: int) -> Path:
-    """`runs/<sweep>/<row-slug>/seed-<n>`; raises `UserError` where that would not lie inside `runs`."""
+    """`runs/<sweep>/<row-slug>/seed-<n>`; raises `UserError` where that would be outside `runs`."""
     check_sweep_name(str(sweep))
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed={seed}: must be a whole number, 0 or more")

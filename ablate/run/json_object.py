@@ -56,16 +56,18 @@ class JSONObject:
         """Plain JSON: the keys that were read, in their order, then those that have got a value since."""
         values = {name: _encode(getattr(self, name)) for name in _fields(type(self))}
         new = [name for name, (_, field) in _fields(type(self)).items() if self._is_written(name, field)]
-        keys = dict.fromkeys([*(self.order or ()), *new, *self.unknown])
+        keys = [key for key in self.order or () if key in self.unknown or not self._is_left_out(key)]
         content = {**values, **self.unknown}
-        return {key: content[key] for key in keys}
+        return {key: content[key] for key in dict.fromkeys([*keys, *new, *self.unknown])}
 
     def _is_written(self, name: str, field: dataclasses.Field[Any]) -> bool:
         """Whether a key is written that was not read."""
-        if self.order is None and not field.metadata.get("optional"):
-            return True
-        empty = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        return bool(getattr(self, name) != empty)
+        return not self._is_left_out(name) if self.order is None else getattr(self, name) != _default(field)
+
+    def _is_left_out(self, name: str) -> bool:
+        """Whether a field is optional and has no value."""
+        field = _fields(type(self))[name][1]
+        return bool(field.metadata.get("optional")) and getattr(self, name) == _default(field)
 
 
 _FIELDS: dict[type, dict[str, tuple[Any, dataclasses.Field[Any]]]] = {}  # by class
@@ -77,6 +79,10 @@ def _fields(cls: type[JSONObject]) -> dict[str, tuple[Any, dataclasses.Field[Any
         hints, fields = get_type_hints(cls), dataclasses.fields(cls)
         _FIELDS[cls] = {field.name: (hints[field.name], field) for field in fields if field.name not in KEPT}
     return _FIELDS[cls]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

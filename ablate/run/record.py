@@ -88,7 +88,7 @@ class Loss(JSONObject):
 
 @dataclass(frozen=True, kw_only=True)
 class Record(JSONObject):
-    """A run: what was asked for, what it was made with, what it cost, how it ended.
+    """A run: its request, what it was made with, what it cost, how it ended.
 
     The order of the fields is that of the keys in record.json. None is what is not known (yet).
     """
@@ -122,6 +122,9 @@ class Record(JSONObject):
     finished: str | None = None  # when the last attempt ended: UTC, as `now` writes it
     downstream: Mapping[str, float] = field(default_factory=dict)  # higher is better, by task
     scores: Mapping[str, Score] = field(default_factory=dict, metadata=OPTIONAL)  # of evaluations, by name
+    scores_failed: Mapping[str, str] = field(
+        default_factory=dict, metadata=OPTIONAL
+    )  # evaluations, and why they failed
     tags: tuple[str, ...] = ()  # the axes that the overrides choose on, as group:option
     seconds: float | None = None  # of wall time, over all attempts
     attempts: int | None = None

@@ -57,6 +57,10 @@ class Score:
     def to_json(self) -> dict[str, Any]:
         """The score as plain JSON; what does not apply is left out."""
         content = asdict(self)
+        if self.outcomes is not None:
+            content["outcomes"] = list(self.outcomes)
+        if self.curve is not None:
+            content["curve"] = {"x": self.curve.x, "xs": list(self.curve.xs), "ys": list(self.curve.ys)}
         return {key: value for key, value in content.items() if value is not None and value != {}}
 
     @classmethod
@@ -72,4 +76,5 @@ class Score:
 
 
 def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+    """The numbers as they are: a whole number is written as one again."""
+    return tuple(value if isinstance(value, (int, float)) else float(value) for value in values)

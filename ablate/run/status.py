@@ -1,4 +1,4 @@
-"""How a run stands, read from its folder: the disk is the truth, no process is asked."""
+"""The state of a run, read from its folder alone: the disk is the truth."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RunStatus:
 
 
 def look(folder: Path) -> RunStatus:
-    """Find out how the run in `folder` stands; one whose record cannot be used has failed."""
+    """The status of the run in `folder`; one whose record cannot be used has failed."""
     run = RunFolder(folder)
     record, problem = run.examine()
     state = FAILED if problem else record.status if record else MISSING

@@ -1,4 +1,4 @@
-"""A sweep file, read and checked: what is asked, against which baseline, by which rows, how often."""
+"""A sweep file, read and checked: the question, the baseline, the rows, the number of seeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ablate.config.overrides import key_of
 from ablate.errors import UserError, nearest
 from ablate.naming import check_sweep_name, slug
 from ablate.study import published
-from ablate.study.inheritance import KINDS, extended, names, read
+from ablate.study.inheritance import KINDS, extended, find, names, read
 
 GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
 
@@ -47,15 +47,14 @@ class Sweep:
 
 
 def load(name: str, folder: str | Path = "sweeps") -> Sweep:
-    """Read `folder`/`name`.yaml; raises `UserError` for whatever is wrong in it."""
+    """Read the sweep `name` of `folder`, else of the package; raises `UserError` for whatever is wrong in it."""
     check_sweep_name(name)
-    path = Path(folder) / f"{name}.yaml"
+    path = find(name, folder)
+    if path is None:
+        there = names(folder)
+        raise UserError(f"no sweep {name!r} in {folder}{nearest(name, there)} (there are: {', '.join(there)})")
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        there = names(folder)
-        known = f" (there are: {', '.join(there)})" if there else ""
-        raise UserError(f"no sweep {name!r} in {folder}{nearest(name, there)}{known}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     return parse(name, text, path)
@@ -123,8 +122,8 @@ def _rows(
     kind = kinds[0]
     baseline = _text(content, "baseline", path)
     if kind == "grid":
-        baseline, rows = _grid(content["grid"], baseline, base, path)
-        groups = {"grid": rows}
+        baseline, points = _grid(content["grid"], baseline, base, path)
+        groups = {"grid": points}
     else:
         groups = content["sections"] if kind == "sections" else {"rows": content["rows"]}
         if not baseline:
@@ -132,11 +131,12 @@ def _rows(
         if kind == "rows" and isinstance(groups["rows"], dict) and baseline not in groups["rows"]:
             raise UserError(f"{path}: no row {baseline!r} for the baseline{nearest(baseline, groups['rows'])}")
         groups = _labelled(groups, baseline, path)
-    rows, sections = {}, {}
+    rows: dict[str, tuple[str, ...]] = {}
+    sections: dict[str, str] = {}
     for section, members in groups.items():
         for label, overrides in members.items():
             if label in rows:
-                raise UserError(f"{path}: {label!r} stands in {sections[label]} and in {section}")
+                raise UserError(f"{path}: {label!r} is in {sections[label]} and in {section}")
             rows[label], sections[label] = overrides, section
     rows.setdefault(baseline, ())
     sections[baseline] = "baseline"
@@ -210,7 +210,7 @@ def _base_value(key: str, points: list[str], base: tuple[str, ...], path: Path) 
     if given:
         point = given[0].lstrip("+")
     elif key in groups:
-        point = f"{key}={groups[key]}"
+        point = f"{key}={options.written(groups[key])}"
     else:
         from omegaconf import OmegaConf
 
@@ -256,5 +256,5 @@ def _early(value: Any, path: Path) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-        raise UserError(f"{path}: early must lie between 0 and 1 (a part of the steps), and is {value!r}")
+        raise UserError(f"{path}: early must be between 0 and 1 (a part of the steps), and is {value!r}")
     return float(value)

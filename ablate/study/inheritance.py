@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ablate import packaged
 from ablate.errors import UserError, nearest
 from ablate.naming import is_sweep_name
 
@@ -29,15 +31,22 @@ KEYS = (
 KINDS = ("rows", "grid", "sections")  # the ways to list rows
 
 
+def find(name: str, folder: str | Path) -> Path | None:
+    """The file of the sweep `name`: in `folder`, else in the package; None where it is in neither."""
+    places = (Path(folder) / f"{name}.yaml", packaged.sweeps() / f"{name}.yaml")
+    return next((path for path in places if path.exists()), None)
+
+
 def names(folder: str | Path) -> list[str]:
-    """The sweeps that lie in `folder`."""
-    return sorted(path.stem for path in Path(folder).glob("*.yaml"))
+    """The sweeps in `folder`, then those of the package that no file of the same name hides."""
+    own, others = (sorted(path.stem for path in Path(place).glob("*.yaml")) for place in (folder, packaged.sweeps()))
+    return [*own, *(name for name in others if name not in own)]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key which stands twice in one mapping."""
+    """YAML that refuses a key that a mapping has twice."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -46,7 +55,7 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"key {key!r} is not text; put it in quotes", key_node.start_mark
                 )
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -68,7 +77,8 @@ def extended(content: dict[str, Any], path: Path, below: tuple[str, ...] = ()) -
     """`content` over that of the sweep it extends: each key that it gives replaces the other's.
 
     One way of listing rows replaces another: rows, grid and sections are one key here. ``add`` puts rows (or sections
-    of rows) among the other's, in the place of those with the same label, and ``drop`` takes rows out.
+    of rows) among the other's, in the place of those with the same label, and ``drop`` takes rows out. The other sweep
+    is looked up beside `path`, then among those that come with the package.
     """
     for key in content:
         if key not in KEYS:
@@ -80,10 +90,10 @@ def extended(content: dict[str, Any], path: Path, below: tuple[str, ...] = ()) -
         return content
     if not isinstance(parent, str) or parent in (*below, path.stem):
         raise UserError(f"{path}: extends must name another sweep, and is {parent!r}")
-    parent_path = path.parent / f"{parent}.yaml"
-    if not is_sweep_name(parent) or not parent_path.is_file():
+    parent_path = find(parent, path.parent) if is_sweep_name(parent) else None
+    if parent_path is None:
         there = names(path.parent)
-        raise UserError(f"{path}: extends: no sweep {parent!r}{nearest(parent, there)}")
+        raise UserError(f"{path}: extends: no sweep {parent!r}{nearest(parent, there)} (there are: {', '.join(there)})")
     inherited = extended(read(parent_path.read_text(encoding="utf-8"), parent_path), parent_path, (*below, path.stem))
     if any(kind in content for kind in KINDS):
         if add is not None or drop is not None:

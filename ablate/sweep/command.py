@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ablate.duration import duration
 from ablate.integrations.wandb import close_sweep
@@ -23,6 +23,9 @@ from ablate.sweep.progress import Display
 from ablate.sweep.scheduler import Driver, Tally
 from ablate.sweep.session import Options, Session
 from ablate.sweep.workers import Program, Starters
+
+if TYPE_CHECKING:
+    from ablate.sweep.slurm import SlurmStarters
 
 
 def run(
@@ -47,9 +50,9 @@ def run(
         print(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out or sys.stdout)
         return 0
     differing = preflight.check_against_disk(sweep, items, chosen.replace)
-    if chosen.jobs is None:
-        chosen = replace(chosen, jobs=jobs_at_a_time(item.cfg.trainer for item in items))
-    starters = _starters(sweep.name, program or Program(), chosen, paths)
+    jobs = chosen.jobs or jobs_at_a_time(item.cfg.trainer for item in items)
+    chosen = replace(chosen, jobs=jobs)
+    starters = _starters(sweep.name, program or Program(), chosen, paths, jobs)
     with Display(out) as display, Interruption() as interruption:
         session = Session(sweep, paths, chosen, display, interruption, starters)
         try:
@@ -67,12 +70,12 @@ def run(
     return code
 
 
-def _starters(name: str, program: Program, options: Options, paths: Paths) -> Any:
+def _starters(name: str, program: Program, options: Options, paths: Paths, jobs: int) -> Starters | SlurmStarters:
     if options.slurm is None:
-        return Starters(program, options.jobs)
+        return Starters(program, jobs)
     from ablate.sweep.slurm import SlurmStarters
 
-    return SlurmStarters(program, paths.runs / name / ".slurm", options.slurm, options.jobs)
+    return SlurmStarters(program, paths.runs / name / ".slurm", options.slurm, jobs)
 
 
 def _work(session: Session, items: list[preflight.RunRequest], differing: dict[preflight.RunRequest, str]) -> int:

@@ -30,10 +30,10 @@ def describe(
     only: str | Iterable[str] | None = None,
     count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
 ) -> str:
-    """What the sweep would run, how long that takes, what it could detect; a `UserError` names a row whose settings are wrong.
+    """What the sweep would run, how long that takes, what it could detect; raises `UserError` for a row in error.
 
-    `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do not fit
-    together; without it, in a quarter of a second, costs are those that finished runs have counted.
+    `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do
+    not fit together; without it, in a quarter of a second, costs are those that finished runs have counted.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs={jobs}: must be at least 1")
@@ -48,13 +48,16 @@ def describe(
     others = {folder: record for folder, record in everyone.items() if record.sweep != name}
     jobs = jobs or jobs_at_a_time(cfg.trainer for cfg in configs.values())
     counted = dict(zip(configs, count(list(configs.values())), strict=True)) if count else {}
+    costs: dict[str, tuple[float | None, float | None]]
     costs = {record.row: (_parameters(record), record.ops_paper) for record in known.values()}
     costs |= {row: (cost["parameters"]["total"], cost["ops_paper"]) for row, cost in counted.items()}
     lines = [
         f"{name}: {sweep.question}",
-        f"{len(chosen)} rows, {len(found)} runs ({sweep.seeds.baseline} seeds of the baseline, "
-        f"{sweep.seeds.rows} of each other row): {len(found) - left} done, {left} to run",
-        f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it stands'}",
+        (
+            f"{len(chosen)} rows, {len(found)} runs ({sweep.seeds.baseline} seeds of the baseline, "
+            f"{sweep.seeds.rows} of each other row): {len(found) - left} done, {left} to run"
+        ),
+        f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
         "",
         *_table(sweep, found, configs, costs),
         "",

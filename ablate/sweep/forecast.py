@@ -46,7 +46,7 @@ def seconds_of_a_run(known: Mapping[Path, Record], others: Mapping[Path, Record]
 
 
 def noise(known: Sequence[Record], others: Sequence[Record]) -> tuple[float, str]:
-    """The standard deviation of one run's final loss within a seed, and whose it is; NaN where nothing tells."""
+    """The standard deviation of one run's final loss within a seed, and whose it is; NaN where it is not known."""
     sweeps: dict[str, list[Record]] = defaultdict(list)
     for record in others:
         sweeps[record.sweep].append(record)

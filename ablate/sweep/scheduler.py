@@ -173,7 +173,7 @@ class Driver:
         self.display.say(f"[{finished}/{total}] {what:8} {item.name}{': ' if message else ''}{message}")
 
     def _watch(self) -> None:
-        """Read the heartbeats, end what hangs or takes too long, and show how it all stands."""
+        """Read the heartbeats, end what hangs or takes too long, and show the state of all."""
         now = time.monotonic()
         if now - self.last_watch < 0.5:
             return

@@ -21,7 +21,7 @@ def adamw(
 
     `parameters` are tensors, or groups of them as torch's optimizers take them; a group is cut in two.
     """
-    given = list(parameters)
+    given: list[Any] = list(parameters)
     groups: list[dict[str, Any]] = []
     for group in given if given and isinstance(given[0], dict) else [{"params": given}]:
         members = list(group["params"])

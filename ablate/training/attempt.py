@@ -18,7 +18,7 @@ from ablate.run import match
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder
 from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, Record, now
-from ablate.training import processes, record_fields
+from ablate.training import later, processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
 
@@ -26,7 +26,8 @@ from ablate.training.metrics import Log
 class Attempt:
     """A run to make, the folder where it goes, and `found`, the record that an earlier attempt left there.
 
-    Only the main process writes. A record that is done or diverged is never written again.
+    Only the main process writes. A record that is done or diverged is never written again, but for the scores of
+    evaluations that it lacks.
     """
 
     def __init__(self, cfg: DictConfig, overrides: list[str], command: str, folder: RunFolder) -> None:
@@ -36,6 +37,7 @@ class Attempt:
         self.began = time.monotonic()
         self.found = folder.read()
         self.record = self.found or self._begun()
+        self.missing: list[str] = []  # evaluations that a finished run lacks
 
     def work(self) -> Record:
         """Do what is left to do; returns the record."""
@@ -45,7 +47,7 @@ class Attempt:
     def is_settled(self) -> bool:
         """Prepare the text, and say whether nothing is left to do: `record` is a result, or says why there is none."""
         self._guard(lambda interruption: self._prepare())
-        return self.record.status != RUNNING
+        return self.record.status != RUNNING and not self.missing
 
     def after_processes(self, code: int) -> Record:
         """The record that the run's processes left; says so where they died without a word."""
@@ -76,6 +78,8 @@ class Attempt:
 
     def _work(self, interruption: Interruption) -> None:
         if not self._prepare():
+            if self.missing:
+                self._score_later(interruption)
             return
         if self.is_main:
             self.folder.forget_failures()
@@ -97,6 +101,7 @@ class Attempt:
         if self.found and self.found.identity:
             self._compare(self.found)
             if self.found.status in FINISHED:
+                self.missing = later.missing(self.cfg, self.folder, self.found)
                 return False
         self._write(begun)
         return True
@@ -127,6 +132,15 @@ class Attempt:
             self._end(DONE, "")
         if not outcome.stopped:
             fit.clear()
+
+    def _score_later(self, interruption: Interruption) -> None:
+        """Take the scores that a finished run lacks."""
+        scored = later.score(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say)
+        self._write(later.merged(self.record, scored, self.missing))
+        if self.is_main:
+            later.add_to_config(self.folder, self.cfg)
+        if scored.stopped:
+            self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGTERM).name)
 
     def _end(self, status: str, reason: str) -> None:
         self._finish(status, reason)

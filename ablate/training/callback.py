@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lightning.pytorch as L
-
-from ablate.evaluation.heldout import HeldOutLoss
+from ablate.evaluation.contract import BITS_PER_BYTE, LOSS, StopRequested
 from ablate.run.folder import RunFolder
 from ablate.run.record import STARTING
+from ablate.run.score import Score
 from ablate.training.checkpoint import CheckpointFolder
 from ablate.training.interruption import Interruption
+from ablate.training.lightning import L
 from ablate.training.metrics import LINE_SECONDS, Heartbeat, MetricsFile, progress_line
+from ablate.training.module import Training
 from ablate.training.progress import Agenda, Progress
+from ablate.training.scoring import Scored
 
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_SHARE = 0.02  # of the time may go into checkpoints by time
@@ -38,7 +38,8 @@ class RunCallback(L.Callback):
         agenda: Agenda,
         progress: Progress,
         interruption: Interruption,
-        heldout: Callable[[Callable[[], bool]], HeldOutLoss | None],
+        evaluate: Callable[[Callable[[], bool]], dict[str, Score]],
+        score: Callable[[Callable[[], bool]], Scored],
         say: Callable[[str], None],
         *,
         is_main: bool = True,
@@ -46,7 +47,7 @@ class RunCallback(L.Callback):
         listeners: Sequence[Callable[[Row], None]] = (),
     ) -> None:
         self.agenda, self.progress, self.interruption = agenda, progress, interruption
-        self.heldout, self.say, self.listeners = heldout, say, listeners
+        self.evaluate, self.score, self.say, self.listeners = evaluate, score, say, listeners
         self.is_main, self.save_last = is_main, save_last
         self.metrics = MetricsFile(folder.metrics)
         self.heartbeat = Heartbeat(folder.progress, agenda.steps)
@@ -55,7 +56,8 @@ class RunCallback(L.Callback):
         self.loss: float | None = None
         self.saved_step: int | None = None
         self.next_line = 0.0
-        self.has_stopped = False  # before the last step, because of a signal
+        self.has_stopped = False  # before all was done, because of a signal
+        self.scored = Scored()  # by the evaluations after training
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of the run beside weights and optimizer."""
@@ -75,7 +77,7 @@ class RunCallback(L.Callback):
         """Begin, or go on from a checkpoint; from here on a signal waits for the end of a step."""
         self.interruption.deferred = True
         self.interruption.install()
-        pl_module.wishes = self._wishes
+        _module(pl_module).stop_or_pause_requests = self._stop_or_pause_requests
         if self.is_main:
             self.metrics.begin()
         now = time.perf_counter()
@@ -95,7 +97,9 @@ class RunCallback(L.Callback):
         if self.agenda.logs(progress.step):
             self.loss = progress.mean_loss()
             progress.new_window()
-            self._tell("train", loss=self.loss, learning_rate=progress.learning_rate, grad_norm=progress.gradient_norm)
+            self._add_row(
+                "train", loss=self.loss, learning_rate=progress.learning_rate, grad_norm=progress.gradient_norm
+            )
         now = time.perf_counter()
         if self.is_main and now >= self.heartbeat.next:
             self._beat("training")
@@ -103,15 +107,19 @@ class RunCallback(L.Callback):
             self.next_line = now + LINE_SECONDS
             speed = progress.timer.steps_per_second()["median"]
             self.say(progress_line(progress.step, self.agenda.steps, self._shown_loss(), speed))
-        self._between_steps(trainer, wished=pl_module.wish_of_any)
+        self._between_steps(trainer, _module(pl_module).requests_of_any)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the state of the last step, if that is wanted."""
-        if self.save_last and not self.has_stopped and not self.progress.diverged:
+        """Keep the state of the last step, if that is wanted, and run the evaluations that come after it."""
+        if self.has_stopped or self.progress.diverged:
+            return
+        if self.save_last:
             self.save(trainer)
+        self.scored = self.score(self._leaves_evaluation)
+        self.has_stopped = self.scored.stopped
 
-    def _between_steps(self, trainer: L.Trainer, wished: tuple[bool, bool] = (False, False)) -> None:
-        stop, pause = wished
+    def _between_steps(self, trainer: L.Trainer, requests: tuple[bool, bool] = (False, False)) -> None:
+        stop, pause = requests
         step = self.progress.step
         save = self.agenda.saves(step) or (pause and self._agreed_save(trainer))
         is_evaluated = str(step) in self.losses or not self.agenda.evaluates(step)
@@ -129,15 +137,18 @@ class RunCallback(L.Callback):
     def _evaluate(self, step: int) -> bool:
         """Take the held-out loss; False where a signal came in between."""
         self._beat("evaluating")
-        found = self.heldout(self._leaves_evaluation)
-        if found is None:
+        try:
+            found = self.evaluate(self._leaves_evaluation)
+        except StopRequested:
             return False
-        if not math.isfinite(found.loss):
-            self.progress.diverged = f"the held-out loss was {found.loss} at step {step}"
+        loss, density = found[LOSS], found.get(BITS_PER_BYTE)
+        if not loss.is_finite:
+            self.progress.diverged = f"the held-out loss was {loss.value} at step {step}"
             return True
-        self.losses[str(step)] = dataclasses.asdict(found)
-        self._tell("validation", loss=found.loss, bits_per_byte=found.bits_per_byte)
-        self.say(f"step {step}/{self.agenda.steps}  held-out loss {found.loss:.4f} nats a token")
+        bits, size = (density.value, density.items) if density else (None, 0)
+        self.losses[str(step)] = {"loss": loss.value, "tokens": loss.items, "bits_per_byte": bits, "bytes": size}
+        self._add_row("validation", loss=loss.value, bits_per_byte=bits)
+        self.say(f"step {step}/{self.agenda.steps}  held-out loss {loss.value:.4f} nats a token")
         return True
 
     def _leaves_evaluation(self) -> bool:
@@ -158,8 +169,8 @@ class RunCallback(L.Callback):
         now = time.perf_counter()
         self.next_save = now + max(CHECKPOINT_SECONDS, (now - began) / CHECKPOINT_SHARE)
 
-    def _wishes(self) -> tuple[bool, bool]:
-        """Whether this process wants to stop, and whether it wants a pause for the heartbeat or a checkpoint."""
+    def _stop_or_pause_requests(self) -> tuple[bool, bool]:
+        """Whether this process has to stop, and whether it needs a pause for the heartbeat or a checkpoint."""
         now = time.perf_counter()
         return self.interruption.signal is not None, self.is_main and (
             now >= self.heartbeat.next or self._save_is_due(now)
@@ -180,9 +191,15 @@ class RunCallback(L.Callback):
     def _shown_loss(self) -> float:
         return self.loss if self.loss is not None else self.progress.mean_loss()
 
-    def _tell(self, kind: str, **numbers: float | None) -> None:
+    def _add_row(self, kind: str, **numbers: float | None) -> None:
         if self.is_main:
             row = {"step": self.progress.step, "time": round(self.progress.seconds, 3), "kind": kind, **numbers}
             self.metrics.add(row)
             for listener in self.listeners:
                 listener(row)
+
+
+def _module(module: L.LightningModule) -> Training:
+    """The module that the trainer hands over, which is this project's only one."""
+    assert isinstance(module, Training)
+    return module

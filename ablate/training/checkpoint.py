@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import CheckpointIO
 
 from ablate.run.files import atomic_file, atomic_write, sha256
+from ablate.training.lightning import CheckpointIO
 
 KEPT = 2
 WEIGHTS = "weights.pt"
@@ -61,7 +61,8 @@ def load(path: Path) -> dict[str, Any]:
     if problem := damage(path):
         raise CheckpointError(f"{path} {problem}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return content
     except Exception as error:  # a foreign file whose checksum is right: whatever unpickling refuses
         raise CheckpointError(f"{path} is no checkpoint: {str(error).splitlines()[0]}") from None
 

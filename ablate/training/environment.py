@@ -18,8 +18,8 @@ import torch
 import ablate
 from ablate.run.record import Git, Hardware
 
-# Dense peak in FLOP/s, by what the device's name holds as whole words: bf16 tensor cores, float32 through TF32. The data
-# sheets' figures with sparsity are twice these. A device that is not listed gets no MFU.
+# Dense peak in FLOP/s, by whole words of the device's name: bf16 tensor cores, float32 through TF32. The data sheets'
+# figures with sparsity are twice these. A device that is not listed gets no MFU.
 PEAK_FLOPS = {
     "H200 NVL": {"bf16": 835e12, "fp32": 417e12},
     "H200": {"bf16": 989e12, "fp32": 494e12},
@@ -45,9 +45,12 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_state() -> Git:
-    """The commit of the source tree and whether tracked files differ from it; empty outside a repository."""
+    """The commit of the source tree and whether tracked files differ from it; empty outside a repository.
+
+    An environment inside somebody's repository is no source tree: nothing of the package is tracked there.
+    """
     source = Path(ablate.__file__).parent
-    commit = _git(source, "rev-parse", "HEAD")
+    commit = _git(source, "rev-parse", "HEAD") if _git(source, "ls-files", "--", "__init__.py") else ""
     changed = _git(
         source, "status", "--porcelain", "--untracked-files=no", "--", str(source), str(source.parent / "conf")
     )

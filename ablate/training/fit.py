@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning.pytorch.strategies import DDPStrategy
-from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from omegaconf import DictConfig
 
-from ablate.config import build_model, effective, instantiate
+from ablate.config import build_model, effective, instantiate, resolved
 from ablate.config.batch import share
 from ablate.data.batches import Batches
-from ablate.evaluation.heldout import HeldOutLoss, heldout_loss
+from ablate.evaluation.contract import Context
 from ablate.run.folder import RunFolder
+from ablate.run.score import Score
 from ablate.training import checkpoint, environment, processes
 from ablate.training.callback import RunCallback
 from ablate.training.device import device_type
 from ablate.training.interruption import Interruption
+from ablate.training.lightning import DDPStrategy, L, LightningEnvironment, TorchElasticEnvironment
 from ablate.training.module import Training
 from ablate.training.progress import Agenda, Progress
+from ablate.training.scoring import Scored, Scoring, autocast
 
 HARMLESS = (  # what Lightning and torch say of things that are as they should be
     ".*`dataloader_iter`.*",
@@ -67,24 +64,25 @@ class Fit:
         prepare_process(cfg, self.device_type)
         environment.forget_peak_memory(self.device_type)
         self.batches = Batches(cfg, corpus)
-        self.token_bytes = torch.as_tensor(corpus.token_bytes).long()
+        self.scoring = Scoring(cfg, corpus, self.batches, folder, identity)
         self.progress = Progress()
+        self.peak_memory: int | None = None
         self.agenda = agenda(cfg)
         model = build_model(cfg)
         if cfg.trainer.compile == "model":
             model.compile(dynamic=False)
         self.module = Training(
             model,
-            instantiate(OmegaConf.to_container(cfg.optimizer, resolve=True)),
-            instantiate(OmegaConf.to_container(cfg.schedule, resolve=True)),
+            instantiate(resolved(cfg)["optimizer"]),
+            instantiate(resolved(cfg)["schedule"]),
             self.batches.micro,
             share(cfg),
             self.agenda,
             self.progress,
-            own_rates=OmegaConf.to_container(cfg.own_rates, resolve=True),
+            own_rates=resolved(cfg)["own_rates"],
             clip_norm=cfg.trainer.clip_norm,
             dropout_seed=cfg.seed.dropout,
-            autocast=self._autocast(),
+            autocast=autocast(cfg.trainer.precision, self.device_type),
             mark={"identity": identity, "config": effective(cfg)},
         )
         self.upkeep = upkeep(
@@ -92,10 +90,11 @@ class Fit:
             self.agenda,
             self.progress,
             interruption,
-            self._heldout_loss,
+            self._evaluate,
+            self._score,
             say,
             is_main=processes.is_main(),
-            save_last=cfg.keep == "all",
+            save_last=cfg.keep == "all" or bool(self.scoring.after),
             listeners=listeners,
         )
 
@@ -105,41 +104,26 @@ class Fit:
         self.train(newest)
         if not self.upkeep.has_stopped:
             self._keep()
-        return Outcome(self.upkeep.has_stopped, self.progress.diverged, self._measured())
+        measured = {**self._measured(), **self.upkeep.scored.fields()}
+        return Outcome(self.upkeep.has_stopped, self.progress.diverged, measured)
 
     def train(self, checkpoint_path: Path | None = None) -> None:
         """Train until the callback ends it."""
         self.trainer = make_trainer(self.cfg, self.device_type, self.folder, [self.upkeep])
         self.trainer.fit(self.module, ckpt_path=checkpoint_path, weights_only=True)
 
-    def _heldout_loss(self, stop: Callable[[], bool]) -> HeldOutLoss | None:
-        world, rank = self.trainer.world_size, self.trainer.global_rank
+    def _evaluate(self, stop: Callable[[], bool]) -> dict[str, Score]:
+        """What the evaluation that is part of training finds; raises `StopRequested`."""
+        return self.scoring.of_training.evaluate(self.module.model, self._context(stop))
+
+    def _score(self, stop: Callable[[], bool]) -> Scored:
+        """What the other evaluations find once the model is trained."""
+        self.peak_memory = environment.peak_memory_bytes(self.trainer.strategy.root_device)  # of the training alone
+        return self.scoring.score(self.module.model, self._context(stop), stop, self.say)
+
+    def _context(self, stop: Callable[[], bool]) -> Context:
         device = self.trainer.strategy.root_device
-        self.token_bytes = self.token_bytes.to(device)
-        return heldout_loss(
-            self.module.model,
-            self._evaluation_batches[rank::world],
-            self.token_bytes,
-            device,
-            autocast=self.module.autocast,
-            reduce=_sum_over_processes if world > 1 else lambda sums: sums,
-            stop=lambda: stop() and world == 1,  # processes have to leave together
-        )
-
-    @functools.cached_property
-    def _evaluation_batches(self) -> list[dict[str, Tensor]]:
-        """The held-out batches, cut as the training batches are: no other shape to compile, no more memory."""
-        slices, count = [], self.module.share.count
-        for batch in self.batches.evaluation(self.cfg.evaluation.tokens):
-            size = -(-len(batch["targets"]) // count)
-            parts = {name: tensor.split(size) for name, tensor in batch.items()}
-            slices += [dict(zip(parts, tensors, strict=True)) for tensors in zip(*parts.values(), strict=True)]
-        return slices
-
-    def _autocast(self) -> Callable[[], AbstractContextManager]:
-        if self.cfg.trainer.precision == "fp32":
-            return nullcontext
-        return functools.partial(torch.autocast, self.device_type, dtype=torch.bfloat16)
+        return self.scoring.context(device, self.trainer.global_rank, self.trainer.world_size, stop)
 
     def _keep(self) -> None:
         """Leave the weights in checkpoints/ if `keep` says so."""
@@ -159,12 +143,12 @@ class Fit:
     def _measured(self) -> dict[str, Any]:
         timer, losses = self.progress.timer, self.upkeep.losses
         early, final = losses.get(str(self.agenda.early_step)), losses.get(str(self.agenda.steps))
-        device = self.trainer.strategy.root_device
+        peak_memory = self.peak_memory or environment.peak_memory_bytes(self.trainer.strategy.root_device)
         return {
             "step": self.progress.step,
             "steps_per_second": {**timer.steps_per_second(), "exclusive": None},
             "data_wait_fraction": timer.data_wait_fraction(),
-            "peak_memory_bytes": environment.peak_memory_bytes(device),
+            "peak_memory_bytes": peak_memory,
             "loss": {
                 "early": early and early["loss"],
                 "final": final and final["loss"],
@@ -231,8 +215,3 @@ def make_trainer(cfg: DictConfig, device_type: str, folder: RunFolder, callbacks
         callbacks=callbacks,
         default_root_dir=os.fspath(folder.path),
     )
-
-
-def _sum_over_processes(sums: Tensor) -> Tensor:
-    torch.distributed.all_reduce(sums)
-    return sums

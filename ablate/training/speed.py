@@ -6,7 +6,6 @@ import functools
 import time
 from typing import Any
 
-import lightning.pytorch as L
 from omegaconf import DictConfig
 
 from ablate.data import build_corpus
@@ -15,6 +14,7 @@ from ablate.training import processes
 from ablate.training.callback import RunCallback
 from ablate.training.fit import Fit
 from ablate.training.interruption import Interruption
+from ablate.training.lightning import L
 
 LEAST_STEPS = 10  # that count, however long they take
 
@@ -26,15 +26,18 @@ class SpeedTrial(RunCallback):
         super().__init__(*arguments, **options)
         self.seconds = seconds
 
-    def _wishes(self) -> tuple[bool, bool]:
+    def _stop_or_pause_requests(self) -> tuple[bool, bool]:
         now, timer = time.perf_counter(), self.progress.timer
         if not timer.durations:
             self.deadline = now + self.seconds
         is_over = now >= self.deadline and len(timer.durations) >= LEAST_STEPS
         return is_over or self.interruption.signal is not None, self.is_main and now >= self.heartbeat.next
 
-    def _between_steps(self, trainer: L.Trainer, wished: tuple[bool, bool] = (False, False)) -> None:
-        trainer.should_stop = wished[0]
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Neither save nor evaluate."""
+
+    def _between_steps(self, trainer: L.Trainer, requests: tuple[bool, bool] = (False, False)) -> None:
+        trainer.should_stop = requests[0]
 
 
 def measure_speed(cfg: DictConfig, folder: RunFolder, seconds: float) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-BASE = ["shape=nano", "data=local", "data.files=[text.jsonl]", "shape.steps=6", "evaluation.tokens=2048"]
+BASE = ["shape=nano", "data=local", "data.files=[text.jsonl]", "shape.steps=6", "evaluation.heldout.tokens=2048"]
 SWEEP = f"""
 question: Does it run?
 base: {json.dumps(BASE)}

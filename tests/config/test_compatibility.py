@@ -45,7 +45,7 @@ from ablate.errors import UserError
         ),
         (
             ["sharing=encoder", "topology=causal_decoder"],
-            ["sharing is of the encoder", "all layers of this model are 6 in the decoder"],
+            ["sharing is set for the encoder", "its layers: 6 in the decoder"],
         ),
         (["embedding.tie=[encoder,head]"], ["embedding.tie must name decoder and head, or leave head out"]),
         (
@@ -94,7 +94,7 @@ def test_every_position_and_attention_works_or_is_refused(topology):
 def test_hooks_that_an_attention_does_not_call(monkeypatch):
     from ablate.model.attention import Attention
 
-    monkeypatch.setattr(Attention, "honours", frozenset())
+    monkeypatch.setattr(Attention, "supports", frozenset())
     with pytest.raises(UserError) as caught:
         check_parts(compose(["position=rope"]))
     assert str(caught.value).startswith("position=rope works through rotate, which attention=full does not let it do")
@@ -104,7 +104,7 @@ def test_hooks_that_an_attention_does_not_call(monkeypatch):
 def test_an_order_that_an_attention_cannot_keep(monkeypatch):
     from ablate.model.attention import Attention
 
-    monkeypatch.setattr(Attention, "orders", frozenset({"full"}))
+    monkeypatch.setattr(Attention, "mask_orders", frozenset({"full"}))
     with pytest.raises(UserError, match="attention=full cannot keep the causal order of the decoder"):
         check_parts(compose())
 
@@ -113,12 +113,12 @@ def test_what_a_class_does_not_say_of_itself_is_named(monkeypatch):
     from ablate.model.norm import Norm
     from ablate.model.position import Position
 
-    monkeypatch.delattr(Norm, "couples_batch")
+    monkeypatch.delattr(Norm, "uses_batch_statistics")
     monkeypatch.delattr(Position, "shared_by")
     with pytest.raises(UserError) as caught:
         check_parts(compose(["position=rope"]))
     norm, position = str(caught.value).splitlines()
     assert norm == (
-        "norm=layernorm: ablate.model.norm.LayerNorm has no couples_batch; inherit ablate.model.norm.Norm, or declare it"
+        "norm=layernorm: ablate.model.norm.LayerNorm has no uses_batch_statistics; inherit ablate.model.norm.Norm, or declare it"
     )
     assert position.startswith("position=rope: ablate.model.position.Rotary has no shared_by")

@@ -11,9 +11,10 @@ import pytest
 from ablate.config import compose, merge
 
 WORDS = (
-    "the of and to in a is that for it as was with be by on not he his but at are this have from or had an they which one "
-    "you were all her she there would their we him been has when who will no more if out so up said what its about than "
-    "river mountain window engine paper winter music garden answer letter market silver island story harbour question"
+    "the of and to in a is that for it as was with be by on not he his but at are this have from or had an "
+    "they which one you were all her she there would their we him been has when who will no more if out so up "
+    "said what its about than river mountain window engine paper winter music garden answer letter market "
+    "silver island story harbour question"
 ).split()
 
 

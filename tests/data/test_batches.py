@@ -1,4 +1,4 @@
-"""Which text a step sees: a pure function of (seed, step), the same for any number of processes and for every variant."""
+"""The text of a step: a pure function of (seed, step), the same for any number of processes and for every variant."""
 
 import logging
 
@@ -46,7 +46,7 @@ def test_a_batch_follows_from_seed_and_step(batches, name):
     there = batches(*VARIANTS[name])
     in_order = [there.train(step) for step in range(200)]
     fresh = batches(*VARIANTS[name])
-    for step in (150, 0, 127, 128, 129, 3, 199):  # a block has 128 steps here
+    for step in (150, 0, 127, 128, 129, 3, 199):  # a chunk has 128 steps here
         assert equal(fresh.train(step), in_order[step])
     assert not equal(in_order[0], in_order[1])
     assert not equal(batches("seed=1", *VARIANTS[name]).train(0), in_order[0])
@@ -59,7 +59,7 @@ def test_slices_together_are_the_batch(batches, name):
     for count in (1, 2, 4, 16):
         parts = [there.micro(5, index, count) for index in range(count)]
         assert all(torch.equal(torch.cat([part[key] for part in parts]), whole[key]) for key in whole)
-    with pytest.raises(UserError, match="16 sequences cannot be cut into 3"):
+    with pytest.raises(UserError, match="16 sequences cannot be split into 3"):
         there.micro(5, 0, 3)
 
 
@@ -107,17 +107,21 @@ def test_variants_see_the_same_text(batches):
 
 def test_evaluation_is_the_same_for_every_run(batches, shared):
     one, other = batches("seed=0"), batches("seed=5")
-    for a, b in zip(one.evaluation(2048), other.evaluation(2048), strict=True):
+    for a, b in zip(one.evaluation(2048, 1), other.evaluation(2048, 1), strict=True):
         assert equal(a, b)
-    assert len(one.evaluation(2048)) == 4 and len(one.evaluation(1)) == 1
-    assert not equal(one.evaluation(512)[0], batches("evaluation.seed=3").evaluation(512)[0])
-    causal = batches("topology=causal_decoder").evaluation(512)[0]["targets"].numpy()
+    assert len(one.evaluation(2048, 1)) == 4 and len(one.evaluation(1, 1)) == 1
+    assert not equal(one.evaluation(512, 1)[0], one.evaluation(512, 3)[0])
+    causal = batches("topology=causal_decoder").evaluation(512, 1)[0]["targets"].numpy()
     assert (causal == shared[0].validation.windows(np.arange(16), 32)).all()
 
 
 def test_evaluation_does_not_depend_on_the_batch(batches):
     """A row with larger batches is scored on the same targets."""
-    whole = lambda *more: [torch.cat(part) for part in zip(*(b.values() for b in batches(*more).evaluation(2048)))]  # noqa: E731
+
+    def whole(*more):
+        found = [batch.values() for batch in batches(*more).evaluation(2048, 1)]
+        return [torch.cat(part) for part in zip(*found, strict=True)]
+
     for one, other in zip(whole(), whole("trainer.global_batch_tokens=1280"), strict=True):
         assert torch.equal(one, other)
 
@@ -125,7 +129,7 @@ def test_evaluation_does_not_depend_on_the_batch(batches):
 def test_evaluation_takes_all_there_is_and_says_so(batches, shared, caplog):
     there = batches("topology=causal_decoder")
     with caplog.at_level(logging.WARNING):
-        found = there.evaluation(10**7)
+        found = there.evaluation(10**7, 1)
     n = shared[0].validation.n_windows(32)
     assert sum(len(batch["targets"]) for batch in found) == n
     assert [len(batch["targets"]) for batch in found[:-1]] == [16] * (len(found) - 1)
@@ -138,27 +142,27 @@ def test_too_little_text(shared):
 
 
 def test_too_little_validation_text(config, tmp_path):
-    asked = config(
+    cfg = config(
         write_jsonl(tmp_path / "text.jsonl", texts(150, words=12)), "shape.length=512", "shape.batch_tokens=512"
     )
     with pytest.raises(UserError, match="its validation part has .* tokens and a window takes 568"):
-        Batches(asked, build_corpus.prepare(asked))
+        Batches(cfg, build_corpus.prepare(cfg))
 
 
-def test_large_batches_are_made_ahead(batches, monkeypatch):
-    """By a thread that makes the next one; any step can be asked for."""
+def test_large_batches_are_prefetched(batches, monkeypatch):
+    """A thread makes the next one; steps may come in any order."""
     here = batches()
-    monkeypatch.setattr(module, "BLOCK", 512)
+    monkeypatch.setattr(module, "CHUNK_TOKENS", 512)
     there = batches()
-    assert isinstance(there._block, module.Ahead)
+    assert isinstance(there._chunk, module.Prefetcher)
     alone = [there._make(step)[0] for step in range(8)]
     for step in (0, 1, 2, 5, 4, 5, 6, 0, 7):
         assert equal(there.train(step), alone[step])
-    assert not equal(here.train(1), there.train(1))  # masks are drawn for a block
+    assert not equal(here.train(1), there.train(1))  # masks are drawn for a chunk
 
 
-def test_an_error_in_the_thread_is_told(batches, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 512)
+def test_an_error_in_the_thread_is_raised(batches, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_TOKENS", 512)
     there = batches()
     monkeypatch.setattr(there.objective, "apply", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -6,7 +6,7 @@ import time
 
 from ablate.data import builtin, docstrings
 from ablate.data.builtin import Builtin
-from ablate.data.data_faults import Problems
+from ablate.data.data_faults import DataFaults
 
 
 def test_units_of_a_file_are_its_module_and_its_classes(tmp_path):
@@ -68,13 +68,13 @@ def test_documents_have_a_useful_length():
 
 def test_the_standard_library_alone(monkeypatch):
     """Read without importing, the same with any number of processes, ordered by hash and cut off."""
-    monkeypatch.setattr(Builtin, "_files", lambda self, problems: files(self, problems)[::12])
-    problems = Problems()
-    whole = list(Builtin(["no-such-package"], 10**9).documents(problems))
-    assert problems.noted == {"package not installed": 1}
+    monkeypatch.setattr(Builtin, "_files", lambda self, faults: files(self, faults)[::12])
+    faults = DataFaults()
+    whole = list(Builtin(["no-such-package"], 10**9).documents(faults))
+    assert faults.noted == {"package not installed": 1}
     assert sum(map(len, whole)) > 50_000 and len(set(whole)) == len(whole)
     monkeypatch.setenv("RAYON_NUM_THREADS", "3")
-    part = list(Builtin([], 20_000).documents(Problems()))
+    part = list(Builtin([], 20_000).documents(DataFaults()))
     assert part == whole[: len(part)] and 20_000 <= sum(map(len, part)) < 30_000
 
 
@@ -82,18 +82,18 @@ files = Builtin._files
 
 
 def test_versions_decide_the_fingerprint():
-    told = Builtin(["numpy", "no-such-package"], 1000).fingerprint()
-    assert told["packages"]["no-such-package"] is None and told["packages"]["numpy"]
-    assert told["python"].startswith("3.")
+    fingerprint = Builtin(["numpy", "no-such-package"], 1000).fingerprint()
+    assert fingerprint["packages"]["no-such-package"] is None and fingerprint["packages"]["numpy"]
+    assert fingerprint["python"].startswith("3.")
 
 
 def test_installed_packages_are_found_by_their_distribution():
     (folder,) = builtin._folders("hydra-core")
     assert folder.name == "hydra" and os.path.isdir(folder)
-    assert all("/tests/" not in file for file in Builtin(["numpy"], 1)._files(Problems()))
+    assert all("/tests/" not in file for file in Builtin(["numpy"], 1)._files(DataFaults()))
 
 
 def test_finding_the_files_is_quick():
     began = time.monotonic()
-    assert len(Builtin(["torch", "sympy"], 1)._files(Problems())) > 2000
+    assert len(Builtin(["torch", "sympy"], 1)._files(DataFaults())) > 2000
     assert time.monotonic() - began < 20

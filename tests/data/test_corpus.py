@@ -1,4 +1,4 @@
-"""Corpora on disk: the same for the same question, whole or not there, refused when changed."""
+"""Corpora on disk: the same for the same request, complete or absent, refused when changed."""
 
 import fcntl
 import hashlib
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,9 +33,9 @@ def documents_of(made, part):
     tokenizer = HuggingFace((made.folder / "tokenizer.json").read_text())
     reader = getattr(made, part)
     stream = reader.windows(np.array([0]), reader.n_tokens)[0]
-    ends = reader.offsets
+    ends = np.load(made.folder / made.manifest[part]["offsets"]["file"])
     assert (stream[ends[1:] - 1] == made.eos_id).all() and (stream == made.eos_id).sum() == reader.n_documents
-    return [tokenizer.decode(stream[start : end - 1]) for start, end in zip(ends, ends[1:], strict=False)]
+    return [tokenizer.decode(stream[start : end - 1]) for start, end in pairwise(ends)]
 
 
 def test_every_document_is_on_one_side(config, tmp_path):
@@ -44,9 +45,9 @@ def test_every_document_is_on_one_side(config, tmp_path):
     train, validation = documents_of(made, "train"), documents_of(made, "validation")
     assert sorted(train + validation) == sorted(documents) and not set(train) & set(validation)
     assert 20 < len(validation) < 60 and made.manifest["duplicates"] == 51
-    told = made.describe()
-    assert (told["documents"], told["validation_documents"]) == (len(train), len(validation))
-    assert told["tokens"] == made.train.n_tokens and told["vocab_size"] == 768 and told["python"] is None
+    fields = made.describe()
+    assert (fields["documents"], fields["validation_documents"]) == (len(train), len(validation))
+    assert fields["tokens"] == made.train.n_tokens and fields["vocab_size"] == 768 and fields["python"] is None
     sizes = made.token_bytes[np.concatenate([made.train.windows(np.array([0]), made.train.n_tokens)[0]])]
     assert sizes.sum() == sum(len(text.encode()) for text in train) == made.manifest["train"]["bytes"]
 
@@ -68,13 +69,13 @@ def test_the_tokenizer_sees_no_validation_text(config, tmp_path, monkeypatch):
 
 
 def test_asking_again_does_nothing(config, file, monkeypatch):
-    asked = config(file)
-    assert not corpus_request(asked).folder.exists()
-    told = []
-    made = build_corpus.prepare(asked, told.append)
-    assert any("documents" in line for line in told)
+    cfg = config(file)
+    assert not corpus_request(cfg).folder.exists()
+    lines = []
+    made = build_corpus.prepare(cfg, lines.append)
+    assert any("documents" in line for line in lines)
     monkeypatch.setattr(build_corpus, "build", None)
-    assert build_corpus.prepare(asked).sha256 == Corpus(corpus_request(asked).folder).sha256 == made.sha256
+    assert build_corpus.prepare(cfg).sha256 == Corpus(corpus_request(cfg).folder).sha256 == made.sha256
     assert not [name for name in os.listdir(made.folder.parent) if "tmp" in name]
     assert sorted(os.listdir(made.folder)) == [
         "manifest.json", "token_bytes.npy", "tokenizer.json", "train-00000.bin", "train-offsets.npy",
@@ -82,7 +83,7 @@ def test_asking_again_does_nothing(config, file, monkeypatch):
     ]  # fmt: skip
 
 
-def test_the_same_text_has_the_same_hash_wherever_it_lies(config, file, tmp_path):
+def test_the_same_text_has_the_same_hash_in_any_folder(config, file, tmp_path):
     one = build_corpus.prepare(config(file))
     other = build_corpus.prepare(config(write_jsonl(tmp_path / "elsewhere" / "other.jsonl", texts(200))))
     assert one.sha256 == other.sha256 and one.folder != other.folder
@@ -90,17 +91,17 @@ def test_the_same_text_has_the_same_hash_wherever_it_lies(config, file, tmp_path
     assert changed.sha256 != one.sha256
 
 
-def test_what_was_asked_decides_the_folder(config, file):
-    asked = [
+def test_the_request_determines_the_folder(config, file):
+    requests = [
         [],
         ["data.validation_share=0.1"],
         ["shape.vocab_size=800"],
         ["tokenizer.sentinels=50"],
         ["data.on_error=skip"],
     ]
-    asked += [["tokenizer=unigram"], ["data.name=mine"]]
-    folders = {corpus_request(config(file, *overrides)).folder for overrides in asked}
-    assert len(folders) == len(asked)
+    requests += [["tokenizer=unigram"], ["data.name=mine"]]
+    folders = {corpus_request(config(file, *overrides)).folder for overrides in requests}
+    assert len(folders) == len(requests)
     without_effect = ["data.document_mask=true", "seed=3", "objective.length=32", "shape.steps=10"]
     assert corpus_request(config(file, *without_effect)).folder == corpus_request(config(file)).folder
     os.utime(file, (1, 1))
@@ -113,9 +114,9 @@ def test_unigram_and_a_tokenizer_from_a_file(config, file, tmp_path):
     other = build_corpus.prepare(config(file, "tokenizer=file", f"tokenizer.file={model}"))
     assert other.sha256 == one.sha256 or other.layout.text_size != one.layout.text_size
     assert (other.train.windows(np.arange(5), 64) == one.train.windows(np.arange(5), 64)).all()
-    assert corpus_request(config(file, "tokenizer=file", f"tokenizer.file={model}")).asked["tokenizer"]["file"] == (
-        hashlib.sha256(model.read_bytes()).hexdigest()
-    )
+    assert corpus_request(config(file, "tokenizer=file", f"tokenizer.file={model}")).fingerprint["tokenizer"][
+        "file"
+    ] == (hashlib.sha256(model.read_bytes()).hexdigest())
 
 
 def test_pieces_that_are_not_the_text_give_no_bits_per_byte(config, file, tmp_path):
@@ -133,9 +134,9 @@ def test_pieces_that_are_not_the_text_give_no_bits_per_byte(config, file, tmp_pa
         "tokenizer.eos='</s>'",
         "tokenizer.vocab_size=16384",
     ]
-    told = []
-    made = build_corpus.prepare(config(file, *given), progress=told.append)
-    assert not made.token_bytes.any() and any("no bits per byte" in line for line in told)
+    lines = []
+    made = build_corpus.prepare(config(file, *given), progress=lines.append)
+    assert not made.token_bytes.any() and any("no bits per byte" in line for line in lines)
     for kind in ("bpe", "unigram"):
         assert build_corpus.prepare(config(file, f"tokenizer={kind}")).token_bytes.any()
 
@@ -154,15 +155,15 @@ def test_a_tokenizer_that_does_not_fit_is_refused_before_any_reading(config, fil
     "name", ["train-00000.bin", "validation-00000.bin", "train-offsets.npy", "token_bytes.npy", "tokenizer.json"]
 )
 def test_a_changed_file_is_refused(config, file, name):
-    asked = config(file)
-    changed = build_corpus.prepare(asked).folder / name
+    cfg = config(file)
+    changed = build_corpus.prepare(cfg).folder / name
     with open(changed, "ab") as opened:
         opened.write(b"x")
     with pytest.raises(UserError, match=f"{name}: changed after it was prepared"):
-        build_corpus.prepare(asked)
+        build_corpus.prepare(cfg)
     changed.unlink()
-    with pytest.raises(UserError, match=f"{name}: is gone"):
-        build_corpus.prepare(asked)
+    with pytest.raises(UserError, match=f"{name}: is missing"):
+        build_corpus.prepare(cfg)
 
 
 def test_a_flipped_bit_is_found_by_the_next_process(config, file):
@@ -223,12 +224,12 @@ def test_skipped_documents_are_counted_in_the_manifest(config, tmp_path):
     with pytest.raises(UserError, match="text.jsonl:201: no text"):
         build_corpus.prepare(config(file))
     assert not [name for name in os.listdir(tmp_path / "corpora") if not name.endswith(".lock")]
-    told = []
-    made = build_corpus.prepare(config(file, "data.on_error=skip"), told.append)
+    lines = []
+    made = build_corpus.prepare(config(file, "data.on_error=skip"), lines.append)
     problems = made.manifest["problems"]
     assert problems["skipped"] == {"broken JSON": 1, "empty document": 1, "no text": 1}
     assert [line.split(": ")[0] for line in problems["examples"]] == [f"{file}:{line}" for line in (201, 202, 203)]
-    assert made.describe()["skipped"] == 3 and "skipped: 1 broken JSON" in told[-1]
+    assert made.describe()["skipped"] == 3 and "skipped: 1 broken JSON" in lines[-1]
     found = build_corpus.check(config(file))
     assert found.skipped == made.manifest["problems"]["skipped"] and len(found.examples) == 3
 
@@ -238,7 +239,7 @@ def test_skipped_documents_are_counted_in_the_manifest(config, tmp_path):
     [
         ([], [], "empty file"),
         ([""], ["data.on_error=skip"], "no usable document; 1 were skipped, first .*: empty document"),
-        (["one"], [], "of 1 documents none fell into the validation part"),
+        (["one"], [], "none of the 1 documents fell into the validation part"),
         (["one"], ["data.validation_share=1.0"], "validation_share=1.0: must be above 0 and below 1"),
         (["one"], ["data.name=../outside"], "data.name='../outside'"),
     ],
@@ -249,17 +250,17 @@ def test_what_makes_no_corpus(config, tmp_path, documents, overrides, reason):
 
 
 def test_others_wait_for_the_one_that_prepares(config, file):
-    asked = config(file)
-    folder = corpus_request(asked).folder
+    cfg = config(file)
+    folder = corpus_request(cfg).folder
     folder.parent.mkdir()
-    told, made = [], []
+    lines, made = [], []
     with open(folder.parent / f".{folder.name}.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        waiting = threading.Thread(target=lambda: made.append(build_corpus.prepare(asked, told.append)))
+        waiting = threading.Thread(target=lambda: made.append(build_corpus.prepare(cfg, lines.append)))
         waiting.start()
-        while not told:
+        while not lines:
             time.sleep(0.01)
-        assert "another process prepares it" in told[0] and not folder.exists()
+        assert "another process prepares it" in lines[0] and not folder.exists()
         fcntl.flock(lock, fcntl.LOCK_UN)
     waiting.join()
     assert made[0].train.n_tokens
@@ -283,8 +284,8 @@ print(build_corpus.prepare(compose(sys.argv[2:])).sha256)
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", ["_encode", "atomic_write"])
 def test_a_kill_leaves_nothing_that_is_taken_for_whole(config, file, tmp_path, fault):
-    asked = ["data=local", f"data.files={file}", f"paths.data={tmp_path / 'corpora'}", "shape.vocab_size=768"]
-    killed = subprocess.run([sys.executable, "-c", PREPARE, fault, *asked], capture_output=True, check=False)
+    overrides = ["data=local", f"data.files={file}", f"paths.data={tmp_path / 'corpora'}", "shape.vocab_size=768"]
+    killed = subprocess.run([sys.executable, "-c", PREPARE, fault, *overrides], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not corpus_request(config(file)).folder.exists()
     left = [name for name in os.listdir(tmp_path / "corpora") if ".tmp" in name]
@@ -296,16 +297,16 @@ def test_a_kill_leaves_nothing_that_is_taken_for_whole(config, file, tmp_path, f
 
 @pytest.mark.timeout(120)
 def test_processes_at_once_make_one_corpus(config, file, tmp_path):
-    asked = ["data=local", f"data.files={file}", f"paths.data={tmp_path / 'corpora'}", "shape.vocab_size=768"]
+    overrides = ["data=local", f"data.files={file}", f"paths.data={tmp_path / 'corpora'}", "shape.vocab_size=768"]
     started = [
-        subprocess.Popen([sys.executable, "-c", PREPARE, "none", *asked], stdout=subprocess.PIPE) for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", PREPARE, "none", *overrides], stdout=subprocess.PIPE) for _ in range(2)
     ]
     hashes = {process.communicate()[0] for process in started}
     assert len(hashes) == 1 and hashes == {f"{Corpus(corpus_request(config(file)).folder).sha256}\n".encode()}
 
 
 def test_opening_a_corpus_is_quick_and_imports_no_reader(shared):
-    made, overrides = shared
+    _, overrides = shared
     program = (
         "import sys\nfrom ablate.config import compose\nfrom ablate.data.corpus import Corpus\n"
         "from ablate.data.corpus_request import corpus_request\n"

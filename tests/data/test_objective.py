@@ -36,7 +36,7 @@ def spans_of(length, layout=SMALL, stacks=BOTH, documents=False, density=0.15, m
 
 
 def test_lengths_are_those_of_the_authors():
-    """Two rows of the table have no span at all by its rounding, though their masks have one; here, one is the least."""
+    """Two rows of the table have no span by its rounding, though their masks have one; here the minimum is one."""
     table = json.loads((GOLDEN / "span_lengths.json").read_text())
     without_span = []
     for inputs, density, mean, raw, targets in table["rows"]:
@@ -108,7 +108,7 @@ def test_no_text_is_lost(length):
     text = windows(20, objective.raw_length)
     batch = objective.apply(text, rng())
     assert batch["encoder_ids"].shape == (20, length)
-    assert batch["targets"].shape == batch["decoder_ids"].shape == (20, objective.target_length)
+    assert batch["targets"].shape == batch["decoder_ids"].shape == (20, objective.lengths.target)
     assert set(batch) == {"encoder_ids", "decoder_ids", "targets"}
     assert (batch["encoder_ids"][:, -1] == 1).all() and (batch["targets"][:, -1] == 1).all()
     assert (batch["decoder_ids"][:, 0] == 0).all()
@@ -119,7 +119,7 @@ def test_no_text_is_lost(length):
 
 def test_the_paper_takes_568_tokens():
     objective = spans_of(512, PAPER)
-    assert (objective.raw_length, objective.target_length, objective.lengths.spans) == (568, 114, 28)
+    assert (objective.raw_length, objective.lengths.target, objective.lengths.spans) == (568, 114, 28)
 
 
 def test_all_ways_to_cut_are_equally_likely():
@@ -144,7 +144,7 @@ def test_pieces_fill_what_is_cut(n, pieces):
         (64, 1.5, 3.0, "objective.noise_density=1.5"),
         (64, 0.15, 0.5, "objective.mean_span=0.5"),
         (64, 0.9, 1.0, "choose a longer mean_span or a lower noise_density"),
-        (2048, 0.15, 3.0, "makes 114 spans and there are 100 sentinels; set tokenizer.sentinels=114"),
+        (2048, 0.15, 3.0, "needs 114 sentinels, and the vocabulary has 100; set tokenizer.sentinels=114"),
     ],
 )
 def test_what_cannot_be_corrupted(length, density, mean, reason):
@@ -200,7 +200,7 @@ def test_causal_scores_every_token_once():
     objective = Causal(SMALL, DECODER, False, 64)
     text = windows(4, objective.raw_length)
     batch = objective.apply(text, rng())
-    assert (objective.raw_length, objective.target_length) == (64, 64)
+    assert objective.raw_length == 64
     assert (batch["targets"] == text).all() and (batch["decoder_ids"][:, 1:] == text[:, :-1]).all()
     assert set(batch) == {"decoder_ids", "targets"}
     apart = Causal(SMALL, DECODER, True, 70).apply(packed(), rng())
@@ -254,7 +254,7 @@ def test_masked_hides_replaces_and_keeps():
 
 
 @pytest.mark.parametrize(
-    "change, reason", [((1.0, 0.1, 0.1), "objective.probability=1.0"), ((0.15, 0.6, 0.6), "at most 1")]
+    "change, reason", [((1.0, 0.1, 0.1), "objective.probability=1.0"), ((0.15, 0.6, 0.6), "nor add up to more than 1")]
 )
 def test_masked_shares(change, reason):
     with pytest.raises(UserError, match=reason):

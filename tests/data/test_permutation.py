@@ -14,15 +14,15 @@ def test_every_place_has_another_window(n):
         assert sorted(permute(np.arange(n), n, seed, epoch)) == list(range(n))
 
 
-def test_places_can_be_asked_for_in_any_way():
+def test_places_can_be_computed_in_any_order():
     whole = permute(np.arange(1000), 1000, 3, 2)
     assert (permute(np.arange(500, 600), 1000, 3, 2) == whole[500:600]).all()
     assert permute(np.array([999]), 1000, 3, 2) == whole[999]
 
 
 def test_orders_differ_by_seed_and_epoch():
-    orders = {tuple(permute(np.arange(50), 50, seed, epoch)) for seed in range(20) for epoch in range(20)}
-    assert len(orders) == 400
+    permutations = {tuple(permute(np.arange(50), 50, seed, epoch)) for seed in range(20) for epoch in range(20)}
+    assert len(permutations) == 400
 
 
 def test_orders_look_random():

@@ -6,15 +6,15 @@ import json
 import datasets
 import pytest
 
-from ablate.data.data_faults import Problems
+from ablate.data.data_faults import DataFaults
 from ablate.data.source import Hub, Local
 from ablate.errors import UserError
 from tests.data.conftest import texts, write_jsonl
 
 
 def read(files, policy="fail", **options):
-    problems = Problems(policy, examples=None)
-    return list(Local([str(file) for file in files], **options).documents(problems)), problems
+    faults = DataFaults(policy, examples=None)
+    return list(Local([str(file) for file in files], **options).documents(faults)), faults
 
 
 def lines_of(documents):
@@ -59,7 +59,7 @@ def test_globs_folders_and_repeated_files(tmp_path):
         ([], "data.files is empty"),
         (["{}/text.json"], r"no file matches .*text.json; did you mean '.*text.jsonl'"),
         (["{}/none/*.jsonl"], "there is no folder .*none"),
-        (["{}/picture.png"], "picture.png is none of .txt"),
+        (["{}/picture.png"], "picture.png: must be one of .txt"),
         (["{}/empty"], "no .txt.* file in .*empty"),
     ],
 )
@@ -79,7 +79,7 @@ FAULTS = {
     "invalid UTF-8 in gzip": ("a.jsonl.gz", gzip.compress(GOOD + b'{"text": "\xff"}\n'), "invalid UTF-8", ":2"),
     "broken JSON": ("a.jsonl", GOOD + b'{"text": "bad"\n' + GOOD, "broken JSON", ":2"),
     "deep JSON": ("a.jsonl", GOOD + b"[" * 200_000 + b"\n", "broken JSON", ":2"),
-    "no object": ("a.jsonl", GOOD + b'["text"]\n', "no JSON object", ":2"),
+    "no object": ("a.jsonl", GOOD + b'["text"]\n', "not a JSON object", ":2"),
     "null": ("a.jsonl", GOOD * 3 + b'{"text": null}\n', "no text .*null", ":4"),
     "missing": ("a.jsonl", GOOD + b'{"txt": "x"}\n', "no text .*'txt'.*did you mean 'txt'", ":2"),
     "number": ("a.jsonl", GOOD + b'{"text": 3}\n', "no text .*int", ":2"),
@@ -105,19 +105,19 @@ def test_a_fault_is_named_by_file_and_line(tmp_path, name):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_counted_and_the_rest_is_read(tmp_path, name):
-    file, content, reason, place = FAULTS[name]
+    file, content, _, place = FAULTS[name]
     (tmp_path / file).write_bytes(content)
     write_jsonl(tmp_path / "b.jsonl", ["another file"])
-    documents, problems = read([tmp_path / file, tmp_path / "b.jsonl"], "skip")
+    documents, faults = read([tmp_path / file, tmp_path / "b.jsonl"], "skip")
     assert documents[-1] == "another file"
-    assert problems.skipped.total() == 1 and len(problems.examples) == 1
-    assert f"{file}{place}" in problems.examples[0]
+    assert faults.skipped.total() == 1 and len(faults.examples) == 1
+    assert f"{file}{place}" in faults.examples[0]
     assert documents.count("good") == content.count(GOOD) or file.endswith(".gz")
     again, _ = read([tmp_path / file, tmp_path / "b.jsonl"], "skip")
     assert documents == again
 
 
-def test_a_document_with_a_bad_line_is_gone_whole(tmp_path):
+def test_a_document_with_a_bad_line_is_left_out_entirely(tmp_path):
     (tmp_path / "a.txt").write_bytes(FAULTS["invalid text"][1])
     assert read([tmp_path / "a.txt"], "skip")[0] == ["one", "four"]
     assert read([tmp_path / "a.txt"], "skip", split_txt="line")[0] == ["one", "two", "three", "four"]
@@ -127,25 +127,25 @@ def test_a_document_with_a_bad_line_is_gone_whole(tmp_path):
 def test_a_truncated_gzip_gives_the_lines_before_the_cut(tmp_path):
     documents = texts(200)
     (tmp_path / "a.jsonl.gz").write_bytes(FAULTS["truncated gzip"][1])
-    found, problems = read([tmp_path / "a.jsonl.gz"], "skip")
+    found, faults = read([tmp_path / "a.jsonl.gz"], "skip")
     assert 50 < len(found) < 200 and found == documents[: len(found)]
-    assert f":{len(found) + 1}" in problems.examples[0]
+    assert f":{len(found) + 1}" in faults.examples[0]
 
 
 def test_a_bad_line_far_into_a_file_costs_no_other(tmp_path):
     lines = [json.dumps({"text": text}).encode() for text in texts(3000)]
     lines[2500] = b'{"text": "\xff"}'
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
-    found, problems = read([tmp_path / "a.jsonl"], "skip")
-    assert len(found) == 2999 and problems.examples == [f"{tmp_path / 'a.jsonl'}:2501: invalid UTF-8"]
+    found, faults = read([tmp_path / "a.jsonl"], "skip")
+    assert len(found) == 2999 and faults.examples == [f"{tmp_path / 'a.jsonl'}:2501: invalid UTF-8"]
 
 
-def test_marks_windows_line_ends_and_blank_lines_are_repaired_and_told(tmp_path):
+def test_marks_windows_line_ends_and_blank_lines_are_repaired_and_counted(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + b'{"text": "one"}\r\n\r\n{"text": "two"}\r\n')
-    documents, problems = read([tmp_path / "a.jsonl"])
-    assert documents == ["one", "two"] and not problems.skipped
+    documents, faults = read([tmp_path / "a.jsonl"])
+    assert documents == ["one", "two"] and not faults.skipped
     noted = {"Windows line ends (CRLF), read as LF": 1, "byte order mark, left out": 1, "blank line": 1}
-    assert problems.as_dict()["noted"] == noted
+    assert faults.as_dict()["noted"] == noted
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\nthree")
     assert read([tmp_path / "a.txt"])[0] == ["one\ntwo", "three"]
 
@@ -162,19 +162,19 @@ def test_tables_name_rows_and_columns(tmp_path):
         read([tmp_path / "a.parquet"], text="bodi")
     with pytest.raises(UserError, match="a.parquet: row 2: no text"):
         read([tmp_path / "a.parquet"], text="body")
-    documents, problems = read([tmp_path / "a.parquet"], "skip", text="body")
-    assert documents == ["one"] and problems.skipped == {"no text": 1, "empty document": 1}
+    documents, faults = read([tmp_path / "a.parquet"], "skip", text="body")
+    assert documents == ["one"] and faults.skipped == {"no text": 1, "empty document": 1}
 
 
 def test_a_policy_that_does_not_exist():
-    with pytest.raises(UserError, match="data.on_error=skp: use fail or skip; did you mean 'skip'"):
-        Problems("skp")
+    with pytest.raises(UserError, match="data.on_error=skp: must be fail or skip; did you mean 'skip'"):
+        DataFaults("skp")
 
 
 def hub(folder, **changed):
     """The layout of C4: a folder of gzipped JSON lines, one file a shard."""
-    asked = dict(path=str(folder), subset=None, split="train", revision=None, files=None, text="text", limit=None)
-    return Hub(**{**asked, **changed})
+    usual = {"subset": None, "split": "train", "revision": None, "files": None, "text": "text", "limit": None}
+    return Hub(**{"path": str(folder), **usual, **changed})
 
 
 @pytest.fixture
@@ -189,38 +189,39 @@ def c4(tmp_path):
 
 def test_a_streamed_set_comes_shard_by_shard(c4):
     expected = [text for shard in range(3) for text in texts(40, seed=shard)]
-    assert list(hub(c4).documents(Problems())) == expected
-    assert list(hub(c4, limit=50).documents(Problems())) == expected[:50]
+    assert list(hub(c4).documents(DataFaults())) == expected
+    assert list(hub(c4, limit=50).documents(DataFaults())) == expected[:50]
     mirror = hub(c4.parent, files="en/c4-train.*.json.gz")
-    assert list(mirror.documents(Problems())) == expected
+    assert list(mirror.documents(DataFaults())) == expected
     some = hub("json", files=str(c4 / "*00001-of*"))
-    assert list(some.documents(Problems())) == texts(40, seed=1)
+    assert list(some.documents(DataFaults())) == texts(40, seed=1)
 
 
 def test_a_broken_shard_is_named_and_the_others_are_read(c4):
     broken = c4 / "c4-train.00001-of-00003.json.gz"
     broken.write_bytes(broken.read_bytes()[:-500])
     with pytest.raises(UserError, match="shard 2 of 3, after row 0: unreadable"):
-        list(hub(c4).documents(Problems()))
-    problems = Problems("skip")
-    documents = list(hub(c4).documents(problems))
-    assert documents == texts(40, seed=0) + texts(40, seed=2) and problems.skipped == {"unreadable": 1}
+        list(hub(c4).documents(DataFaults()))
+    faults = DataFaults("skip")
+    documents = list(hub(c4).documents(faults))
+    assert documents == texts(40, seed=0) + texts(40, seed=2) and faults.skipped == {"unreadable": 1}
 
 
 def test_files_on_this_machine_that_were_written_again_are_another_set(c4):
     file = c4 / "c4-train.00001-of-00003.json.gz"
-    sets = (dict(folder=c4), dict(folder="json", files=str(file)), dict(folder="json", files=[str(c4 / "*.gz")]))
-    before = [hub(**asked).fingerprint() for asked in sets]
-    assert before == [hub(**asked).fingerprint() for asked in sets]
+    sets = ((c4, None), ("json", str(file)), ("json", [str(c4 / "*.gz")]))
+    before = [hub(path, files=files).fingerprint() for path, files in sets]
+    assert before == [hub(path, files=files).fingerprint() for path, files in sets]
     file.write_bytes(file.read_bytes() + gzip.compress(b""))
-    assert all(old != hub(**asked).fingerprint() for old, asked in zip(before, sets, strict=True))
+    after = [hub(path, files=files).fingerprint() for path, files in sets]
+    assert all(old != new for old, new in zip(before, after, strict=True))
     assert "on_disk" not in hub("allenai/c4", subset="en", files="https://there/*.gz").fingerprint()
 
 
 def test_a_set_that_cannot_be_loaded(c4, tmp_path):
     with pytest.raises(UserError, match="allenai/c4/en/train: cannot be loaded .*HF_HUB_OFFLINE is set"):
-        list(hub("allenai/c4", subset="en").documents(Problems()))
+        list(hub("allenai/c4", subset="en").documents(DataFaults()))
     with pytest.raises(UserError, match="cannot be loaded"):
-        list(hub(c4, split="trian").documents(Problems()))
+        list(hub(c4, split="trian").documents(DataFaults()))
     with pytest.raises(UserError, match="data.text=texts: .* has the columns text; did you mean 'text'"):
-        list(hub(c4, text="texts").documents(Problems()))
+        list(hub(c4, text="texts").documents(DataFaults()))

@@ -65,10 +65,10 @@ print(hashlib.sha256(tokenizer.content()).hexdigest())
 def test_another_process_trains_the_same(kind, threads):
     here = hashlib.sha256(TRAINED[kind](768, 100, 10**6).make(texts(300)).content()).hexdigest()
     environment = {"RAYON_NUM_THREADS": str(threads), "PYTHONHASHSEED": str(threads), "PATH": ""}
-    told = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", PROGRAM, kind], env=environment, capture_output=True, text=True, check=True
     )
-    assert told.stdout.strip() == here
+    assert finished.stdout.strip() == here
 
 
 def test_only_the_first_characters_are_read():
@@ -121,7 +121,9 @@ def test_a_foreign_tokenizer_keeps_its_ids(tmp_path):
     assert 0 not in tokenizer.encode(["a <|endoftext|> b"])[0]
     assert tokenizer.bytes_per_piece()[tokenizer.encode([ODD])[0]].sum() == len(ODD.encode())
     assert Loaded(str(file), 600, 100, "Ġthe", None).layout.eos_id == foreign.token_to_id("Ġthe")
-    with pytest.raises(UserError, match="tokenizer.eos=<|endoftxt|>: .* no such piece; did you mean '<|endoftext|>'"):
+    with pytest.raises(
+        UserError, match="tokenizer.eos=<|endoftxt|>: no such piece in .*; did you mean '<|endoftext|>'"
+    ):
         _ = Loaded(str(file), 600, 100, "<|endoftxt|>", None).layout
     with pytest.raises(UserError, match=f"its {size} pieces with 100 sentinels need .*tokenizer.vocab_size is 448"):
         _ = Loaded(str(file), 448, 100, None, None).layout
@@ -130,12 +132,12 @@ def test_a_foreign_tokenizer_keeps_its_ids(tmp_path):
 @pytest.mark.parametrize(
     "content, reason",
     [
-        (None, "there is no such file"),
+        (None, "no such file"),
         (b'{"model": 3}', "not a tokenizer.json"),
         (b"\x00\x01", "not a SentencePiece model"),
     ],
 )
-def test_a_file_that_is_no_tokenizer(tmp_path, content, reason):
+def test_a_file_that_is_not_a_tokenizer(tmp_path, content, reason):
     file = tmp_path / "tokenizer"
     if content is not None:
         file.write_bytes(content)

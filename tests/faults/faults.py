@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from ablate.evaluation import heldout
 from ablate.training import checkpoint, fit
 from ablate.training.progress import Progress
 from tests.training.standin import Batches
@@ -94,7 +95,7 @@ def in_evaluation(count, number):
     """A signal at the begin of the `count`-th held-out evaluation."""
 
     def fault():
-        evaluate, calls = fit.heldout_loss, []
+        evaluate, calls = heldout.heldout_loss, []
 
         def patched(*arguments, **options):
             calls.append(1)
@@ -102,7 +103,7 @@ def in_evaluation(count, number):
                 _self(number)
             return evaluate(*arguments, **options)
 
-        fit.heldout_loss = patched
+        heldout.heldout_loss = patched
 
     return fault
 

@@ -30,10 +30,9 @@ def test_a_divergence_is_not_tried_again(asked):
 
 
 def test_a_held_out_loss_that_is_no_number_is_a_divergence(asked, monkeypatch):
-    from ablate.evaluation.heldout import HeldOutLoss
-    from ablate.training import fit
+    from ablate.evaluation import heldout
 
-    monkeypatch.setattr(fit, "heldout_loss", lambda *_, **__: HeldOutLoss(math.nan, None, 8, 0))
+    monkeypatch.setattr(heldout, "heldout_loss", lambda *_, **__: heldout.HeldOutLoss(math.nan, None, 8, 0))
     found = run(asked())
     assert found.status == "diverged" and found.reason == "the held-out loss was nan at step 5"
 

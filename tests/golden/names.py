@@ -19,7 +19,8 @@ TOY = [
 
 # `*` counts: what is one tensor of ours, 0, 1, 2, ... along its first axis, is several variables of theirs.
 SUBLAYERS = {
-    "query": "q|q_fixup|query/kernel", "key": "k|k_fixup", "value": "v|kv|v_fixup", "output": "o|o_fixup|local_conv_attn_op_projection/kernel",
+    "query": "q|q_fixup|query/kernel", "key": "k|k_fixup", "value": "v|kv|v_fixup",
+    "output": "o|o_fixup|local_conv_attn_op_projection/kernel",
     "position.table": "relative_attention_bias|relative_attention_ak/kernel",
     "gate.weight": "wi_0/kernel|local_conv_inp_1/kernel", "gate.bias": "wi_0/bias|local_conv_inp_1/bias",
     "up.weight": "wi/kernel|wi_1/kernel|local_conv_inp_0/kernel", "up.bias": "wi/bias|wi_1/bias|local_conv_inp_0/bias",
@@ -88,8 +89,10 @@ KINDS = {
     "decoder": ["SelfAttention", "EncDecAttention", "DenseReluDense"],
 }
 CLASSES = {
-    "SelfAttention": ["SelfAttention", "Synthesizer", "LocalConvAttnBlock", "BranchedSelfAttention", "SelfAttentionFixup"],
-    "EncDecAttention": ["EncDecAttention", "BranchedEncDecAttention", "EncDecAttentionFixup", "TransparentEncDecAttention"],
+    "SelfAttention": ["SelfAttention", "Synthesizer", "LocalConvAttnBlock", "BranchedSelfAttention",
+                      "SelfAttentionFixup"],
+    "EncDecAttention": ["EncDecAttention", "BranchedEncDecAttention", "EncDecAttentionFixup",
+                        "TransparentEncDecAttention"],
     "DenseReluDense": ["DenseReluDense", "DenseReluDenseFixup", "MoE1D", "ProductKeyValueMemory"],
 }  # fmt: skip
 SHARED_KINDS = {
@@ -122,8 +125,9 @@ class Golden:
         shifted = torch.nn.functional.pad(targets, (1, 0))[:, :-1]
         starts = segments != torch.nn.functional.pad(segments, (1, 0))[:, :-1]
         return {
-            "encoder_ids": take("inputs"), "encoder_segments": take("enc_segment"), "encoder_positions": take("enc_position"),
-            "decoder_ids": shifted.masked_fill(starts, 0), "decoder_segments": segments, "decoder_positions": take("dec_position"),
+            "encoder_ids": take("inputs"), "encoder_segments": take("enc_segment"),
+            "encoder_positions": take("enc_position"), "decoder_ids": shifted.masked_fill(starts, 0),
+            "decoder_segments": segments, "decoder_positions": take("dec_position"),
             "targets": targets, "weights": (targets != 0).float(),
         }  # fmt: skip
 
@@ -190,7 +194,7 @@ class Golden:
             yield from (f"{folder}/{kind}/{name}" for name in names.split("|"))
 
     def layers_in_a_block(self, stack: str) -> int:
-        """How many of our layers the library counts as one block: several where experts or a memory stand among them."""
+        """How many of our layers the library counts as one block: several with experts or a memory among them."""
         if not any(re.search("MoE1D|ProductKeyValueMemory", name) for name in self.variables):
             return 1
         found = (re.match(rf"{stack}/block_\d+/layer_(\d+)", name) for name in self.variables)

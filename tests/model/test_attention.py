@@ -12,7 +12,7 @@ from ablate.config import compose
 from ablate.config.options import groups
 from ablate.config.slots import fill_slots
 from ablate.errors import UserError
-from ablate.model.attention import Attention, attend, fused, penalty
+from ablate.model.attention import Attention, attend, fused, mask_to_bias
 from ablate.model.build import build
 from ablate.model.contract import CAUSAL, ByLayer, Context, Place, View
 from ablate.model.position import ADD
@@ -20,7 +20,7 @@ from tests.model.tiny import SHAPE, batch_for, overrides, set_all, tiny
 
 ATTENTIONS, POSITIONS = list(groups()["attention"]), list(groups()["position"])
 IN_ALL_ORDERS = [name for name in ATTENTIONS if not name.endswith("convolution")]  # which have a file of their own
-EXACT = dict(atol=1e-6, rtol=0)
+EXACT = {"atol": 1e-6, "rtol": 0}
 
 
 def hidden(model, batch):
@@ -61,7 +61,7 @@ def heard(options: list[str]) -> bool:
         position = position.choose(Place("encoder", 0, 2, "self_attention"))
     needs = position.func.needs - {ADD}
     factories = attention.all() if hasattr(attention, "choose") else [attention]
-    return all(needs <= factory.func.honours for factory in factories)
+    return all(needs <= factory.func.supports for factory in factories)
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -177,18 +177,18 @@ def test_as_many_groups_as_heads_is_full():
     assert torch.equal(hidden(every, batch), hidden(full, batch))
 
 
-@pytest.mark.parametrize("batch_of_hidden", [0, 1, 3])
+@pytest.mark.parametrize("batch_of_mask", [0, 1, 3])
 @pytest.mark.parametrize("batch_of_bias", [0, 1, 3])
 @pytest.mark.parametrize("kv_heads", [4, 2])
-def test_plain_is_fused(kv_heads, batch_of_bias, batch_of_hidden):
+def test_plain_is_fused(kv_heads, batch_of_bias, batch_of_mask):
     q, k, v = (torch.randn(3, heads, 7, 5, requires_grad=True) for heads in (4, kv_heads, kv_heads))
     bias = torch.randn(batch_of_bias, 4, 7, 7, requires_grad=True) if batch_of_bias else None
-    visible = torch.rand(batch_of_hidden, 1, 7, 7) > 0.4 if batch_of_hidden else None
-    unseen = penalty(None if visible is None else visible | torch.eye(7, dtype=torch.bool))
+    visible = torch.rand(batch_of_mask, 1, 7, 7) > 0.4 if batch_of_mask else None
+    mask_bias = mask_to_bias(None if visible is None else visible | torch.eye(7, dtype=torch.bool))
     inputs = [t for t in (q, k, v, bias) if t is not None]
     upstream = torch.randn(3, 4, 7, 5)
-    ours = attend(q, k, v, bias=bias, hidden=unseen)
-    theirs = fused(q, k, v, bias=bias, hidden=unseen, causal=False, dropout=0.0)
+    ours = attend(q, k, v, bias=bias, mask_bias=mask_bias)
+    theirs = fused(q, k, v, bias=bias, mask_bias=mask_bias, causal=False, dropout=0.0)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     for a, b in zip(
         torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(theirs, inputs, upstream), strict=True
@@ -217,7 +217,7 @@ def test_masks_are_made_once(monkeypatch):
 
 @pytest.mark.parametrize("kv_heads", [3, 8])
 def test_heads_that_cannot_be_grouped(kv_heads):
-    with pytest.raises(UserError, match="do not divide"):
+    with pytest.raises(UserError, match="cannot be divided into"):
         tiny(f"attention.n_kv_heads={kv_heads}")
 
 
@@ -245,9 +245,10 @@ def test_a_pattern_alone_is_enough():
     for pattern in (["near", "everywhere"], ["everywhere", "near"]):
         slots["attention"] = ByLayer(pattern, near=near, everywhere=everywhere)
         model = build(slots, SHAPE)
-        layers = dict(zip(pattern, (block.steps[0].sublayers[0] for block in model.topology.decoder.stack.blocks)))
+        attentions = (block.steps[0].sublayers[0] for block in model.topology.decoder.stack.blocks)
+        layers = dict(zip(pattern, attentions, strict=True))
         view = View(ids=torch.ones(1, 8, dtype=torch.long), order=CAUSAL)
         assert layers["everywhere"]._is_triangle(view) and not layers["near"]._is_triangle(view)
         ctx = Context(view)
-        hidden = {name: layers[name]._hidden(ctx) for name in pattern}
-        assert (hidden["everywhere"] == 0).sum() == 36 and (hidden["near"] == 0).sum() == 15
+        mask_bias = {name: layers[name]._mask_bias(ctx) for name in pattern}
+        assert (mask_bias["everywhere"] == 0).sum() == 36 and (mask_bias["near"] == 0).sum() == 15

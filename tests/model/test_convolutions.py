@@ -167,7 +167,7 @@ def test_padding_is_never_seen(kind, topology):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("topology", ["encoder_decoder", "causal_decoder", "encoder"])
-def test_packed_examples_see_each_other_unless_asked_not_to(kind, topology):
+def test_packed_examples_see_each_other_by_default(kind, topology):
     for within in (False, True):
         model = tiny(
             f"attention={kind}_convolution", f"topology={topology}", f"attention.within_segments={str(within).lower()}"
@@ -203,19 +203,19 @@ def test_the_start_symbol_is_hidden_in_decoders(kind):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
-        (["attention.n_kernels=5"], "attention.n_kernels=5: 24 channels do not divide into so many"),
-        (["attention.width=4"], "attention.width=4: an encoder's must be odd, with as many taps on each side"),
+        (["attention.n_kernels=5"], "attention.n_kernels=5: must divide the number of channels, 24"),
+        (["attention.width=4"], "attention.width=4: must be odd in an encoder, with as many taps on each side"),
         (["position=relative_bias"], "works through bias, which attention=lightweight_convolution does not let it do"),
         (["position=rope"], "choose position=learned or none or sinusoidal"),
         (["topology=prefix_decoder"], "attention=lightweight_convolution cannot keep the prefix order of the decoder"),
     ],
 )
-def test_refused(overrides, told):
+def test_refused(overrides, message):
     with pytest.raises(UserError) as caught:
         tiny("attention=lightweight_convolution", *overrides)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_an_even_width_may_stand_in_a_decoder():

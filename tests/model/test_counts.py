@@ -104,7 +104,7 @@ def composed(sweep: str, label: str):
 
 @pytest.mark.parametrize("label", LABELS)
 def test_the_sweep_runs_what_is_held_to_the_library(label):
-    """A row of sweeps/narang2021.yaml is the model whose numbers are compared, and its optimizer the published one's."""
+    """A row of sweeps/narang2021.yaml is the model whose numbers are compared, with the published optimizer."""
     run, held = resolved(composed("narang2021", label)), resolved(compose(["shape=paper", *OVERRIDES[LABELS[label]]]))
     for slot in MODEL_SLOTS:
         assert run[slot] == held[slot], slot

@@ -127,19 +127,19 @@ def test_vectors_start_with_the_deviation_of_a_table(init, option):
 
 
 @pytest.mark.parametrize(
-    ("given", "shape", "told"),
+    ("given", "shape", "message"),
     [
         (["factorized"], {"d_model": 20}, "embedding.d_inner.*1/6 of shape.d_model = 20"),
         (["clusters"], {"vocab_size": 200}, "5/64 of embedding.shares: .* = 72 is 5.625"),
-        (["clusters"], {"vocab_size": 128}, "embedding.special=128 leaves no pieces"),
+        (["clusters"], {"vocab_size": 128}, "embedding.special=128: must be below the vocabulary size 128"),
         (["clusters", "embedding.shares=[1/2,1/2]", "embedding.special=0"], {}, "leave none for the last cluster"),
-        (["clusters", "embedding.widths=[24,8]"], {}, "embedding.widths: 3 clusters"),
-        (["clusters", "embedding.widths=[24,8,0]"], {}, "embedding.widths: 24, 8, 0 must be from 1 to 24"),
-        (["factorized", "embedding.tie=[encodr]"], {}, "'encodr' is none of.*did you mean 'encoder'"),
+        (["clusters", "embedding.widths=[24,8]"], {}, "embedding.widths: must be 3"),
+        (["clusters", "embedding.widths=[24,8,0]"], {}, "embedding.widths: 24, 8, 0: each must be from 1 to 24"),
+        (["factorized", "embedding.tie=[encodr]"], {}, "'encodr' must be one of.*did you mean 'encoder'"),
     ],
 )
-def test_refusals(given, shape, told):
-    with pytest.raises(UserError, match=told):
+def test_refusals(given, shape, message):
+    with pytest.raises(UserError, match=message):
         tiny(f"embedding={given[0]}", *given[1:], **shape)
 
 

@@ -97,7 +97,7 @@ def test_a_cell_stands_for_two_layers():
 
 
 def test_half_a_cell_is_refused():
-    with pytest.raises(UserError, match="stack.encoder.n_layers=3: a block of this kind stands for 2 layers"):
+    with pytest.raises(UserError, match="stack.encoder.n_layers=3: must be a multiple of 2"):
         tiny("block=evolved", "stack.encoder.n_layers=3")
 
 
@@ -112,7 +112,7 @@ def test_a_decoder_begins_with_twice_the_heads_and_a_table_for_them(attention, k
     assert second.position is steps[1].steps[2].sublayers[0].position
 
 
-def test_swish_belongs_to_the_decoder_unless_another_is_asked_for():
+def test_swish_belongs_to_the_decoder_unless_overridden():
     x = random(5)
     for given, functions in (([], (torch.relu, functional.silu)), (["activation=elu"], 2 * (functional.elu,))):
         topology = tiny("block=evolved", *given).topology

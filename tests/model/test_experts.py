@@ -322,8 +322,8 @@ def test_how_much_is_seen_at_once_belongs_to_a_runs_identity():
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        ([SWITCH, "shape.n_layers=3"], "feedforward.experts would stand at no layer.*feedforward.pattern"),
-        ([TOP_TWO, "feedforward.experts.n_experts=1"], "each token is sent to 2"),
+        ([SWITCH, "shape.n_layers=3"], "feedforward.experts is used by no layer.*feedforward.pattern"),
+        ([TOP_TWO, "feedforward.experts.n_experts=1"], "n_experts=1: must be at least 2"),
         ([TOP_TWO, "feedforward.pattern=[dense,expert]"], "no option 'expert'.*experts"),
         ([SWITCH, "activation=swiglu", "feedforward.experts.gated_ratio=2/5"], "gated_ratio"),
     ],

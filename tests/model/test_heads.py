@@ -150,14 +150,14 @@ def test_one_cluster_is_a_softmax():
         torch.testing.assert_close(found, expected)
 
 
-def test_training_asks_rare_clusters_for_slots_alone():
+def test_training_computes_rare_clusters_for_slots_alone():
     head = head_of("head=adaptive_softmax").train()
-    asked = []
+    lengths = []
     for cluster in head.embedding.clusters:
-        ask = cluster.logits
-        cluster.logits = lambda hidden, ask=ask: (asked.append(hidden.shape[1]), ask(hidden))[1]
+        logits = cluster.logits
+        cluster.logits = lambda hidden, logits=logits: (lengths.append(hidden.shape[1]), logits(hidden))[1]
     head(*hidden_and_targets())
-    assert asked == [T, 4, 4, 4]
+    assert lengths == [T, 4, 4, 4]
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -172,7 +172,7 @@ def test_an_adaptive_model_trains(topology):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         (["head=adaptive_softmax", "embedding=table"],
          "built on the clusters of an embedding, and embedding=table has none; choose embedding=clusters or"),
@@ -185,8 +185,8 @@ def test_an_adaptive_model_trains(topology):
         (["head=mixture_of_softmaxes", "head.z_loss=0.1"], "no key 'head.z_loss'"),
     ],
 )  # fmt: skip
-def test_refusals(given, told):
-    with pytest.raises(UserError, match=told):
+def test_refusals(given, message):
+    with pytest.raises(UserError, match=message):
         build_model(compose(overrides(*given)), device="meta")
 
 

@@ -16,7 +16,7 @@ from ablate.config.options import groups
 from ablate.config.slots import fill_slots
 from ablate.errors import UserError
 from ablate.model.build import build
-from ablate.model.contract import Parts, Place, Spec
+from ablate.model.contract import Parts, Place, Spec, declare
 from ablate.model.init import Constant, Normal, Uniform
 from tests.golden.names import GOLDEN, Golden
 from tests.model.test_counts import OVERRIDES
@@ -27,7 +27,7 @@ from tests.model.tiny import overrides as tiny_overrides
 
 @cache
 def published() -> dict[str, dict[str, tuple[str, str]]]:
-    """Row -> variable of the authors' library -> its initialiser and shape; other rows hold what differs from `vanilla`.
+    """Row -> variable of the authors' library -> its initialiser and shape; of other rows what differs from `vanilla`.
 
     Of variables that a layer counts (a second `*`) the first one stands for all.
     """
@@ -258,13 +258,26 @@ def test_a_parameter_that_is_not_declared_is_named(device):
             self.up = parts.linear(4, 4, role, place, kind="ffn_in") if role else torch.nn.Linear(4, 4)
 
     slots = fill_slots(compose(tiny_overrides()))
-    for options, told in (
-        ({}, "feedforward|up.weight was not declared"),
+    for options, message in (
+        ({}, r"\.up\.weight was not declared"),
         ({"role": "rooter"}, "knows the role 'rooter'"),
     ):
         slots["feedforward"] = partial(Feedforward, **options)
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             build(slots, SHAPE, device=device)
+
+
+@pytest.mark.parametrize("option", ["gpt2", "depth_scaled", "deepnorm"])
+def test_a_parameter_without_a_place_is_named_where_its_role_needs_one(option):
+    class Feedforward(torch.nn.Module):
+        def __init__(self, parts, place):
+            super().__init__()
+            self.down = declare(torch.nn.Parameter(torch.empty(4, 4)), "ffn_out", fan_in=4, fan_out=4)
+
+    slots = fill_slots(compose(tiny_overrides(f"init={option}", "block.placement=post")))
+    slots["feedforward"] = partial(Feedforward)
+    with pytest.raises(UserError, match=r"\.down: the role 'ffn_out' needs a place"):
+        build(slots, SHAPE)
 
 
 def test_a_projection_of_an_unknown_kind_is_named():

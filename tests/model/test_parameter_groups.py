@@ -59,20 +59,20 @@ def test_what_is_frozen_does_not_move():
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "message"),
     [
         ({"parameters": "*.weigth"}, "no parameter has such a name; did you mean 'weight'"),
         ({"parameters": "near.*", "time": 2}, "own_rates[0].time: no such key; did you mean 'times'"),
         ({"parameters": "near.*", "until": 2}, "own_rates[0].until=2: must be a number, from 0 to 1"),
         ({"parameters": "near.*", "times": -1}, "own_rates[0].times=-1: must be a number, 0 or more"),
-        ({"times": 1}, "must be such as"),
-        ("near.*", "must be such as"),
+        ({"times": 1}, "must look like"),
+        ("near.*", "must look like"),
     ],
 )
-def test_what_is_wrong_is_named(entry, told):
+def test_what_is_wrong_is_named(entry, message):
     with pytest.raises(UserError) as error:
         groups(model(), [entry], 10)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_in_the_config():

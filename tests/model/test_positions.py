@@ -121,7 +121,7 @@ def test_relative_bias_is_made_once_for_each_stack_or_for_each_layer():
 @pytest.mark.parametrize(
     ("numbers", "reason"), [((2, 128), "at least 4"), ((32, 16), "max_distance=16 must be above 16")]
 )
-def test_buckets_that_cannot_be_told_apart_are_refused(position, numbers, reason):
+def test_too_few_buckets_are_refused(position, numbers, reason):
     with pytest.raises(UserError, match=reason):
         tiny(f"position={position}", f"position.n_buckets={numbers[0]}", f"position.max_distance={numbers[1]}")
 

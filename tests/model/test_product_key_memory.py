@@ -105,8 +105,8 @@ def test_a_look_up_counts_as_a_product_for_the_paper_and_for_nothing_else():
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        (["topology=encoder"], "stand at no layer.*feedforward.stacks or layers"),
-        (["feedforward.layers=[6]"], "stand at no layer"),
+        (["topology=encoder"], "used by no layer.*feedforward.stacks or layers"),
+        (["feedforward.layers=[6]"], "used by no layer"),
         (["feedforward.there.n_read=33"], "n_read=33.*n_keys=32"),
         (["shape.d_model=64"], "n_keys"),
     ],

@@ -91,7 +91,7 @@ def test_strided(stride, length, factors):
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("stride", "summary"), [(1, 1), (4, 1), (5, 2), (5, 5)])
 def test_fixed(stride, summary, length, factors):
-    numbers = dict(stride=stride, summary=summary, factors=factors, by_head=False)
+    numbers = {"stride": stride, "summary": summary, "factors": factors, "by_head": False}
     rule = lambda i, j: i == j or any(FIXED[name](i, j, stride, summary) for name in factors)  # noqa: E731
     assert torch.equal(pattern_of(Fixed, length, **numbers)[0], by_loops(length, rule))
     behind = by_loops(length, lambda i, j: j <= i and rule(i, j))
@@ -112,13 +112,13 @@ def test_every_token_is_reached_in_two_steps(order):
 
 
 def test_factors_by_head():
-    numbers = dict(stride=4, summary=1)
+    numbers = {"stride": 4, "summary": 1}
     near, far = (pattern_of(Fixed, 13, factors=[name], by_head=False, **numbers)[0] for name in ("near", "far"))
     seen = pattern_of(Fixed, 13, factors=["near", "far"], by_head=True, n_heads=5, **numbers)
     assert torch.equal(seen, torch.stack((near, near, near, far, far)))
 
 
-BIGBIRD = dict(block_size=3, window_blocks=1, global_blocks=[0, -1], random_blocks=2, random_seed=0)
+BIGBIRD = {"block_size": 3, "window_blocks": 1, "global_blocks": [0, -1], "random_blocks": 2, "random_seed": 0}
 
 
 def blocks_of(length, order=FULL, **numbers):
@@ -163,7 +163,7 @@ def test_block_sparse_in_a_decoder_does_not_know_the_length():
 
 
 def test_block_sparse_without_each_part():
-    nothing = dict(window_blocks=0, global_blocks=[], random_blocks=0)
+    nothing = {"window_blocks": 0, "global_blocks": [], "random_blocks": 0}
     assert torch.equal(blocks_of(30, **nothing)[0], torch.eye(10, dtype=torch.bool))
     band = by_loops(10, lambda i, j: abs(i - j) <= 2)
     assert torch.equal(blocks_of(30, **{**nothing, "window_blocks": 2})[0], band)
@@ -181,7 +181,7 @@ def test_random_blocks_are_always_the_same_and_differ_by_layer_head_and_seed():
 
 
 def test_random_blocks_are_spread_evenly():
-    numbers = dict(window_blocks=0, global_blocks=[], random_blocks=5)
+    numbers = {"window_blocks": 0, "global_blocks": [], "random_blocks": 5}
     drawn = sum(
         blocks_of(120, layer=layer, random_seed=seed, **numbers).float().sum(0)
         for layer in range(6)
@@ -280,7 +280,7 @@ def test_compiles_whole(attention, order):
 @pytest.mark.parametrize(
     ("attention", "override", "words"),
     [
-        ("factorized_fixed", "attention.summary=9", "summary=9: longer than a block"),
+        ("factorized_fixed", "attention.summary=9", "summary=9: must be at most attention.stride=8"),
         ("factorized", "attention.stride=0", "1 or more"),
         ("factorized", "attention.factors=[near,fat]", "did you mean 'far'"),
         ("factorized", "attention.factors=[]", "factors"),

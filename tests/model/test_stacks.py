@@ -239,7 +239,7 @@ def test_padding_that_does_not_count_is_as_if_it_were_not_there():
 
 
 def test_a_funnel_that_does_not_come_out_is_refused():
-    with pytest.raises(UserError, match="stack.encoder.n_blocks=3: 2 blocks do not divide into 3 groups"):
+    with pytest.raises(UserError, match="stack.encoder.n_blocks=3: 2 blocks cannot be divided into 3 equal groups"):
         tiny("stack=funnel", "stack.encoder.n_blocks=3")
     with pytest.raises(UserError, match="objective.length=18 2 times; it must be a multiple of 4"):
         tiny("stack=funnel", "stack.encoder.n_blocks=3", n_layers=3, length=18, batch_tokens=36)
@@ -253,7 +253,7 @@ def test_a_sequence_that_cannot_be_halved_is_refused():
     model = tiny("stack=funnel")
     batch = batch_for(model)
     batch["encoder_ids"] = batch["encoder_ids"][:, :15]
-    with pytest.raises(UserError, match="multiple of 2, and is 15"):
+    with pytest.raises(UserError, match="15 must be a multiple of 2"):
         model(batch)
 
 

@@ -9,12 +9,16 @@ import torch
 from ablate.config import build_model, compose
 from ablate.model.build import Model
 
-SHAPE = dict(d_model=24, n_layers=2, n_heads=4, head_dim=6, d_ff=48, vocab_size=192, length=16, batch_tokens=32)
-FITTED = {  # what an option needs at this size; it stands in any topology
+SHAPE = {
+    "d_model": 24, "n_layers": 2, "n_heads": 4, "head_dim": 6, "d_ff": 48, "vocab_size": 192, "length": 16,
+    "batch_tokens": 32,
+}  # fmt: skip
+FITTED = {  # what an option needs at this size, in any topology
     **{f"feedforward={name}": ["feedforward.pattern=[experts]", "feedforward.experts.n_experts=4"]
        for name in ("mixture_of_experts", "switch")},
     **{f"attention=synthesizer_{name}": ["attention.n_heads=3", "attention.head_dim=10"]
-       for name in ("dense", "dense_plus", "dense_plus_alpha", "factorized", "random", "random_plus", "random_plus_alpha")},
+       for name in ("dense", "dense_plus", "dense_plus_alpha", "factorized",
+                    "random", "random_plus", "random_plus_alpha")},
     "stack=funnel": ["stack.encoder.n_blocks=2"],
     **{f"stack={name}": [f"stack.{stack}.{steps}" for stack in ("encoder", "decoder")
                          for steps in ("n_steps=2", "steps_before=1", "steps_after=0")]
@@ -45,7 +49,7 @@ def batch_for(model: Model, *, rows: int = 2, padded: bool = False, seed: int = 
     lengths = {stack: TARGETS if stack == topology.scored else LENGTH for stack in topology.stacks}
     batch = {f"{stack}_ids": ids(length) for stack, length in lengths.items()}
     batch["targets"] = ids(TARGETS)
-    if "prefix" in topology.orders.values():
+    if "prefix" in topology.mask_orders.values():
         batch["prefix_lengths"] = torch.arange(2, 2 + rows)
     if padded:
         for stack, length in lengths.items():

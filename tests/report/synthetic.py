@@ -292,3 +292,39 @@ def verdicts(deltas, errors=0.01, baseline="Vanilla Transformer"):
     return Verdicts(
         row(baseline, np.nan, np.nan), [row(label, delta, errors) for label, delta in deltas.items()], 0.01, 0.0
     )
+
+
+def troubled_sweep(root):
+    """The small sweep with two more rows: one with a damaged record, one that was run before its overrides changed."""
+    maker = small_sweep(root, name="troubled")
+    maker.add("RMS Norm, damaged", "norm", ["norm=rmsnorm", "dropout=0.1"])
+    for seed in range(3):
+        path = maker.run(
+            "RMS Norm, damaged", seed, ["norm=rmsnorm", "dropout=0.1"], final=5.0 + maker.seed_effects[seed]
+        )
+        if seed == 1:
+            (path / "record.json").write_text('{"schema": 1, "row": "RMS')
+    maker.add("Multi-query", "block", ["attention=multi_query", "dropout=0.1"])
+    for seed in range(3):
+        maker.run("Multi-query", seed, ["attention=multi_query"])
+    maker.write_sweep()
+    return maker
+
+
+def false_alarm_sweep(root):
+    """Three rows of one section; the A/A control, which changes only seeds, differs from the baseline."""
+    maker = Maker(root, name="false-alarm")
+    maker.question = "What does a report say when its control fails?"
+    rows = {
+        "SwiGLU": (["activation=swiglu"], -0.05),
+        "RMS Norm": (["norm=rmsnorm"], 0.001),
+        "A/A": (["seed.init=${plus:1000,seed.base}"], 0.03),
+    }
+    for number, (label, (overrides, difference)) in enumerate([(maker.baseline, ([], 0.0)), *rows.items()]):
+        if overrides:
+            maker.add(label, "rows", overrides)
+        for seed in range(3 if overrides else 5):
+            noise = (seed * 3 + number * 2) % 5 / 1000
+            maker.run(label, seed, overrides, final=5.0 + maker.seed_effects[seed] + difference + noise)
+    maker.write_sweep()
+    return maker

@@ -1,4 +1,4 @@
-"""The report as files: what stands in them, in which order, and that they come out the same each time."""
+"""The report as files: what they contain, in which order, and that they are the same each time."""
 
 import csv
 import json
@@ -88,14 +88,15 @@ def test_results_csv(small):
     assert lines[0]["row"] == maker.baseline and lines[0]["verdict"] == "baseline" and lines[0]["runs"] == "5"
     by_row = {line["row"]: line for line in lines}
     assert len(by_row) == 17
-    told = {row: line["verdict"] for row, line in by_row.items()}
-    assert told["SwiGLU"] == "better" and told["No position"] == "worse"
+    verdict_of = {row: line["verdict"] for row, line in by_row.items()}
+    assert verdict_of["SwiGLU"] == "better" and verdict_of["No position"] == "worse"
     assert (
-        told["RMS Norm"] == "no difference detected" and told["A/A (other initial values)"] == "no difference detected"
+        verdict_of["RMS Norm"] == "no difference detected"
+        and verdict_of["A/A (other initial values)"] == "no difference detected"
     )
-    assert told["No norm, deep"] == "diverged"
-    assert told["Sigmoid"] == told["Squared ReLU"] == "no verdict"
-    assert told["Larger vocabulary"] == "not comparable" and by_row["Larger vocabulary"]["delta"] == ""
+    assert verdict_of["No norm, deep"] == "diverged"
+    assert verdict_of["Sigmoid"] == verdict_of["Squared ReLU"] == "no verdict"
+    assert verdict_of["Larger vocabulary"] == "not comparable" and by_row["Larger vocabulary"]["delta"] == ""
     for line in lines[1:]:
         tested = line["verdict"] in ("better", "worse", "no difference detected")
         assert bool(line["p_adjusted"]) == bool(line["delta_low"]) == tested
@@ -123,19 +124,19 @@ def test_what_the_report_says(small):
     text = " ".join(report.read_text().split())
     for words in (
         "Of 15 changes to Vanilla Transformer, 1 is better, 4 are worse, 6 are undecided",
-        "**Control:** A/A (other initial values) changes nothing but seeds",
-        "another tokenizer",
+        "**Control:** A/A (other initial values) changes only seeds",
+        "different tokenizer",
         "⚑ +50 % FLOPs",
         "⚑ −3.0 % FLOPs",
         "**No norm, deep** diverged (seeds 1 and 2): the loss is nan at step 84",
         "**Sigmoid** failed (seed 2): out of memory",
-        "**Squared ReLU** lacks 2 runs (begun but not finished: seed 1; not begun: 1 run)",
+        "**Squared ReLU** is missing 2 runs (unfinished: seed 1; not started: 1 run)",
         "53 planned: 48 done, 2 diverged, 1 failed, 2 missing",
         "ablate sweep made-up",
-        "Speeds were measured row after row with nothing else running",
+        "Speeds were measured one row at a time with nothing else running",
         "With 3 seeds",
         "`block.placement=post`",
-        "losses over 14,336 held-out targets, the same for every run",
+        "losses over 14,336 held-out target tokens, the same for every run",
     ):
         assert words in text
     assert "demonstration" not in text
@@ -216,14 +217,14 @@ def test_a_demonstration_says_so_in_its_first_line(tmp_path):
 @pytest.mark.parametrize(
     "changes, why",
     [
-        ({"sha": "f" * 64}, "other data"),
-        ({"settings": {"objective": SETTINGS["objective"] | {"mean_span": 5.0}}}, "another objective"),
-        ({"settings": {"objective": SETTINGS["objective"] | {"length": 128}}}, "another length"),
+        ({"sha": "f" * 64}, "different data"),
+        ({"settings": {"objective": SETTINGS["objective"] | {"mean_span": 5.0}}}, "different objective"),
+        ({"settings": {"objective": SETTINGS["objective"] | {"length": 128}}}, "different length"),
         (
             {"settings": {"tokenizer": SETTINGS["tokenizer"] | {"kind": "unigram"}}, "sha": "f" * 64},
-            "another tokenizer",
+            "different tokenizer",
         ),
-        ({"settings": {"evaluation": {"tokens": 1024, "seed": 1}}}, "another evaluation"),
+        ({"settings": {"evaluation": {"tokens": 1024, "seed": 1}}}, "different evaluation"),
         ({"settings": {"optimizer": {"_target_": "ablate.training.adam.Adam"}}}, ""),
     ],
 )
@@ -292,7 +293,7 @@ def test_a_seed_of_the_baseline_that_learned_nothing_counts_nowhere(tmp_path):
 @pytest.mark.parametrize("who", ["row", "baseline"])
 @pytest.mark.parametrize(
     "changes, why",
-    [({"sha": "f" * 64}, "other data"), ({"settings": {"evaluation": {"tokens": 1024}}}, "another evaluation")],
+    [({"sha": "f" * 64}, "different data"), ({"settings": {"evaluation": {"tokens": 1024}}}, "different evaluation")],
 )
 def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
     """As when a fresh clone trains one more seed on a text that is no longer the same."""
@@ -306,8 +307,8 @@ def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
     (row,) = judged(maker).rows
     owner = "its own runs" if who == "row" else "the baseline's runs"
     assert (row.verdict, row.why) == ("not comparable", f"{why} in some of {owner}")
-    if why == "other data":
-        assert f"more than one text: {'d' * 64} (5 runs), {'f' * 64} (1 run)" in make(maker).read_text()
+    if why == "different data":
+        assert f"more than one data set: {'d' * 64} (5 runs), {'f' * 64} (1 run)" in make(maker).read_text()
 
 
 def test_the_table_for_a_paper_tells_verdicts_apart(small):
@@ -319,20 +320,20 @@ def test_the_table_for_a_paper_tells_verdicts_apart(small):
     }
     deltas = {line["row"]: line for line in lines_of(report.parent / "results.csv")}
 
-    def told(label):
+    def difference(label):
         value = float(deltas[label]["delta"])
         return f"{'$-$' if value < 0 else '+'}{abs(value):.3f}"
 
     assert lines[maker.baseline] == ""
-    assert lines["SwiGLU"] == rf"\textbf{{{told('SwiGLU')}}}"
-    assert lines["No position"] == rf"{told('No position')}\textsuperscript{{\dag}}"
-    assert lines["RMS Norm"] == told("RMS Norm")
-    assert lines["No norm, deep"] == f"{told('No norm, deep')} (diverged: 2 of 3)"
-    assert lines["Squared ReLU"] == f"{told('Squared ReLU')} (1 seed)"
+    assert lines["SwiGLU"] == rf"\textbf{{{difference('SwiGLU')}}}"
+    assert lines["No position"] == rf"{difference('No position')}\textsuperscript{{\dag}}"
+    assert lines["RMS Norm"] == difference("RMS Norm")
+    assert lines["No norm, deep"] == f"{difference('No norm, deep')} (diverged: 2 of 3)"
+    assert lines["Squared ReLU"] == f"{difference('Squared ReLU')} (1 seed)"
     assert lines["Larger vocabulary"] == "-- (not comparable)"
 
 
-def test_a_point_over_its_cost_stands_where_its_verdict_does(small):
+def test_a_point_over_its_cost_is_on_the_side_of_its_verdict(small):
     maker, _ = small
     found = judged(maker)
     losses, base = losses_of(found), np.nanmean(found.baseline.final)
@@ -346,7 +347,7 @@ def test_a_point_over_its_cost_stands_where_its_verdict_does(small):
     assert losses["SwiGLU"] in drawn and losses["RMS Norm"] in drawn
 
 
-def test_one_row_is_told_to_have_been_tested_by_pairs(tmp_path):
+def test_the_report_says_that_a_single_row_was_tested_by_pairs(tmp_path):
     maker = Maker(tmp_path)
     maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
     maker.write_sweep()
@@ -355,7 +356,7 @@ def test_one_row_is_told_to_have_been_tested_by_pairs(tmp_path):
     for seed in range(3):
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 60)
     text = make(maker).read_text()
-    assert "paired t test" in text and "moderated" not in text and "do not count" in text
+    assert "paired t test" in text and "moderated" not in text and "are not used" in text
 
 
 def test_baseline_runs_without_a_step_in_common_draw_no_curves(tmp_path):
@@ -384,8 +385,8 @@ def test_what_differs_between_runs_is_named(tmp_path):
     text = make(maker).read_text()
     assert "more than one version of torch: 2.13.0 (5 runs), 2.12.0 (1 run)" in text
     assert "more than one commit" in text and "more than one device" in text
-    assert "1 run used source files that differ from their commit" in text
-    assert "given the same on the command line: nothing (3 runs), trainer.steps=100 (3 runs)" in text
+    assert "1 run used source files with uncommitted changes" in text
+    assert "different command-line overrides: none (3 runs), trainer.steps=100 (3 runs)" in text
 
 
 def test_strings_from_outside_change_nothing_but_words(tmp_path):
@@ -424,10 +425,83 @@ def test_downstream_scores(tmp_path):
         maker.run(maker.baseline, seed, final=5 + seed / 50, downstream={"superglue": 70 + seed, "xsum": 17.0})
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 60, downstream={"superglue": 74 + seed})
     report = make(maker)
-    base, row = lines_of(report.parent / "results.csv")
+    _, row = lines_of(report.parent / "results.csv")
     assert list(row) == [*COLUMNS, "superglue", "superglue_std", "xsum", "xsum_std"]
     assert row["superglue"] == "75" and row["superglue_std"] == "1" and row["xsum"] == ""
     assert "### Downstream" in report.read_text()
+
+
+def scored(name, value, higher_is_better, **more):
+    """A record's fields for one score."""
+    source = {"evaluation": "mine", "hash": more.pop("hash", "0" * 16)}
+    score = {"value": value, "unit": "points", "higher_is_better": higher_is_better, "source": source, **more}
+    return {"downstream": {name: value}, "scores": {name: score}}
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A sweep with a score, of which either the higher or the lower is better, and a curve."""
+
+    def make_report(higher_is_better, change=lambda row, seed: {}):
+        maker = Maker(tmp_path)
+        maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+        maker.write_sweep()
+        for seed in range(3):
+            curve = {"x": "position", "xs": [2, 4.5], "ys": [6.0 + seed, 5.0]}
+            for row, overrides, extra in ((maker.baseline, [], 0), ("RMS Norm", ["norm=rmsnorm"], 8)):
+                fields = scored("depth", 70.0 + seed + extra, higher_is_better, curve=curve) | change(row, seed)
+                maker.run(row, seed, overrides, final=5 + seed / 50, **fields)
+        return make(maker)
+
+    return make_report
+
+
+def test_a_score_says_by_itself_what_it_measures(measured):
+    report = measured(higher_is_better=False)
+    _, row = lines_of(report.parent / "results.csv")
+    assert row["depth"] == "79" and row["depth_std"] == "1"
+    text = report.read_text()
+    assert "| Row | depth (points, lower is better) |" in text and "| RMS Norm | 79.000 ± 1.000 |" in text
+    assert lines_of(report.parent / "runs.csv")[0]["depth"] == "70"
+    assert "& 79.000 " in (report.parent / "table.tex").read_text()
+    assert "not comparable" not in text
+
+
+def test_curves_of_scores_are_further_rows_of_curves_csv(measured):
+    report = measured(higher_is_better=True)
+    lines = [line for line in lines_of(report.parent / "curves.csv") if line["kind"] == "depth"]
+    assert len(lines) == 2 * 3 * 2
+    assert [(line["row"], line["seed"], line["step"], line["loss"]) for line in lines[:2]] == [
+        ("RMS Norm", "0", "2", "6"),
+        ("RMS Norm", "0", "4.5", "5"),
+    ]
+    before = {path: path.read_bytes() for path in report.parent.iterdir()}
+    build.gathered.write(build.gathered.read(report.parent), report.parent)
+    build.rebuild(report.parent)
+    assert {path: path.read_bytes() for path in report.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(("higher_is_better", "sign"), [(True, -1), (False, 1)])
+def test_the_heat_map_takes_the_direction_from_the_score(measured, higher_is_better, sign, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn, imshow = [], Axes.imshow
+    monkeypatch.setattr(Axes, "imshow", lambda self, table, **k: drawn.append(table) or imshow(self, table, **k))
+    measured(higher_is_better)
+    (table,) = drawn
+    assert table[0][-1] == pytest.approx(sign * 8)  # in sd of the baseline: 1
+
+
+def test_what_became_of_evaluations_is_said(measured):
+    def change(row, seed):
+        if (row, seed) == ("RMS Norm", 0):
+            return {"downstream": {}, "scores": {}, "scores_failed": {"mine": "RuntimeError: no such task"}}
+        return scored("depth", 70.0 + seed, True, hash="1" * 16) if seed == 1 else {}
+
+    text = measured(True, change).read_text()
+    assert "- **RMS Norm**: evaluation mine failed (seed 0): RuntimeError: no such task" in text
+    assert "- depth was measured in 2 ways, and its differences between rows may be theirs" in text
+    assert "- depth was not measured of 1 finished run" in text
 
 
 def test_a_sweep_that_is_not_there(tmp_path):
@@ -499,12 +573,12 @@ def test_seeds_may_be_any_numbers(tmp_path):
 
 
 def test_verdicts_that_hold_over_the_whole_table_are_named(small):
-    """Holm's correction is within a section; what it would leave of all rows at once stands beside it."""
+    """Holm's correction is within a section; what it would leave of all rows at once is reported as well."""
     maker, report = small
     tested = [row for row in judged(maker).rows if row.comparison.p == row.comparison.p]
     adjusted, _ = moderated.holm(np.array([row.comparison.p for row in tested]))
     decided = [row for row in tested if row.verdict in ("better", "worse") and not row.is_control]
     stand = [row.label for row, p in zip(tested, adjusted, strict=True) if p <= 0.05 and row in decided]
-    told = next(line for line in report.read_text().splitlines() if "Over the whole table" in line)
-    assert f"all {len(tested)} rows at once, {len(stand)} of {len(decided)} stand" in told
-    assert all(label in told for label in stand)
+    sentence = next(line for line in report.read_text().splitlines() if "Over the whole table" in line)
+    assert f"all {len(tested)} tested rows at once, {len(stand)} of {len(decided)} verdicts hold" in sentence
+    assert all(label in sentence for label in stand)

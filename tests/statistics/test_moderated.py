@@ -23,9 +23,9 @@ def one_section(rows):
 def test_a_single_row_gets_the_paired_t_test():
     losses = table(rows=2)
     (row,) = compare(losses, ["rows"])
-    told = stats.ttest_rel(losses[1], losses[0])
-    assert row.p == pytest.approx(told.pvalue)
-    low, high = told.confidence_interval()
+    expected = stats.ttest_rel(losses[1], losses[0])
+    assert row.p == pytest.approx(expected.pvalue)
+    low, high = expected.confidence_interval()
     assert (row.low, row.high) == (pytest.approx(low), pytest.approx(high))
 
 
@@ -91,8 +91,8 @@ def test_holm_is_holm_within_a_section_and_not_across():
     assert thresholds == pytest.approx([0.05 / 4, 0.05 / 3, 0.05 / 3, 0.05 / 3])
     for seed in range(3):
         p = np.random.default_rng(seed).random(9) ** 4
-        rejected, told, _, _ = multipletests(p, alpha=0.05, method="holm")
-        assert holm(p)[0] == pytest.approx(told)
+        rejected, expected, _, _ = multipletests(p, alpha=0.05, method="holm")
+        assert holm(p)[0] == pytest.approx(expected)
         assert ((holm(p)[0] <= 0.05) == rejected).all()
     losses = table(rows=5)
     together, apart = compare(losses, ["a"] * 4), compare(losses, ["a", "b", "c", "d"])
@@ -178,11 +178,11 @@ def simulate(kind, rows, seeds, repetitions, *, baseline_seeds=None, truth=True,
         losses = mean[:, None] + noise.normal(0, 1, shape[1]) + sd[:, None] * noise.normal(size=shape)
         losses[1:, seeds:] = NAN
         losses[1:][noise.random((rows, shape[1])) < missing] = NAN
-        told = np.array([row.differs for row in compare(losses, ["rows"] * rows)])
+        differ = np.array([row.differs for row in compare(losses, ["rows"] * rows)])
         null = np.ones(rows, bool)
         null[differs - 1] = False
-        alarms += told[null].any()
-        found += told[~null].mean() if real else 0
+        alarms += differ[null].any()
+        found += differ[~null].mean() if real else 0
     return alarms / repetitions, found / repetitions
 
 

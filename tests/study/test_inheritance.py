@@ -2,6 +2,7 @@
 
 import pytest
 
+from ablate import packaged
 from ablate.errors import UserError
 from ablate.study import definition
 
@@ -53,6 +54,21 @@ def test_a_mistake_is_told_with_its_own_file(write, tmp_path):
     write("broken", PARENT.replace("question", "qestion"))
     write("child", "extends: broken\n")
     assert "broken.yaml: unknown key 'qestion'; did you mean 'question'?" in refusal(tmp_path, "child")
+
+
+def test_a_sweep_of_the_package_is_extended_where_none_lies_beside(write, tmp_path):
+    write("child", "extends: axes\nquestion: Mine?\n")
+    assert definition.load("child", tmp_path).rows == definition.load("axes", packaged.sweeps()).rows
+    write("axes", PARENT)
+    assert list(definition.load("child", tmp_path).rows) == ["ReLU", "SwiGLU"]
+    write("child", "extends: axs\n")
+    told = refusal(tmp_path, "child")
+    assert "no sweep 'axs'; did you mean 'axes'? (there are: axes, child, parent, activations" in told
+
+
+def test_a_sweep_of_the_package_extends_those_of_the_package(write, tmp_path):
+    write("narang2021", PARENT)
+    assert len(definition.load("narang2021-nano", tmp_path).rows) > 50
 
 
 def test_a_circle_is_refused(write, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ablate import packaged
 from ablate.errors import UserError
 from ablate.study import definition, runs
 from ablate.study.definition import parse
@@ -128,7 +129,7 @@ MISTAKES = {
     "unknown key": (GOOD + "seedz: 3", "unknown key 'seedz'; did you mean 'seeds'"),
     "yaml": (GOOD + "early: [0.1", "line "),
     "yaml again": ("question: a: b\n", "line 1"),
-    "twice": (GOOD.replace("  ReLU: []", "  ReLU: []\n  GELU: [activation=elu]"), "line 8: 'GELU' stands twice"),
+    "twice": (GOOD.replace("  ReLU: []", "  ReLU: []\n  GELU: [activation=elu]"), "line 8: 'GELU' is there twice"),
     "not text": (GOOD.replace("GELU:", "1:"), "line 6: key 1 is not text; put it in quotes"),
     "no mapping": ("- a", "a sweep file is a mapping"),
     "empty": ("", "a sweep file is a mapping"),
@@ -151,7 +152,7 @@ MISTAKES = {
     "seeds zero": (GOOD.replace("rows: 2", "rows: 0"), "at least 1"),
     "seeds few": (GOOD.replace("rows: 2", "rows: 4"), "the baseline needs at least as many"),
     "seeds no map": (GOOD.replace("{baseline: 3, rows: 2}", "3"), "seeds must be such as"),
-    "early": (GOOD.replace("0.25", "1.5"), "early must lie between 0 and 1"),
+    "early": (GOOD.replace("0.25", "1.5"), "early must be between 0 and 1"),
     "reference": (GOOD + "reference: narang", "no reference 'narang'"),
     "label": (GOOD.replace("GELU:", '"a\\nb":'), "cannot label a row"),
     "interpolation": (GOOD.replace("GELU:", "'${seed.base}':"), "cannot label a row"),
@@ -172,6 +173,19 @@ def test_an_unknown_sweep_names_the_nearest(tmp_path):
     with pytest.raises(UserError, match="no sweep 'axs' in .*did you mean 'axes'"):
         definition.load("axs", tmp_path)
     assert definition.load("axes", tmp_path).name == "axes"
+
+
+def test_a_sweep_of_the_package_is_found_where_the_folder_has_none_of_its_name(tmp_path):
+    found = definition.load("axes", tmp_path)
+    assert found.path == packaged.sweeps() / "axes.yaml" and len(found.rows) > 10
+    assert definition.load("axes", tmp_path / "nothing") == found
+    (tmp_path / "axes.yaml").write_text(GOOD)
+    assert definition.load("axes", tmp_path).path == tmp_path / "axes.yaml"
+    (tmp_path / "mine.yaml").write_text(GOOD)
+    assert (
+        definition.names(tmp_path)[:3] == ["axes", "mine", "activations"]
+        and definition.names(tmp_path).count("axes") == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["../axes", "/etc/x", "a/b", "", ".", "..", "a\0b", "x" * 300])

@@ -101,7 +101,7 @@ def test_plan_and_status_import_nothing_heavy(place):
 
 
 def test_the_timing_pass_times_each_row_in_rounds_there_and_back(place):
-    code, said = place.drive(timing=None)
+    code, _ = place.drive(timing=None)
     assert code == 0
     assert place.trace("measure") == ["Base", "Rms", "Gelu", "Gelu", "Rms", "Base", "Base", "Rms", "Gelu"]
     first = [record["steps_per_second"]["exclusive"] for (_, seed), record in place.records().items() if seed == 0]

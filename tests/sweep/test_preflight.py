@@ -71,10 +71,8 @@ def test_another_text_is_refused(place, monkeypatch):
         record["identity"] = identity(compose(record["overrides"]), "b" * 64)
         path.write_text(json.dumps(record))
     place.write(SWEEP.replace("rows: 1", "rows: 2"))
-    with pytest.raises(
-        UserError,
-        match=f"Base · seed 0 already contains .* it was trained on different data .data.sha256 was b{{12}}, is a{{12}}",
-    ):
+    message = "Base · seed 0 already contains a run .* trained on different data .data.sha256 was b{12}, is a{12}"
+    with pytest.raises(UserError, match=message):
         place.drive()
     assert place.drive(replace=True)[0] == 0
     assert len(list(place.runs.glob("try/*/seed-0.replaced-1"))) == 3

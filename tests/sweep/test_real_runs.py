@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SWEEP = """
 question: Is it the same?
-base: [shape=nano, data=local, "data.files=[text.jsonl]", trainer.steps=12, trainer.checkpoint_every=2, evaluation.tokens=2048]
+base: [shape=nano, data=local, "data.files=[text.jsonl]", trainer.steps=12, trainer.checkpoint_every=2,
+       evaluation.heldout.tokens=2048]
 baseline: Base
 rows:
   Base: []

@@ -54,7 +54,7 @@ def test_a_fault_is_classified_and_harms_no_other(place, fault, expected):
 
 def test_a_run_without_steps_is_ended_as_hung(place):
     place.behave(Rms="hang")
-    code, said = place.drive(patience=1.5)
+    code, _ = place.drive(patience=1.5)
     assert code == 1
     assert place.records()["Rms", 0]["reason"].startswith("hung: no step for 2 s (at step 5)")
     assert place.states()["Gelu", 0] == "done"
@@ -72,7 +72,7 @@ def test_the_first_step_may_take_longer(place):
 
 def test_timeout(place):
     place.behave(Gelu="slow")
-    code, said = place.drive(timeout=1.5)
+    code, _ = place.drive(timeout=1.5)
     assert code == 1
     assert "timed out after 1.5 s" in place.records()["Gelu", 0]["reason"]
 

@@ -56,17 +56,18 @@ class Batches:
         batch = self.make(self.seed, step)
         return {name: tensor[index * size : (index + 1) * size] for name, tensor in batch.items()}
 
-    def evaluation(self, n_tokens):
+    def evaluation(self, n_tokens, seed):
         return [self.make(99, 99, number) for number in range(4)]
 
 
 def install(monkeypatch):
     """Put the stand-ins in place."""
-    from ablate.training import fit
+    from ablate.training import fit, later
 
     monkeypatch.setattr(build_corpus, "prepare", lambda cfg, progress=None: Corpus())
     monkeypatch.setattr(batches, "Batches", Batches)
     monkeypatch.setattr(fit, "Batches", Batches)
+    monkeypatch.setattr(later, "Batches", Batches)
     counted = {
         "parameters": {"total": 1000, "non_embedding": 500, "active": 1000},
         "ops_paper": 1e9, "flops_per_step": 1e9, "tokens_per_step": 192,

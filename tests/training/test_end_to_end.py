@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from tests.training.standin import folder_of, in_child, result, run
 SMALL = [
     "shape.d_model=24", "shape.n_layers=1", "shape.n_heads=2", "shape.head_dim=8", "shape.d_ff=32",
     "shape.vocab_size=768", "shape.length=32", "shape.batch_tokens=256", "shape.steps=30", "trainer=cpu",
-    "trainer.log_every=5", "data=local", "evaluation.tokens=1024", "row=small",
+    "trainer.log_every=5", "data=local", "evaluation.heldout.tokens=1024", "row=small",
 ]  # fmt: skip
 
 
@@ -128,8 +129,8 @@ def test_a_process_that_dies_takes_the_others_along(asked):
     main = json.loads(folder.progress.read_text())["pid"]
     listed = subprocess.run(["pgrep", "-f", "ablate.training.processes"], capture_output=True, text=True, check=False)
     for other in map(int, listed.stdout.split()):
-        parent = int(open(f"/proc/{other}/stat").read().rpartition(")")[2].split()[1])
-        if other != main and parent == int(open(f"/proc/{main}/stat").read().rpartition(")")[2].split()[1]):
+        parent = int(Path(f"/proc/{other}/stat").read_text().rpartition(")")[2].split()[1])
+        if other != main and parent == int(Path(f"/proc/{main}/stat").read_text().rpartition(")")[2].split()[1]):
             os.kill(other, signal.SIGKILL)
     began = time.monotonic()
     assert process.wait(60) != 0 and time.monotonic() - began < 60
@@ -154,7 +155,7 @@ def test_killed_it_leaves_no_process_behind(asked):
 
 def is_alive(pid):
     try:
-        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
@@ -168,7 +169,7 @@ def test_a_compiled_model_trains(asked):
         run(asked("sweep=plain", "shape.steps=5")),
         run(asked("sweep=compiled", "shape.steps=5", "trainer.compile=model")),
     )
-    assert compiled["loss"]["final"] == pytest.approx(plain["loss"]["final"], rel=1e-3)
+    assert compiled.loss.final == pytest.approx(plain.loss.final, rel=1e-3)
     weights = torch.load(
         folder_of(asked("sweep=compiled", "shape.steps=5")).checkpoints / "weights.pt", weights_only=True
     )

@@ -115,7 +115,10 @@ def test_a_damaged_record_or_one_of_another_run_is_refused_and_left_alone(asked)
     folder = folder_of(asked())
     run(asked())
     content = json.loads(folder.record.read_text())
-    for changes, problem in (({"seed": 7}, "is of another run"), ({"loss": None}, "cannot be used: says done, but has no")):
+    for changes, problem in (
+        ({"seed": 7}, "is of another run"),
+        ({"loss": None}, "cannot be used: says done, but has no"),
+    ):
         folder.record.write_text(json.dumps(content | changes))
         with pytest.raises(UserError, match=f"record.json {problem}.*; move the folder away to run it anew"):
             run(asked())

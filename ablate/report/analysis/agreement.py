@@ -1,7 +1,8 @@
-"""How far our rows agree with a published table: row by row, by section, and as a whole."""
+"""How well our rows agree with a published table: row by row, by section, and overall."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,19 +17,20 @@ from ablate.statistics.ranks import FEWEST_ROWS, Interval, intervals, rank_corre
 LEFT_OUT = (NOT_COMPARABLE, HAS_DIVERGED)
 SPEED = "steps_per_second"
 
-# our number, the published one that it stands beside
+# (our column, the published column that it is compared with)
 PAIRS = (("final_loss", "final_loss"), ("early_loss", "early_loss"), ("final_loss", "early_loss"))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the order of our rows is that of a published table, for one pair of columns, in all or in one section.
+    """How well our rows are ordered like a published table, for one pair of columns, over all rows or one section.
 
-    `ours` and `theirs` are differences to each one's own baseline, in nats a token (of speeds: logarithms of ratios),
-    `errors` the standard errors of ours. Correlations are NaN over fewer than 5 rows, their intervals over fewer than
-    10. `by_chance` is how many signs would be equal if each side had its signs on other rows. `ceiling` holds the median and
-    the lower 5 % of each figure that seed noise, ours and theirs, would leave if our true differences were the published
-    ones, times `scale`; it is empty where no row's noise is known.
+    `ours`, `theirs` and `errors` (rows,): each side's differences to its own baseline, in nats a token (for speeds:
+    logarithms of ratios), and the standard errors of ours. Correlations are NaN for fewer than 5 rows, their intervals
+    for fewer than 10. Of the `signs` rows with a published difference, `equal_signs` have the same sign on both sides;
+    `by_chance` is how many would if the signs of each side were shuffled over the rows. `ceiling` holds the median and
+    the 5 % quantile of each figure if our true differences were `scale` times the published ones and only seed noise,
+    ours and theirs, came on top; it is empty where no row's noise is known.
     """
 
     column: str
@@ -50,15 +52,15 @@ class Agreement:
 
     @property
     def beyond_noise(self) -> bool:
-        """Whether the order is further from the published one than seed noise explains."""
+        """Whether the order differs from the published one by more than seed noise explains."""
         return "spearman" in self.ceiling and self.spearman < self.ceiling["spearman"][1]
 
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A row that differs from the baseline here, and the other way there; `column` is final or early loss.
+    """A row that differs from the baseline here, and in the opposite direction in the published table.
 
-    `is_certain` where the published difference is beyond what is known of their noise, too.
+    `column` is final or early loss; `is_certain` where the published difference exceeds their known noise, too.
     """
 
     label: str
@@ -69,12 +71,12 @@ class Contradiction:
 
 
 def join(verdicts: Verdicts, published: Published) -> list[tuple[Row, str]]:
-    """Our rows that the table has, too, and that have a difference to our baseline; with the label there."""
+    """Our rows that are in the table and have a difference to our baseline, each with its published label."""
     return [(row, label) for row, label in _named(verdicts, published) if _is_comparable(row)]
 
 
 def left_out(verdicts: Verdicts, published: Published) -> list[tuple[Row, str]]:
-    """Our rows that the table has, too, but that diverged, cannot be compared, or have no run to compare."""
+    """Our rows that are in the table but diverged, cannot be compared, or have no run to compare."""
     return [(row, label) for row, label in _named(verdicts, published) if not _is_comparable(row)]
 
 
@@ -89,19 +91,19 @@ def _named(verdicts: Verdicts, published: Published) -> list[tuple[Row, str]]:
 
 
 def base_of(verdicts: Verdicts, published: Published) -> str:
-    """The published row that our baseline stands for: the one of its label, else the table's own baseline."""
+    """The published row that our baseline corresponds to: the one of its label, else the table's own baseline."""
     return published.find(verdicts.baseline.label) or published.baseline
 
 
 def agreements(verdicts: Verdicts, published: Published) -> list[Agreement]:
-    """Our losses against the published ones, pair by pair of columns, over at least 5 rows each."""
+    """Our losses against the published ones for each pair of columns with at least 5 rows."""
     joined = join(verdicts, published)
     found = [_compared(verdicts, published, joined, *pair) for pair in PAIRS]
     return [agreement for agreement in found if len(agreement.labels) >= FEWEST_ROWS]
 
 
 def by_section(verdicts: Verdicts, published: Published) -> list[Agreement]:
-    """Our final losses against the published ones, section by section; below 5 rows only signs are told."""
+    """Our final losses against the published ones, section by section; below 5 rows only signs are compared."""
     found = []
     for section in verdicts.sections:
         joined = [(row, label) for row, label in join(verdicts, published) if row.section == section]
@@ -116,13 +118,13 @@ def of_speed(verdicts: Verdicts, published: Published) -> Agreement | None:
 
 
 def published_differences(verdicts: Verdicts, published: Published, labels: Iterable[str], column: str) -> np.ndarray:
-    """What these published rows have more than the one that our baseline stands for; NaN where a number is absent."""
+    """Published differences (rows,) to the row that our baseline corresponds to; NaN where a number is absent."""
     base = published.rows[base_of(verdicts, published)].get(column, np.nan)
     return np.array([published.rows[label].get(column, np.nan) - base for label in labels])
 
 
 def with_diverged_last(verdicts: Verdicts, published: Published) -> float:
-    """Spearman of final losses with the rows that diverged here taken as worse than all others."""
+    """Spearman of final losses, with rows that diverged here ranked below all others."""
     rows = join(verdicts, published) + [
         (row, label) for row, label in left_out(verdicts, published) if row.verdict == HAS_DIVERGED
     ]
@@ -133,10 +135,10 @@ def with_diverged_last(verdicts: Verdicts, published: Published) -> float:
 
 
 def contradictions(verdicts: Verdicts, published: Published) -> list[Contradiction]:
-    """Rows that are better here, beyond our noise, and worse there, or the other way round.
+    """Rows that are better here, beyond our noise, and worse in the published table, or the reverse.
 
-    Certain are those whose published losses differ by two standard deviations of their runs; of final losses, which are
-    of one run each, the early ones' deviations are all that is known.
+    Certain are those whose published losses differ by more than two standard deviations of their runs. Published final
+    losses come from one run each, so the deviations of the early losses are used for them.
     """
     found, base = [], published.rows[base_of(verdicts, published)]
     for row, label in join(verdicts, published):
@@ -152,7 +154,7 @@ def contradictions(verdicts: Verdicts, published: Published) -> list[Contradicti
 
 
 def _published_noise(row: dict[str, float], column: str) -> float:
-    """The standard deviation of one published run; 0 where none is told."""
+    """The standard deviation of one published run; 0 where none is published."""
     known = (row.get(f"{name}_std", np.nan) for name in (column, "early_loss"))
     return next((value for value in known if np.isfinite(value)), 0.0)
 
@@ -160,7 +162,7 @@ def _published_noise(row: dict[str, float], column: str) -> float:
 def _published_error(row: dict[str, float], column: str) -> float:
     """The standard error of a published loss, which may be the mean of several runs."""
     runs = row.get(f"{column}_runs", np.nan)
-    return _published_noise(row, column) / np.sqrt(runs if runs > 0 else 1.0)
+    return _published_noise(row, column) / math.sqrt(runs if runs > 0 else 1.0)
 
 
 def _comparison(row: Row, column: str) -> Comparison:
@@ -191,9 +193,9 @@ def _compared(
 
 
 def _differences(rows: Sequence[Row], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Our differences of a loss to the baseline's; their standard errors, and each row's own part in them (2,rows).
+    """Our differences of a loss to the baseline's (rows,), and (2, rows): their standard errors, each row's own part.
 
-    A row of too few seeds to have an error gets that of the others, as many seeds fewer as it has.
+    A row with too few seeds for an error of its own gets the median one of a single run, over the root of its seeds.
     """
     comparisons = [_comparison(row, column) for row in rows]
     seeds = np.array([max(1, found.seeds) for found in comparisons])
@@ -226,15 +228,17 @@ def _agreement(
 ) -> Agreement:
     spearman, kendall = rank_correlations(ours, theirs)
     spearman_interval, kendall_interval = intervals(spearman, kendall, len(labels))
-    told = theirs != 0
+    has_sign = theirs != 0
     scale, limits = np.nan, {}
     if len(labels) >= FEWEST_ROWS and np.isfinite(errors).all():
         scale = scale_of(ours, theirs, errors[0])
+        # error of a difference^2 = row's part^2 + baseline's part^2, and the baseline's is common to all rows
         of_baseline = np.sqrt(np.median(np.maximum(errors[0] ** 2 - errors[1] ** 2, 0.0)))
         limits = ceiling(theirs, scale, np.r_[of_baseline, errors[1]], their_errors)
-    below, below_there = (
-        (ours[told] < 0).mean() if told.any() else 0.0,
-        (theirs[told] < 0).mean() if told.any() else 0.0,
+    # Two independent signs are equal with chance pq + (1 - p)(1 - q), where p and q are the shares of negative ones.
+    negative, negative_there = (
+        (ours[has_sign] < 0).mean() if has_sign.any() else 0.0,
+        (theirs[has_sign] < 0).mean() if has_sign.any() else 0.0,
     )
     return Agreement(
         column=column,
@@ -248,9 +252,9 @@ def _agreement(
         spearman_interval=spearman_interval,
         kendall=kendall,
         kendall_interval=kendall_interval,
-        equal_signs=int((np.sign(ours[told]) == np.sign(theirs[told])).sum()),
-        signs=int(told.sum()),
-        by_chance=float(told.sum() * (below * below_there + (1 - below) * (1 - below_there))),
+        equal_signs=int((np.sign(ours[has_sign]) == np.sign(theirs[has_sign])).sum()),
+        signs=int(has_sign.sum()),
+        by_chance=float(has_sign.sum() * (negative * negative_there + (1 - negative) * (1 - negative_there))),
         scale=scale,
         ceiling=limits,
     )

@@ -1,4 +1,4 @@
-"""Published tables: read, and asked for what the paper itself concludes from them."""
+"""Published tables, and what a study concludes from its rows as a whole."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Published:
     unconfirmed: dict[str, tuple[str, ...]]
 
     def find(self, label: str) -> str | None:
-        """The label here that means the same as `label`; case, spaces and punctuation do not count."""
+        """The label in this table that matches `label` in letters and digits, case ignored; None if none does."""
         return self.aliases.get(_key(label))
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study says as a whole, ours or a published one.
+    """What a study, ours or a published one, shows as a whole.
 
-    `better` {column: (rows that beat the baseline, rows with a number)}; `correlations` {column: Spearman's with the
-    final loss, positive where a lower final loss goes with a better number}.
+    `better` maps a column to (rows that beat the baseline, rows with a number); `correlations` maps a column to its
+    Spearman correlation with the final loss, positive where a lower final loss goes with a better number.
     """
 
     better: dict[str, tuple[int, int]]
@@ -52,7 +52,7 @@ class Findings:
 def load(name: str) -> Published:
     """Read the published table `name`: a line `# title`, then CSV.
 
-    Raises `UserError` where there is none, and with the line of what cannot be read.
+    Raises `UserError` for an unknown table, and with the line number for one that cannot be read.
     """
     path = published.path_of(name)
     rows, aliases, unconfirmed, baseline = {}, {}, {}, ""
@@ -79,33 +79,35 @@ def _check_head(path: Path, title: str, columns: list[str]) -> None:
     if not title.startswith("#"):
         raise UserError(f"{path}, line 1: must be the table's title, as in # Narang et al. 2021, Table 1")
     if lacking := [column for column in ("row", "section", *LOSSES) if column not in columns]:
-        raise UserError(f"{path}, line 2: lacks {', '.join(lacking)}")
+        raise UserError(f"{path}, line 2: missing {', '.join(lacking)}")
 
 
 def _numbers(row: dict[str, str], where: str) -> dict[str, float]:
     """The numbers of a line, NaN where a cell is empty."""
     if None in row or None in row.values():
-        raise UserError(f"{where}: has not as many cells as the head has")
+        raise UserError(f"{where}: the number of cells differs from that of the header")
     found = {}
     for column, cell in row.items():
         if column not in TEXT_COLUMNS:
             try:
                 found[column] = float(cell or "nan")
             except ValueError:
-                raise UserError(f"{where}: {column} is {cell!r}, and must be a number or empty") from None
+                raise UserError(f"{where}: {column} is {cell!r}; it must be a number or empty") from None
     return found
 
 
-def findings(rows: dict[str, dict[str, float]], baseline: str, scores: tuple[str, ...]) -> Findings:
-    """What the rows of one study, by label and column, say as a whole; columns without numbers are left out.
+def findings(
+    rows: dict[str, dict[str, float]], baseline: str, scores: tuple[str, ...], lower: tuple[str, ...] = LOSSES
+) -> Findings:
+    """What the rows of one study, {label: {column: number}}, show as a whole; columns without numbers are left out.
 
-    A score over fewer than 5 rows has no correlation.
+    Of the columns in `lower` the lower number is better. There is no correlation for fewer than 5 rows.
     """
     better, correlations = {}, {}
     final = np.array([row.get(LOSSES[-1], np.nan) for row in rows.values()])
     for column in (*LOSSES, *scores):
         values = np.array([row.get(column, np.nan) for row in rows.values()])
-        sign = 1 if column in LOSSES else -1
+        sign = 1 if column in lower else -1
         gains = sign * (rows[baseline].get(column, np.nan) - np.delete(values, list(rows).index(baseline)))
         if known := int(np.isfinite(gains).sum()):
             better[column] = int((gains > 0).sum()), known

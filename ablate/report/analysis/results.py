@@ -1,10 +1,10 @@
-"""What the runs of a sweep left behind, gathered in two files that lie beside the report.
+"""The runs of a sweep, gathered in two files in the folder of the report.
 
-    runs/<sweep>/*/seed-*/  ->  records.jsonl   first line: the sweep as it was asked; then a line a run
+    runs/<sweep>/*/seed-*/  ->  records.jsonl   first line: the sweep as its file defines it; then one line per run
                             ->  curves.csv      loss curves, 48 points over the steps of the baseline
 
-Whatever else a report says is a function of these two files. What cannot be read is left out and named in the first
-line.
+Everything else in a report is a function of these two files. Records that cannot be read are left out, and listed in
+the first line.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablate.config import evaluations
+from ablate.config.renamed import renamed
 from ablate.errors import UserError
 from ablate.report.text import csv_plain, csv_text, is_number, one_line
 from ablate.run.files import atomic_write
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 RECORDS, CURVES = "records.jsonl", "curves.csv"
 CURVE_COLUMNS = ("row", "seed", "kind", "step", "loss")
 CURVE_POINTS = 48
+Point = tuple[float, float]
 RUN_NUMBERS = {
     "parameters": ("parameters", "total"),
     "parameters_non_embedding": ("parameters", "non_embedding"),
@@ -62,18 +65,24 @@ RUN_TEXTS = {
     "reason": ("reason",),
     "overrides": ("overrides",),
 }
-_SETTINGS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule", "early", "dropout")
+_SETTINGS = (
+    *("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule"),
+    *("early_fraction", "early", "dropout"),  # `early` in the configs of earlier versions
+)
 _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
 
 
 @dataclass(frozen=True)
 class Results:
-    """A sweep and its runs: `sweep` is the first line of records.jsonl, `records` the other lines,
-    `curves` maps (row, seed, kind) to a list of (step, loss)."""
+    """A sweep and its runs: `sweep` is the first line of records.jsonl, `records` the other lines.
+
+    `curves` maps (row, seed, kind) to a list of points: (step, loss) where the kind is train or validation, else x and y
+    of the curve of the score that has the kind's name.
+    """
 
     sweep: dict[str, Any]
     records: list[dict[str, Any]]
-    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = field(default_factory=dict)
+    curves: dict[tuple[str, int, str], list[Point]] = field(default_factory=dict)
 
     def frame(self) -> pandas.DataFrame:
         """A line a run: row, section, seed, status, then numbers (NaN where unknown), downstream scores, and texts."""
@@ -99,13 +108,13 @@ class Results:
 def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Results | None = None) -> Results:
     """Gather the records and curves of the sweep `name`; raises `UserError` where there is no such sweep.
 
-    Runs that have no folder come from `older`, where they were made as the sweep now asks: a fresh clone that trains
-    one more run does not lose the others.
+    Runs that have no folder come from `older`, where they match the sweep as it is now: a fresh clone that trains one
+    more run does not lose the others.
     """
     folder = Path(runs_dir) / name
     records: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
-    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = {}
+    curves: dict[tuple[str, int, str], list[Point]] = {}
     folders: dict[tuple[str, int], RunFolder] = {}
     for path in run_folders(runs_dir, name):
         shown = path.relative_to(folder).as_posix()
@@ -117,9 +126,8 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
         records.append(_line_of(record, RunFolder(path)))
         folders[record.row, record.seed] = RunFolder(path)
     found = {(record["row"], record["seed"]) for record in records}
-    without_folder = (
-        [record for record in older.records if (record["row"], record["seed"]) not in found] if older else []
-    )
+    older = older or Results({}, [])
+    without_folder = [record for record in older.records if (record["row"], record["seed"]) not in found]
     header = _header(name, Path(sweeps_dir), records + without_folder)
     planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
     steps = _steps(records, header["baseline"])
@@ -132,12 +140,13 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
             skipped.append({"path": path.as_posix(), "reason": reason})
         else:
             kept.append(line)
-    as_asked = {row: (*header["base"], *overrides) for row, overrides in planned.items()}
+            curves |= {(line["row"], line["seed"], name): points for name, points in _score_curves(line).items()}
+    as_planned = {row: (*header["base"], *overrides) for row, overrides in planned.items()}
     for line in without_folder:
         run = line["row"], line["seed"]
-        if reason := _replaced(run_path(runs_dir, name, *run)) or _foreign(line, as_asked):
+        if reason := _replaced(run_path(runs_dir, name, *run)) or _foreign(line, as_planned):
             skipped.append({"path": f"{RECORDS}: {line['row']}, seed {line['seed']}", "reason": reason})
-        elif older:
+        else:
             kept.append(line)
             curves |= {key: points for key, points in older.curves.items() if key[:2] == run}
     order = {label: number for number, label in enumerate(planned)}
@@ -171,26 +180,26 @@ def read(folder: Path | str) -> Results:
             try:
                 lines.append(json.loads(line))
             except ValueError:
-                raise UserError(f"{folder / RECORDS}, line {number}: no JSON") from None
+                raise UserError(f"{folder / RECORDS}, line {number}: not JSON") from None
     except FileNotFoundError:
         raise UserError(f"no {RECORDS} in {folder}: nothing was collected there") from None
     if not lines or not isinstance(lines[0], dict) or lines[0].get("kind") != "sweep":
         raise UserError(f"{folder / RECORDS}, line 1: must describe the sweep")
-    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = {}
+    curves: dict[tuple[str, int, str], list[Point]] = {}
     try:
         with open(folder / CURVES, encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 key = csv_plain(row["row"]), int(row["seed"]), row["kind"]
-                curves.setdefault(key, []).append((int(row["step"]), float(row["loss"])))
+                curves.setdefault(key, []).append((_plain_number(row["step"]), float(row["loss"])))
     except FileNotFoundError:
-        raise UserError(f"no {CURVES} in {folder}, which lies beside {RECORDS}") from None
+        raise UserError(f"no {CURVES} in {folder}; it belongs next to {RECORDS}") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / CURVES}: not as it was written ({error})") from None
+        raise UserError(f"{folder / CURVES}: not in the format of loss curves ({error})") from None
     return Results(lines[0], lines[1:], curves)
 
 
 def number(record: dict[str, Any], *keys: str) -> float:
-    """A number somewhere in a record, NaN where there is none."""
+    """The number under nested `keys` of a record; NaN where there is none."""
     value: Any = record
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
@@ -215,18 +224,18 @@ def _read_settings(folder: RunFolder) -> dict[str, Any]:
 
 
 def _steps(records: list[dict[str, Any]], baseline: str) -> int:
-    """How many steps the sweep trains for, as its baseline does; 0 where no run tells."""
-    told = [
+    """How many steps the sweep trains for: those of its baseline, else of another run; 0 where none is known."""
+    known = [
         (record["row"] == baseline, steps)
         for record in records
         if is_number(steps := number(record, "settings", "trainer", "steps"))
     ]
-    return int(max(told)[1]) if told else 0
+    return int(max(known)[1]) if known else 0
 
 
-def _read_curves(path: Path, steps: int) -> dict[str, list[tuple[int, float]]]:
-    """Thinned (step, loss) by kind; a torn last line and losses that are no number are left out."""
-    found: dict[str, list[tuple[int, float]]] = {}
+def _read_curves(path: Path, steps: int) -> dict[str, list[Point]]:
+    """Thinned (step, loss) by kind; an incomplete last line and losses that are not finite are left out."""
+    found: dict[str, list[Point]] = {}
     try:
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
             for row in csv.DictReader(line.replace("\0", "") for line in file):
@@ -241,23 +250,34 @@ def _read_curves(path: Path, steps: int) -> dict[str, list[tuple[int, float]]]:
     return {kind: _thinned(points, steps) for kind, points in found.items()}
 
 
-def _thinned(points: list[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
-    """The mean losses of 48 equal stretches of a sweep's `steps`, each at the last step that it has.
+def _score_curves(record: dict[str, Any]) -> dict[str, list[Point]]:
+    """The points of each score that has a curve."""
+    curves = {name: score.get("curve") for name, score in (record.get("scores") or {}).items()}
+    return {name: [*zip(curve["xs"], curve["ys"], strict=True)] for name, curve in curves.items() if curve}
 
-    The stretches are the same for a run that diverged half-way, so that what is compared is of the same batches.
+
+def _plain_number(text: str) -> float:
+    """A whole number as such, so that it is written as it was read."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+def _thinned(points: list[Point], steps: int) -> list[Point]:
+    """Mean losses over 48 equal bins of a sweep's `steps`, each at the last step of its bin.
+
+    A run that diverged half-way has the same bins, so that losses over the same batches are compared.
     """
-    steps = steps or points[-1][0]
-    bins: dict[int, list[tuple[int, float]]] = {}
+    last = steps or points[-1][0]
+    bins: dict[float, list[Point]] = {}
     for step, loss in points:
-        bins.setdefault((step - 1) * CURVE_POINTS // steps, []).append((step, loss))
+        bins.setdefault((step - 1) * CURVE_POINTS // last, []).append((step, loss))
     return [(members[-1][0], sum(loss for _, loss in members) / len(members)) for members in bins.values()]
 
 
 def _header(name: str, sweeps_dir: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The sweep as its file asks for it; or, for runs of no sweep file, as the runs themselves tell."""
-    from ablate.study import definition
+    """The sweep as its file defines it, or, for runs without a sweep file, as the runs themselves imply."""
+    from ablate.study import definition, inheritance
 
-    if not (sweeps_dir / f"{name}.yaml").exists() and records:
+    if inheritance.find(name, sweeps_dir) is None and records:
         return _header_of_runs(name, records)
     sweep = definition.load(name, sweeps_dir)
     rows = [
@@ -289,25 +309,25 @@ def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for label in labels
     ]
-    question = "Runs that were started one by one, beside any sweep"
+    question = "Runs that were started one by one, outside any sweep"
     fixed = {"kind": "sweep", "name": name, "question": question, "base": [], "baseline": "baseline"}
     return {**fixed, "rows": rows, "reference": None, "early": None, "notes": "", "file": None}
 
 
 def _replaced(folder: Path) -> str:
-    """Why the older record of a run without a folder is of no use; empty where it may be."""
-    return "was moved aside for a run with another config, which is not there yet" if was_set_aside(folder) else ""
+    """Why the older record of a run without a folder is left out; empty where it may be kept."""
+    return "moved aside for a run with a different config, which has not been made yet" if was_set_aside(folder) else ""
 
 
 def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str:
-    """Why a run is none of those that the sweep asks for; empty where it is."""
+    """Why a run does not belong to the sweep; empty where it does."""
     if record["row"] not in planned:
         return f"the sweep has no row {record['row']!r}"
-    given = record.get("overrides")
-    absent = (
-        [override for override in planned[record["row"]] if override not in given] if isinstance(given, list) else []
-    )
-    return f"made without {', '.join(absent)}, which the sweep now asks of this row" if absent else ""
+    overrides = record.get("overrides")
+    given = {renamed(str(override)) for override in overrides} if isinstance(overrides, list) else None
+    wanted = [text for text in planned[record["row"]] if not evaluations.is_without_effect(text)]
+    absent = [text for text in wanted if given is not None and renamed(text) not in given]
+    return f"made without {', '.join(absent)}, which the sweep now sets for this row" if absent else ""
 
 
 def _text(record: dict[str, Any], *keys: str) -> str:
@@ -326,7 +346,7 @@ def _finite_values(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON without what is no number, and with keys of text."""
+    """The value as JSON: keys as strings, NaN and infinities as null, other objects as strings."""
     if isinstance(value, dict):
         return _finite_values(value)
     if isinstance(value, (list, tuple)):

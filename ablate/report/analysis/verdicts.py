@@ -1,15 +1,19 @@
-"""From runs to rows: what each change costs, what it does to the loss, and the word that this evidence allows."""
+"""From runs to rows: what each change costs, what it does to the loss, and the verdict that the evidence supports."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from ablate.config import evaluations
+from ablate.report.analysis import metrics
+from ablate.report.analysis.metrics import Metric
 from ablate.report.analysis.results import Results, number
+from ablate.report.text import decimals
 from ablate.run.record import DIVERGED, DONE, FAILED
 from ablate.statistics import moderated
 from ablate.statistics.moderated import FEWEST_SEEDS, Comparison
@@ -17,17 +21,16 @@ from ablate.statistics.moderated import FEWEST_SEEDS, Comparison
 BASELINE = "baseline"
 BETTER, WORSE, UNDECIDED = "better", "worse", "no difference detected"
 NO_VERDICT, NOT_COMPARABLE, HAS_DIVERGED = "no verdict", "not comparable", "diverged"
-BUDGET_TOLERANCE = 0.02  # of the baseline's FLOPs; what differs by more is flagged
+BUDGET_TOLERANCE = 0.02  # of the baseline's FLOPs; rows that differ by more are flagged
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the sweep over all its seeds; losses in nats a token, NaN where nothing is known.
+    """One row of the sweep over all its seeds; losses in nats a token, NaN where unknown.
 
-    `lost` of the runs that are done ended above `chance`, the loss of a uniform guess: they learned nothing, and
-    count as diverged. `speed` is in steps a second, measured with nothing else running where `is_exclusive`; `budget`
-    is the share by which the FLOPs of a whole run differ from the baseline's; `is_control` marks rows that change
-    nothing but seeds (A/A).
+    Of the finished runs, `lost` ended above `chance`, the loss of a uniform guess: they learned nothing and count as
+    diverged. `speed` is in steps a second, measured with nothing else running where `is_exclusive`; `budget` is the
+    relative difference of a whole run's FLOPs to the baseline's; `is_control` marks rows that change only seeds (A/A).
     """
 
     label: str
@@ -52,7 +55,7 @@ class Row:
     downstream: dict[str, list[float]]
     settings: dict[str, Any]
     data: dict[str, Any]
-    mixed: str = ""  # in what its own runs differ that makes their losses no repetition of one another
+    mixed: str = ""  # why its own runs are not repetitions of one another, such as "different data"
     comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
     early_comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
     verdict: str = NO_VERDICT
@@ -62,25 +65,29 @@ class Row:
 
     @property
     def learned(self) -> int:
-        """Runs with a final loss that counts."""
+        """Runs with a valid final loss."""
         return int(np.isfinite(self.final).sum())
 
     @property
     def missing(self) -> int:
-        """Planned runs that have no result: not begun, stopped or under way."""
+        """Planned runs without a result: not started, stopped or still running."""
         return max(0, self.planned - self.done - self.diverged - self.failed)
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The rows of a sweep in the order of its file; `noise` is the sd of the baseline's final loss over its seeds."""
+    """The rows of a sweep in the order of its file; `noise` is the sd of the baseline's final loss over its seeds.
+
+    `metrics` says of each downstream score, by name, what it measures.
+    """
 
     baseline: Row
     rows: list[Row]
     noise: float
     seed_variance: float
+    metrics: dict[str, Metric] = field(default_factory=dict)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Row]:
         return iter((self.baseline, *self.rows))
 
     @property
@@ -110,31 +117,32 @@ def judge(results: Results) -> Verdicts:
     for record in results.records:
         runs[record["row"]].append(record)
     seeds = sorted({record["seed"] for record in results.records})
-    asked = {row["row"]: row for row in sweep["rows"]}
-    if sweep["baseline"] not in asked:  # runs beside any sweep, the baseline not among them
-        asked[sweep["baseline"]] = {"row": sweep["baseline"], "section": BASELINE, "overrides": [], "seeds": 0}
-    baseline = _row(asked[sweep["baseline"]], runs.get(sweep["baseline"], []), seeds)
+    planned = {row["row"]: row for row in sweep["rows"]}
+    if sweep["baseline"] not in planned:  # runs without a sweep file, the baseline not among them
+        planned[sweep["baseline"]] = {"row": sweep["baseline"], "section": BASELINE, "overrides": [], "seeds": 0}
+    baseline = _row(planned[sweep["baseline"]], runs.get(sweep["baseline"], []), seeds)
     learned = ~(baseline.final > baseline.chance)
     baseline = replace(
         baseline, early=np.where(learned, baseline.early, np.nan), final=np.where(learned, baseline.final, np.nan)
     )
-    others = [_row(asked[label], members, seeds) for label, members in runs.items() if label != baseline.label]
+    others = [_row(planned[label], members, seeds) for label, members in runs.items() if label != baseline.label]
     differing = {row.label: difference(row, baseline) for row in others}
     tested = [row for row in others if row.done and not differing[row.label] and not row.diverged + row.lost]
     sections = [row.section for row in tested]
     final, early = (np.array([getattr(row, name) for row in (baseline, *tested)]) for name in ("final", "early"))
     compared = zip(tested, moderated.compare(final, sections), moderated.compare(early, sections), strict=True)
     comparisons = {
-        row.label: {"comparison": of_final, "early_comparison": of_early} for row, of_final, of_early in compared
+        row.label: replace(row, comparison=of_final, early_comparison=of_early) for row, of_final, of_early in compared
     }
-    judged = [_judged(replace(row, **comparisons.get(row.label, {})), baseline, differing[row.label]) for row in others]
+    judged = [_judged(comparisons.get(row.label, row), baseline, differing[row.label]) for row in others]
     noise = moderated.estimate_noise(final)
     baseline = replace(baseline, verdict=BASELINE, budget=0.0)
-    return Verdicts(baseline, judged, moderated.noise_floor(baseline.final), noise.seed_variance)
+    measured = metrics.downstream(record for record in results.records if record["status"] == DONE)
+    return Verdicts(baseline, judged, moderated.noise_floor(baseline.final), noise.seed_variance, measured)
 
 
 def difference(row: Row, baseline: Row) -> str:
-    """Why the losses of two rows are of different things; empty where they can be compared."""
+    """Why the losses of two rows cannot be compared; empty where they can."""
     if not row.done or not baseline.done:
         return ""
     for who, mixed in (("its own runs", row.mixed), ("the baseline's runs", baseline.mixed)):
@@ -144,12 +152,12 @@ def difference(row: Row, baseline: Row) -> str:
 
 
 def _unlike(one: tuple[dict[str, Any], dict[str, Any]], other: tuple[dict[str, Any], dict[str, Any]]) -> str:
-    """What two runs, each as (settings, data), cannot be compared for; empty where they can."""
+    """Why two runs, each given as (settings, data), cannot be compared; empty where they can."""
     if one[0] and other[0]:
         for part in ("tokenizer", "objective", "length", "evaluation"):
             if _part(one[0], part) != _part(other[0], part):
-                return f"another {part}"
-    return "other data" if one[1].get("sha256") != other[1].get("sha256") else ""
+                return f"different {part}"
+    return "different data" if one[1].get("sha256") != other[1].get("sha256") else ""
 
 
 def _part(settings: dict[str, Any], part: str) -> Any:
@@ -158,6 +166,8 @@ def _part(settings: dict[str, Any], part: str) -> Any:
         return objective.get("length")
     if part == "objective":
         return {key: value for key, value in objective.items() if key != "length"}
+    if part == evaluations.GROUP:  # what is measured after training makes no losses incomparable
+        return evaluations.measured_in_training(settings.get(part) or {})
     return settings.get(part)
 
 
@@ -181,13 +191,13 @@ def _judged(row: Row, baseline: Row, differing: str) -> Row:
 
 
 def _how_diverged(row: Row) -> str:
-    told = [f"{row.diverged} of {row.planned} seeds"] if row.diverged else []
+    reasons = [f"{row.diverged} of {row.planned} seeds"] if row.diverged else []
     if row.lost:
-        told.append(f"{row.lost} of {row.planned} seeds ended above the loss of a uniform guess, {row.chance:.2f}")
-    return "; ".join(told)
+        reasons.append(f"{row.lost} of {row.planned} seeds ended above the loss of a uniform guess, {row.chance:.2f}")
+    return "; ".join(reasons)
 
 
-def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: list[int]) -> Row:
+def _row(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[int]) -> Row:
     done = [record for record in records if record["status"] == DONE]
     early, final = np.full(len(seeds), np.nan), np.full(len(seeds), np.nan)
     for record in done:
@@ -201,10 +211,10 @@ def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: list[int])
     tasks = sorted({task for record in done for task in record.get("downstream") or {}})
     made = [(record.get("settings") or {}, record.get("data") or {}) for record in done]
     return Row(
-        label=asked["row"],
-        section=asked["section"],
-        overrides=tuple(asked["overrides"]),
-        planned=max(asked["seeds"], len(records)),
+        label=planned["row"],
+        section=planned["section"],
+        overrides=tuple(planned["overrides"]),
+        planned=max(planned["seeds"], len(records)),
         done=len(done),
         diverged=sum(record["status"] == DIVERGED for record in records),
         failed=sum(record["status"] == FAILED for record in records),
@@ -227,34 +237,44 @@ def _row(asked: dict[str, Any], records: list[dict[str, Any]], seeds: list[int])
     )
 
 
-def comparable_speeds(verdicts: Verdicts) -> dict[str, float]:
-    """Steps a second by row, all measured as the baseline's was: with nothing else running, or during training.
+def score_places(verdicts: Verdicts, name: str) -> int:
+    """With how many decimals a downstream score is shown: enough for its spread over the baseline's seeds.
 
-    NaN for a row that was not measured in that manner.
+    Of scores without a unit, as older records have them, two.
+    """
+    if not verdicts.metrics[name].unit:
+        return 2
+    return decimals(spread(verdicts.baseline.downstream.get(name, [])))
+
+
+def comparable_speeds(verdicts: Verdicts) -> dict[str, float]:
+    """Steps a second by row, all measured like the baseline's: with nothing else running, or during training.
+
+    NaN for a row that was measured the other way.
     """
     alone = verdicts.baseline.is_exclusive
     return {row.label: row.speed if row.is_exclusive == alone else np.nan for row in verdicts}
 
 
 def ratio(value: float, base: float) -> float:
-    """`value` over `base`, NaN where that is no number."""
+    """`value` over `base`; NaN where `base` is zero."""
     return value / base if base else np.nan
 
 
 def mean(values: Iterable[float]) -> float:
-    """The mean of what is known; NaN where nothing is."""
+    """The mean of the known values; NaN where there are none."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else np.nan
 
 
 def spread(values: Iterable[float]) -> float:
-    """The sample sd of what is known; NaN for fewer than two."""
+    """The sample sd of the known values; NaN for fewer than two."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.std(known, ddof=1)) if len(known) > 1 else np.nan
 
 
 def median(values: Iterable[float]) -> float:
-    """The median of what is known; NaN where nothing is."""
+    """The median of the known values; NaN where there are none."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.median(known)) if known else np.nan
 

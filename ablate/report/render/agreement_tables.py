@@ -1,4 +1,4 @@
-"""The part of report.md that sets our numbers beside published ones; all text is safe in Markdown."""
+"""The part of report.md that compares our numbers with published ones; all text is safe in Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ablate.report.analysis import agreement
 from ablate.report.analysis.agreement import SPEED, Agreement, Contradiction, base_of, join
-from ablate.report.analysis.agreement_over_training import OWN, PARTS, Course
+from ablate.report.analysis.agreement_over_training import OWN, PARTS, AgreementOverTraining
 from ablate.report.analysis.reference import LOSSES, Published, findings
 from ablate.report.analysis.verdicts import HAS_DIVERGED, NOT_COMPARABLE, Row, Verdicts, comparable_speeds, mean, ratio
 from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, md_escape, significant
@@ -15,12 +15,17 @@ from ablate.statistics.ranks import FEWEST_ROWS
 
 
 class AgreementTables:
-    """What the report says of a published table: sentences, then lines of tables."""
+    """What the report says about a published table: sentences, then lines of tables."""
 
     def __init__(
-        self, verdicts: Verdicts, published: Published, agreements: list[Agreement], course: Course | None = None
+        self,
+        verdicts: Verdicts,
+        published: Published,
+        agreements: list[Agreement],
+        over_training: AgreementOverTraining | None = None,
     ) -> None:
-        self.verdicts, self.published, self.agreements, self.course = verdicts, published, agreements, course
+        self.verdicts, self.published = verdicts, published
+        self.agreements, self.over_training = agreements, over_training
         self.joined = join(verdicts, published)
         self.base = base_of(verdicts, published)
         self.places = decimals(verdicts.noise)
@@ -36,23 +41,23 @@ class AgreementTables:
 
     @property
     def baseline(self) -> str:
-        """The published row that our baseline stands for."""
+        """The published row that our baseline corresponds to."""
         return md_escape(self.base)
 
     @property
     def few(self) -> str:
-        """Why there are no figures; empty where there are."""
+        """Why there are no correlations; empty where there are."""
         if self.agreements:
             return ""
-        return f"{counted(len(self.joined), 'row')} of ours can be set beside it; a correlation needs {FEWEST_ROWS}"
+        return f"{counted(len(self.joined), 'row')} can be compared with it; a correlation needs at least {FEWEST_ROWS}"
 
     @property
     def reading(self) -> list[str]:
-        """What a reader should make of it, a sentence or two an entry."""
+        """How to interpret the agreement, one or two sentences per entry."""
         return [*self._order(), *self._over_training(), *self._sizes(), *self._contradicted(), *self._left_out()]
 
     def _order(self) -> list[str]:
-        told = []
+        sentences = []
         for found in self.agreements:
             if not np.isfinite(found.spearman) or "spearman" not in found.ceiling:
                 continue
@@ -60,32 +65,33 @@ class AgreementTables:
             middle, low = found.ceiling["spearman"]
             if found.beyond_noise:
                 why = (
-                    f"seed noise of both studies alone would leave {fixed(low, 2)} or more in 95 % of cases, so something "
-                    "else parts the two: size, length of training, text or recipe"
+                    f"with seed noise of both studies as the only difference it would be {fixed(low, 2)} or more in "
+                    "95 % of cases, so something else separates the two: model size, length of training, data or recipe"
                 )
             else:
                 why = (
-                    f"seed noise of both studies alone would leave about {fixed(middle, 2)}, and explains a figure like "
-                    "this one"
+                    f"with seed noise of both studies as the only difference it would be about {fixed(middle, 2)}, so "
+                    "seed noise can explain a value like this"
                 )
-            told.append(f"**Order:** {what}: Spearman {fixed(found.spearman, 2)}; {why}.")
-        return told
+            sentences.append(f"**Order:** {what}: Spearman {fixed(found.spearman, 2)}; {why}.")
+        return sentences
 
     def _over_training(self) -> list[str]:
-        if self.course is None:
+        if self.over_training is None:
             return []
         points = (1, (PARTS + 2) // 3, (2 * PARTS + 1) // 3, PARTS)
-        told = [
+        by_reference = [
             f"{' · '.join(fixed(figures[point - 1], 2) for point in points)} with "
             f"{_words(against) if against == OWN else f'the published {_words(against)}'}"
-            for against, figures in self.course.spearman.items()
+            for against, figures in self.over_training.spearman.items()
         ]
-        when = " · ".join(f"{self.course.steps[point - 1]:,}" for point in points)
-        return [
-            f"**Over training:** by the training losses of the tenths of the steps that end at {when}, Spearman is "
-            f"{'; '.join(told)}. A figure that still rises asks for more steps; one that has settled or falls, for "
-            "something else."
-        ]
+        when = " · ".join(f"{self.over_training.steps[point - 1]:,}" for point in points)
+        sentence = (
+            "**Over training:** by the training losses over the tenths of training that end at steps "
+            f"{when}, Spearman is {'; '.join(by_reference)}. Where it is still rising, more steps may bring the orders "
+            "closer; where it has levelled off or falls, more steps alone are unlikely to."
+        )
+        return [sentence]
 
     def _sizes(self) -> list[str]:
         if not self.agreements or not np.isfinite(self.agreements[0].scale):
@@ -95,68 +101,68 @@ class AgreementTables:
             return ["**Size:** our differences are no larger than our noise."]
         first = self.agreements[0]
         slope = float(first.ours @ first.theirs / (first.theirs @ first.theirs))
-        return [
-            f"**Size:** our differences are {significant(scale)} times as large as the published ones (root mean squares); "
-            f"a nat there goes with {fixed(slope, 2, signed=True)} here (slope through zero)."
-        ]
+        sentence = (
+            f"**Size:** our differences, noise removed, are {significant(scale)} times as large as the published ones "
+            "(root mean squares); the regression of ours on theirs through the origin has slope "
+            f"{fixed(slope, 2, signed=True)}."
+        )
+        return [sentence]
 
     def _contradicted(self) -> list[str]:
         tested = [row for row, _ in self.joined if np.isfinite(row.comparison.p)]
         if not tested:
-            return [f"**Rows:** none has been tested yet; {FEWEST_SEEDS} seeds shared with the baseline are needed."]
+            return [f"**Rows:** none has been tested yet; a test needs {FEWEST_SEEDS} seeds shared with the baseline."]
         final, early = (
             sum(getattr(row, name).differs for row in tested) for name in ("comparison", "early_comparison")
         )
         if not final + early:
-            return [
-                f"**Rows:** none of {counted(len(tested), 'tested row')} differs from the baseline here beyond noise, so "
-                "none can be contradicted."
-            ]
+            none = f"none of {counted(len(tested), 'tested row')} differs significantly from the baseline here"
+            return [f"**Rows:** {none}, so none can disagree with the published table."]
         differ = (
-            f"of {counted(len(tested), 'tested row')}, {final} differ from the baseline here in the final loss and {early} in "
-            "the early one"
+            f"of {counted(len(tested), 'tested row')}, {final} differ significantly from the baseline here in the "
+            f"final loss and {early} in the early loss"
         )
         if not self.contradictions:
-            return [
-                f"**Rows:** {differ}, and none of them the other way in the published table beyond two standard deviations "
-                f"of its runs{self._uncertain()}."
-            ]
-        told = listed(map(self._contradiction, self.contradictions), 30)
-        return [
-            f"**Rows that disagree:** {differ}; the other way in the published table, beyond two standard deviations of "
-            f"its runs, {'go' if len(self.contradictions) > 1 else 'goes'} {told}{self._uncertain()}. They are beyond our "
-            "noise, yet only as far as these settings reach: a change may need more steps, more width or another learning "
-            "rate to show what it does at the published size."
-        ]
+            none = "none of them differs in the opposite direction in the published table by more than two standard "
+            return [f"**Rows:** {differ}; {none}deviations of its runs{self._uncertain()}."]
+        contradictions = listed(map(self._contradiction, self.contradictions), 30)
+        sentence = (
+            f"**Rows that disagree:** {differ}. In the opposite direction in the published table, by more than two "
+            f"standard deviations of its runs: {contradictions}{self._uncertain()}. Seed noise does not explain this, "
+            "but it holds for these settings only: a change may need more steps, more width or another learning rate "
+            "to show its effect at the published size."
+        )
+        return [sentence]
 
     def _uncertain(self) -> str:
-        return f" (within them: {self.within_their_noise})" if self.within_their_noise else ""
+        return f" (by less: {self.within_their_noise})" if self.within_their_noise else ""
 
     def _left_out(self) -> list[str]:
-        """What no figure can show: a row that trains in the published study and dies here says most of all."""
+        """Rows that no figure includes; one that trains in the published study and diverges here matters most."""
         left = [row for row, _ in agreement.left_out(self.verdicts, self.published)]
         diverged = [md_escape(row.label) for row in left if row.verdict == HAS_DIVERGED]
         unlike = [md_escape(row.label) for row in left if row.verdict == NOT_COMPARABLE]
-        told = []
+        groups = []
         if diverged:
             figure = fixed(agreement.with_diverged_last(self.verdicts, self.published), 2)
-            told.append(
-                f"{listed(diverged, 30)}, which diverged here (with {'them' if len(diverged) > 1 else 'it'} as the worst, "
-                f"Spearman of final losses is {figure})"
+            groups.append(
+                f"{listed(diverged, 30)}, which diverged here (ranked as the worst, Spearman of final losses would be "
+                f"{figure})"
             )
         if unlike:
-            told.append(f"{listed(unlike, 30)}, which cannot be compared with our baseline")
+            groups.append(f"{listed(unlike, 30)}, which cannot be compared with our baseline")
         if rest := len(left) - len(diverged) - len(unlike):
-            told.append(f"{counted(rest, 'row')} without a run to compare")
-        return [f"**Left out of all of this:** {'; '.join(told)}."] if told else []
+            groups.append(f"{counted(rest, 'row')} without a run to compare")
+        return [f"**Left out of the comparison:** {'; '.join(groups)}."] if groups else []
 
     def _contradiction(self, found: Contradiction) -> str:
         ours = fixed(found.ours, self.places, signed=True)
-        return f"{md_escape(found.label)} ({_words(found.column)} {ours} here, {fixed(found.theirs, 3, signed=True)} there)"
+        theirs = fixed(found.theirs, 3, signed=True)
+        return f"{md_escape(found.label)} ({_words(found.column)} {ours} here, {theirs} published)"
 
     @property
     def figures(self) -> list[list[str]]:
-        """A line for each pair of columns, then for speed."""
+        """A line for each pair of columns, then one for speed."""
         speed = agreement.of_speed(self.verdicts, self.published)
         return [self._line(_pair(found), found) for found in (*self.agreements, *filter(None, [speed]))]
 
@@ -167,21 +173,21 @@ class AgreementTables:
         return [self._line(md_escape(one.section), one) for one in found] if len(found) > 1 else []
 
     def _line(self, name: str, found: Agreement) -> list[str]:
-        told = [name, str(len(found.labels))]
+        cells = [name, str(len(found.labels))]
         for figure, value, limits in (
             ("spearman", found.spearman, found.spearman_interval),
             ("kendall", found.kendall, found.kendall_interval),
         ):
             known = np.isfinite(value)
             limit = f" ({interval(*limits, 2, signed=False)})" if np.isfinite(limits[0]) else ""
-            told.append(f"{fixed(value, 2)}{limit}" if known else MISSING)
-            told.append(_ceiling(found, figure))
+            cells.append(f"{fixed(value, 2)}{limit}" if known else MISSING)
+            cells.append(_ceiling(found, figure))
         signs = f"{found.equal_signs} of {found.signs} ({fixed(found.by_chance, 0)} by chance)"
-        return [*told, signs, _ceiling(found, "signs", 0)]
+        return [*cells, signs, _ceiling(found, "signs", 0)]
 
     @property
     def rows(self) -> list[list[str]]:
-        """A line a row: ours and theirs, loss, difference and speed."""
+        """A line per row: loss, difference and speed, ours and theirs."""
         contradicted = {found.label for found in self.contradictions}
         lines = [self._row(self.verdicts.baseline, self.base, False)]
         return lines + [self._row(row, label, row.label in contradicted) for row, label in self.joined]
@@ -211,11 +217,13 @@ class AgreementTables:
 
     @property
     def findings(self) -> list[list[str]]:
-        """A line for each thing that a study says as a whole, theirs and ours, of the same rows by the same arithmetic."""
+        """A line for each finding of a study as a whole, theirs and ours, computed the same way over the same rows."""
         shared = {self.base, *(label for _, label in self.joined)}
         rows = {label: row for label, row in self.published.rows.items() if label in shared}
         theirs = findings(rows, self.base, self.published.scores)
-        ours = findings(self._ours(), self.verdicts.baseline.label, self._tasks())
+        metrics = self.verdicts.metrics
+        lower = (*LOSSES, *(name for name, metric in metrics.items() if not metric.higher_is_better))
+        ours = findings(self._ours(), self.verdicts.baseline.label, tuple(metrics), lower)
         lines = []
         for column in (*LOSSES, *self.published.scores):
             if column in theirs.better:
@@ -229,11 +237,8 @@ class AgreementTables:
                 lines.append([f"Spearman of final loss with {_words(column)}", *cells])
         return lines
 
-    def _tasks(self) -> tuple[str, ...]:
-        return tuple(sorted({task for row in self.verdicts for task in row.downstream}))
-
     def _ours(self) -> dict[str, dict[str, float]]:
-        """Our rows as a published table has them; controls and diverged rows left out."""
+        """Our rows in the form of a published table, {label: {column: number}}; diverged rows are left out."""
         base = self.verdicts.baseline
         losses = {base.label: (0.0, 0.0)}
         losses |= {row.label: (row.early_comparison.delta, row.comparison.delta) for row, _ in self.joined}

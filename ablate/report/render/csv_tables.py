@@ -1,4 +1,4 @@
-"""The report's numbers as tables: results.csv (a line a row), runs.csv (a line a run), evidence.csv, table.tex."""
+"""The report's numbers as tables: results.csv (a line per row), runs.csv (a line per run), evidence.csv, table.tex."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ablate.report.analysis.verdicts import (
     Verdicts,
     comparable_speeds,
     mean,
+    score_places,
     spread,
 )
 from ablate.report.text import counted, csv_text, fixed, latex_escape, scaled
@@ -69,8 +70,8 @@ EVIDENCE_COLUMNS = (
 
 
 def results_csv(verdicts: Verdicts) -> str:
-    """A line a row of the sweep, the baseline first; after the fixed columns each downstream score, mean and std."""
-    tasks = sorted({task for row in verdicts for task in row.downstream})
+    """A line per row of the sweep, the baseline first; after the fixed columns mean and std of each downstream score."""
+    tasks = list(verdicts.metrics)
     speeds = comparable_speeds(verdicts)
     lines = []
     for row in verdicts:
@@ -104,7 +105,7 @@ def _scores(row: Row, task: str) -> tuple[float, float]:
 
 
 def evidence_csv(verdicts: Verdicts) -> str:
-    """What stands behind each verdict, a line a row."""
+    """The statistics behind each verdict, a line per row."""
     lines = []
     for row in verdicts.rows:
         comparison = row.comparison
@@ -120,7 +121,7 @@ def evidence_csv(verdicts: Verdicts) -> str:
 
 
 def runs_csv(results: Results) -> str:
-    """A line a run, whatever became of it."""
+    """A line per run, whatever its status."""
     frame = results.frame()
     return _csv(frame.columns, frame.itertuples(index=False))
 
@@ -128,11 +129,12 @@ def runs_csv(results: Results) -> str:
 def table_tex(verdicts: Verdicts, places: int) -> str:
     r"""The sweep as a LaTeX table, in the manner of Narang et al. 2021; needs \usepackage{booktabs}."""
     speeds = comparable_speeds(verdicts)
-    tasks = sorted({task for row in verdicts for task in row.downstream})
+    tasks = list(verdicts.metrics)
     heads = ["Row", "Params", "Ops", "Step/s", "Early loss", "Final loss", "Difference", *map(latex_escape, tasks)]
     lines = [
         r"% needs \usepackage{booktabs}",
-        r"% bold: better than the baseline; dagger: worse; plain: no difference detected; in brackets: no verdict, and why",
+        r"% bold: better than the baseline; dagger: worse; plain: no difference detected",
+        r"% in parentheses: why there is no verdict",
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         r"\toprule",
         " & ".join(heads) + r" \\",
@@ -151,9 +153,9 @@ def table_tex(verdicts: Verdicts, places: int) -> str:
             _plus_minus(row.early, places),
             _plus_minus(row.final, places),
             "" if row.verdict == BASELINE else _difference(row, places),
-            *(fixed(mean(row.downstream.get(task, [])), 2) for task in tasks),
+            *(fixed(mean(row.downstream.get(task, [])), score_places(verdicts, task)) for task in tasks),
         ]
-        # The braces part a label from the command before it, which would take one that begins with [ or * for an option.
+        # The braces keep a label that begins with [ or * from being read as an argument of the command before it.
         lines.append("{}" + " & ".join(cell.replace("−", "$-$").replace("–", "--") for cell in cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -186,7 +188,7 @@ def _csv(columns: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Numbers with six significant digits, whole ones as they are; text so that no spreadsheet runs it."""
+    """Numbers with six significant digits, integers in full; text escaped so that no spreadsheet evaluates it."""
     if isinstance(value, str):
         return csv_text(value)
     if isinstance(value, int):

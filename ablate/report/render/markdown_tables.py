@@ -15,6 +15,7 @@ from ablate.report.analysis.verdicts import (
     comparable_speeds,
     mean,
     ratio,
+    score_places,
     spread,
 )
 from ablate.report.text import (
@@ -30,7 +31,7 @@ from ablate.report.text import (
     scaled,
     significant,
 )
-from ablate.statistics.moderated import ALPHA, FEWEST_SEEDS
+from ablate.statistics.moderated import ALPHA, FEWEST_SEEDS, POWER
 
 
 class MarkdownTables:
@@ -43,7 +44,7 @@ class MarkdownTables:
 
     @property
     def sections(self) -> list[dict[str, Any]]:
-        """The verdict tables: a heading (empty where there is one table) and its lines, the best row first."""
+        """The verdict tables: a heading (empty if there is only one) and lines, the best row first."""
         tables = []
         for section in self.verdicts.sections:
             rows = [row for row in self.verdicts.ordered() if row.section == section]
@@ -92,7 +93,7 @@ class MarkdownTables:
 
     @property
     def is_paired(self) -> bool:
-        """Whether there was a single row to test, by its pairs with the baseline alone."""
+        """Whether the only row was tested by a paired t test against the baseline."""
         return any(row.comparison.is_paired for row in self.verdicts.rows)
 
     @property
@@ -102,42 +103,48 @@ class MarkdownTables:
 
     @property
     def alpha(self) -> str:
-        """The level at which a section's verdicts hold."""
+        """The familywise error rate of the verdicts of one section."""
         return f"{100 * ALPHA:.0f} %"
 
     @property
+    def power(self) -> str:
+        """The power at which a difference counts as detectable."""
+        return f"{100 * POWER:.0f} %"
+
+    @property
     def changes(self) -> list[list[str]]:
-        """What each row changes against the baseline."""
+        """What each row changes in the baseline."""
         return [
-            [md_escape(row.label), " ".join(md_code(override, cell=True) for override in row.overrides) or "nothing"]
+            [md_escape(row.label), " ".join(md_code(override, cell=True) for override in row.overrides) or "none"]
             for row in self.verdicts
         ]
 
     @property
     def tasks(self) -> list[str]:
         """The downstream tasks."""
-        return sorted({task for row in self.verdicts for task in row.downstream})
+        return list(self.verdicts.metrics)
 
     @property
     def task_names(self) -> list[str]:
-        """Their names as Markdown."""
-        return [md_escape(task) for task in self.tasks]
+        """Their names, units and directions as Markdown."""
+        return [md_escape(metric.described) for metric in self.verdicts.metrics.values()]
 
     @property
     def scores(self) -> list[list[str]]:
-        """A line a row: mean and sd of each downstream score over the seeds."""
+        """A line per row: mean and sd of each downstream score over the seeds."""
         lines = []
         for row in (row for row in self.verdicts if row.downstream):
-            cells = [(mean(row.downstream.get(task, [])), spread(row.downstream.get(task, []))) for task in self.tasks]
-            told = [
-                fixed(centre, 2) + (f" ± {fixed(width, 2)}" if math.isfinite(width) else "") for centre, width in cells
-            ]
-            lines.append([md_escape(row.label), *told])
+            lines.append([md_escape(row.label), *(self._score(row, task) for task in self.tasks)])
         return lines
+
+    def _score(self, row: Row, task: str) -> str:
+        scores, places = row.downstream.get(task, []), score_places(self.verdicts, task)
+        centre, width = mean(scores), spread(scores)
+        return fixed(centre, places) + (f" ± {fixed(width, places)}" if math.isfinite(width) else "")
 
     @property
     def costs(self) -> list[list[str]]:
-        """A line a row: parameters, operations, speed and memory, in part relative to the baseline."""
+        """A line per row: parameters, operations, speed and memory, some relative to the baseline."""
         return [self._cost_line(row) for row in self.verdicts]
 
     def _cost_line(self, row: Row) -> list[str]:

@@ -1,4 +1,4 @@
-"""The end of a report: what went wrong, what differed between runs, and how to make it all again."""
+"""The end of a report: what went wrong, what differed between runs, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ablate.config.renamed import renamed
 from ablate.duration import duration
 from ablate.report.analysis.results import Results, number
 from ablate.report.analysis.verdicts import Verdicts, median
 from ablate.report.text import MISSING, counted, listed, md_code, md_escape, md_fenced, one_line
 from ablate.run.record import DIVERGED, DONE, FAILED
 
-GIVEN = ("sweep", "row", "seed", "seed.base", "early")  # by the sweep file, run by run
+GIVEN = ("sweep", "row", "seed", "seed.base", "early_fraction")  # set by the sweep for each run
 
 
 class Provenance:
-    """Under which circumstances the runs of one sweep were made; all text is safe in Markdown."""
+    """How the runs of one sweep were made, and what went wrong; all text is safe in Markdown."""
 
     def __init__(self, results: Results, verdicts: Verdicts) -> None:
         self.sweep, self.records, self.verdicts = results.sweep, results.records, verdicts
@@ -27,7 +28,7 @@ class Provenance:
     @property
     def troubles(self) -> list[str]:
         """Runs that diverged, failed or are missing, records that were left out, and what differs between runs."""
-        return [*self._bad_runs(), *self._missing(), *self._skipped(), *self._mixed()]
+        return [*self._bad_runs(), *self._missing(), *self._evaluations(), *self._skipped(), *self._mixed()]
 
     def _bad_runs(self) -> Iterable[str]:
         for status in (DIVERGED, FAILED):
@@ -36,87 +37,102 @@ class Provenance:
                 if record["status"] == status:
                     why = one_line(record.get("reason") or "no reason given")
                     reasons.setdefault((record["row"], why), []).append(record["seed"])
-            for (row, reason), seeds in reasons.items():
-                yield f"**{md_escape(row)}** {status} ({_seed_list(seeds)}): {md_escape(reason)}"
+            for (label, reason), seeds in reasons.items():
+                yield f"**{md_escape(label)}** {status} ({_seed_list(seeds)}): {md_escape(reason)}"
 
         for row in self.verdicts:
             if row.lost:
-                told = (
-                    f"{counted(row.lost, 'run')} ended above the loss of a uniform guess, {row.chance:.2f} nats a token"
-                )
-                yield f"**{md_escape(row.label)}** learned nothing, which counts as diverged: {told}"
+                chance = f"the loss of a uniform guess, {row.chance:.2f} nats per token"
+                how = f"{counted(row.lost, 'run')} ended above {chance}"
+                yield f"**{md_escape(row.label)}** learned nothing, which counts as diverged: {how}"
 
     def _missing(self) -> Iterable[str]:
         unbegun = [row for row in self.verdicts if not any(record["row"] == row.label for record in self.records)]
         few = unbegun if len(unbegun) > 3 else []
         if few:
             names = listed((md_escape(row.label) for row in few), 60)
-            yield f"{len(few)} rows have no run yet ({counted(sum(row.missing for row in few), 'run')}): {names}"
+            yield f"{len(few)} rows have no runs yet ({counted(sum(row.missing for row in few), 'run')}): {names}"
         for row in self.verdicts:
             if row.missing and row not in few:
                 mine = [record for record in self.records if record["row"] == row.label]
                 begun = [record["seed"] for record in mine if record["status"] not in (DONE, DIVERGED, FAILED)]
                 never = row.missing - len(begun)
-                told = [f"begun but not finished: {_seed_list(begun)}"] if begun else []
-                told += [f"not begun: {counted(never, 'run')}"] if never > 0 else []
-                yield f"**{md_escape(row.label)}** lacks {counted(row.missing, 'run')} ({'; '.join(told)})"
+                states = [f"unfinished: {_seed_list(begun)}"] if begun else []
+                states += [f"not started: {counted(never, 'run')}"] if never > 0 else []
+                yield f"**{md_escape(row.label)}** is missing {counted(row.missing, 'run')} ({'; '.join(states)})"
+
+    def _evaluations(self) -> Iterable[str]:
+        """Evaluations that failed, and scores that were not measured in the same way, or not of all finished runs."""
+        failed: dict[tuple[str, str, str], list[int]] = {}
+        for record in self.done:
+            for name, reason in (record.get("scores_failed") or {}).items():
+                failed.setdefault((record["row"], name, one_line(reason)), []).append(record["seed"])
+        for (row, name, reason), seeds in failed.items():
+            yield f"**{md_escape(row)}**: evaluation {md_escape(name)} failed ({_seed_list(seeds)}): {md_escape(reason)}"
+        for name in self.verdicts.metrics:
+            measured = [record for record in self.done if name in (record.get("downstream") or {})]
+            ways = {str(_at(record, "scores", name, "source", "hash")) for record in measured}
+            if len(ways) > 1:
+                yield f"{md_escape(name)} was measured in {len(ways)} ways, and its differences between rows may be theirs"
+            if lacking := len(self.done) - len(measured):
+                yield f"{md_escape(name)} was not measured of {counted(lacking, 'finished run')}"
 
     def _skipped(self) -> Iterable[str]:
         for skipped in self.sweep.get("skipped", []):
             yield f"Left out: {md_code(skipped['path'])}: {md_escape(skipped['reason'])}"
 
     def _mixed(self) -> Iterable[str]:
-        """What should be the same in all runs and is not."""
-        fields = {f"version of {name}": ("versions", name) for name in self._packages()}
+        """What should be the same in all runs but differs."""
+        fields: dict[str, tuple[str, ...]] = {f"version of {name}": ("versions", name) for name in self._packages()}
         fields |= {
             "commit": ("git", "sha"),
             "device": ("hardware", "device"),
-            "text": ("data", "sha256"),
+            "data set": ("data", "sha256"),
             "record schema": ("schema",),
         }
         for what, keys in fields.items():
-            if told := self._mixture(lambda record, keys=keys: _at(record, *keys)):
-                yield f"Runs were made with more than one {md_escape(what)}: {told}"
-        if told := self._mixture(lambda record: " ".join(_extras(record, self.sweep)) or "nothing"):
-            yield f"Not all runs were given the same on the command line: {told}"
+            if values := self._mixture(_value_at(keys)):
+                yield f"Runs were made with more than one {md_escape(what)}: {values}"
+        if values := self._mixture(lambda record: " ".join(_extras(record, self.sweep)) or "none"):
+            yield f"Runs had different command-line overrides: {values}"
         if dirty := sum(bool(_at(record, "git", "dirty")) for record in self.done):
-            yield f"{counted(dirty, 'run')} used source files that differ from their commit"
+            yield f"{counted(dirty, 'run')} used source files with uncommitted changes"
 
     def _mixture(self, of: Callable[[dict[str, Any]], Any]) -> str:
         counts = Counter(str(of(record)) for record in self.done)
-        told = sorted(counts, key=lambda value: (-counts[value], value))
-        return ", ".join(
-            f"{md_escape(value[:80])} ({counted(counts[value], 'run')})" for value in told[len(told) < 2 :]
-        )
+        values = sorted(counts, key=lambda value: (-counts[value], value))
+        if len(values) < 2:
+            return ""
+        return ", ".join(f"{md_escape(value[:80])} ({counted(counts[value], 'run')})" for value in values)
 
     @property
     def commands(self) -> str:
-        """What to type to make this again."""
+        """The commands that reproduce this report."""
         name = self.sweep["name"]
         again = f"ablate report {name} # this report, from its records alone"
         if self.sweep.get("file") is None:
-            told = dict.fromkeys(str(record["command"]) for record in self.records if record.get("command"))
-            return md_fenced([*told, again])
+            commands = dict.fromkeys(str(record["command"]) for record in self.records if record.get("command"))
+            return md_fenced([*commands, again])
         extras = "".join(f" {shlex.quote(extra)}" for extra in extras_of(self.records, self.sweep))
         return md_fenced([f"ablate sweep {name}{extras} # all runs, then this report", again])
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """Versions, commit, text and machine of the runs, as (name, value)."""
-        versions = [f"{md_escape(name)} {_told(values_of(self.done, 'versions', name))}" for name in self._packages()]
+        """Versions, commit, data and machine of the runs as (name, value)."""
+        versions = [f"{md_escape(name)} {_listed(values_of(self.done, 'versions', name))}" for name in self._packages()]
         machines = sorted({_machine(record) for record in self.done})
         return [
             ("versions", ", ".join(versions) or MISSING),
-            ("commit", listed(map(md_code, values_of(self.done, "git", "sha"))) or "none, no repository"),
-            ("text (sha256)", listed(map(md_code, values_of(self.done, "data", "sha256"))) or MISSING),
-            ("machine", _told(machines)),
+            ("commit", listed(map(md_code, values_of(self.done, "git", "sha"))) or "none (not a repository)"),
+            ("data (sha256)", listed(map(md_code, values_of(self.done, "data", "sha256"))) or MISSING),
+            ("machine", _listed(machines)),
         ]
 
     def _packages(self) -> list[str]:
         return sorted({name for record in self.done for name in record.get("versions") or {}})
 
     @property
-    def seconds_a_run(self) -> str:
+    def seconds_per_run(self) -> str:
         """The median time of one run."""
         value = median(number(record, "seconds") for record in self.done)
         return duration(value) if math.isfinite(value) else MISSING
@@ -129,7 +145,7 @@ def values_of(records: list[dict[str, Any]], *keys: str) -> list[str]:
 
 
 def extras_of(records: list[dict[str, Any]], sweep: dict[str, Any]) -> tuple[str, ...]:
-    """What most runs were given on the command line, beside what the sweep file says."""
+    """The overrides that most runs were given on the command line, beyond those of the sweep file."""
     counts = Counter(_extras(record, sweep) for record in records)
     return max(counts, key=lambda extras: (counts[extras], extras), default=())
 
@@ -139,14 +155,18 @@ def _extras(record: dict[str, Any], sweep: dict[str, Any]) -> tuple[str, ...]:
     if sweep.get("file") is None or not isinstance(given, list):
         return ()
     rows = [row["overrides"] for row in sweep["rows"] if row["row"] == record["row"]]
-    asked = {*sweep["base"], *(override for overrides in rows for override in overrides)}
-    keys = {text: str(text).partition("=")[0].strip().lstrip("+~") for text in map(str, given)}
-    return tuple(t for t, key in keys.items() if t not in asked and key not in GIVEN and not key.startswith("paths."))
+    planned = {renamed(override) for overrides in (sweep["base"], *rows) for override in overrides}
+    keys = {text: text.partition("=")[0].strip().lstrip("+~") for text in map(renamed, map(str, given))}
+    return tuple(t for t, key in keys.items() if t not in planned and key not in GIVEN and not key.startswith("paths."))
 
 
 def _machine(record: dict[str, Any]) -> str:
     device, kind, devices = (_at(record, "hardware", key) for key in ("device", "kind", "devices"))
-    return f"{device}, {kind}, {counted(devices, 'device') if isinstance(devices, int) else 'devices unknown'} a run"
+    return f"{device}, {kind}, {counted(devices, 'device') if isinstance(devices, int) else 'devices unknown'} per run"
+
+
+def _value_at(keys: tuple[str, ...]) -> Callable[[dict[str, Any]], Any]:
+    return lambda record: _at(record, *keys)
 
 
 def _at(record: dict[str, Any], *keys: str) -> Any:
@@ -156,7 +176,7 @@ def _at(record: dict[str, Any], *keys: str) -> Any:
     return value
 
 
-def _told(values: Iterable[str]) -> str:
+def _listed(values: Iterable[str]) -> str:
     return listed(map(md_escape, values)) or MISSING
 
 

@@ -1,4 +1,4 @@
-"""The beginning of a report: what was asked, what was found, how sure that is, what was run and on what."""
+"""The beginning of a report: the question, the findings and how certain they are, and what was run on what."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from ablate.report.text import (
     significant,
 )
 from ablate.run.record import DONE
-from ablate.statistics.moderated import ALPHA, holm
+from ablate.statistics.moderated import ALPHA, POWER, holm
 
 OF_TRAINING = ("length", "batch_tokens", "steps")  # keys of the shape that say nothing of the model
 DEMONSTRATION = "builtin"  # the text that comes with the installation: for demonstrations
 
 
 class Summary:
-    """What stands first in the report of one sweep; all text is safe in Markdown."""
+    """The first part of the report of one sweep; all text is safe in Markdown."""
 
     def __init__(self, results: Results, verdicts: Verdicts) -> None:
         self.sweep, self.records, self.verdicts, self.base = results.sweep, results.records, verdicts, verdicts.baseline
@@ -55,12 +55,12 @@ class Summary:
 
     @property
     def question(self) -> str:
-        """What the sweep asks."""
+        """The question that the sweep answers."""
         return md_escape(self.sweep["question"])
 
     @property
     def notes(self) -> str:
-        """What its author says of it, a paragraph a line."""
+        """The notes of the sweep file, a paragraph per line."""
         return "\n\n".join(md_escape(line) for line in self.sweep["notes"].splitlines() if line.strip())
 
     @property
@@ -71,7 +71,8 @@ class Summary:
         size, steps = scaled(self.base.parameters["total"]), fixed(self.base.steps, 0)
         return (
             f"a model of {size} parameters, {steps} steps, on the documentation that comes with the installation. It "
-            "shows how a report reads, not which change is worth having; no losses are to be compared across machines."
+            "shows what a report looks like, not which change is worth having; losses are not comparable across "
+            "machines."
         )
 
     @property
@@ -91,9 +92,9 @@ class Summary:
             low, high = significant(min(sizes)), significant(max(sizes))
             size = low if low == high else f"{low} to {high}"
             found.append(
-                f"**No difference detected:** {_names(rows)}. That is not the same as no difference: of true "
-                f"differences of {size} nats a token, depending on the row, this sweep finds four in five, and fewer "
-                "of smaller ones."
+                f"**No difference detected:** {_names(rows)}. This does not show that there is none: the sweep detects "
+                f"a true difference of {size} nats per token{', depending on the row,' if low != high else ''} with "
+                f"{100 * POWER:.0f} % power, and smaller ones less often."
             )
         for verdict, heading in (
             (HAS_DIVERGED, "Diverged"),
@@ -106,11 +107,11 @@ class Summary:
         found += [self._control(row) for row in self.verdicts.rows if row.is_control]
         if self.verdicts.noise > 0:
             found.append(
-                "**Noise floor:** the seed alone moves the baseline's final loss by "
-                f"{significant(self.verdicts.noise)} nats a token (sd over {counted(self.base.learned, 'seed')})."
+                "**Noise floor:** between seeds alone, the baseline's final loss varies by "
+                f"{significant(self.verdicts.noise)} nats per token (sd over {counted(self.base.learned, 'seed')})."
             )
         seconds = sum(number(record, "seconds") for record in self.records if math.isfinite(number(record, "seconds")))
-        found.append(f"**Cost:** {counted(len(self.records), 'run')} begun, {duration(seconds)} of computing in all.")
+        found.append(f"**Cost:** {counted(len(self.records), 'run')} started, {duration(seconds)} of compute in total.")
         return found
 
     def _finding(self, row: Row) -> str:
@@ -120,7 +121,7 @@ class Summary:
         return f"**{md_escape(row.label)}** by {size} nats ({limits}{speed})"
 
     def _over_all(self) -> Iterable[str]:
-        """What is left of the verdicts where they are corrected for all rows at once, and not section by section."""
+        """Which verdicts hold if p values are corrected for all rows at once instead of section by section."""
         tested = [row for row in self.verdicts.rows if math.isfinite(row.comparison.p)]
         decided = self.verdicts.of(BETTER, WORSE)
         sections = {row.section for row in tested}
@@ -129,41 +130,41 @@ class Summary:
         adjusted, _ = holm(np.array([row.comparison.p for row in tested]))
         sure = {row.label for row, p in zip(tested, adjusted, strict=True) if p <= ALPHA}
         left = [row for row in decided if row.label in sure]
-        told = _names(left) if left else "none"
+        names = _names(left) if left else "none"
         yield (
-            f"**Over the whole table:** verdicts are corrected within each of {len(sections)} sections; corrected for all "
-            f"{len(tested)} rows at once, {len(left)} of {len(decided)} stand: {told}."
+            f"**Over the whole table:** p values are corrected within each of {len(sections)} sections; corrected over "
+            f"all {len(tested)} tested rows at once, {len(left)} of {len(decided)} verdicts hold: {names}."
         )
 
     def _control(self, row: Row) -> str:
-        told = f"**Control:** {md_escape(row.label)} changes nothing but seeds; its difference is "
-        told += f"{fixed(row.comparison.delta, self.places, signed=True)} nats a token"
+        delta = fixed(row.comparison.delta, self.places, signed=True)
+        start = f"**Control:** {md_escape(row.label)} changes only seeds; its difference of {delta} nats per token"
         if row.verdict == UNDECIDED:
-            return f"{told}, and none is detected, as it should be."
+            return f"{start} is not significant, as expected."
         if row.verdict in (BETTER, WORSE):
-            return (
-                f"{told}, and it comes out as **{row.verdict}**: a false alarm. Trust the other verdicts less for it."
-            )
-        return f"{told}; {row.verdict} ({md_escape(row.why)})."
+            return f"{start} comes out as **{row.verdict}**: a false alarm. Treat the other verdicts with more caution."
+        return f"{start} was not tested: {row.verdict} ({md_escape(row.why)})."
 
     @property
     def settings(self) -> list[tuple[str, str]]:
         """What was run and on what, as (name, value)."""
-        told = {
+        settings = {
             "Baseline": md_escape(self.base.label),
             "Model": self._model(),
             "Objective": self._objective(),
             "Training": self._training(),
-            "Text": self._text(),
-            "Seeds": f"{self.base.planned} of the baseline, {self._seeds()} of each other row; "
-            "one seed gives every row the same batches in the same order",
+            "Data": self._data(),
+            "Seeds": (
+                f"{self.base.planned} for the baseline, {self._seeds()} for every other row; "
+                "with the same seed, all rows see the same batches in the same order"
+            ),
             "Runs": self._counts(),
             "Hardware": listed(map(md_escape, values_of(self.done, "hardware", "device"))) or MISSING,
-            "Given on the command line": " ".join(
+            "Command-line overrides": " ".join(
                 md_code(extra, cell=True) for extra in extras_of(self.records, self.sweep)
             ),
         }
-        return [(name, value) for name, value in told.items() if value]
+        return [(name, value) for name, value in settings.items() if value]
 
     def _model(self) -> str:
         shape = {key: value for key, value in self._part("shape").items() if key not in OF_TRAINING}
@@ -180,27 +181,27 @@ class Summary:
         tokens = trainer.get("global_batch_tokens")
         if not is_number(tokens) or not is_number(steps):
             return ""
-        each = f"{steps:,.0f} steps of {tokens:,} tokens = {scaled(tokens * steps)} tokens a run"
-        each += f", {significant(tokens * steps / self.base.parameters['total'])} a parameter"
+        each = f"{steps:,.0f} steps of {tokens:,} tokens = {scaled(tokens * steps)} tokens per run"
+        each += f", {significant(tokens * steps / self.base.parameters['total'])} per parameter"
         if steps > (early := _early_step(self.done)) > 0:
             each += f"; early loss at step {early:,.0f}"
         recipe = ", ".join((self._kind("optimizer"), self._kind("schedule"), str(trainer.get("precision"))))
         return md_escape(f"{each}; {recipe}")
 
-    def _text(self) -> str:
+    def _data(self) -> str:
         data = self.base.data
         scored = {count for record in self.done if is_number(count := number(record, "loss", "tokens"))}
-        told = f"{md_escape(data.get('name'))} ({md_code(str(data.get('sha256'))[:12], cell=True)})"
+        text = f"{md_escape(data.get('name'))} ({md_code(str(data.get('sha256'))[:12], cell=True)})"
         there, read = (
             number(data, "tokens"),
             self.base.steps * number(self.base.settings, "trainer", "global_batch_tokens"),
         )
-        told += f", {scaled(there)} tokens to train on"
+        text += f", {scaled(there)} training tokens"
         if read > there:
-            told += f" (a run reads them about {read / there:,.1f} times)"
+            text += f" (a run reads them {read / there:,.1f} times)"
         if len(scored) == 1:
-            told += f"; losses over {scored.pop():,.0f} held-out targets, the same for every run"
-        return told if data else ""
+            text += f"; losses over {scored.pop():,.0f} held-out target tokens, the same for every run"
+        return text if data else ""
 
     def _part(self, name: str) -> dict[str, Any]:
         part = self.base.settings.get(name)
@@ -218,8 +219,8 @@ class Summary:
         rows = list(self.verdicts)
         counts = {"done": sum(row.done for row in rows), "diverged": sum(row.diverged for row in rows)}
         counts |= {"failed": sum(row.failed for row in rows), "missing": sum(row.missing for row in rows)}
-        told = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
-        return f"{sum(row.planned for row in rows)} planned: {told}"
+        states = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
+        return f"{sum(row.planned for row in rows)} planned: {states}"
 
 
 def _early_step(records: list[dict[str, Any]]) -> float:
@@ -229,28 +230,28 @@ def _early_step(records: list[dict[str, Any]]) -> float:
 
 
 def _by_reason(rows: list[Row]) -> str:
-    """Rows with the reason for their verdict; many with the same one are counted."""
+    """Rows with the reason for their verdict; more than three with the same reason are only counted."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
         reasons.setdefault(row.why, []).append(row.label)
-    told = []
+    parts = []
     for why, labels in reasons.items():
         many = [f"{len(labels)} rows"] if len(labels) > 3 else map(md_escape, labels)
-        told += [f"{name} ({md_escape(why)})" for name in many]
-    return listed(told)
+        parts += [f"{name} ({md_escape(why)})" for name in many]
+    return listed(parts)
 
 
 def headline(verdicts: Verdicts) -> str:
-    """What the sweep found, in a line."""
+    """What the sweep found, in one line."""
     rows = [row for row in verdicts.rows if not row.is_control]
     better, worse, undecided = (verdicts.of(word) for word in (BETTER, WORSE, UNDECIDED))
-    told = [f"{_are(len(better))} better", f"{_are(len(worse))} worse"]
+    parts = [f"{_are(len(better))} better", f"{_are(len(worse))} worse"]
     if undecided:
         size = significant(float(np.median([row.comparison.detectable for row in undecided])))
-        told.append(f"{_are(len(undecided))} undecided (a difference of {size} nats is detectable)")
+        parts.append(f"{_are(len(undecided))} undecided (a difference of {size} nats is detectable)")
     if rest := len(rows) - len(better) - len(worse) - len(undecided):
-        told.append(f"{rest} {'has' if rest == 1 else 'have'} no verdict")
-    return f"Of {counted(len(rows), 'change')} to {shortened(verdicts.baseline.label)}, {listed(told)}"
+        parts.append(f"{rest} {'has' if rest == 1 else 'have'} no verdict")
+    return f"Of {counted(len(rows), 'change')} to {shortened(verdicts.baseline.label)}, {listed(parts)}"
 
 
 def _are(number: int) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ablate.report.analysis.agreement_over_training import OWN, course
+from ablate.report.analysis.agreement_over_training import OWN, agreement_over_training
 from ablate.report.analysis.reference import load
 from ablate.report.analysis.results import Results
 from tests.report.synthetic import verdicts
@@ -31,7 +31,7 @@ def theirs(table, column="final_loss"):
 def test_an_order_that_turns_half_way_is_seen_to_turn():
     table = load("narang2021")
     deltas = theirs(table)
-    found = course(
+    found = agreement_over_training(
         results(lambda label, step: deltas[label] * (-1 if step <= 500 else 1), deltas), verdicts(deltas), table
     )
     assert found.rows == 51 and found.steps == list(range(100, 1001, 100))
@@ -51,6 +51,6 @@ def test_rows_without_curves_and_tables_of_few_rows_are_left_out():
 
     known = results(gap, some)
     del known.curves[next(iter(some)), 0, "train"], known.curves[next(iter(some)), 1, "train"]
-    assert course(known, verdicts(deltas), table).rows == 5
-    assert course(results(gap, list(some)[:4]), verdicts(deltas), table) is None
-    assert course(results(gap, some, seeds=()), verdicts(deltas), table) is None
+    assert agreement_over_training(known, verdicts(deltas), table).rows == 5
+    assert agreement_over_training(results(gap, list(some)[:4]), verdicts(deltas), table) is None
+    assert agreement_over_training(results(gap, some, seeds=()), verdicts(deltas), table) is None

@@ -45,7 +45,14 @@ def test_the_tables_are_whole(name, rows, baseline, final):
     [
         (
             "narang2021",
-            {"early_loss": 12, "final_loss": 15, "superglue": 28, "xsum_rouge2": 8, "webq_accuracy": 27, "wmt_ende_bleu": 20},
+            {
+                "early_loss": 12,
+                "final_loss": 15,
+                "superglue": 28,
+                "xsum_rouge2": 8,
+                "webq_accuracy": 27,
+                "wmt_ende_bleu": 20,
+            },
             {"early_loss": 0.95, "superglue": 0.87, "xsum_rouge2": 0.82, "webq_accuracy": 0.73, "wmt_ende_bleu": 0.78},
         ),
         (
@@ -54,15 +61,15 @@ def test_the_tables_are_whole(name, rows, baseline, final):
             {},
         ),
     ],
-)  # fmt: skip
+)
 def test_what_the_paper_found_comes_out(name, better, correlations):
     """Narang et al. 2021 give 0.87 for SuperGLUE; the other figures follow from their table."""
     table = load(name)
     found = findings(table.rows, table.baseline, table.scores)
     assert {column: count for column, (count, _) in found.better.items()} == better
     assert {rows for _, rows in found.better.values()} == {len(table.rows) - 1}
-    for column, told in correlations.items():
-        assert found.correlations[column] == pytest.approx(told, abs=0.006), column
+    for column, figure in correlations.items():
+        assert found.correlations[column] == pytest.approx(figure, abs=0.006), column
 
 
 def test_a_study_without_scores_has_findings_too():
@@ -91,13 +98,17 @@ def test_only_what_differs_beyond_noise_contradicts():
     differing = {"SwiGLU": 0.05, "ELU": 0.05, "GeLU": 0.05, "Transparent attention": 0.05, "Swish": -0.05}
     judged = verdicts(differing | {"GLU": 0.05})
     rows = [
-        replace(row, **{
-            name: replace(getattr(row, name), differs=row.label in differing) for name in ("comparison", "early_comparison")
-        })
+        replace(
+            row,
+            **{
+                name: replace(getattr(row, name), differs=row.label in differing)
+                for name in ("comparison", "early_comparison")
+            },
+        )
         for row in judged.rows
-    ]  # fmt: skip
+    ]
     found = contradictions(Verdicts(judged.baseline, rows, 0.01, 0.0), table)
-    # GeLU's published losses are the baseline's within their noise, and so is transparent attention's early one; Swish's
+    # GeLU's published losses are the baseline's within their noise, as is transparent attention's early one; Swish's
     # final loss, of one run, differs by less than two of the early ones' deviations
     certain = [one for one in found if one.is_certain]
     assert [(one.label, one.column) for one in certain] == [("SwiGLU", "final_loss"), ("SwiGLU", "early_loss")]
@@ -148,21 +159,21 @@ def test_a_table_needs_four_columns(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "old, new, told",
+    "old, new, message",
     [
         ("# A paper", "A paper", "line 1: must be the table's title"),
-        ("early_loss,final_loss", "early_loss,last_loss", "line 2: lacks final_loss"),
-        ("row,", "name,", "line 2: lacks row"),
+        ("early_loss,final_loss", "early_loss,last_loss", "line 2: missing final_loss"),
+        ("row,", "name,", "line 2: missing row"),
         ("baseline", "norm", "no row has the section 'baseline'"),
-        ("2.1", "n/a", "line 4: final_loss is 'n/a', and must be a number or empty"),
-        ("Odd,norm,,2.1", "Odd,norm,2.1", "line 4: has not as many cells as the head has"),
-        ("Odd,norm,,2.1", "Odd,norm,,2.1,7", "line 4: has not as many cells as the head has"),
+        ("2.1", "n/a", "line 4: final_loss is 'n/a'; it must be a number or empty"),
+        ("Odd,norm,,2.1", "Odd,norm,2.1", "line 4: the number of cells differs"),
+        ("Odd,norm,,2.1", "Odd,norm,,2.1,7", "line 4: the number of cells differs"),
     ],
 )
-def test_a_slip_in_a_table_is_told_by_its_line(tmp_path, monkeypatch, old, new, told):
+def test_a_mistake_in_a_table_is_reported_with_its_line(tmp_path, monkeypatch, old, new, message):
     monkeypatch.setattr(published, "FOLDER", tmp_path)
     (tmp_path / "mine.csv").write_text(GOOD.replace(old, new, 1))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load("mine")
 
 
@@ -188,7 +199,7 @@ def test_a_copy_of_the_table_agrees_with_it():
         for label, row in table.rows.items()
         if label != table.baseline
     }
-    final, early, mixed = agreements(verdicts(ours, errors=1e-6), table)
+    final, early, _ = agreements(verdicts(ours, errors=1e-6), table)
     assert final.spearman == pytest.approx(1) and final.kendall == pytest.approx(1)
     assert final.equal_signs == final.signs == 50  # GeLU has no sign: its loss is the baseline's
     better = sum(delta < 0 for delta in ours.values()) / 50
@@ -251,7 +262,7 @@ def test_the_ceiling_has_the_noise_of_both_sides_and_the_ties_of_neither():
 
 
 def test_a_true_agreement_falls_below_the_ceiling_in_one_table_of_twenty():
-    """Both studies measure the same truth, theirs with the noise that their table tells."""
+    """Both studies measure the same truth, theirs with the noise that their table gives."""
     truth, noise = np.linspace(-0.05, 0.05, 11), np.random.default_rng(5)
     below = 0
     for _ in range(200):

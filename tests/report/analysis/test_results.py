@@ -8,6 +8,8 @@ import pytest
 from ablate.errors import UserError
 from ablate.report.analysis import results
 from ablate.report.analysis.results import CURVE_POINTS, collect, read, write
+from ablate.report.analysis.verdicts import judge
+from ablate.report.render.provenance import Provenance
 from tests.report.synthetic import Maker
 
 
@@ -79,9 +81,9 @@ def test_broken_and_foreign_records_are_named(maker):
     (maker.run("RMS Norm", 11, ["norm=rmsnorm"]) / "record.json").unlink()
     found = gathered(maker)
     assert len(found.records) == 6
-    told = skipped(found)
+    reasons = skipped(found)
     folder = path.parent.name
-    assert set(told) == {
+    assert set(reasons) == {
         *(f"{folder}/seed-{seed}" for seed in range(3, 10)),
         "unasked-" + _digest("Unasked") + "/seed-0",
     }
@@ -94,7 +96,7 @@ def test_broken_and_foreign_records_are_named(maker):
         8: "norm=rmsnorm",
         9: "must be a mapping",
     }.items():
-        assert words in told[f"{folder}/seed-{seed}"]
+        assert words in reasons[f"{folder}/seed-{seed}"]
 
 
 def _digest(label):
@@ -159,6 +161,14 @@ def test_runs_beside_any_sweep(tmp_path):
     assert len(found.records) == 2
 
 
+def test_runs_of_a_sweep_of_the_package(tmp_path):
+    """A folder without the sweep's file does not make of them runs beside any sweep."""
+    maker = Maker(tmp_path, name="axes", baseline="Vanilla Transformer")
+    maker.run("Vanilla Transformer", 0, [])
+    found = collect("axes", maker.runs, tmp_path / "no-sweeps")
+    assert len(found.sweep["rows"]) > 10 and found.sweep["file"].startswith("# A demonstration")
+
+
 def test_no_such_sweep(tmp_path):
     with pytest.raises(UserError, match="made-up"):
         collect("made-up", tmp_path / "runs", tmp_path / "sweeps")
@@ -190,4 +200,72 @@ def test_what_was_moved_aside_is_not_set_beside_what_replaces_it(maker):
     found = collect(maker.name, maker.runs, maker.sweeps, older)
     assert {record["seed"] for record in found.records} == {0, 2}
     assert len(found.sweep["skipped"]) == 2
-    assert all("moved aside for a run with another config" in reason for reason in skipped(found).values())
+    assert all("moved aside for a run with a different config" in reason for reason in skipped(found).values())
+
+
+OLD = ["early=0.125", "evaluation.tokens=4096", "own_rates=[{parameters: '*.kappa', times: 0.1, until: 0.96}]"]
+NEW = [
+    "early_fraction=0.125",
+    "evaluation.heldout.tokens=4096",
+    "parameter_groups=[{parameters: '*.kappa', lr_multiplier: 0.1, until_fraction: 0.96}]",
+]
+
+
+HELDOUT = {"_target_": "ablate.evaluation.heldout.HeldOut", "part_of_training": True}
+
+
+def _old_and_new(maker):
+    """Seed 0 of both rows as an earlier version left it, seeds 1 and 2 as this one does."""
+    heldout = {"tokens": 4096, "seed": 7}
+    settings = {"evaluation": {"heldout": {**HELDOUT, **heldout}}, "early_fraction": 0.125}
+    for seed in range(3):
+        evaluation = {"evaluation": heldout} if seed == 0 else settings
+        keys = OLD if seed == 0 else NEW
+        maker.run(maker.baseline, seed, extra=keys[:1], final=5.0 + seed / 100, settings=evaluation)
+        maker.run("RMS Norm", seed, keys[1:], extra=keys[:1], final=4.9 + seed / 99, settings=evaluation)
+
+
+@pytest.mark.parametrize("overrides", [OLD[1:], NEW[1:]])
+def test_runs_with_the_keys_of_an_earlier_version_belong_to_the_same_sweep(tmp_path, overrides):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", overrides)
+    maker.write_sweep()
+    _old_and_new(maker)
+    found = gathered(maker)
+    assert found.sweep["skipped"] == [] and len(found.records) == 6
+    (row,) = judge(found).rows
+    assert row.verdict != "not comparable" and row.mixed == "" and row.comparison.seeds == 3
+    shown = Provenance(found, judge(found))
+    assert shown.troubles == ["**Vanilla Transformer** is missing 2 runs (not started: 2 runs)"]
+    assert "ablate sweep made-up # all runs" in shown.commands
+    assert [record["settings"].get("early_fraction") for record in found.records] == [None, 0.125, 0.125] * 2
+    fresh = collect(maker.name, tmp_path / "no-runs", maker.sweeps, found)
+    assert fresh.records == found.records
+
+
+def test_another_seed_of_the_held_out_windows_is_another_evaluation(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(3):
+        heldout = {**HELDOUT, "tokens": 4096, "seed": 7 if seed else 8}
+        maker.run(maker.baseline, seed, settings={"evaluation": {"tokens": 4096, "seed": 7}})
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], settings={"evaluation": {"heldout": heldout}})
+    (row,) = judge(gathered(maker)).rows
+    assert (row.verdict, row.why) == ("not comparable", "different evaluation in some of its own runs")
+
+
+@pytest.mark.parametrize("later", [[], ["evaluation=[heldout,by_position]", "evaluation.by_position.bins=4"]])
+def test_what_is_measured_after_training_makes_nothing_incomparable(tmp_path, later):
+    """Of one row some runs have a further evaluation, and others do not; the sweep may ask for it since."""
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm", *later])
+    maker.write_sweep()
+    heldout = {**HELDOUT, "tokens": 4096, "seed": 7}
+    for seed in range(3):
+        more = {"by_position": {"_target_": "x", "bins": seed}} if seed else {}
+        maker.run(maker.baseline, seed, settings={"evaluation": {"heldout": heldout}})
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], settings={"evaluation": {"heldout": heldout, **more}})
+    found = gathered(maker)
+    (row,) = judge(found).rows
+    assert found.sweep["skipped"] == [] and row.verdict not in ("not comparable", "no verdict") and row.mixed == ""

@@ -1,15 +1,15 @@
-"""The plots of a report, each a PNG that says by itself what it shows, in which unit, over how many runs."""
+"""The plots of a report, each a PNG that states what it shows, in which unit, over how many runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ablate.report.analysis.agreement import Agreement
-from ablate.report.analysis.agreement_over_training import Course
+from ablate.report.analysis.agreement_over_training import AgreementOverTraining
 from ablate.report.analysis.results import Results
 from ablate.report.analysis.verdicts import Verdicts
 from ablate.report.render.plots import drawing
-from ablate.report.render.plots.agreement_over_training import course
+from ablate.report.render.plots.agreement_over_training import agreement_over_training
 from ablate.report.render.plots.costs import costs
 from ablate.report.render.plots.curves import curves
 from ablate.report.render.plots.forest import forest
@@ -21,11 +21,11 @@ def draw(
     results: Results,
     verdicts: Verdicts,
     agreements: list[Agreement],
-    over_training: Course | None,
+    over_training: AgreementOverTraining | None,
     title: str,
     folder: Path,
 ) -> list[tuple[str, str]]:
-    """Draw what there is something to draw of; returns (file name, caption) in the order of the report.
+    """Draw every plot that has data; returns (file name, caption) in the order of the report.
 
     `title` names the published table that `agreements` and `over_training` are about.
     """
@@ -36,7 +36,7 @@ def draw(
             *curves(results, verdicts),
             costs(verdicts),
             published(agreements, title, {row.label: row.section for row in verdicts}),
-            course(over_training, title),
+            agreement_over_training(over_training, title),
             heatmap(verdicts),
         ):
             if figure is not None:

@@ -1,10 +1,10 @@
-"""How near the order of our rows is to the published one, from the first steps to the last."""
+"""How close the order of our rows is to the published one, from the first steps to the last."""
 
 from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from ablate.report.analysis.agreement_over_training import OWN, Course
+from ablate.report.analysis.agreement_over_training import OWN, AgreementOverTraining
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import BLUE, GREY, VERMILLION, Plot
 from ablate.report.text import counted
@@ -12,9 +12,9 @@ from ablate.report.text import counted
 COLOURS = {"final_loss": BLUE, "early_loss": VERMILLION, OWN: GREY}
 
 
-def course(found: Course | None, title: str) -> Plot:
-    """A line for each thing that the order is held against, a point for each tenth of the steps."""
-    name, caption = "course.png", "Whether the order of our rows nears the published one as training goes on"
+def agreement_over_training(found: AgreementOverTraining | None, title: str) -> Plot:
+    """A line for each order that ours is compared with, a point for each tenth of the steps."""
+    name, caption = "course.png", "Agreement of the order of our rows with the published one over training"
     if found is None:
         return name, caption, None
     figure = Figure(figsize=(9.5, 3.9))

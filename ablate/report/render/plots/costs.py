@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -29,8 +31,8 @@ SAME_COST = 0.01  # rows whose costs differ by less all cost the same
 
 
 def costs(verdicts: Verdicts) -> Plot:
-    """Final loss against speed and against FLOPs, with the front of rows that nothing beats in both."""
-    name, caption = "loss_vs_cost.png", "Final loss against speed and against FLOPs a step"
+    """Final loss against speed and against FLOPs, each with its Pareto front."""
+    name, caption = "loss_vs_cost.png", "Final loss against speed and against FLOPs per step"
     alone = " with nothing else running" if verdicts.baseline.is_exclusive else " during training"
     sides = [
         Side(f"steps per second{alone}     faster →", comparable_speeds(verdicts), -1),
@@ -53,18 +55,25 @@ def costs(verdicts: Verdicts) -> Plot:
     title = f"Final loss (baseline plus difference) against cost; star: {shortened(verdicts.baseline.label)}"
     figure.suptitle(title, x=0.012, y=0.985, ha="left", fontsize=11)
     shown = [word for word in LOOKS if any(row.verdict == word for row in rows)]
-    handles = [Line2D([], [], color=LOOKS[word][0], marker=LOOKS[word][1], linestyle="", label=word) for word in shown]
+    handles: list[Artist] = [
+        Line2D([], [], color=LOOKS[word][0], marker=LOOKS[word][1], linestyle="", label=word) for word in shown
+    ]
     handles += [Line2D([], [], color=BLUE, linewidth=1, linestyle=":", label="nothing is better at this cost or less")]
     if verdicts.noise > 0:
         handles += [Patch(color=PALE, label="± sd of the baseline over its seeds")]
-    place = {"loc": "upper left", "bbox_to_anchor": (0.005, 0.945), "columnspacing": 1.2, "handletextpad": 0.3}
+    place: dict[str, Any] = {
+        "loc": "upper left",
+        "bbox_to_anchor": (0.005, 0.945),
+        "columnspacing": 1.2,
+        "handletextpad": 0.3,
+    }
     figure.legend(handles=handles, ncols=len(handles) if wide else math.ceil(len(handles) / 2), **place)
     return name, caption, figure
 
 
 @dataclass(frozen=True)
 class Side:
-    """One kind of cost: what the axis says, the cost of each row, and the sign with which less is cheaper."""
+    """One kind of cost: the axis label, the cost of each row, and the sign that makes less cheaper."""
 
     label: str
     costs: dict[str, float]
@@ -72,9 +81,9 @@ class Side:
 
 
 def losses_of(verdicts: Verdicts) -> dict[str, float]:
-    """The height at which each row is drawn: apart from the baseline by the difference that the verdict is about.
+    """The loss at which each row is drawn: the baseline's mean plus the difference that was tested.
 
-    A row's own mean would be over other seeds than the baseline's, and could stand on the wrong side of it.
+    A row's own mean is over other seeds than the baseline's, and could be on the wrong side of it.
     """
     base = mean(verdicts.baseline.final)
     losses = {row.label: base + (0.0 if row.verdict == BASELINE else row.comparison.delta) for row in verdicts}
@@ -93,13 +102,13 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
     axes.set_xlim(min(costs) - pad, max(costs) + pad)
     axes.axhspan(base - noise, base + noise, color=PALE, linewidth=0)
     axes.axvline(side.costs[verdicts.baseline.label], color=PALE, linewidth=1, zorder=1)
-    kept = [row for row in rows if row.verdict != HAS_DIVERGED]  # what survived of a row is no way to train
+    kept = [row for row in rows if row.verdict != HAS_DIVERGED]  # the surviving runs of a diverged row do not count
     _front(axes, [(side.sign * side.costs[row.label], losses[row.label]) for row in kept], side.sign)
     points = []
     for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(losses[row.label] - base))):
         colour, marker = LOOKS[row.verdict]
         x, y, label = side.costs[row.label], losses[row.label], shortened(row.label, 30)
-        look = {"marker": marker, "markersize": 11 if row.verdict == BASELINE else 6.5}
+        look: dict[str, Any] = {"marker": marker, "markersize": 11 if row.verdict == BASELINE else 6.5}
         if y > top:
             look = {"marker": "^", "markersize": 6.5, "markerfacecolor": "none"}
             y, label = top - 0.25 * margin, f"{label} ({fixed(y, 2)}, off scale)"
@@ -107,12 +116,12 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
         points.append((x, y, label, colour if row.verdict in (BETTER, WORSE) else INK))
     axes.set_xlabel(side.label)
     axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
-    drawing.tell_left_out(axes, drawing.label_points(axes, points))
+    drawing.note_unlabelled(axes, drawing.label_points(axes, points))
 
 
 def _varies(values: list[float]) -> bool:
     known = [value for value in values if math.isfinite(value)]
-    return len(known) > 1 and max(known) - min(known) > SAME_COST * abs(np.median(known))
+    return len(known) > 1 and max(known) - min(known) > SAME_COST * abs(float(np.median(known)))
 
 
 def _front(axes: Axes, points: list[tuple[float, float]], sign: int) -> None:

@@ -17,8 +17,8 @@ from ablate.report.text import shortened
 
 LINES_A_PANEL = 6
 PANEL = (5.6, 2.45)  # inches, with the room for names and axes
-FIRST_PART = 0.2  # of the steps, left out of the loss curves: they fall too far to see the rest
-GAP_PART = 0.4  # of the steps, left out when the scale of the gaps is chosen
+FIRST_PART = 0.2  # of the steps, left out of the loss curves: the steep start would hide the rest
+GAP_PART = 0.4  # of the steps, ignored when the scale of the gaps is chosen
 CURVE_CAPTION = "Training loss of each row and of the baseline (black)"
 GAP_CAPTION = "Training loss minus the baseline's on the same batches: whether a difference grows or fades"
 
@@ -38,14 +38,14 @@ def curves(results: Results, verdicts: Verdicts) -> list[Plot]:
     edges = [edge for _, lines in gaps for _, gap, _ in lines for edge in gap.after(GAP_PART * last)[1:].flat]
     low, high = drawing.robust_limits(edges, 1e-4)
     middle = base.after(FIRST_PART * last)[2]
-    if not len(middle):  # the baseline's runs have no step in common behind the first ones
+    if not len(middle):  # the baseline's runs share no step after the first part
         return []
     with_base = [(title, [(name, base, INK), *lines]) for title, lines in panels]
     left_out = f"the first {FIRST_PART:.0%} of the steps are left out".replace("%", " %")
     any_diverged = any(curves.diverged for _, lines in panels for _, curves, _ in lines)
     tail = ["one scale for all panels"] if len(panels) > 1 else []
     tail += ["dashed, to a cross: a run that diverged"] if any_diverged else []
-    drawn = []
+    drawn: list[Plot] = []
     for file, caption, head, panels, limits in (
         (
             "loss_curves.png",
@@ -69,7 +69,7 @@ def curves(results: Results, verdicts: Verdicts) -> list[Plot]:
 
 
 def _figure(title: str, panels: list[Panel], limits: tuple[float, float], last: int, unit: str) -> Figure:
-    """Panels two in a line; each has room for names at its right."""
+    """Panels in two columns, each with room for labels on its right."""
     columns = min(2, len(panels))
     lines = textwrap.wrap(title, 66 * columns)
     head = 0.45 + 0.16 * len(lines)

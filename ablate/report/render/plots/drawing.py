@@ -1,4 +1,4 @@
-"""What plots share: colours, labels that do not overlap, axes that one wild row cannot squash, steady bytes."""
+"""What plots share: colours, labels that do not overlap, axes that tolerate an outlier, reproducible bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ablate.report.analysis.verdicts import BASELINE, BETTER, HAS_DIVERGED, NO_V
 from ablate.report.text import counted
 from ablate.run.files import atomic_write
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; shapes say the same once more.
+# Okabe and Ito's colours, safe for colour-blind readers; marker shapes repeat the distinction.
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 INK, GREY, PALE = "#222222", "#767676", "#E4E4E4"
 LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
@@ -63,7 +63,7 @@ _STYLE = {
 @contextmanager
 def style() -> Iterator[None]:
     """The look of every plot, whatever the user's own settings of matplotlib."""
-    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
+    defaults: dict[Any, Any] = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
     with matplotlib.rc_context(defaults | _STYLE):
         yield
 
@@ -77,9 +77,9 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def robust_limits(values: Sequence[float], least: float) -> tuple[float, float]:
-    """Limits of an axis around zero that hold the bulk of `values`; what lies far outside is for the edge.
+    """Limits of an axis around zero that hold the bulk of `values`; outliers are drawn at the edge.
 
-    A value is far outside where it is more than 2.5 times as far from zero as the fourth fifth of all values.
+    An outlier is more than 2.5 times as far from zero as the 80 % quantile of all distances.
     """
     known = np.array([value for value in values if np.isfinite(value)])
     if not len(known):
@@ -90,11 +90,11 @@ def robust_limits(values: Sequence[float], least: float) -> tuple[float, float]:
 
 
 def spread_out(positions: Sequence[float], gap: float) -> np.ndarray:
-    """Positions at least `gap` apart, in the same order and as near to the given ones as that allows."""
+    """Positions at least `gap` apart, in the same order and as close to the given ones as possible."""
     order = np.argsort(positions, kind="stable")
     groups: list[list[float]] = []  # [centre, size]
-    for wanted in np.asarray(positions, dtype=float)[order]:
-        groups.append([wanted, 1])
+    for position in np.asarray(positions, dtype=float)[order]:
+        groups.append([position, 1])
         while len(groups) > 1 and groups[-1][0] - groups[-2][0] < gap * (groups[-1][1] + groups[-2][1]) / 2:
             (above, many), (below, more) = groups.pop(), groups.pop()
             groups.append([(above * many + below * more) / (many + more), many + more])
@@ -107,10 +107,11 @@ def spread_out(positions: Sequence[float], gap: float) -> np.ndarray:
 def label_lines(axes: Axes, ends: Sequence[tuple[float, float, str, Any]], points: float = 11.0) -> None:
     """Name lines at the right of the axes: `ends` holds (x, y, label, colour) of where each line ends.
 
-    Labels are moved apart and tied to their lines; what ends off the scale is named at the edge, with an arrow.
+    Labels are moved apart and connected to their lines; a line that ends off the scale is labelled at the edge, with an
+    arrow.
     """
     low, high = axes.get_ylim()
-    height = axes.get_position().height * axes.figure.get_figheight() * 72
+    height = axes.get_position().height * _figure(axes).get_figheight() * 72
     gap = points * (high - low) / height
     targets = [min(max(y, low), high) for _, y, _, _ in ends]
     for (x, value, label, colour), target, y in zip(ends, targets, spread_out(targets, gap), strict=True):
@@ -136,13 +137,13 @@ def label_lines(axes: Axes, ends: Sequence[tuple[float, float, str, Any]], point
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fontsize: float = 8.0) -> list[str]:
-    """Name points: `points` holds (x, y, label, colour), the most important first; returns the labels without room.
+    """Label points: `points` holds (x, y, label, colour), the most important first; returns the labels without room.
 
-    The limits of the axes must stand. A label takes the first place around its point that is free of points and labels.
+    The limits of the axes must be final. A label takes the first place around its point that is free of points and
+    labels.
     """
-    figure = axes.figure
-    FigureCanvasAgg(figure)
-    renderer = figure.canvas.get_renderer()
+    figure = _figure(axes)
+    renderer = FigureCanvasAgg(figure).get_renderer()
     frame = axes.get_window_extent(renderer)
     pixels = axes.transData.transform([(x, y) for x, y, _, _ in points]) if points else np.empty((0, 2))
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
@@ -167,11 +168,18 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fo
     return left_out
 
 
-def tell_left_out(axes: Axes, labels: Sequence[str]) -> None:
-    """Say in the corner how many points have no name, where `label_points` had no room for some."""
+def _figure(axes: Axes) -> Figure:
+    """The whole figure, whatever subfigure the axes belong to."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def note_unlabelled(axes: Axes, labels: Sequence[str]) -> None:
+    """Write in the corner how many points have no label, where `label_points` had no room for some."""
     if labels:
-        told = f"{counted(len(labels), 'row')} without room for a name: see the table"
-        axes.text(0.99, 0.01, told, transform=axes.transAxes, ha="right", va="bottom", fontsize=7.5, color=GREY)
+        text = f"{counted(len(labels), 'row')} without room for a name: see the table"
+        axes.text(0.99, 0.01, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7.5, color=GREY)
 
 
 def _room(

@@ -1,10 +1,11 @@
-"""Each row's difference to the baseline with its interval, over the strip of the baseline's own spread."""
+"""Each row's difference to the baseline with its interval, over a band of the baseline's spread over seeds."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,7 +19,7 @@ from ablate.report.text import counted, fixed, shortened
 
 
 def forest(verdicts: Verdicts) -> Plot:
-    """Difference to the baseline with interval, by section; the strip is the baseline's own spread."""
+    """Difference to the baseline with interval, by section; the band is the baseline's spread over seeds."""
     shown = [row for row in verdicts.ordered() if math.isfinite(row.comparison.delta)]
     name, caption = "forest.png", "Difference of each row's final loss to the baseline's, with its interval"
     if not shown:
@@ -47,7 +48,7 @@ def forest(verdicts: Verdicts) -> Plot:
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("final loss minus the baseline's, nats per token     ← better · worse →")
     figure.suptitle(headline(verdicts), x=0.012, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top", fontsize=11)
-    handles = [
+    handles: list[Artist] = [
         _handle(verdict)
         for verdict in (BETTER, UNDECIDED, WORSE, NO_VERDICT, HAS_DIVERGED)
         if any(row.verdict == verdict for row in shown)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
+from ablate.report.analysis.metrics import EARLY, FINAL, Metric
 from ablate.report.analysis.verdicts import NOT_COMPARABLE, Row, Verdicts, mean, spread
 from ablate.report.render.plots.drawing import INK, Plot
 from ablate.report.text import counted, fixed, shortened
@@ -14,17 +15,17 @@ from ablate.report.text import counted, fixed, shortened
 
 def heatmap(verdicts: Verdicts) -> Plot:
     """Each metric's difference to the baseline in units of the baseline's sd over seeds; blue is better."""
-    name, caption = "heatmap.png", "Every metric's difference to the baseline, in sd of the baseline over its seeds"
+    name, caption = "heatmap.png", "Difference of every metric to the baseline's, in sd of the baseline over its seeds"
     base = verdicts.baseline
-    tasks = sorted({task for row in verdicts for task in row.downstream})
-    metrics = ["early loss", "final loss", *tasks]
-    scales = [spread(base.early), spread(base.final), *(spread(base.downstream.get(task, [])) for task in tasks)]
+    metrics = [EARLY, FINAL, *verdicts.metrics.values()]
+    scores = (spread(base.downstream.get(name, [])) for name in verdicts.metrics)
+    scales = [spread(base.early), spread(base.final), *scores]
     kept = [index for index, scale in enumerate(scales) if scale > 0]
     rows = [row for row in verdicts.ordered() if row.verdict != NOT_COMPARABLE and row.done]
     if not kept or not rows:
         return name, caption, None
     table = np.array([[_sds(row, base, metrics[index]) / scales[index] for index in kept] for row in rows])
-    worse = table * np.where(np.array(kept) < 2, 1, -1)  # of losses the larger is worse, of scores the smaller
+    worse = table * [metrics[index].sign for index in kept]
     labels = [shortened(row.label, 40) for row in rows]
     left, wide, tall = 0.35 + 0.075 * max(map(len, labels)), 0.95 * len(kept), 0.25 * len(rows)
     figure = Figure(figsize=(max(left + wide + 0.9, 4.6), tall + 1.15))
@@ -33,7 +34,7 @@ def heatmap(verdicts: Verdicts) -> Plot:
     limit = 6.0
     image = axes.imshow(worse, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     axes.grid(False)
-    axes.set_xticks(range(len(kept)), [shortened(metrics[index], 18) for index in kept])
+    axes.set_xticks(range(len(kept)), [shortened(metrics[index].name, 18) for index in kept])
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(rows)), labels)
     axes.tick_params(length=0)
@@ -68,11 +69,11 @@ def heatmap(verdicts: Verdicts) -> Plot:
     return name, caption, figure
 
 
-def _sds(row: Row, base: Row, metric: str) -> float:
-    """The difference of one metric to the baseline, over shared seeds where it is a loss."""
-    if metric == "final loss":
+def _sds(row: Row, base: Row, metric: Metric) -> float:
+    """The difference of one metric to the baseline, over shared seeds where it is a loss of the run."""
+    if metric is FINAL:
         return row.comparison.delta
-    if metric == "early loss":
+    if metric is EARLY:
         both = row.early - base.early
         return row.early_comparison.delta if math.isfinite(row.early_comparison.delta) else mean(both)
-    return mean(row.downstream.get(metric, [])) - mean(base.downstream.get(metric, []))
+    return mean(row.downstream.get(metric.name, [])) - mean(base.downstream.get(metric.name, []))

@@ -11,11 +11,11 @@ from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import BLUE, GREY, INK, LINES, Plot
 from ablate.report.text import counted, fixed, shortened
 
-NEAR = 0.8  # the part of all differences that lies where an axis is straight; what is further out is drawn together
+NEAR = 0.8  # the share of differences in the linear part of an axis; beyond it, the axis is logarithmic
 
 
 def published(agreements: list[Agreement], title: str, sections: dict[str, str]) -> Plot:
-    """Our differences against the published ones; `sections` says of each row in which it stands, told by colours."""
+    """Our differences against the published ones; `sections` maps a row to its section, shown by colour and marker."""
     name, caption = "published.png", f"Our differences to the baseline against those of {title}"
     drawn = [agreement for agreement in agreements if agreement.column == agreement.published]
     if not drawn:
@@ -30,6 +30,7 @@ def published(agreements: list[Agreement], title: str, sections: dict[str, str])
     marks = {section: "os^Dv"[number // len(LINES) % 5] for number, section in enumerate(named)}
     for axes, agreement in zip(grid, drawn, strict=True):
         _panel(axes, agreement, [(colours[sections[label]], marks[sections[label]]) for label in agreement.labels])
+    any_logarithmic = any("symlog" in (axes.get_xscale(), axes.get_yscale()) for axes in grid)
     if len(named) > 1:
         handles = [
             axes.plot([], [], linestyle="", marker=marks[section], color=colours[section], label=section)[0]
@@ -38,7 +39,7 @@ def published(agreements: list[Agreement], title: str, sections: dict[str, str])
         grid[0].legend(handles=handles, loc="upper left", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
     figure.suptitle(
         f"Ours against {title}: {counted(len(drawn[0].labels), 'row')}, bars ± one standard error over our seeds;\n"
-        "shaded: same sign. The scales differ; far from zero they are logarithmic.",
+        f"shaded: same sign. The scales differ{'; far from zero they are logarithmic' if any_logarithmic else ''}.",
         x=0.012,
         y=1 - 0.1 / figure.get_figheight(),
         ha="left",
@@ -62,7 +63,7 @@ def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]]) -> No
         )
     order = np.argsort(-np.abs(y), kind="stable")
     points = [(x[i], y[i], shortened(agreement.labels[i], 30), INK) for i in order]
-    drawing.tell_left_out(axes, drawing.label_points(axes, points, 7.5))
+    drawing.note_unlabelled(axes, drawing.label_points(axes, points, 7.5))
     which = agreement.column.replace("_", " ")
     axes.set_title(
         f"{which}: Spearman {fixed(agreement.spearman, 2)}, Kendall {fixed(agreement.kendall, 2)}, "
@@ -73,7 +74,7 @@ def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]]) -> No
 
 
 def _scaled(axes: Axes, side: str, values: np.ndarray) -> None:
-    """An axis that holds all of `values` and zero: straight where most of them lie, logarithmic beyond."""
+    """An axis that holds all of `values` and zero: linear where most of them are, logarithmic beyond."""
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     near, most = float(np.quantile(np.abs(values), NEAR)), max(-low, high)
     set_scale, set_limits = getattr(axes, f"set_{side}scale"), getattr(axes, f"set_{side}lim")

@@ -1,0 +1,104 @@
+"""What the package offers to Python: a config, a model with its loss, a run, the table of a sweep's runs.
+
+Mistakes raise `UserError`, whose text is what the command prints: a line for each. `import ablate` gives these names
+without loading torch; this module loads what a function needs when it is called.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+    from ablate.model.build import Model
+
+__all__ = ["UserError", "build", "compose", "records", "train"]
+
+
+def compose(overrides: Iterable[str] = ()) -> DictConfig:
+    """The baseline's config with `overrides` such as ``["norm=rmsnorm", "shape=nano"]``, checked whole.
+
+    Raises `UserError` with a line for each mistake.
+    """
+    from ablate.config import compose as composed
+
+    return composed(_words(overrides))
+
+
+def build(config: DictConfig) -> tuple[Model, Callable[[Mapping[str, Tensor]], Tensor]]:
+    """The model that `config` describes, on the CPU and initialised from `seed.init`, and its training loss.
+
+    ``loss_fn(batch)`` is the scalar to call ``backward()`` on, auxiliary losses included; `batch` is a mapping of
+    tensors of ids (B, T): ``encoder_ids`` and ``decoder_ids``, each for the stacks that there are, and ``targets``;
+    ``weights`` (B, T) where some targets do not count, ``prefix_lengths`` (B,) for a prefix decoder. Batch and model
+    have to lie on one device. Raises `UserError` where parts do not fit together.
+    """
+    from ablate.config import build_model
+
+    model = build_model(config)
+
+    def loss_fn(batch: Mapping[str, Tensor]) -> Tensor:
+        """The training loss of a batch."""
+        loss: Tensor = model(batch)[0]
+        return loss
+
+    return model, loss_fn
+
+
+def train(overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Make or resume a run as ``ablate train`` does; returns its record, whose ``status`` says how it ended.
+
+    The run lies in ``runs/<sweep>/<row>/seed-<n>/`` of the current folder; asked for again, it is only read.
+    ``["sweep=axes", "row=RoPE"]`` is one run of a sweep. A run that fails or diverges is told by its record. Raises
+    `UserError` for a mistake in what is asked, for a folder with another run, and where another process has the run.
+    """
+    from ablate.cli import arguments
+    from ablate.cli.sweep_row import expand_sweep_row
+    from ablate.config import build_model
+
+    words = _words(overrides)
+    given = expand_sweep_row(arguments.only_overrides(arguments.sort(words), "ablate.train"))
+    config = compose(given)
+    build_model(config, device="meta")  # what cannot be built is told before a folder is made
+    from ablate.run.lock import Busy
+    from ablate.training import run
+
+    try:
+        return run.run(config, given, shlex.join(["ablate", "train", *words])).to_json()
+    except Busy as busy:
+        raise UserError(str(busy)) from busy
+
+
+def records(folder: str | Path) -> pandas.DataFrame:
+    """The runs of one sweep, a line each: row, section, seed, status, losses, costs, speed, and where they were made.
+
+    `folder` is a report's (``reports/axes``, with records.jsonl) or that of the runs (``runs/axes``). A number that is
+    not known is NaN. Raises `UserError` where neither lies there.
+    """
+    from ablate.report.analysis import results
+    from ablate.run.folder import RunFolder, run_folders
+
+    path = Path(folder).absolute()
+    if (path / results.RECORDS).is_file():
+        return results.read(path).frame()
+    if not any(RunFolder(run).record.exists() for run in run_folders(path.parent, path.name)):
+        raise UserError(
+            f"{folder}: neither a report ({results.RECORDS}) nor the runs of a sweep (*/seed-*/record.json)"
+        )
+    from ablate.study.paths import Paths
+
+    return results.collect(path.name, path.parent, Paths.of().sweeps).frame()
+
+
+def _words(overrides: Iterable[str]) -> list[str]:
+    if isinstance(overrides, str):
+        raise UserError(f"{overrides}: overrides are a list, as in [{overrides!r}]")
+    return [str(word) for word in overrides]

@@ -1,0 +1,135 @@
+"""`ablate complete -- WORDS`: what the last word may become; the scripts of `ablate completion` ask at each TAB."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable, Sequence
+
+from ablate.errors import UserError
+
+HELP = """Print what the last of WORDS, those that stand behind `ablate`, may become: a line each.
+
+usage: ablate complete -- WORDS
+"""
+OF_A_SWEEP = ("sweep", "plan", "status", "report")  # verbs that take a sweep's name first
+WITH_OVERRIDES = ("train", "sweep", "plan", "cost", "data")
+SETTINGS = {
+    "train": ("sweep=", "row=", "seed="),
+    "sweep": ("jobs=", "only=", "retry=", "replace=", "timeout=", "patience=", "timing=", "report="),
+    "plan": ("jobs=", "only="),
+}
+VALUES = {"retry": ("failed",), "replace": ("true", "false"), "report": ("true", "false")}
+_FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+
+
+def run(words: list[str]) -> int:
+    """Print the candidates; never a mistake, as nobody would read of it."""
+    try:
+        found = candidates(words[1:] if words[:1] == ["--"] else words)
+    except (UserError, OSError):
+        found = []
+    print("".join(f"{candidate}\n" for candidate in found), end="")
+    return 0
+
+
+def candidates(words: Sequence[str]) -> list[str]:
+    """What the last of `words` may become, in whole words; one that ends in = wants a value."""
+    from ablate import cli
+
+    *before, word = words or [""]
+    if not before:
+        choices: Iterable[str] = [*cli.VERBS, *(["--help", "--version"] if word.startswith("-") else [])]
+    elif before[0] not in cli.VERBS:
+        choices = []
+    elif before[-1].startswith("-") and (values := _of_flag(before[0], before[-1])):
+        choices = values
+    elif word.startswith("-"):
+        flag, equals, _ = word.partition("=")
+        choices = [f"{flag}={value}" for value in _of_flag(before[0], flag)] if equals else _flags(before[0])
+    else:
+        choices = _words(before[0], before[1:], word)
+    return [choice for choice in choices if choice.startswith(word)]
+
+
+def _flags(verb: str) -> list[str]:
+    """The flags of a verb: those that its help names."""
+    told = importlib.import_module(f"ablate.cli.{verb}").HELP
+    return [*dict.fromkeys(_FLAG.findall(told)), "--help"]
+
+
+def _of_flag(verb: str, flag: str) -> Sequence[str]:
+    """The values that a flag takes; none where it takes no value."""
+    if verb == "cost" and flag == "--reference":
+        return _sweeps([])
+    if verb == "cost" and flag == "--format":
+        from ablate.cli import cost
+
+        return cost.FORMATS
+    if verb == "train":
+        from ablate.cli import hydra_app
+
+        return hydra_app.SHOWING.get(flag) or ()
+    return ()
+
+
+def _words(verb: str, before: list[str], word: str) -> list[str]:
+    """What may stand behind a verb and the words `before`, flags aside."""
+    names = [given for given in before if "=" not in given and not given.startswith("-")]
+    found: list[str] = []
+    if verb == "completion" and not names:
+        from ablate.cli import completion
+
+        found += completion.SHELLS
+    if verb == "data" and not names:
+        from ablate.cli import data
+
+        found += data.VERBS
+    if verb in OF_A_SWEEP and not names:
+        found += _sweeps(before)
+    if verb == "options":
+        found += _options(word) if "=" in word else _groups()
+    if verb in WITH_OVERRIDES and (names or verb in ("train", "cost")):
+        found += _overrides(verb, before, word)
+    return found
+
+
+def _overrides(verb: str, before: list[str], word: str) -> list[str]:
+    key, equals, _ = word.partition("=")
+    if equals:
+        if key == "sweep" and verb == "train":
+            return [f"sweep={name}" for name in _sweeps(before)]
+        if f"{key}=" in SETTINGS.get(verb, ()):
+            return [f"{key}={value}" for value in VALUES.get(key, ())]
+        return _options(word, several=verb == "train" and bool({"-m", "--multirun"} & set(before)))
+    given = {other.partition("=")[0] for other in before}
+    found = [*SETTINGS.get(verb, ()), *(f"{group}=" for group in _groups())]
+    if "." in word:
+        from ablate.config import keys
+
+        found += [f"{known}=" for known in keys.known()]
+    return [choice for choice in found if choice[:-1] not in given]
+
+
+def _groups() -> list[str]:
+    from ablate.config import options as library
+
+    return list(library.groups())
+
+
+def _options(word: str, several: bool = False) -> list[str]:
+    """GROUP=OPTION for each option; with `several`, behind those that a comma ends: norm=layernorm,rmsnorm."""
+    from ablate.config import options as library
+
+    group, _, value = word.partition("=")
+    there = value.rpartition(",")[0] if several else ""
+    start = f"{group}={there}," if there else f"{group}="
+    return [f"{start}{option}" for option in library.groups().get(group, ()) if option not in there.split(",")]
+
+
+def _sweeps(before: list[str]) -> list[str]:
+    """The sweeps that can be named here."""
+    from ablate.study.inheritance import names
+    from ablate.study.paths import Paths
+
+    return names(Paths.of([word for word in before if word.startswith("paths.sweeps=")]).sweeps)

@@ -1,0 +1,123 @@
+"""What an evaluation is: a class that scores a trained model, chosen by a file in `conf/evaluation`.
+
+To add one, write a module and a YAML file, here or in a package of your own that `ABLATE_PLUGINS` names:
+
+    # my_package/first_token.py                              # my_package/conf/evaluation/first_token.yaml
+    class FirstTokenLoss(Evaluation):                        # Loss of the first target of each sequence
+        def __init__(self, *, tokens, seed): ...             first_token:
+        def evaluate(self, model, context):                    _target_: my_package.first_token.FirstTokenLoss
+            ...                                                tokens: 65536
+            return {"first_token_loss": Score(...)}            seed: 1
+
+`evaluation=[heldout,first_token]` then runs it after training, or on a finished run whose weights were kept; its scores
+reach the record, the tables, the heat map and, where they have a curve, curves.csv. Nothing else has to change.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from ablate.run.score import Score
+
+if TYPE_CHECKING:
+    from ablate.data.corpus import Corpus
+    from ablate.data.tokenizer_backends import Tokenizer
+    from ablate.model.build import Model
+
+Batch = dict[str, Tensor]
+
+# What an evaluation that is part of training gives: the loss of the run in nats a token, over `items` targets, and,
+# where these stand for text, bits a byte of it, over `items` bytes.
+LOSS, BITS_PER_BYTE = "loss", "bits_per_byte"
+
+
+class StopRequested(Exception):
+    """The evaluation ended early, because the run was requested to stop."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an evaluation may use beside the model.
+
+    config: the run's composed config, to build or train another model from.
+    corpus: the prepared text, with the layout of its ids and the bytes that each id stands for.
+    heldout: (tokens, seed) -> held-out batches of about `tokens` input tokens, as the objective makes them, the masks
+        drawn from `seed`; of several processes each gets its own share. Tensors are on the CPU; `on_device` moves them.
+    device, rank, world_size: where this process calculates, and which of how many it is.
+    autocast: a context manager in which the model calculates in `precision` (fp32 or bf16).
+    seed: the seed of the run; torch's generators start from it in every evaluation.
+    folder: a folder for this evaluation alone, there already and kept between attempts, to resume in.
+    stop: whether the run was requested to stop; call it often, as it also shows that the run is alive. Of several
+        processes none may leave alone, so there it is always false.
+    total: the sum of a tensor over all processes; every process has to call it.
+    """
+
+    config: DictConfig
+    corpus: Corpus
+    heldout: Callable[[int, int], list[Batch]]
+    device: torch.device
+    rank: int
+    world_size: int
+    precision: str
+    autocast: Callable[[], AbstractContextManager]
+    seed: int
+    folder: Path
+    stop: Callable[[], bool]
+    total: Callable[[Tensor], Tensor]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back."""
+        return self.corpus.tokenizer
+
+    @property
+    def token_bytes(self) -> Tensor:
+        """Bytes of text that each id stands for, int64 (V,), on the device."""
+        return torch.as_tensor(self.corpus.token_bytes).long().to(self.device)
+
+    def on_device(self, batch: Batch) -> Batch:
+        """The batch with its tensors on the device."""
+        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def check_stop(self) -> None:
+        """Raise `StopRequested` where the run was requested to stop."""
+        if self.stop():
+            raise StopRequested
+
+
+class Evaluation(ABC):
+    """Scores a model. Its options are the keyword arguments of its class; raise `UserError` for impossible ones.
+
+    An evaluation whose YAML says `part_of_training: true` gives `LOSS` at the steps where the run is evaluated, and
+    belongs to the identity of the run. All others run once, after the last step, and carry a hash of their own.
+    """
+
+    @abstractmethod
+    def evaluate(self, model: Model, context: Context) -> dict[str, Score]:
+        """Score `model`, which is in evaluation mode, without gradients, on `context.device`; each score by its name.
+
+        Every process calls it, and all return the same. Changes to the weights are undone afterwards. Whatever it
+        raises becomes the reason why there is no score; the run itself is not lost. Raises `StopRequested` by
+        `context.check_stop()`; the next attempt calls it again, with the same folder.
+        """
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without gradients and dropout; afterwards the model is in the mode that it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)

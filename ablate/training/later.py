@@ -1,0 +1,108 @@
+"""Evaluations that a finished run lacks: taken on the weights that it kept, without training again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+
+import torch
+from omegaconf import DictConfig
+
+from ablate.config import build_model, evaluations, resolved
+from ablate.data.batches import Batches
+from ablate.data.corpus import Corpus
+from ablate.errors import UserError
+from ablate.run.files import atomic_write
+from ablate.run.folder import RunFolder
+from ablate.run.record import DONE, Record
+from ablate.training import checkpoint, processes, record_fields
+from ablate.training.device import device_type
+from ablate.training.interruption import Interruption
+from ablate.training.metrics import Heartbeat
+from ablate.training.scoring import Scored, Scoring
+
+
+def missing(cfg: DictConfig, folder: RunFolder, record: Record) -> list[str]:
+    """The evaluations that a finished run lacks; raises `UserError` where its weights, which they need, are gone."""
+    found = evaluations.missing(resolved(cfg), record.to_json()) if record.status == DONE else []
+    if found and not (folder.checkpoints / checkpoint.WEIGHTS).exists():
+        raise UserError(
+            f"{folder.path} is done without {', '.join(found)}, and its weights are gone (keep=none, or deleted); "
+            f"choose {evaluations.GROUP} without it, or move that folder away to train again"
+        )
+    return found
+
+
+def score(
+    cfg: DictConfig,
+    corpus: Corpus,
+    folder: RunFolder,
+    identity: str,
+    interruption: Interruption,
+    say: Callable[[str], None],
+) -> Scored:
+    """What the evaluations that the run in `folder` lacks find; every process of the run calls it."""
+    from ablate.training.fit import prepare_process  # Lightning: seconds, and not needed where nothing is missing
+
+    kind = device_type(cfg)
+    prepare_process(cfg, kind)
+    interruption.deferred = True  # what was found is kept, so a signal may wait
+    device, world_size = _device(kind), processes.world_size(cfg)
+    if world_size > 1:
+        torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        scoring = Scoring(cfg, corpus, Batches(cfg, corpus), folder, identity)
+        model = build_model(cfg)
+        content = checkpoint.load(folder.checkpoints / checkpoint.WEIGHTS)
+        if content["identity"] != identity:
+            raise UserError(f"{folder.checkpoints / checkpoint.WEIGHTS} belongs to another run; delete it")
+        model.load_state_dict(content["state_dict"])
+        stop = _stop(folder, cfg.trainer.steps, interruption)
+        context = scoring.context(device, processes.rank(), world_size, stop)
+        return scoring.score(model.to(device), context, stop, say)
+    finally:
+        if world_size > 1:
+            torch.distributed.destroy_process_group()
+
+
+def merged(record: Record, scored: Scored, wanted: list[str]) -> Record:
+    """A finished run's record with `scored` in place of whatever the `wanted` evaluations gave before."""
+    kept = {name: score for name, score in record.scores.items() if score.source.get("evaluation") not in wanted}
+    plain = {name: value for name, value in record.downstream.items() if name in kept or name not in record.scores}
+    failed = {name: why for name, why in record.scores_failed.items() if name not in wanted}
+    new = dataclasses.replace(record, downstream={}, scores={}, scores_failed={}).with_json(scored.fields())
+    return dataclasses.replace(
+        record,
+        downstream={**plain, **new.downstream},
+        scores={**kept, **new.scores},
+        scores_failed={**failed, **new.scores_failed},
+    )
+
+
+def add_to_config(folder: RunFolder, cfg: DictConfig) -> None:
+    """Add the evaluations to the config of a finished run, whose other keys stay as it was trained with."""
+    config = folder.read_config() or resolved(cfg)
+    config[evaluations.GROUP] = {**config[evaluations.GROUP], **resolved(cfg)[evaluations.GROUP]}
+    atomic_write(folder.config, record_fields.as_yaml(config))
+
+
+def _stop(folder: RunFolder, steps: int, interruption: Interruption) -> Callable[[], bool]:
+    """Whether a signal came; a call shows as well that the run is alive."""
+    heartbeat = Heartbeat(folder.progress, steps)
+
+    def stop() -> bool:
+        if processes.is_main() and time.perf_counter() >= heartbeat.next:
+            heartbeat.beat(steps, None, "evaluating")
+        return interruption.signal is not None
+
+    return stop
+
+
+def _device(kind: str) -> torch.device:
+    if kind != "cuda":
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device

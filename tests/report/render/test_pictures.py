@@ -1,0 +1,139 @@
+"""What each plot of the troubled sweep contains: lines, patches and labels, counted against its verdicts."""
+
+import math
+
+import pytest
+
+from ablate.report.analysis import reference
+from ablate.report.analysis.agreement import agreements
+from ablate.report.analysis.agreement_over_training import agreement_over_training as over_training
+from ablate.report.analysis.results import collect
+from ablate.report.analysis.verdicts import judge
+from ablate.report.render.plots import drawing
+from ablate.report.render.plots.agreement_over_training import agreement_over_training
+from ablate.report.render.plots.costs import costs
+from ablate.report.render.plots.curves import curves
+from ablate.report.render.plots.forest import forest
+from ablate.report.render.plots.heatmap import heatmap
+from ablate.report.render.plots.published import published
+from tests.report.synthetic import troubled_sweep
+
+TABLE = reference.load("narang2021")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    maker = troubled_sweep(tmp_path_factory.mktemp("troubled"))
+    return collect(maker.name, maker.runs, maker.sweeps)
+
+
+@pytest.fixture(scope="module")
+def verdicts(results):
+    return judge(results)
+
+
+@pytest.fixture(autouse=True)
+def _style():
+    with drawing.style():
+        yield
+
+
+def texts(artist):
+    return [text.get_text() for text in artist.texts]
+
+
+def legend(artist):
+    return [text.get_text() for text in artist.get_legend().get_texts()]
+
+
+def test_forest(verdicts):
+    _, _, figure = forest(verdicts)
+    (axes,) = figure.axes
+    shown = [row for row in verdicts.rows if math.isfinite(row.comparison.delta)]
+    tested = [row for row in shown if math.isfinite(row.comparison.low)]
+    assert (len(shown), len(tested)) == (16, 12)
+    assert len(axes.lines) == 1 + 2 * len(shown) + len(tested)  # zero; seeds and marker of each row; intervals
+    assert len(axes.patches) == 1  # the noise floor
+    labels = texts(axes)
+    assert len(labels) == 2 * len(shown) + len({row.section for row in shown})
+    assert {row.label for row in shown} | {row.section for row in shown} <= set(labels)
+    assert legend(axes) == [
+        *("better", "no difference detected", "worse", "no verdict", "diverged"),
+        *("one seed", "noise floor: ± sd of the baseline, 5 seeds"),
+    ]
+    intervals = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 1.6]
+    low, high = axes.get_xlim()
+    assert sorted(map(tuple, intervals)) == sorted(
+        (max(row.comparison.low, low), min(row.comparison.high, high)) for row in tested
+    )
+
+
+def test_curves(results, verdicts):
+    plots = curves(results, verdicts)
+    assert [file for file, _, _ in plots] == ["loss_curves.png", "loss_gap.png"]
+    with_curves = [row.label for row in verdicts.rows if row.done and row.verdict != "not comparable"]
+    for (_, _, figure), base in zip(plots, (1, 0), strict=True):
+        labels = [label.rstrip(" ↑↓") for axes in figure.axes for label in texts(axes)]
+        assert len(figure.axes) == 5  # norm, activation (two), position, block
+        assert labels.count(verdicts.baseline.label) == base * len(figure.axes)
+        assert sorted(set(labels) - {verdicts.baseline.label}) == sorted(with_curves)
+        means = [line for axes in figure.axes for line in axes.lines if line.get_linewidth() == 1.4]
+        assert len(means) == len(with_curves) + base * len(figure.axes)
+        assert sum(len(axes.collections) for axes in figure.axes) == len(means)  # a band for each line
+        crosses = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
+        assert len(crosses) == verdicts.of("diverged")[0].diverged
+
+
+def test_costs(verdicts):
+    _, _, figure = costs(verdicts)
+    speed, flops = figure.axes
+    drawn = [row for row in verdicts if row.verdict == "baseline" or math.isfinite(row.comparison.delta)]
+    for axes in (speed, flops):
+        points = [line for line in axes.lines if line.get_linestyle() == "None"]
+        rest = [text for text in texts(axes) if text.endswith("see the table")]
+        without_label = int(rest[0].split()[0]) if rest else 0
+        assert len(points) == len(texts(axes)) - len(rest) + without_label
+        assert (
+            len(axes.lines) == len(points) + 2 and len(axes.patches) == 1
+        )  # the baseline's cost, the front; the noise
+    assert len([line for line in flops.lines if line.get_linestyle() == "None"]) == len(drawn) == 17
+    (shown,) = figure.legends
+    assert [text.get_text() for text in shown.get_texts()] == [
+        *("better", "worse", "no difference detected", "no verdict", "diverged", "baseline"),
+        *("nothing is better at this cost or less", "± sd of the baseline over its seeds"),
+    ]
+
+
+def test_published(verdicts):
+    found = agreements(verdicts, TABLE)
+    sections = {row.label: row.section for row in verdicts}
+    _, _, figure = published(found, TABLE.title, sections)
+    final, early = figure.axes
+    assert [axes.get_title(loc="left").split(":")[0] for axes in figure.axes] == ["final loss", "early loss"]
+    for axes, agreement in zip(figure.axes, found[:2], strict=True):
+        assert len(axes.containers) == len(agreement.labels) == 7
+        assert set(texts(axes)) == set(agreement.labels)
+        assert len(axes.collections) == 2 + len(agreement.labels)  # two shaded corners, a bar for each row
+    assert legend(final) == ["norm", "activation"] and early.get_legend() is None
+    logarithmic = any("symlog" in (axes.get_xscale(), axes.get_yscale()) for axes in figure.axes)
+    assert ("far from zero they are logarithmic" in figure.get_suptitle()) == logarithmic
+
+
+def test_agreement_over_training(results, verdicts):
+    found = over_training(results, verdicts, TABLE)
+    _, _, figure = agreement_over_training(found, TABLE.title)
+    (axes,) = figure.axes
+    assert len(axes.lines) == 1 + len(found.spearman) == 4
+    assert texts(axes) == ["published early loss", "published final loss", "our own final loss"]
+    assert [list(line.get_ydata()) for line in axes.lines[1:]] == list(found.spearman.values())
+
+
+def test_heatmap(verdicts):
+    _, _, figure = heatmap(verdicts)
+    axes = figure.axes[0]
+    rows = [row for row in verdicts.ordered() if row.done and row.verdict != "not comparable"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [row.label for row in rows]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["early loss", "final loss"]
+    assert len(axes.images) == 1 and axes.images[0].get_array().shape == (len(rows), 2)
+    assert len(texts(axes)) == 2 * len(rows)
+    assert len(axes.lines) == len({row.section for row in rows}) - 1  # between sections

@@ -1,0 +1,37 @@
+"""Reports of two made-up sweeps, stored whole; where words or numbers change on purpose, renew them from the root by
+
+    python -m tests.report.stored_reports
+
+and read the differences before they are committed.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from ablate.report import build
+from tests.report.synthetic import false_alarm_sweep, troubled_sweep
+
+FOLDER = Path(__file__).parent / "stored"
+FILES = ("report.md", "evidence.csv", "results.csv", "runs.csv")
+SWEEPS = {"false-alarm": false_alarm_sweep, "troubled": troubled_sweep}
+
+
+def made(name, root):
+    """Make the sweep `name` and its report below `root`; returns the report's folder."""
+    maker = SWEEPS[name](root)
+    return build.build(maker.name, maker.runs, maker.reports, maker.sweeps).parent
+
+
+def renew():
+    """Write every stored file again."""
+    for name in SWEEPS:
+        (FOLDER / name).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as root:
+            report = made(name, root)
+            for file in FILES:
+                shutil.copyfile(report / file, FOLDER / name / file)
+
+
+if __name__ == "__main__":
+    renew()
