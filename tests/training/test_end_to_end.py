@@ -69,7 +69,7 @@ def test_another_text_is_another_run(asked, tmp_path):
     run(asked())
     other = tmp_path / "other.jsonl"
     other.write_text("".join(json.dumps({"text": f"word {number} " * 300}) + "\n" for number in range(100)))
-    with pytest.raises(UserError, match="holds another run"):
+    with pytest.raises(UserError, match="already contains a run with a different configuration: .*data.files was"):
         run(asked(f"data.files=[{other}]"))
 
 
