@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import evaluations, keys, options, validation
+from ablate.config import evaluations, keys, options, resolution, validation
 from ablate.config.identity import WITHOUT_EFFECT
 from ablate.config.overrides import Override, label_of, read
 from ablate.config.resolvers import register
@@ -31,7 +31,29 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
     Interpolations stay until they are read; `row`, where it is not given, becomes the overrides themselves. Raises
     `UserError` with a line for each mistake.
     """
+    return restored(written(overrides))
+
+
+def compose_resolved(overrides: Iterable[str] = ()) -> Tree:
+    """The same as plain containers with all interpolations followed: much faster, for many rows at once."""
+    tree = written(overrides)
+    if (plain := resolution.resolve(tree)) is not None:
+        return plain
+    content = OmegaConf.to_container(restored(tree), resolve=True)
+    assert isinstance(content, dict)
+    return content
+
+
+def restored(tree: Tree) -> DictConfig:
+    """The config that `written` gave as plain containers."""
     register()
+    cfg = OmegaConf.create(tree)
+    OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
+def written(overrides: Iterable[str]) -> Tree:
+    """The config as plain containers, interpolations as they are written; checked whole, and nothing else done."""
     found, errors = read(overrides)
     choices, values = {o.key: o.value for o in found if o.is_group}, [o for o in found if not o.is_group]
     base = compose_groups(choices)
@@ -40,13 +62,11 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
     if tree["row"] is None:
         with_effect = [override for override in found if not evaluations.is_without_effect(override.text)]
         tree["row"] = label_of(with_effect, WITHOUT_EFFECT)
-    cfg = OmegaConf.create(tree)
-    OmegaConf.set_struct(cfg, True)
-    errors += validation.problems(cfg, tree, base, [o.key for o in values])
+    errors += validation.problems(tree, base, [o.key for o in values])
     errors += evaluations.problems(tree[evaluations.GROUP])
     if errors:
         raise UserError("\n".join(dict.fromkeys(errors)))
-    return cfg
+    return tree
 
 
 def _set(tree: dict[str, Any], override: Override) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate.config import instantiation, ranges
+from ablate.config import instantiation, ranges, resolution
 from ablate.config.keys import flatten
+from ablate.config.resolvers import register
 from ablate.errors import UserError
 
 Tree = dict[str, Any]
@@ -22,15 +23,15 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 def validate(cfg: DictConfig) -> None:
     """Raise `UserError` with a line for each thing that is wrong in `cfg`."""
-    if errors := problems(cfg, OmegaConf.to_container(cfg)):
+    if errors := problems(OmegaConf.to_container(cfg)):
         raise UserError("\n".join(errors))
 
 
-def problems(cfg: DictConfig, raw: Tree, base: Tree | None = None, given: Collection[str] = ()) -> list[str]:
-    """A line for each mistake in `cfg`, whose plain containers are `raw`; `given` keys keep the type they have in `base`."""
+def problems(raw: Tree, base: Tree | None = None, given: Collection[str] = ()) -> list[str]:
+    """A line for each mistake in a config, plain containers `raw`; `given` keys keep the type they have in `base`."""
     if leaks := _environment(raw):
         return leaks  # before anything is resolved
-    flat, errors = resolve(cfg)
+    flat, errors = resolve(raw)
     if base is not None and given:
         errors += _types(flat, base, given)
     errors += instantiation.problems(flat)
@@ -39,8 +40,12 @@ def problems(cfg: DictConfig, raw: Tree, base: Tree | None = None, given: Collec
     return errors
 
 
-def resolve(cfg: DictConfig) -> tuple[dict[str, Any], list[str]]:
+def resolve(raw: Tree) -> tuple[dict[str, Any], list[str]]:
     """All values as flat `dotted.key: value` pairs, and a line for each that cannot be resolved."""
+    if (plain := resolution.resolve(raw)) is not None:
+        return flatten(plain), []
+    register()
+    cfg = OmegaConf.create(raw)
     try:
         return flatten(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)), []
     except OmegaConfBaseException:
@@ -96,7 +101,7 @@ def _resolved(base: Tree, given: Collection[str]) -> Tree:
     """The values in `base` as flat pairs, resolved where one of the `given` keys is an interpolation there."""
     flat = flatten(base)
     if any("${" in str(value) for key, value in flat.items() if _among(key, given)):
-        return resolve(OmegaConf.create(base))[0]
+        return resolve(base)[0]
     return flat
 
 

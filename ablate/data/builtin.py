@@ -82,7 +82,7 @@ def _version(name: str) -> str | None:
 
 
 def _folders(distribution: str) -> list[Path]:
-    """The folders of an installed distribution's own top-level packages; none where it is not installed."""
+    """The folders of an installed distribution's own top-level packages; none if it is not installed."""
     try:
         files = importlib.metadata.files(distribution) or []
     except importlib.metadata.PackageNotFoundError:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ablate.config import evaluations, instantiate
+from ablate.config import evaluations, instantiate, resolved
 from ablate.errors import UserError
 from ablate.evaluation.contract import Evaluation
 
 
 def build(cfg: DictConfig) -> dict[str, Evaluation]:
     """Every evaluation that `cfg` chooses, by name; raises `UserError` for options that its class refuses."""
-    chosen = OmegaConf.to_container(cfg[evaluations.GROUP], resolve=True)
-    return {name: _made(name, content) for name, content in chosen.items()}
+    return {name: _made(name, content) for name, content in resolved(cfg)[evaluations.GROUP].items()}
 
 
 def _made(name: str, content: dict[str, object]) -> Evaluation:

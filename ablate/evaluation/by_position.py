@@ -81,5 +81,5 @@ def score(sums: Tensor, length: int) -> Score:
         higher_is_better=False,
         items=int(counts[last]),
         standard_error=error[last].item() if sequences[last] > 1 else None,
-        curve=Curve("position", [ends[number] for number in there], [loss[number].item() for number in there]),
+        curve=Curve("position", tuple(ends[number] for number in there), tuple(loss[there].tolist())),
     )

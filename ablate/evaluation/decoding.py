@@ -77,13 +77,15 @@ def _continuation(model: Model, batch: Batch, copies: int) -> Callable[[Tensor],
     if not isinstance(topology, EncoderDecoder):
         raise UserError("decoding needs an encoder-decoder; choose topology=encoder_decoder")
     memory = _repeated(topology.encode(batch)[0], copies)
+    head: Any = model.head
 
     def next_of(ids: Tensor) -> Tensor:
         target: dict[str, Any] = {"decoder_ids": ids}
         if memory.view.segments is not None:
             target["decoder_segments"] = torch.ones_like(ids)
         hidden, _ = topology.decode(target, memory)
-        return model.head.logits(hidden[:, -1:])[:, 0].float().log_softmax(-1)
+        logits: Tensor = head.logits(hidden[:, -1:])  # (B copies,1,V)
+        return logits[:, 0].float().log_softmax(-1)
 
     return next_of
 

@@ -54,6 +54,7 @@ class View:
 
     @property
     def length(self) -> int:
+        """The sequence length T."""
         return self.ids.shape[1]
 
     @property
@@ -166,6 +167,7 @@ class Place:
     sublayer: str = ""
 
     def at(self, sublayer: str) -> Place:
+        """The same layer's place of another sub-layer."""
         return Place(self.stack, self.layer, self.n_layers, sublayer)
 
 
@@ -227,6 +229,7 @@ class ByLayer:
         self.pattern, self.options = list(pattern), options
 
     def choose(self, place: Place) -> Callable[..., nn.Module]:
+        """The option of the layer at `place`."""
         if not self.pattern:
             raise UserError("a pattern by layer needs at least one name")
         name = self.pattern[place.layer % len(self.pattern)]
@@ -310,6 +313,7 @@ class Parts:
 
     @property
     def d_model(self) -> int:
+        """The model width D."""
         return self.shape["d_model"]
 
     def factory(self, slot: str, place: Place) -> partial[nn.Module]:
@@ -369,9 +373,11 @@ class Parts:
         return Linear(d_in, d_out, role=role, place=place, bias=self.has_bias(kind or role), head_dim=head_dim)
 
     def norm(self, place: Place, width: int | None = None) -> nn.Module:
+        """The norm at `place`, of `width` channels instead of D if given."""
         return self.factory("norm", place)(self, place, **({} if width is None else {"width": width}))
 
     def residual(self, place: Place) -> nn.Module:
+        """The residual addition at `place`."""
         return self.factory("residual", place)(self, place)
 
     def end(self, place: Place) -> nn.Module:
@@ -380,6 +386,7 @@ class Parts:
         return end
 
     def activation(self, place: Place) -> nn.Module:
+        """The activation of the feed-forward at `place`; its attribute ``gated`` says how it is called."""
         return self.factory("activation", place)(self, place)
 
     def sublayer(self, place: Place, **numbers: Any) -> nn.Module:
@@ -395,6 +402,7 @@ class Parts:
         return kinds[place.sublayer](place, **numbers)
 
     def feedforward(self, place: Place, **numbers: Any) -> nn.Module:
+        """The feed-forward at `place`; `numbers` replace those of its option."""
         return self.factory("feedforward", place)(self, place, **numbers)
 
     def attention(self, place: Place, **numbers: Any) -> nn.Module:
@@ -440,9 +448,11 @@ class Parts:
 
     @property
     def tie(self) -> tuple[str, ...]:
+        """Which of encoder, decoder and head share one embedding."""
         return tuple(self.slots["embedding"].keywords.get("tie") or ())
 
     def stack(self, name: str) -> nn.Module:
+        """The encoder or the decoder."""
         stack: nn.Module = self.slots["stack"][name](self, Place(name))
         return stack
 
@@ -453,8 +463,8 @@ class Parts:
         """
         if "head" in self.tie and stack not in self.tie:
             raise UserError(
-                f"embedding.tie must name both {stack} and head, or not head: an output layer shares the table of the "
-                "stack that it scores"
+                f"embedding.tie must name {stack} and head, or leave out head: an output layer can only share the "
+                "table of the stack that it scores"
             )
         tied = "head" in self.tie
         return self.slots["head"](

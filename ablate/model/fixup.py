@@ -18,6 +18,7 @@ CUT = 0.87962566103423978  # the standard deviation of a standard normal distrib
 
 
 def scalar(role: str, place: Place) -> nn.Parameter:
+    """One learned number."""
     return declare(nn.Parameter(torch.empty(())), role, place=place)
 
 

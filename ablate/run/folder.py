@@ -42,6 +42,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.progress = self.path / "progress.json"
         self.checkpoints = self.path / "checkpoints"
+        self.weights = self.checkpoints / "weights.pt"  # of a finished run, where they were kept
         self.log = self.path / "log.txt"
 
     @property

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ablate.config import compose
+from ablate.config import compose, evaluations, resolved
 from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.folder import RunFolder, run_path, set_aside
 from ablate.run.lock import is_held
+from ablate.run.record import DONE
+from ablate.run.status import RunStatus
 from ablate.study.definition import Sweep
 from ablate.study.paths import Paths
 from ablate.study.runs import PlannedRun
@@ -34,6 +36,13 @@ class RunRequest:
     def name(self) -> str:
         """What it is called on the screen."""
         return f"{self.run.row} · seed {self.run.seed}"
+
+    def is_settled(self, found: RunStatus) -> bool:
+        """Whether the run has a result, and all the scores that it can have: without its weights it gets no more."""
+        if found.state != DONE or found.record is None or not RunFolder(self.folder).weights.exists():
+            return found.finished
+        chosen = resolved(self.cfg[evaluations.GROUP])
+        return not evaluations.missing({evaluations.GROUP: chosen}, found.record.to_json())
 
 
 def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: Sequence[str]) -> list[RunRequest]:

@@ -81,7 +81,7 @@ class Driver:
         for item in items:
             found = self._look(item)
             self._remember_seconds(item, found.record)
-            if found.finished:
+            if item.is_settled(found):
                 (self.tally.done if found.state == DONE else self.tally.diverged).append(item)
                 continue
             self.queue.append(item)
@@ -108,7 +108,7 @@ class Driver:
         found = self._look(item)
         if found.state == RUNNING:
             self.elsewhere.append(item)
-        elif found.finished or (found.state == FAILED and not self._may_retry(item)):
+        elif item.is_settled(found) or (found.state == FAILED and not self._may_retry(item)):
             self._count(item, found)
         else:
             self._start(item)

@@ -145,9 +145,10 @@ class RunCallback(L.Callback):
         if not loss.is_finite:
             self.progress.diverged = f"the held-out loss was {loss.value} at step {step}"
             return True
-        bits, size = (density.value, density.items) if density else (None, 0)
-        self.losses[str(step)] = {"loss": loss.value, "tokens": loss.items, "bits_per_byte": bits, "bytes": size}
-        self._add_row("validation", loss=loss.value, bits_per_byte=bits)
+        bits_per_byte, size = (density.value, density.items) if density else (None, 0)
+        taken = {"loss": loss.value, "bits_per_byte": bits_per_byte, "tokens": loss.items, "bytes": size}
+        self.losses[str(step)] = taken
+        self._add_row("validation", loss=loss.value, bits_per_byte=bits_per_byte)
         self.say(f"step {step}/{self.agenda.steps}  held-out loss {loss.value:.4f} nats a token")
         return True
 

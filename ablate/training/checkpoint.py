@@ -21,7 +21,6 @@ from ablate.run.files import atomic_file, atomic_write, sha256
 from ablate.training.lightning import CheckpointIO
 
 KEPT = 2
-WEIGHTS = "weights.pt"
 _NAME = re.compile(r"step-(\d{8,})\.ckpt")
 
 

@@ -68,11 +68,11 @@ class Fit:
         self.progress = Progress()
         self.peak_memory: int | None = None
         self.agenda = agenda(cfg)
-        model = build_model(cfg)
+        self.model = build_model(cfg)
         if cfg.trainer.compile == "model":
-            model.compile(dynamic=False)
+            self.model.compile(dynamic=False)
         self.module = Training(
-            model,
+            self.model,
             instantiate(resolved(cfg)["optimizer"]),
             instantiate(resolved(cfg)["schedule"]),
             self.batches.micro,
@@ -114,12 +114,12 @@ class Fit:
 
     def _evaluate(self, stop: Callable[[], bool]) -> dict[str, Score]:
         """What the evaluation that is part of training finds; raises `StopRequested`."""
-        return self.scoring.of_training.evaluate(self.module.model, self._context(stop))
+        return self.scoring.of_training.evaluate(self.model, self._context(stop))
 
     def _score(self, stop: Callable[[], bool]) -> Scored:
         """What the other evaluations find once the model is trained."""
         self.peak_memory = environment.peak_memory_bytes(self.trainer.strategy.root_device)  # of the training alone
-        return self.scoring.score(self.module.model, self._context(stop), stop, self.say)
+        return self.scoring.score(self.model, self._context(stop), stop, self.say)
 
     def _context(self, stop: Callable[[], bool]) -> Context:
         device = self.trainer.strategy.root_device
@@ -129,11 +129,11 @@ class Fit:
         """Leave the weights in checkpoints/ if `keep` says so."""
         if processes.is_main() and self.cfg.keep != "none":
             content = {
-                "state_dict": self.module.model.state_dict(),
+                "state_dict": self.model.state_dict(),
                 "identity": self.identity,
                 "step": self.progress.step,
             }
-            checkpoint.save(content, self.folder.checkpoints / checkpoint.WEIGHTS)
+            checkpoint.save(content, self.folder.weights)
 
     def clear(self) -> None:
         """Delete the checkpoints that `keep` does not want, once the record says what came of the run."""

@@ -27,7 +27,7 @@ from ablate.training.scoring import Scored, Scoring
 def missing(cfg: DictConfig, folder: RunFolder, record: Record) -> list[str]:
     """The evaluations that a finished run lacks; raises `UserError` where its weights, which they need, are gone."""
     found = evaluations.missing(resolved(cfg), record.to_json()) if record.status == DONE else []
-    if found and not (folder.checkpoints / checkpoint.WEIGHTS).exists():
+    if found and not folder.weights.exists():
         raise UserError(
             f"{folder.path} is done without {', '.join(found)}, and its weights are gone (keep=none, or deleted); "
             f"choose {evaluations.GROUP} without it, or move that folder away to train again"
@@ -55,9 +55,9 @@ def score(
     try:
         scoring = Scoring(cfg, corpus, Batches(cfg, corpus), folder, identity)
         model = build_model(cfg)
-        content = checkpoint.load(folder.checkpoints / checkpoint.WEIGHTS)
+        content = checkpoint.load(folder.weights)
         if content["identity"] != identity:
-            raise UserError(f"{folder.checkpoints / checkpoint.WEIGHTS} belongs to another run; delete it")
+            raise UserError(f"{folder.weights} belongs to another run; delete it")
         model.load_state_dict(content["state_dict"])
         stop = _stop(folder, cfg.trainer.steps, interruption)
         context = scoring.context(device, processes.rank(), world_size, stop)

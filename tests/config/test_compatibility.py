@@ -47,10 +47,10 @@ from ablate.errors import UserError
             ["sharing=encoder", "topology=causal_decoder"],
             ["sharing is set for the encoder", "its layers: 6 in the decoder"],
         ),
-        (["embedding.tie=[encoder,head]"], ["embedding.tie must name decoder and head, or leave head out"]),
+        (["embedding.tie=[encoder,head]"], ["embedding.tie must name both decoder and head, or not head"]),
         (
             ["block.sublayers.encoder=[cross_attention,feedforward]"],
-            ["block.sublayers.encoder", "has no memory to look at"],
+            ["block.sublayers.encoder", "has no memory to attend to"],
         ),
         (["block=evolved", "block.d_narrow=60"], ["block.d_narrow=60", "d_model=48"]),
         (["attention=weighted", "block=evolved"], ["sets block.sublayers, which block=evolved", "block=parallel"]),

@@ -70,7 +70,8 @@ def test_every_option_composes_alone():
     for group, options in library.groups().items():
         for option in options:
             needs = {"hub": ["data.path=x"]}.get(option, [])
-            validate(compose([f"{group}={option}", *needs]))
+            choice = f"[heldout,{option}]" if library.takes_several(group) and option != "heldout" else option
+            validate(compose([f"{group}={choice}", *needs]))
 
 
 @pytest.mark.parametrize("key", ["early", "row", "data.name", "keep", "data.source.packages"])

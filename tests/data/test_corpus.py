@@ -119,6 +119,14 @@ def test_unigram_and_a_tokenizer_from_a_file(config, file, tmp_path):
     ] == (hashlib.sha256(model.read_bytes()).hexdigest())
 
 
+@pytest.mark.parametrize("overrides", [[], ["tokenizer=unigram"]])
+def test_a_corpus_opens_its_tokenizer_again(config, file, overrides):
+    made = build_corpus.prepare(config(file, *overrides))
+    text = "The river has a silver window."
+    assert made.tokenizer.decode(made.tokenizer.encode([text])[0]) == text
+    assert made.tokenizer.size <= made.vocab_size
+
+
 def test_pieces_that_are_not_the_text_give_no_bits_per_byte(config, file, tmp_path):
     """Spaces are no pieces here, so that their bytes would be missing."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers

@@ -62,7 +62,6 @@ def test_a_link_to_nothing_stops_the_build(pages):
         pages.links_to_pages("[n](nothing.md)", pages.PurePosixPath("docs"))
 
 
-@pytest.mark.slow
 def test_builds_without_a_warning(tmp_path):
     """As `make docs` does, with no network: pages for all files, nothing fetched by a reader's browser."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from ablate.config import compose, options
+from ablate.errors import UserError
 from ablate.report.analysis import results, verdicts
 from ablate.report.render.plots import drawing
 from tests.docs.texts import PACKAGE, ROOT, recipes, write_text
@@ -122,6 +123,11 @@ def test_the_evaluation_counts_what_it_says(plugin):
 @pytest.mark.timeout(120)
 def test_a_run_with_the_objective(plugin):
     assert train(plugin, "topology=causal_decoder", "objective=word_dropout")["status"] == "done"
+
+
+def test_what_is_out_of_range_is_refused(plugin):
+    with pytest.raises(UserError, match=r"objective.probability=1.5: must be above 0 and below 1"):
+        compose(overrides("topology=causal_decoder", "objective=word_dropout", "objective.probability=1.5"))
 
 
 def test_the_objective_hides_inputs_and_no_targets(plugin):

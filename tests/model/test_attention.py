@@ -217,7 +217,7 @@ def test_masks_are_made_once(monkeypatch):
 
 @pytest.mark.parametrize("kv_heads", [3, 8])
 def test_heads_that_cannot_be_grouped(kv_heads):
-    with pytest.raises(UserError, match="cannot be divided into"):
+    with pytest.raises(UserError, match="do not divide into"):
         tiny(f"attention.n_kv_heads={kv_heads}")
 
 

@@ -280,7 +280,7 @@ def test_compiles_whole(attention, order):
 @pytest.mark.parametrize(
     ("attention", "override", "words"),
     [
-        ("factorized_fixed", "attention.summary=9", "summary=9: must be at most attention.stride=8"),
+        ("factorized_fixed", "attention.summary=9", "summary=9: must be at most attention.stride=4"),
         ("factorized", "attention.stride=0", "1 or more"),
         ("factorized", "attention.factors=[near,fat]", "did you mean 'far'"),
         ("factorized", "attention.factors=[]", "factors"),

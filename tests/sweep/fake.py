@@ -57,6 +57,7 @@ def _train(cfg, job, folder):
     )  # fmt: skip
     old = folder.read()
     if old and old.status in ("done", "diverged"):
+        _trace("again", cfg.row, cfg.seed.base)
         return 0
     (folder.path / "config.yaml").write_text(yaml.safe_dump(resolved(cfg)))
     folder.write(record)

@@ -144,3 +144,14 @@ def test_folders_are_read_as_the_runs_read_them(place, monkeypatch):
         place.write(text)
         with pytest.raises(UserError, match="paths.runs says where a machine keeps things"):
             place.drive()
+
+
+def test_finished_runs_take_the_scores_that_they_lack_where_their_weights_were_kept(place):
+    place.drive()
+    for run in ("base", "rms"):
+        (weights,) = (RunFolder(path).weights for path in place.runs.glob(f"try/{run}*/seed-0"))
+        weights.parent.mkdir(exist_ok=True)
+        weights.touch()
+    assert place.drive()[0] == 0 and place.trace("again") == []
+    assert place.drive("evaluation=[heldout,by_position]")[0] == 0
+    assert sorted(place.trace("again")) == ["Base 0", "Rms 0"]

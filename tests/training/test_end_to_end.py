@@ -111,6 +111,23 @@ def test_two_processes_stop_and_go_on_together(asked, norm):
     assert losses(folder) == losses(folder_of(whole))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_evaluate_together(asked):
+    """At the end of training and later, to the same scores as one process."""
+    two, both = ["trainer.devices=2", "sweep=two"], "evaluation=[heldout,by_position]"
+    expected = run(asked("sweep=one", "trainer.micro_batch=4", both)).scores["loss_by_position"]
+    at_once = run(asked(*two, both)).scores["loss_by_position"]
+    plain = run(asked(*two, "row=plain"))
+    later = run(asked(*two, "row=plain", both))
+    assert plain.downstream == {} and later.loss == plain.loss and later.attempts == 1
+    for found in (at_once, later.scores["loss_by_position"]):
+        assert found.value == pytest.approx(expected.value, rel=1e-5)
+        assert found.curve.ys == pytest.approx(expected.curve.ys, rel=1e-5)
+        assert found.items == expected.items and found.source == expected.source
+        assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-4)
+
+
 def training_on_two(asked):
     """(process, folder) of a run on two devices that takes its steps."""
     overrides = asked("trainer.devices=2", "shape.steps=100000")

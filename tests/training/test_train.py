@@ -166,11 +166,11 @@ def test_keep_says_what_stays(asked, keep, kept):
 
 def test_kept_weights_are_those_of_the_model(asked):
     from ablate.config import build_model
-    from ablate.training.checkpoint import WEIGHTS, load
+    from ablate.training.checkpoint import load
 
     overrides = asked()
     found = run(overrides)
-    kept = load(folder_of(overrides).checkpoints / WEIGHTS)
+    kept = load(folder_of(overrides).weights)
     assert kept["identity"] == found.identity and kept["step"] == 40
     model = build_model(compose(overrides))
     before = [parameter.detach().clone() for parameter in model.parameters()]
