@@ -106,8 +106,8 @@ def task(entry: str, argument: Any, log: str, devices: int) -> int:
     """What the node does: one run, in processes of its own; returns its exit code.
 
     Where its time is nearly over Slurm sends the signal that submitit requested; the run gets SIGTERM and saves, so
-    that the same command goes on from there. The warning reaches every process of the job, and would end those that do not
-    handle it.
+    that the same command goes on from there. The warning reaches every process of the job, and would end those that
+    do not handle it.
     """
     for number in WARNINGS:
         signal.signal(number, signal.SIG_IGN)  # what is started inherits this
