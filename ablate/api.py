@@ -72,7 +72,7 @@ def train(overrides: Iterable[str] = ()) -> dict[str, Any]:
     from ablate.training import run
 
     try:
-        return run.run(config, given, shlex.join(["ablate", "train", *words]))
+        return run.run(config, given, shlex.join(["ablate", "train", *words])).to_json()
     except Busy as busy:
         raise UserError(str(busy)) from busy
 
@@ -84,11 +84,12 @@ def records(folder: str | Path) -> pandas.DataFrame:
     not known is NaN. Raises `UserError` where neither lies there.
     """
     from ablate.report.analysis import results
+    from ablate.run.folder import RunFolder, run_folders
 
     path = Path(folder).absolute()
     if (path / results.RECORDS).is_file():
         return results.read(path).frame()
-    if not any(path.glob("*/seed-*/record.json")):
+    if not any(RunFolder(run).record.exists() for run in run_folders(path.parent, path.name)):
         raise UserError(
             f"{folder}: neither a report ({results.RECORDS}) nor the runs of a sweep (*/seed-*/record.json)"
         )

@@ -1,17 +1,26 @@
-"""What a person got wrong, told in one line."""
+"""A person's mistakes, and how the command prints them: a line each, to standard error."""
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in what was asked: one line that names it; the command exits with code 2."""
+    """A mistake in what the user gave: one line that names it; the command exits with `exit_code`."""
+
+    exit_code = 2
 
     def of(self, *where: str) -> UserError:
         """The same mistake, each line of it behind the words that say where it was made: `sweep: row: line`."""
         return UserError("\n".join(": ".join((*where, line)) for line in str(self).splitlines()))
+
+
+def print_error(message: object) -> None:
+    """Print each line of a message to standard error, as the command's own."""
+    for line in str(message).splitlines():
+        print(f"ablate: {line}", file=sys.stderr)
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

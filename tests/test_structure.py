@@ -17,6 +17,7 @@ PACKAGE = ROOT / "ablate"
 ORDER = (
     "errors",
     "duration",
+    "text",
     "ratio",
     "naming",
     "packaged",

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from ablate.errors import UserError, nearest
+from ablate.errors import UserError, nearest, print_error
 
 VERBS = {
     "train": "train one configuration into one run folder",
@@ -39,17 +39,16 @@ The TAB key completes all this after  source <(ablate completion bash)  (zsh and
 
 
 def run(arguments: list[str]) -> int:
-    """Run one verb; a person's mistake is told in a line each, without traceback, and gives exit code 2."""
+    """Run one verb; each mistake of the user is printed in a line, without traceback, and gives exit code 2."""
     try:
         return _dispatch(arguments)
     except UserError as error:
         if os.environ.get("ABLATE_TRACEBACK"):
             raise
-        for line in str(error).splitlines():
-            print(f"ablate: {line}", file=sys.stderr)
-        return 2
+        print_error(error)
+        return error.exit_code
     except KeyboardInterrupt:
-        print("ablate: interrupted", file=sys.stderr)
+        print_error("interrupted")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `ablate options | head` is no mistake
@@ -57,8 +56,8 @@ def run(arguments: list[str]) -> int:
     except OSError as error:  # a place that cannot be read or written; a full disk
         if os.environ.get("ABLATE_TRACEBACK") or error.filename is None:
             raise
-        print(f"ablate: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        print_error(f"{error.filename}: {error.strerror}")
+        return UserError.exit_code
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -77,6 +76,6 @@ def _dispatch(arguments: list[str]) -> int:
     if verb not in HIDDEN and any(argument in ("-h", "--help") for argument in rest):
         print(module.HELP, end="")
         return 0
-    code = module.run(rest)
+    code: int = module.run(rest)
     sys.stdout.flush()
     return code

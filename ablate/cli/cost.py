@@ -11,6 +11,7 @@ from typing import Any
 
 from ablate.cli import arguments
 from ablate.errors import UserError
+from ablate.text import aligned
 
 FORMATS = ("text", "csv", "json")
 COLUMNS = ("row", "parameters", "parameters_published_m", "ops_paper", "ops_published_t", "flops_per_step")
@@ -31,13 +32,13 @@ products with one-hot vectors. flops_per_step counts forward and backward pass, 
 
 def run(words: list[str]) -> int:
     """Print the costs."""
-    asked = arguments.sort(words, valued=("--format", "--reference"))
-    form = asked.flags.get("--format", "text")
+    given = arguments.sort(words, valued=("--format", "--reference"))
+    form = given.flags.get("--format", "text")
     if form not in FORMATS:
         raise UserError(f"--format {form}: must be one of {', '.join(FORMATS)}")
-    overrides = arguments.only_overrides(asked, "ablate cost")
-    if "--reference" in asked.flags:
-        print(FORMS[form](list(_rows(asked.flags["--reference"], overrides))))
+    overrides = arguments.only_overrides(given, "ablate cost")
+    if "--reference" in given.flags:
+        print(FORMS[form](list(_rows(given.flags["--reference"], overrides))))
         return 0
     from ablate.config import compose
 
@@ -97,8 +98,7 @@ def _one(counted: dict[str, Any], form: str) -> str:
         return json.dumps(flat, indent=1)
     if form == "csv":
         return _csv([flat], list(flat))
-    width = max(map(len, flat))
-    return "\n".join(f"{key:{width}}  {value:>22,}{_short(value)}" for key, value in flat.items())
+    return "\n".join(aligned([[key, f"{value:>22,}{_short(value)}"] for key, value in flat.items()]))
 
 
 def _short(value: int) -> str:
@@ -118,26 +118,13 @@ def _csv(rows: list[dict[str, Any]], columns: list[str]) -> str:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     cells = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    )
+    return "\n".join(aligned(cells, right=range(1, len(COLUMNS))))
 
 
 def _cell(value: Any) -> str:
-    return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else ""
-        if value is None
-        else f"{value:g}"
-        if isinstance(value, float)
-        else value
-    )
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 FORMS = {

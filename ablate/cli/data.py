@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from omegaconf import DictConfig
+
 from ablate.cli import arguments
 from ablate.errors import UserError, nearest
+from ablate.text import aligned
 
 HELP = """Prepare a corpus, or read its source and name everything that is wrong in it.
 
@@ -23,27 +26,26 @@ VERBS = ("prepare", "check")
 
 def run(words: list[str]) -> int:
     """Prepare or check the corpus that the overrides describe."""
-    asked = arguments.sort(words)
-    verb = arguments.one_name(asked, "action (prepare or check)", "ablate data")
+    given = arguments.sort(words)
+    verb = arguments.one_name(given, "action (prepare or check)", "ablate data")
     if verb not in VERBS:
         raise UserError(f"data {verb}: must be one of {', '.join(VERBS)}{nearest(verb, VERBS)}")
     from ablate.config import compose
 
-    cfg = compose(asked.overrides)
+    cfg = compose(given.overrides)
     return {"prepare": _prepare, "check": _check}[verb](cfg)
 
 
-def _prepare(cfg) -> int:
+def _prepare(cfg: DictConfig) -> int:
     from ablate.data import build_corpus
 
-    told = build_corpus.prepare(cfg, progress=print).describe()
-    width = max(map(len, told))
-    for key, value in told.items():
-        print(f"{key:{width}}  {value:,}" if isinstance(value, int) else f"{key:{width}}  {value}")
+    description = build_corpus.prepare(cfg, progress=print).describe()
+    cells = [[key, f"{value:,}" if isinstance(value, int) else str(value)] for key, value in description.items()]
+    print("\n".join(aligned(cells)))
     return 0
 
 
-def _check(cfg) -> int:
+def _check(cfg: DictConfig) -> int:
     from ablate.data import build_corpus
 
     problems = build_corpus.check(cfg)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from ablate.cli import arguments
 from ablate.errors import UserError
+from ablate.run.folder import RunFolder, read_record, run_path
+from ablate.text import aligned, shown
 
 HELP = """Say in which settings two runs differ: only those that can change a result.
 
@@ -21,53 +21,39 @@ def run(words: list[str]) -> int:
     """Print a line for each setting that differs."""
     from ablate.config import differences
 
-    asked = arguments.sort(words)
-    if len(asked.rest) != 2:
-        raise UserError(f"ablate diff takes two runs, and was given {len(asked.rest)}")
-    one, other = (_folder(word) for word in asked.rest)
-    rows = [
-        *differences(_config(one), _config(other)),
-        *(
-            (key, _record(one).get(key), _record(other).get(key))
-            for key in ("data", "versions")
-            if _record(one).get(key) != _record(other).get(key)
-        ),
-    ]
-    width = max((len(key) for key, _, _ in rows), default=0)
-    for key, first, second in rows:
-        print(f"{key:{width}}  {_shown(first)}  ->  {_shown(second)}")
+    given = arguments.sort(words).rest
+    if len(given) != 2:
+        raise UserError(f"ablate diff takes two runs, and was given {len(given)}")
+    one, other = (_folder(word) for word in given)
+    first, second = _facts(one), _facts(other)
+    rows = differences(one.read_config() or {}, other.read_config() or {})
+    rows += [(key, first[key], second[key]) for key in first if first[key] != second[key]]
+    for line in aligned([[key, f"{shown(before)}  ->  {shown(after)}"] for key, before, after in rows]):
+        print(line)
     if not rows:
         print("no setting differs that can change a result")
     return 0
 
 
-def _folder(word: str) -> Path:
-    places = [Path(word)]
+def _folder(word: str) -> RunFolder:
+    places = [RunFolder(word)]
     sweep, slash, rest = word.partition("/")
     row, _, seed = rest.rpartition("/")
     if slash and row and seed.isdecimal():
-        from ablate.run.folder import run_path
-
-        places.append(run_path("runs", sweep, row, int(seed)))
+        places.append(RunFolder(run_path("runs", sweep, row, int(seed))))
     for place in places:
-        if (place / "config.yaml").is_file():
+        if place.config.is_file():
             return place
-    raise UserError(f"{word}: no run lies there (no config.yaml in {' or '.join(map(str, places))})")
+    raise UserError(f"{word}: no run there (no config.yaml in {' or '.join(str(place.path) for place in places)})")
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    from ablate.run.folder import RunFolder
+def _facts(folder: RunFolder) -> dict[str, Any]:
+    """The data and the versions that a run was made with; nulls where there is no record yet, or none that can be read.
 
-    return RunFolder(folder).read_config() or {}
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    """What the record says of text and versions; empty where there is none yet."""
-    from ablate.run.files import read_json
-
-    record = read_json(folder / "record.json")
-    return {"data": (record.get("data") or {}).get("sha256"), "versions": record.get("versions")}
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    A run that was moved to another place may be compared all the same.
+    """
+    try:
+        record = read_record(folder.record)
+    except ValueError:
+        record = None
+    return {"data": record and record.data_sha256, "versions": record and record.versions}

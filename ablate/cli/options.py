@@ -5,6 +5,7 @@ from __future__ import annotations
 from ablate.cli import arguments
 from ablate.config import options
 from ablate.errors import UserError, nearest
+from ablate.text import aligned
 
 HELP = """List what can be chosen in each group; * marks the baseline's choice.
 
@@ -18,8 +19,8 @@ usage: ablate options [GROUP | GROUP=OPTION]
 
 def run(words: list[str]) -> int:
     """Print all groups, one group, or the settings of one option."""
-    asked = arguments.sort(words).rest
-    for word in asked or list(options.groups()):
+    given = arguments.sort(words).rest
+    for word in given or list(options.groups()):
         group, equals, option = word.partition("=")
         if group not in options.groups():
             raise UserError(f"{group}: unknown group{nearest(group, options.groups())}")
@@ -32,10 +33,8 @@ def run(words: list[str]) -> int:
 
 def _listing(group: str) -> str:
     chosen = options.listed(options.defaults().get(group, []))
-    files = options.groups()[group]
-    width = max((len(option) for option in files), default=0)
-    lines = [
-        f"  {'*' if option in chosen else ' '} {option:{width}}  {options.description(path)}".rstrip()
-        for option, path in files.items()
+    cells = [
+        [f"  {'*' if option in chosen else ' '} {option}", options.description(path)]
+        for option, path in options.groups()[group].items()
     ]
-    return "\n".join([group, *lines])
+    return "\n".join([group, *aligned(cells)])

@@ -19,15 +19,14 @@ usage: ablate plan NAME [overrides] [jobs=RUNS_AT_A_TIME] [only=ROWS] [--count]
 
 def run(words: list[str]) -> int:
     """Print the plan."""
-    asked = arguments.sort(words, switches=("--count",))
-    name = arguments.one_name(asked, "sweep", "ablate plan")
-    settings, overrides = split(asked.overrides, {key: SETTINGS[key] for key in ("jobs", "only")})
+    given = arguments.sort(words, switches=("--count",))
+    name = arguments.one_name(given, "sweep", "ablate plan")
+    settings, overrides = split(given.overrides, {key: SETTINGS[key] for key in ("jobs", "only")})
     from ablate.sweep.describe import describe
 
-    counting = {}
-    if "--count" in asked.flags:
+    if "--count" in given.flags:
         from ablate.cli.counting import costs
 
-        counting["count"] = costs
-    print(describe(name, overrides, **settings, **counting))
+        settings["count"] = costs
+    print(describe(name, overrides, **settings))
     return 0

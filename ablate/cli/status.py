@@ -14,9 +14,9 @@ usage: ablate status NAME
 
 def run(words: list[str]) -> int:
     """Print the state of every run."""
-    asked = arguments.sort(words)
-    name = arguments.one_name(asked, "sweep", "ablate status")
+    given = arguments.sort(words)
+    name = arguments.one_name(given, "sweep", "ablate status")
     from ablate.sweep import status
 
-    print(status.describe(name, asked.overrides))
+    print(status.describe(name, given.overrides))
     return 0

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
-
 from ablate.config.overrides import unquoted
 from ablate.errors import UserError
+from ablate.run.record import Record
 from ablate.study import definition, runs
 from ablate.study.paths import Paths
+from ablate.training import processes
 
 
-def print_result(record: dict[str, Any]) -> dict[str, Any]:
+def print_result(record: Record) -> Record:
     """The record of a run, after one line of how it ended is printed by the process that writes it."""
-    final = (record.get("loss") or {}).get("final")
-    if final is not None and os.environ.get("RANK", "0") == "0":
-        print(f"{record['row']}, seed {record['seed']}: {record['status']}, final loss {final:.4f} nats a token")
+    if record.final_loss is not None and processes.is_main():
+        ended = f"{record.status}, final loss {record.final_loss:.4f} nats a token"
+        print(f"{record.row}, seed {record.seed}: {ended}")
     return record
 
 

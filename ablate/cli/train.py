@@ -7,7 +7,7 @@ import shlex
 from ablate.cli import arguments
 from ablate.cli.sweep_row import expand_sweep_row, print_result
 
-HELP = """Train one configuration into runs/<sweep>/<row>/seed-<n>/; asked again, it resumes or returns at once.
+HELP = """Train one configuration into runs/<sweep>/<row>/seed-<n>/; again, it resumes or returns at once.
 
 usage: ablate train [overrides]
 
@@ -18,8 +18,8 @@ usage: ablate train [overrides]
   ablate train norm=rmsnorm --cfg job [--resolve]    the composed config, nothing else; of a sweep's row too
   ablate train --info defaults                       how it was composed
 
-`ablate options` lists what there is to override. Exit codes: 0 done, 1 failed, 2 a mistake in what was asked,
-3 diverged, 75 the run is in other hands, 130 Ctrl-C, 143 SIGTERM (the run is saved and resumes).
+`ablate options` lists what there is to override. Exit codes: 0 done, 1 failed, 2 a mistake in the command,
+3 diverged, 75 another process works on the run, 130 Ctrl-C, 143 SIGTERM (the run is saved and resumes).
 """
 
 
@@ -29,12 +29,12 @@ def run(words: list[str]) -> int:
         from ablate.cli import hydra_app
 
         return hydra_app.run(words)
-    asked = arguments.sort(words)
-    overrides = expand_sweep_row(arguments.only_overrides(asked, "ablate train"))
+    given = arguments.sort(words)
+    overrides = expand_sweep_row(arguments.only_overrides(given, "ablate train"))
     from ablate.config import build_model, compose
 
     cfg = compose(overrides)
-    build_model(cfg, device="meta")  # what cannot be built is told before a folder is made
+    build_model(cfg, device="meta")  # what cannot be built is refused before a folder is made
     from ablate.training import run as train
 
     command = shlex.join(["ablate", "train", *words])

@@ -37,11 +37,8 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
 def compose_resolved(overrides: Iterable[str] = ()) -> Tree:
     """The same as plain containers with all interpolations followed: much faster, for many rows at once."""
     tree = written(overrides)
-    if (plain := resolution.resolve(tree)) is not None:
-        return plain
-    content = OmegaConf.to_container(restored(tree), resolve=True)
-    assert isinstance(content, dict)
-    return content
+    found = resolution.resolve(tree)
+    return keys.plain(restored(tree), resolve=True) if found is None else found
 
 
 def restored(tree: Tree) -> DictConfig:

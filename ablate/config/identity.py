@@ -12,7 +12,7 @@ from ablate.config import evaluations, instantiation
 from ablate.config.instantiation import PARTIAL
 from ablate.config.keys import flatten, plain
 
-SCHEMA = 1  # raised when the same config would no longer give the same numbers
+SCHEMA = 2  # raised when the same config would no longer give the same numbers
 
 WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups",)
 WITHOUT_EFFECT = (

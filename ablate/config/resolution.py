@@ -28,7 +28,7 @@ class _Unknown(Exception):
 def resolve(tree: Tree) -> Tree | None:
     """The same containers with every interpolation replaced by its value; None where OmegaConf has to do it."""
     try:
-        return _Resolution(tree).value(tree)
+        return _Resolution(tree).mapping(tree)
     except (_Unknown, RecursionError):
         return None
 
@@ -41,10 +41,14 @@ class _Resolution:
         self.known: dict[str, Any] = {}
         self.pending: set[str] = set()
 
+    def mapping(self, written: Tree) -> Tree:
+        """The same keys, their values resolved."""
+        return {key: self.value(item) for key, item in written.items()}
+
     def value(self, written: Any) -> Any:
-        """What stands for a value as it is written."""
+        """What a value stands for, as it is written."""
         if isinstance(written, dict):
-            return {key: self.value(item) for key, item in written.items()}
+            return self.mapping(written)
         if isinstance(written, list):
             return [self.value(item) for item in written]
         if not isinstance(written, str):

@@ -1,13 +1,13 @@
-"""W&B as a mirror: what lies in a run's folder, shown on a dashboard.
+"""W&B as a mirror: the content of a run's folder, shown on a dashboard.
 
     training process              detached process, one an attempt           afterwards, where there is a key
     metrics.csv, record.json ───> reads them, writes an offline W&B run ───> wandb sync
 
-The training process never talks to W&B and does not wait for the one that does, so that no network, no key or a wrong key
-can slow or end it. The key is taken out of the environment before W&B starts, and handed to `wandb sync` alone.
+The training process never talks to W&B and does not wait for the one that does, so that no network, no key or a wrong
+key can slow or end it. The key is taken out of the environment before W&B starts, and handed to `wandb sync` alone.
 
-On the dashboard: group = sweep, job type = row, tags = axes; the id is of sweep, row, seed and identity, so that a run that
-is resumed goes on in its own place, and the same model in two sweeps has two.
+On the dashboard: group = sweep, job type = row, tags = axes; the id is of sweep, row, seed and identity, so that a run
+that is resumed goes on in its own place, and the same model in two sweeps has two.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+
+from ablate.errors import UserError
+from ablate.run.folder import RunFolder
+from ablate.run.lock import is_held
+from ablate.run.record import DONE, RUNNING, Record
 
 KEY = "WANDB_API_KEY"
 POLL_SECONDS = 1.0
@@ -49,12 +54,12 @@ class Mirror:
         self._detach("close", Path(runs) / sweep, sweep, str(Path(reports) / sweep))
 
     def _detach(self, what: str, folder: Path, *more: str) -> None:
-        asked = json.dumps({"mirror": asdict(self), "what": what, "folder": str(folder), "more": more})
+        job = json.dumps({"mirror": asdict(self), "what": what, "folder": str(folder), "more": more})
         path = os.pathsep.join(entry for entry in sys.path if entry)
         try:
             with open(Path(folder) / "wandb.log", "ab") as log:
                 subprocess.Popen(
-                    [sys.executable, "-m", "ablate.integrations.wandb", asked],
+                    [sys.executable, "-m", "ablate.integrations.wandb", job],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -63,7 +68,7 @@ class Mirror:
                     env={**os.environ, "PYTHONPATH": path},
                 )
         except OSError as error:  # a mirror that cannot be hung up breaks nothing
-            print(f"W&B is not told of this run: {error}", flush=True)
+            print(f"this run is not mirrored to W&B: {error}", flush=True)
 
 
 def close_sweep(logger: Any, sweep: str, runs: Path, reports: Path) -> None:
@@ -78,23 +83,24 @@ def close_sweep(logger: Any, sweep: str, runs: Path, reports: Path) -> None:
 
 
 def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> None:
-    """Write the run in `folder` to W&B as it goes on, until its record says that it has ended or its process is gone."""
-    import yaml
+    """Write the run in `folder` to W&B as it goes on, until its record says that it has ended or its process is gone.
 
-    from ablate.run.folder import RunFolder
-
+    Raises `UserError` where there is no run.
+    """
     run_folder = RunFolder(folder)
-    record = run_folder.read() or {}
-    config = yaml.safe_load(run_folder.config.read_text(encoding="utf-8"))
+    record, config = run_folder.read(), run_folder.read_config()
+    if record is None or config is None:
+        raise UserError(f"{folder}: no run to mirror (no record.json or no config.yaml)")
+    parameters = record.parameters.to_json() if record.parameters else None
     run = _init(
         mirror,
         folder,
         id=run_id(record),
-        group=record["sweep"],
-        job_type=record["row"][:64],
-        name=f"{record['row']} · seed {record['seed']}",
-        tags=[tag[:64] for tag in record.get("tags") or []],
-        config={**config, "sweep": record["sweep"], "row": record["row"], "parameters": record.get("parameters")},
+        group=record.sweep,
+        job_type=record.row[:64],
+        name=f"{record.row} · seed {record.seed}",
+        tags=[tag[:64] for tag in record.tags],
+        config={**config, "sweep": record.sweep, "row": record.row, "parameters": parameters},
     )
     for kind in ("train", "validation"):
         run.define_metric(f"{kind}/*", step_metric="step")
@@ -108,14 +114,14 @@ def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> None:
         done = max(done, step)
     record = run_folder.read() or record
     run.summary.update(_summary(record))
-    run.finish(exit_code=0 if record.get("status") == "done" else 1)
+    run.finish(exit_code=0 if record.status == DONE else 1)
     state.write_text(json.dumps({"step": done + 1}))
     _send(mirror, Path(run.settings.sync_dir), key)
 
 
-def run_id(record: dict[str, Any]) -> str:
+def run_id(record: Record) -> str:
     """What W&B knows a run by."""
-    words = [record[key] for key in ("sweep", "row", "seed", "identity")]
+    words = [record.sweep, record.row, record.seed, record.identity]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
 
 
@@ -131,7 +137,7 @@ def mirror_report(mirror: Mirror, folder: Path, sweep: str, report: Path, key: s
     for path in tables:
         header, *rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
         data = [[_value(cell) for cell in row] for row in rows]
-        run.log({path.stem: wandb.Table(columns=header, data=data, allow_mixed_types=True)})
+        run.log({path.stem: wandb.Table(columns=[*header], data=[*data], allow_mixed_types=True)})
     for path in sorted(report.glob("*.png")):
         run.log({f"plots/{path.stem}": wandb.Image(str(path))})
     run.finish()
@@ -167,10 +173,9 @@ def _rows(path: Path, has_ended: Callable[[], bool]) -> Iterator[dict[str, str]]
         time.sleep(POLL_SECONDS)
 
 
-def _has_ended(folder: Any) -> bool:
-    from ablate.run.lock import is_held
-
-    return (folder.read() or {}).get("status") != "running" or not is_held(folder.lock_file)
+def _has_ended(folder: RunFolder) -> bool:
+    record = folder.read()
+    return record is None or record.status != RUNNING or not is_held(folder.lock_file)
 
 
 def _numbers(row: dict[str, str]) -> dict[str, float]:
@@ -184,13 +189,19 @@ def _value(cell: str) -> float | str | None:
         return cell or None
 
 
-def _summary(record: dict[str, Any]) -> dict[str, Any]:
+SUMMARY = (
+    "status reason seconds ops_paper flops_per_step mfu tokens_per_second peak_memory_bytes data_wait_fraction".split()
+)
+SUMMARY_GROUPS = ("loss", "parameters", "steps_per_second", "downstream")
+
+
+def _summary(record: Record) -> dict[str, Any]:
     """The record's numbers, flat: `loss/final`, `parameters/total`, `steps_per_second/median` ..."""
-    told = {key: record.get(key) for key in ("status", "reason", "seconds", "ops_paper", "flops_per_step", "mfu")}
-    told |= {key: record.get(key) for key in ("tokens_per_second", "peak_memory_bytes", "data_wait_fraction")}
-    for group in ("loss", "parameters", "steps_per_second", "downstream"):
-        told |= {f"{group}/{key}": value for key, value in (record.get(group) or {}).items()}
-    return {key: value for key, value in told.items() if value is not None}
+    content = record.to_json()
+    found = {key: content.get(key) for key in SUMMARY}
+    for group in SUMMARY_GROUPS:
+        found |= {f"{group}/{key}": value for key, value in (content.get(group) or {}).items()}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _send(mirror: Mirror, folder: Path, key: str | None) -> None:
@@ -231,12 +242,12 @@ def main() -> int:
     """Do what the command line says, out of everybody's way."""
     os.nice(10)
     key = os.environ.pop(KEY, None)
-    asked = json.loads(sys.argv[1])
-    mirror, folder = Mirror(**asked["mirror"]), Path(asked["folder"])
-    if asked["what"] == "follow":
+    job = json.loads(sys.argv[1])
+    mirror, folder = Mirror(**job["mirror"]), Path(job["folder"])
+    if job["what"] == "follow":
         mirror_run(mirror, folder, key)
     else:
-        sweep, report = asked["more"]
+        sweep, report = job["more"]
         mirror_report(mirror, folder, sweep, Path(report), key)
     return 0
 

@@ -8,6 +8,7 @@ from ablate.report.analysis import results as gathered
 from ablate.report.analysis.results import Results
 from ablate.report.text import decimals, md_escape
 from ablate.run.files import atomic_write
+from ablate.run.folder import RunFolder, run_folders
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -19,9 +20,8 @@ def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps
     `UserError` for a sweep that does not exist, and for records there that cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
-    runs = Path(runs_dir) / sweep_name
     older = gathered.read(folder) if (folder / gathered.RECORDS).exists() else None
-    if older and not any(runs.glob("*/seed-*/record.json")):
+    if older and not any(RunFolder(run).record.exists() for run in run_folders(runs_dir, sweep_name)):
         return rebuild(folder)
     gathered.write(gathered.collect(sweep_name, runs_dir, sweeps_dir, older), folder)
     return rebuild(folder)

@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its lock, its record, its status, and whether it is the run that is asked for."""
+"""A run on disk: its folder, its lock, its record, its status, and whether it is the run that a config describes."""

@@ -1,7 +1,7 @@
 """The folder of one run, and where it is.
 
 runs/<sweep>/<row-slug>/seed-<n>/
-    config.yaml    resolved, as it was asked for
+    config.yaml    the resolved config
     record.json    the truth about the run
     metrics.csv    one writer, a line every few steps
     progress.json  the heartbeat, about once a second
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,10 @@ from ablate.errors import UserError
 from ablate.naming import check_sweep_name, slug
 from ablate.run import lock
 from ablate.run.files import atomic_write, remove_temporary
+from ablate.run.json_object import DamagedJSON
+from ablate.run.record import Record
 
+_REPLACED = ".replaced-"
 _SEED = re.compile(r"seed-(\d+)")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -57,8 +61,8 @@ class RunFolder:
                 remove_temporary(folder)
             yield
 
-    def tell_failure(self, process: int, reason: str) -> None:
-        """Say what one of a run's processes died of."""
+    def write_failure(self, process: int, reason: str) -> None:
+        """Note what one of a run's processes died of."""
         with contextlib.suppress(OSError):
             atomic_write(self.path / f"failed-{process}.txt", reason)
 
@@ -72,17 +76,25 @@ class RunFolder:
         for path in self.path.glob("failed-*.txt"):
             path.unlink(missing_ok=True)
 
-    def read(self) -> dict[str, Any] | None:
-        """The record, or None where there is none; raises `UserError` where it cannot be read."""
+    def read(self) -> Record | None:
+        """The record, or None where there is none; raises `UserError` where it is damaged or of another run."""
+        record, problem = self.examine()
+        if problem:
+            raise UserError(f"{self.path}/{problem}; move the folder away to run it anew")
+        return record
+
+    def examine(self) -> tuple[Record | None, str]:
+        """The record and an empty string; or None and, where there is one, what is wrong: "record.json cannot be ...".
+
+        Whoever judges by a record reads it here, so that a run that counts for one counts for all.
+        """
         try:
-            content = json.loads(self.record.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.record} cannot be read ({error}); move the folder away to run it anew") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{self.record} is no record; move the folder away to run it anew")
-        return content
+            record = read_record(self.record)
+        except ValueError as error:
+            return None, f"{self.record.name} {error}"
+        if record is not None and seed_of(self.path) is not None and not _is_at(record, self.path):
+            return None, f"{self.record.name} is of another run ({record.sweep}, {record.row}, seed {record.seed})"
+        return record, ""
 
     def read_config(self) -> dict[str, Any] | None:
         """The config that it was made with, or None where there is none; raises `UserError` where it cannot be read."""
@@ -93,13 +105,34 @@ class RunFolder:
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{self.config} cannot be read ({' '.join(str(error).split())[:100]})") from None
         if not isinstance(content, dict):
-            raise UserError(f"{self.config} holds no config")
+            raise UserError(f"{self.config} must be a mapping")
         return content
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Replace the record."""
+    def write(self, record: Record) -> None:
+        """Replace the record; raises `ValueError` for a number that JSON cannot hold."""
+        text = json.dumps(record.to_json(), indent=1, allow_nan=False)
         self.path.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.record, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        atomic_write(self.record, text + "\n")
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in the file at `path`, or None where there is none; raises `ValueError` with what is wrong with it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot be read ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError("must be a mapping")
+    try:
+        return Record.from_json(content)
+    except DamagedJSON as error:
+        raise ValueError(f"cannot be used: {error}") from None
+
+
+def _is_at(record: Record, folder: Path) -> bool:
+    return folder.absolute().parts[-3:] == (record.sweep, slug(record.row), seed_folder(record.seed))
 
 
 def seed_folder(seed: int) -> str:
@@ -113,6 +146,20 @@ def seed_of(folder: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def set_aside(folder: Path) -> Path:
+    """Rename a run's folder to the first free `<folder>.replaced-<n>`, which counts as a run no more; returns that."""
+    number = 1
+    while (target := folder.with_name(f"{folder.name}{_REPLACED}{number}")).exists():
+        number += 1
+    os.rename(folder, target)
+    return target
+
+
+def was_set_aside(folder: Path) -> bool:
+    """Whether an earlier run of this folder was set aside."""
+    return any(folder.parent.glob(f"{folder.name}{_REPLACED}*"))
+
+
 def run_folders(runs: Path | str, sweep: str = "*") -> Iterator[Path]:
     """The folders of all runs of a sweep, or of all sweeps, in the order of their paths."""
     for folder in sorted(Path(runs).glob(f"{sweep}/*/seed-*")):
@@ -122,7 +169,7 @@ def run_folders(runs: Path | str, sweep: str = "*") -> Iterator[Path]:
 
 
 def run_path(runs: Path | str, sweep: str, row: str, seed: int) -> Path:
-    """`runs/<sweep>/<row-slug>/seed-<n>`; raises `UserError` where that would not lie inside `runs`."""
+    """`runs/<sweep>/<row-slug>/seed-<n>`; raises `UserError` where that would be outside `runs`."""
     check_sweep_name(str(sweep))
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed={seed}: must be a whole number, 0 or more")

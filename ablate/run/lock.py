@@ -1,4 +1,4 @@
-"""Locks between processes: whoever holds one is alone, and the system frees it when its process dies, however it dies."""
+"""Locks between processes: whoever holds one is alone; the system frees it when its process dies, however it dies."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from pathlib import Path
 
 from ablate.run.record import now
 
+TRIES = 10  # to get a lock, which whoever looks at its state touches for a moment
+
 
 class Busy(Exception):
-    """Another live process holds the lock; the command exits with code 75."""
+    """Another live process holds the lock; the command exits with `exit_code`."""
+
+    exit_code = 75
 
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold the lock at `path`; raises `Busy`, naming the holder, where another process does.
-
-    A few tries are made, because whoever asks whether it is held touches it for a moment.
-    """
+    """Hold the lock at `path`; raises `Busy`, naming the holder, where another process does."""
     with _open(path) as descriptor:
-        if not any(_attempt(descriptor) or time.sleep(0.02) for _ in range(10)):
-            raise Busy(f"{path.parent} is in use by {_holder(descriptor)}")
+        tries = 1
+        while not _attempt(descriptor):
+            if tries == TRIES:
+                raise Busy(f"{path.parent} is in use by {_holder(descriptor)}")
+            tries += 1
+            time.sleep(0.02)
         _sign(descriptor)
         yield
 

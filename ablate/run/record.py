@@ -1,8 +1,15 @@
-"""What a record says of a run."""
+"""What record.json says of a run: the one place that knows its keys, their types and their units."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from ablate.run.json_object import OPTIONAL, DamagedJSON, JSONObject
+from ablate.run.score import Score
 
 SCHEMA = 1  # of record.json; raised when a key changes its meaning
 
@@ -10,6 +17,146 @@ RUNNING, DONE, DIVERGED, FAILED, PREEMPTED = "running", "done", "diverged", "fai
 STATES = (RUNNING, DONE, DIVERGED, FAILED, PREEMPTED)
 FINISHED = (DONE, DIVERGED)  # a divergence is a result
 STARTING = "starting"  # in progress.json, the phase of a run, begun or resumed, that has not yet taken a step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Git(JSONObject):
+    """The state of the source tree; nulls outside a repository."""
+
+    sha: str | None = None  # the commit, 40 hex digits
+    dirty: bool | None = None  # whether tracked files differ from it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware(JSONObject):
+    """Where the run was trained."""
+
+    device: str | None = None  # its name, "NVIDIA H100 80GB HBM3"; of a CPU that of the processor
+    kind: str | None = None  # cuda or cpu
+    devices: int | None = None  # how many of them, over all nodes
+    processor: str | None = None
+    cores: int | None = None  # logical, of the machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(JSONObject):
+    """The corpus after tokenization."""
+
+    name: str | None = None
+    sha256: str | None = None  # of the prepared corpus, 64 hex digits
+    tokens: int | None = None  # in the training split
+    validation_tokens: int | None = None
+    documents: int | None = None  # in the training split
+    validation_documents: int | None = None
+    vocab_size: int | None = None
+    python: str | None = None  # the version whose standard library is the text; null for other texts
+    skipped: int | None = None  # documents that could not be read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters(JSONObject):
+    """Learned numbers."""
+
+    total: int | None = None
+    non_embedding: int | None = None  # without embeddings and logits
+    active: int | None = None  # those that act on any one token
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepsPerSecond(JSONObject):
+    """Optimizer steps per second."""
+
+    median: float | None = None  # over the steps of the run, warm-up, evaluation and checkpoints left out
+    p25: float | None = None  # the quartiles
+    p75: float | None = None
+    exclusive: float | None = None  # from the sweep's timing pass, with nothing else running
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(JSONObject):
+    """Held-out cross-entropy."""
+
+    early: float | None = None  # nats per target token, after `early_step` steps
+    final: float | None = None  # the same after `final_step` steps, the last
+    early_step: int | None = None
+    final_step: int | None = None
+    bits_per_byte: float | None = None  # of text, after `final_step` steps
+    early_bits_per_byte: float | None = None
+    tokens: int | None = None  # targets that the loss is a mean over
+    bytes: int | None = None  # of text in them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(JSONObject):
+    """A run: its request, what it was made with, what it cost, how it ended.
+
+    The order of the fields is that of the keys in record.json. None is what is not known (yet).
+    """
+
+    schema: int
+    sweep: str
+    row: str  # the label
+    overrides: tuple[str, ...] = ()
+    command: str = ""  # what a person types to make it again
+    seed: int
+    identity: str | None = None  # 16 hex digits: what names the result (ablate.config.identity); known with the text
+    identity_schema: int = field(default=1, metadata=OPTIONAL)  # of `identity`; older records do not say it
+    code: Mapping[str, str] | None = None  # modules outside this project that the config names: hash of their source
+    status: str  # one of STATES
+    reason: str = ""  # why it failed or diverged, or the signal that stopped it
+    versions: Mapping[str, str] | None = None  # of Python and of the packages that compute
+    git: Git | None = None
+    hardware: Hardware | None = None
+    data: Data | None = None
+    parameters: Parameters | None = None
+    ops_paper: float | None = None  # multiply-accumulates of a forward pass over the global batch, as papers count them
+    flops_per_step: float | None = None  # forward and backward
+    tokens_per_step: int | None = None  # input tokens of the global batch
+    steps_per_second: StepsPerSecond | None = None
+    tokens_per_second: float | None = None  # input tokens
+    mfu: float | None = None  # model FLOP utilisation, 0 to 1; null for a device whose peak is not known
+    peak_memory_bytes: int | None = None  # of the GPU where there is one, else resident
+    data_wait_fraction: float | None = None  # the part of the steps' time spent waiting for data, 0 to 1
+    loss: Loss | None = None
+    step: int | None = None  # optimizer steps taken
+    finished: str | None = None  # when the last attempt ended: UTC, as `now` writes it
+    downstream: Mapping[str, float] = field(default_factory=dict)  # higher is better, by task
+    scores: Mapping[str, Score] = field(default_factory=dict, metadata=OPTIONAL)  # of evaluations, by name
+    scores_failed: Mapping[str, str] = field(
+        default_factory=dict, metadata=OPTIONAL
+    )  # evaluations, and why they failed
+    tags: tuple[str, ...] = ()  # the axes that the overrides choose on, as group:option
+    seconds: float | None = None  # of wall time, over all attempts
+    attempts: int | None = None
+    started: str | None = None  # when the first attempt began: UTC
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The record that `content` describes; raises `DamagedJSON` where that cannot be a record of this version."""
+        schema = content.get("schema")
+        if isinstance(schema, (int, float)) and schema > SCHEMA:
+            raise DamagedJSON(f"has schema {schema!r}; this version reads up to {SCHEMA}")
+        record = super().from_json(content)
+        if record.status not in STATES:
+            raise DamagedJSON(f"status must be one of {', '.join(STATES)}, and is {record.status!r:.60}")
+        if record.status == DONE and (record.final_loss is None or not math.isfinite(record.final_loss)):
+            raise DamagedJSON("says done, but has no final loss")
+        return record
+
+    @property
+    def final_loss(self) -> float | None:
+        """Held-out nats per token after the last step."""
+        return self.loss.final if self.loss else None
+
+    @property
+    def data_sha256(self) -> str | None:
+        """Of the prepared corpus."""
+        return self.data.sha256 if self.data else None
+
+    @property
+    def exclusive_speed(self) -> float | None:
+        """Steps per second, measured with nothing else running."""
+        return self.steps_per_second.exclusive if self.steps_per_second else None
 
 
 def now() -> str:

@@ -76,4 +76,5 @@ class Score:
 
 
 def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+    """The numbers as they are: a whole number is written as one again."""
+    return tuple(value if isinstance(value, (int, float)) else float(value) for value in values)

@@ -1,15 +1,15 @@
-"""How a run stands, read from its folder: the disk is the truth, no process is asked."""
+"""The state of a run, read from its folder alone: the disk is the truth."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ablate.run.files import read_json
 from ablate.run.folder import RunFolder
 from ablate.run.lock import is_held
-from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING
+from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, Record
 
 MISSING = "missing"  # never begun
 INTERRUPTED = "interrupted"  # it was running when its process, or the machine, went away
@@ -18,11 +18,12 @@ STATES = (DONE, DIVERGED, RUNNING, PREEMPTED, INTERRUPTED, FAILED, MISSING)
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as its folder has it."""
+    """A run as its folder has it; `problem` is what is wrong with a record that cannot be used."""
 
     folder: Path
     state: str
-    record: dict[str, Any] = field(default_factory=dict)
+    record: Record | None = None
+    problem: str = ""
 
     @property
     def finished(self) -> bool:
@@ -32,21 +33,19 @@ class RunStatus:
     @property
     def reason(self) -> str:
         """Why it failed or diverged, in a line."""
-        return " ".join(str(self.record.get("reason") or "").split())
+        return " ".join((self.problem or (self.record.reason if self.record else "")).split())
 
 
 def look(folder: Path) -> RunStatus:
-    """Find out how the run in `folder` stands."""
+    """The status of the run in `folder`; one whose record cannot be used has failed."""
     run = RunFolder(folder)
-    record = read_json(run.record)
-    state = record.get("status", MISSING)
+    record, problem = run.examine()
+    state = FAILED if problem else record.status if record else MISSING
     if state not in FINISHED and is_held(run.lock_file):
         state = RUNNING
     elif state == RUNNING:
         state = INTERRUPTED
-    elif state not in STATES:
-        state = FAILED
-    return RunStatus(folder, state, record)
+    return RunStatus(folder, state, record, problem)
 
 
 def heartbeat(folder: Path) -> dict[str, Any]:

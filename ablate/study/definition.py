@@ -1,4 +1,4 @@
-"""A sweep file, read and checked: what is asked, against which baseline, by which rows, how often."""
+"""A sweep file, read and checked: the question, the baseline, the rows, the number of seeds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ablate
 from ablate.config.overrides import key_of
 from ablate.errors import UserError, nearest
 from ablate.naming import check_sweep_name, slug
+from ablate.study import published
 from ablate.study.inheritance import KINDS, extended, find, names, read
 
-REFERENCES = Path(ablate.__file__).parent / "reference"
 GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
 
 
@@ -123,8 +122,8 @@ def _rows(
     kind = kinds[0]
     baseline = _text(content, "baseline", path)
     if kind == "grid":
-        baseline, rows = _grid(content["grid"], baseline, base, path)
-        groups = {"grid": rows}
+        baseline, points = _grid(content["grid"], baseline, base, path)
+        groups = {"grid": points}
     else:
         groups = content["sections"] if kind == "sections" else {"rows": content["rows"]}
         if not baseline:
@@ -132,11 +131,12 @@ def _rows(
         if kind == "rows" and isinstance(groups["rows"], dict) and baseline not in groups["rows"]:
             raise UserError(f"{path}: no row {baseline!r} for the baseline{nearest(baseline, groups['rows'])}")
         groups = _labelled(groups, baseline, path)
-    rows, sections = {}, {}
+    rows: dict[str, tuple[str, ...]] = {}
+    sections: dict[str, str] = {}
     for section, members in groups.items():
         for label, overrides in members.items():
             if label in rows:
-                raise UserError(f"{path}: {label!r} stands in {sections[label]} and in {section}")
+                raise UserError(f"{path}: {label!r} is in {sections[label]} and in {section}")
             rows[label], sections[label] = overrides, section
     rows.setdefault(baseline, ())
     sections[baseline] = "baseline"
@@ -231,10 +231,10 @@ def _check_slugs(rows: dict[str, tuple[str, ...]], path: Path) -> None:
 def _reference(value: Any, path: Path) -> str | None:
     if value is None:
         return None
-    there = sorted(table.stem for table in REFERENCES.glob("*.csv"))
-    if value not in there:
-        raise UserError(f"{path}: no reference {value!r}{nearest(str(value), there)} (there are: {', '.join(there)})")
-    return value
+    try:
+        return published.path_of(value).stem
+    except UserError as error:
+        raise error.of(str(path)) from None
 
 
 def _seeds(value: Any, path: Path) -> Seeds:

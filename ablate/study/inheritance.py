@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,15 @@ def find(name: str, folder: str | Path) -> Path | None:
 
 
 def names(folder: str | Path) -> list[str]:
-    """The sweeps that lie in `folder`, then those of the package that no file of the same name hides."""
+    """The sweeps in `folder`, then those of the package that no file of the same name hides."""
     own, others = (sorted(path.stem for path in Path(place).glob("*.yaml")) for place in (folder, packaged.sweeps()))
     return [*own, *(name for name in others if name not in own)]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key which stands twice in one mapping."""
+    """YAML that refuses a key that a mapping has twice."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -55,7 +56,7 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"key {key!r} is not text; put it in quotes", key_node.start_mark
                 )
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

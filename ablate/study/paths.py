@@ -1,4 +1,4 @@
-"""Where a sweep's files lie, without composing a whole config."""
+"""Where a sweep's files are, without composing a whole config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate.config import options
+from ablate.config import options, resolved
 from ablate.config.overrides import key_of
 from ablate.errors import UserError, nearest
 
@@ -35,13 +35,13 @@ class Paths:
 
     @classmethod
     def of(cls, overrides: Sequence[str] = ()) -> Paths:
-        """The folders as `overrides` such as paths.runs=/scratch/runs set them; UserError for an unknown ${...} in one."""
+        """The folders as `overrides` such as paths.runs=/scratch/runs set them; UserError for an unknown ${...}."""
         folders = dict(options.load(options.CONF / "config.yaml")["paths"])
         for override in overrides:
             if (key := key_of(override)).startswith("paths."):
                 folders[key.removeprefix("paths.")] = override.partition("=")[2].strip("'\"")
         try:
-            found = OmegaConf.to_container(OmegaConf.create({"paths": folders}), resolve=True)["paths"]
+            found = resolved(OmegaConf.create({"paths": folders}))["paths"]
         except OmegaConfBaseException as error:
             raise UserError(f"paths: {str(error).splitlines()[0]}") from None
         return cls(**{name: Path(found[name]) for name in cls.__dataclass_fields__})

@@ -7,17 +7,16 @@ JSON` calls one in a fresh interpreter.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import UserError
+from ablate.errors import UserError, print_error
 from ablate.run.files import atomic_write
 
 
 def train(job: dict[str, Any]) -> int:
-    """Train or resume the run of `job` {"overrides", "command"}; its record says how it went."""
+    """Train or resume the run of `job` {"overrides", "command"}; its record says how it ended."""
     import ablate.training.run
     from ablate.config import compose
 
@@ -27,39 +26,41 @@ def train(job: dict[str, Any]) -> int:
 
 
 def prepare(job: dict[str, Any]) -> int:
-    """Prepare the corpus of each list in `job` {"rows", "overrides", "result"}; the hashes go to the file `result`.
+    """Prepare the corpus of each list in `job` {"rows", "overrides", "result"}.
 
-    First the model of each row is built without memory, so that a row that cannot be is told before any run begins.
+    The hashes go to the file `result` as {"sha256": [...]}, or {"errors": [line, ...]} where it refuses. First the
+    model of each row is built without memory, so that a row that cannot be built is refused before any run begins.
     """
     from ablate.config import build_model, compose
     from ablate.data import build_corpus
 
-    refused = False
+    errors: list[UserError] = []
     for row, overrides in job["rows"].items():
         try:
             build_model(compose(overrides), device="meta")
         except UserError as error:
-            refused = True
-            for line in str(error).splitlines():
-                print(f"ablate: {row}: {line}", file=sys.stderr)
-    if refused:
-        return 2
+            errors.append(error.of(row))
+    hashes = []
     try:
-        hashes = [build_corpus.prepare(compose(overrides), progress=print).sha256 for overrides in job["overrides"]]
+        if not errors:
+            hashes = [build_corpus.prepare(compose(words), progress=print).sha256 for words in job["overrides"]]
     except UserError as error:
-        print(f"ablate: {error}", file=sys.stderr)
-        return 2
-    atomic_write(Path(job["result"]), json.dumps(hashes))
-    return 0
+        errors.append(error)
+    lines = "\n".join(map(str, errors))
+    print_error(lines)
+    result = {"errors": lines.splitlines()} if errors else {"sha256": hashes}
+    atomic_write(Path(job["result"]), json.dumps(result))
+    return UserError.exit_code if errors else 0
 
 
 def measure(job: dict[str, Any]) -> int:
     """Train the row of `job` {"overrides", "scratch", "seconds", "result"} for moments; its speed goes to `result`."""
     import ablate.training.run
     from ablate.config import compose
+    from ablate.training import processes
 
     speed = ablate.training.run.measure(compose(job["overrides"]), job["scratch"], job["seconds"])
-    if os.environ.get("RANK", "0") == "0":  # under torchrun one writes for all
+    if processes.is_main():
         atomic_write(Path(job["result"]), json.dumps({"steps_per_second": speed["median"]}))
     return 0
 

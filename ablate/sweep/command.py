@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ablate.duration import duration
 from ablate.integrations.wandb import close_sweep
@@ -24,6 +24,9 @@ from ablate.sweep.scheduler import Driver, Tally
 from ablate.sweep.session import Options, Session
 from ablate.sweep.workers import Program, Starters
 
+if TYPE_CHECKING:
+    from ablate.sweep.slurm import SlurmStarters
+
 
 def run(
     name: str,
@@ -38,7 +41,7 @@ def run(
 
     `overrides` go to every run, `options` are those of `Options`; `dry_run` only says what would be done. The code is 0
     when all runs have a result, 1 when some have not, 130 after Ctrl-C, 143 after SIGTERM. Raises `UserError` before
-    anything is begun, where something is wrong with what was asked.
+    anything is begun, where something is wrong in the sweep file, the overrides or the options.
     """
     chosen, paths = Options(**options), Paths.of(overrides)
     sweep = definition.load(name, paths.sweeps)
@@ -47,9 +50,9 @@ def run(
         print(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out or sys.stdout)
         return 0
     differing = preflight.check_against_disk(sweep, items, chosen.replace)
-    if chosen.jobs is None:
-        chosen = replace(chosen, jobs=jobs_at_a_time(item.cfg.trainer for item in items))
-    starters = _starters(sweep.name, program or Program(), chosen, paths)
+    jobs = chosen.jobs or jobs_at_a_time(item.cfg.trainer for item in items)
+    chosen = replace(chosen, jobs=jobs)
+    starters = _starters(sweep.name, program or Program(), chosen, paths, jobs)
     with Display(out) as display, Interruption() as interruption:
         session = Session(sweep, paths, chosen, display, interruption, starters)
         try:
@@ -67,12 +70,12 @@ def run(
     return code
 
 
-def _starters(name: str, program: Program, options: Options, paths: Paths) -> Any:
+def _starters(name: str, program: Program, options: Options, paths: Paths, jobs: int) -> Starters | SlurmStarters:
     if options.slurm is None:
-        return Starters(program, options.jobs)
+        return Starters(program, jobs)
     from ablate.sweep.slurm import SlurmStarters
 
-    return SlurmStarters(program, paths.runs / name / ".slurm", options.slurm, options.jobs)
+    return SlurmStarters(program, paths.runs / name / ".slurm", options.slurm, jobs)
 
 
 def _work(session: Session, items: list[preflight.RunRequest], differing: dict[preflight.RunRequest, str]) -> int:
@@ -95,7 +98,7 @@ def _work(session: Session, items: list[preflight.RunRequest], differing: dict[p
 
 def _summarise(session: Session, tally: Tally, seconds: float) -> None:
     counts = {state: len(items) for state, items in vars(tally).items() if items}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    session.display.say(f"{session.sweep.name}: {told or 'nothing to do'}, after {duration(seconds)}")
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+    session.display.say(f"{session.sweep.name}: {summary or 'nothing to do'}, after {duration(seconds)}")
     if tally.failed and session.options.retry is None:
         session.display.say("  retry=failed tries the failed ones again")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from omegaconf import OmegaConf
 
 from ablate.errors import UserError
+from ablate.run.files import read_json
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.scheduler import last_line
 from ablate.sweep.session import Session
@@ -36,20 +37,21 @@ def prepare(session: Session, items: Sequence[RunRequest]) -> dict[RunRequest, s
     }
     session.display.say(f"{session.sweep.name}: preparing the text")
     handle = session.starters.forked.start(session.starters.program.prepare, job, log)
-    told = ""
+    latest = ""
     while (code := handle.poll()) is None:
         if session.interruption:
             handle.stop(signal.SIGKILL)  # what it writes is renamed into place at the end
-        elif (line := last_line(log)) != told:
-            told = line
+        elif (line := last_line(log)) != latest:
+            latest = line
             session.display.say(f"  {line}")
         time.sleep(0.1)
     if session.interruption:
         return {}
-    if code:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-        told = [line.removeprefix("ablate: ") for line in lines if line.startswith("ablate: ")]
-        raise UserError("\n".join(told) or last_line(log) or f"the text could not be prepared; see {log}")
-    hashes = json.loads(result.read_text())
-    result.unlink()
+    found = read_json(result)
+    result.unlink(missing_ok=True)
+    if code or "sha256" not in found:
+        raise UserError(
+            "\n".join(found.get("errors", ())) or last_line(log) or f"the text could not be prepared; see {log}"
+        )
+    hashes = found["sha256"]
     return {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}

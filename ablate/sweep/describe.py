@@ -1,9 +1,10 @@
-"""What a sweep would do, told before the hours are spent."""
+"""What a sweep would do, before the hours are spent."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -12,12 +13,14 @@ from ablate.config import compose, merge
 from ablate.config.slots import declares
 from ablate.duration import duration
 from ablate.errors import UserError
+from ablate.run.record import Record
 from ablate.run.status import RunStatus, look
 from ablate.study.definition import Sweep, load
 from ablate.study.paths import Paths
 from ablate.study.runs import PlannedRun, overrides, planned, select
 from ablate.sweep import forecast
 from ablate.sweep.devices import jobs_at_a_time
+from ablate.text import aligned
 
 SUSTAINED = 4e14  # FLOPs a second: what a well-kept H100 makes of its 9.9e14 in bfloat16
 
@@ -30,10 +33,10 @@ def describe(
     only: str | Iterable[str] | None = None,
     count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
 ) -> str:
-    """What the sweep would run, how long that takes, what it could detect; a `UserError` names a row whose settings are wrong.
+    """What the sweep would run, how long that takes, what it could detect; raises `UserError` for a row in error.
 
-    `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do not fit
-    together; without it, in a quarter of a second, only what runs that are done have counted is told.
+    `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do
+    not fit together; without it, in a quarter of a second, costs are those that finished runs have counted.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs={jobs}: must be at least 1")
@@ -43,23 +46,27 @@ def describe(
     configs = {row: _config(name, row, overrides(sweep, row, 0, extra)) for row in chosen}
     found = {run: look(run.folder(paths.runs)) for run in planned(sweep, extra, only)}
     left = sum(not run.finished for run in found.values())
-    everyone = forecast.past(paths.runs)
-    known = [run for run in everyone if run.sweep == name]
-    others = [run for run in everyone if run.sweep != name]
+    everyone = forecast.finished_runs(paths.runs)
+    known = {folder: record for folder, record in everyone.items() if record.sweep == name}
+    others = {folder: record for folder, record in everyone.items() if record.sweep != name}
     jobs = jobs or jobs_at_a_time(cfg.trainer for cfg in configs.values())
     counted = dict(zip(configs, count(list(configs.values())), strict=True)) if count else {}
-    costs = {run.row: run.record for run in known} | counted
+    costs: dict[str, tuple[float | None, float | None]]
+    costs = {record.row: (_parameters(record), record.ops_paper) for record in known.values()}
+    costs |= {row: (cost["parameters"]["total"], cost["ops_paper"]) for row, cost in counted.items()}
     lines = [
         f"{name}: {sweep.question}",
-        f"{len(chosen)} rows, {len(found)} runs ({sweep.seeds.baseline} seeds of the baseline, "
-        f"{sweep.seeds.rows} of each other row): {len(found) - left} done, {left} to run",
-        f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it stands'}",
+        (
+            f"{len(chosen)} rows, {len(found)} runs ({sweep.seeds.baseline} seeds of the baseline, "
+            f"{sweep.seeds.rows} of each other row): {len(found) - left} done, {left} to run"
+        ),
+        f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
         "",
         *_table(sweep, found, configs, costs),
         "",
         *_operations(found, configs, counted),
         f"time: {_time(left, jobs, known, others, configs[chosen[0]])}",
-        f"detects: {_detects(sweep, known, others)}",
+        f"detects: {_detects(sweep, list(known.values()), list(others.values()))}",
     ]
     return "\n".join(lines)
 
@@ -72,30 +79,34 @@ def _config(name: str, row: str, given: Sequence[str]) -> Any:
 
 
 def _table(
-    sweep: Sweep, found: dict[PlannedRun, RunStatus], configs: dict[str, Any], costs: dict[str, dict[str, Any]]
+    sweep: Sweep,
+    found: dict[PlannedRun, RunStatus],
+    configs: dict[str, Any],
+    costs: dict[str, tuple[float | None, float | None]],
 ) -> list[str]:
+    """A line a row; `costs` are (parameters, operations) by row."""
     cells = [("row", "done", "parameters", "operations", "changes")]
     for row, cfg in configs.items():
-        mine = [stands for run, stands in found.items() if run.row == row]
-        record = costs.get(row, {})
+        mine = [status for run, status in found.items() if run.row == row]
+        parameters, operations = costs.get(row, (None, None))
         cells.append(
             (
                 row,
-                f"{sum(stands.finished for stands in mine)}/{len(mine)}",
-                _number((record.get("parameters") or {}).get("total"), ",d"),
-                _number(record.get("ops_paper"), ".3g"),
+                f"{sum(status.finished for status in mine)}/{len(mine)}",
+                _number(parameters, ",d"),
+                _number(operations, ".3g"),
                 " ".join(sweep.rows[row]) + _width(cfg) or "the baseline",
             )
         )
-    widths = [max(len(line[column]) for line in cells) for column in range(4)]
-    return [
-        "  ".join([line[0].ljust(widths[0]), *(line[i].rjust(widths[i]) for i in (1, 2, 3)), line[4]]).rstrip()
-        for line in cells
-    ]
+    return aligned(cells, right=(1, 2, 3))
 
 
-def _number(value: Any, form: str) -> str:
-    return format(value, form) if isinstance(value, (int, float)) else "-"
+def _parameters(record: Record) -> int | None:
+    return record.parameters.total if record.parameters else None
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _width(cfg: Any) -> str:
@@ -113,14 +124,14 @@ def _operations(
         return []
     total = sum(
         counted[run.row]["flops_per_step"] * configs[run.row].trainer.steps
-        for run, stands in found.items()
-        if not stands.finished
+        for run, status in found.items()
+        if not status.finished
     )
     alone = duration(total / SUSTAINED)
     return [f"cost: {total:.3g} FLOPs, forward and backward: {alone} of a GPU that keeps up {SUSTAINED:.0e} a second"]
 
 
-def _time(left: int, jobs: int, known: list[forecast.Past], others: list[forecast.Past], cfg: Any) -> str:
+def _time(left: int, jobs: int, known: Mapping[Path, Record], others: Mapping[Path, Record], cfg: Any) -> str:
     if not left:
         return "nothing is left to run"
     seconds, source = forecast.seconds_of_a_run(known, others, cfg)
@@ -130,7 +141,7 @@ def _time(left: int, jobs: int, known: list[forecast.Past], others: list[forecas
     return f"about {duration(whole)} with jobs={jobs}: {left} runs of about {duration(seconds)}, {source}"
 
 
-def _detects(sweep: Any, known: list[forecast.Past], others: list[forecast.Past]) -> str:
+def _detects(sweep: Sweep, known: Sequence[Record], others: Sequence[Record]) -> str:
     if sweep.seeds.rows < 3:
         return "nothing: below 3 seeds there is no verdict"
     sd, source = forecast.noise(known, others)

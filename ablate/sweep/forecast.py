@@ -5,80 +5,53 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError
-from ablate.run.files import read_json
 from ablate.run.folder import RunFolder, run_folders
-from ablate.run.record import DONE
+from ablate.run.record import DONE, Record
 from ablate.study.definition import Sweep
 
 SHAPE = ("d_model", "n_layers", "d_ff", "vocab_size", "length")  # what a run's speed hangs on
 LOOKED_AT = 40  # runs of other sweeps, at most: a plan is to answer at once
 
 
-@dataclass(frozen=True)
-class Past:
-    """A finished run of any sweep."""
-
-    sweep: str
-    row: str
-    seed: int
-    folder: Path
-    record: dict[str, Any]
-
-    @property
-    def seconds(self) -> float | None:
-        value = self.record.get("seconds")
-        return float(value) if isinstance(value, (int, float)) else None
-
-    @property
-    def final(self) -> float:
-        value = (self.record.get("loss") or {}).get("final")
-        return float(value) if isinstance(value, (int, float)) else math.nan
+def finished_runs(runs_folder: Path) -> dict[Path, Record]:
+    """The records of the runs that are done, of all sweeps under `runs_folder`, in the order of their paths."""
+    found = {folder: RunFolder(folder).examine()[0] for folder in run_folders(runs_folder)}
+    return {folder: record for folder, record in found.items() if record and record.status == DONE}
 
 
-def past(runs_folder: Path, sweep: str = "*") -> list[Past]:
-    """The finished runs under `runs_folder`, of one sweep or of all, in the order of their paths."""
-    found = []
-    for folder in run_folders(runs_folder, sweep):
-        record = read_json(RunFolder(folder).record)
-        if record.get("status") == DONE and isinstance(record.get("seed"), int):
-            found.append(Past(str(record.get("sweep")), str(record.get("row")), record["seed"], folder, record))
-    return found
-
-
-def seconds_of_a_run(known: Sequence[Past], others: Sequence[Past], cfg: Any) -> tuple[float | None, str]:
+def seconds_of_a_run(known: Mapping[Path, Record], others: Mapping[Path, Record], cfg: Any) -> tuple[float | None, str]:
     """How long a run of `cfg` takes, and how that is known: from this sweep's runs, or from others of its shape."""
-    if times := [run.seconds for run in known if run.seconds]:
+    if times := [record.seconds for record in known.values() if record.seconds]:
         return statistics.mean(times), f"as {_runs(len(times))} of this sweep did"
     shape = dict(cfg.shape)
     times = []
-    for run in others[-LOOKED_AT:]:
+    for folder, record in list(others.items())[-LOOKED_AT:]:
         try:
-            config = RunFolder(run.folder).read_config()
+            config = RunFolder(folder).read_config() or {}
             same = all(config["shape"][key] == shape[key] for key in SHAPE)
             same = same and config["trainer"]["global_batch_tokens"] == cfg.trainer.global_batch_tokens
             steps = config["trainer"]["steps"]
         except (UserError, KeyError, TypeError):
             continue
-        if same and run.seconds:
-            times.append(run.seconds * cfg.trainer.steps / steps)
+        if same and record.seconds:
+            times.append(record.seconds * cfg.trainer.steps / steps)
     if times:
         return statistics.mean(times), f"judged by {_runs(len(times))} of the same shape in other sweeps"
     return None, "unknown until the first run is done"
 
 
-def noise(known: Sequence[Past], others: Sequence[Past]) -> tuple[float, str]:
-    """The standard deviation of one run's final loss within a seed, and whose it is; NaN where nothing tells."""
-    tables: dict[str, list[Past]] = defaultdict(list)
-    for run in others:
-        tables[run.sweep].append(run)
-    candidates = [("this sweep", known)] if known else []
-    candidates += sorted(tables.items(), key=lambda item: -len(item[1]))
+def noise(known: Sequence[Record], others: Sequence[Record]) -> tuple[float, str]:
+    """The standard deviation of one run's final loss within a seed, and whose it is; NaN where it is not known."""
+    sweeps: dict[str, list[Record]] = defaultdict(list)
+    for record in others:
+        sweeps[record.sweep].append(record)
+    candidates: list[tuple[str, Sequence[Record]]] = [("this sweep", known)] if known else []
+    candidates += sorted(sweeps.items(), key=lambda item: -len(item[1]))
     for name, members in candidates:
         value = _noise_of(members)
         if not math.isnan(value):
@@ -86,8 +59,8 @@ def noise(known: Sequence[Past], others: Sequence[Past]) -> tuple[float, str]:
     return math.nan, ""
 
 
-def _noise_of(members: Sequence[Past]) -> float:
-    rows, seeds = sorted({run.row for run in members}), sorted({run.seed for run in members})
+def _noise_of(members: Sequence[Record]) -> float:
+    rows, seeds = sorted({record.row for record in members}), sorted({record.seed for record in members})
     if len(rows) < 2 or len(seeds) < 2:
         return math.nan
     import numpy as np
@@ -95,8 +68,8 @@ def _noise_of(members: Sequence[Past]) -> float:
     from ablate.statistics.moderated import estimate_noise
 
     table = np.full((len(rows), len(seeds)), np.nan)
-    for run in members:
-        table[rows.index(run.row), seeds.index(run.seed)] = run.final
+    for record in members:
+        table[rows.index(record.row), seeds.index(record.seed)] = record.final_loss
     variances = estimate_noise(table).variance
     variances = variances[~np.isnan(variances)]
     return float(np.sqrt(np.median(variances))) if len(variances) else math.nan

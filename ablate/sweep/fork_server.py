@@ -1,4 +1,4 @@
-"""A process that has imported everything once and then forks a run whenever it is asked to.
+"""A process that has imported everything once and then forks a run for each request.
 
     driver ── socket ──> fork server ── fork ──> run, in its own session
                          (imports paid once, no threads)
@@ -12,6 +12,7 @@ kernel kills the runs.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import selectors
@@ -172,8 +173,9 @@ def _send_output_to(log: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    sys.stdout.reconfigure(line_buffering=True)
-    sys.stderr.reconfigure(line_buffering=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
 
 
 def main() -> None:

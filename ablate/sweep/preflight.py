@@ -1,25 +1,26 @@
-"""The runs that are asked for, composed and checked, and held against what already lies on disk."""
+"""The runs of a sweep, composed and checked, and compared with what is on disk already."""
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ablate.config import code_changes, compose, differences, evaluations, identity
+from ablate.config import compose, evaluations, resolved
 from ablate.errors import UserError
-from ablate.run.files import read_json
-from ablate.run.folder import RunFolder, run_path
+from ablate.run import match
+from ablate.run.folder import RunFolder, run_path, set_aside
 from ablate.run.lock import is_held
 from ablate.run.record import DONE
 from ablate.run.status import RunStatus
 from ablate.study.definition import Sweep
 from ablate.study.paths import Paths
 from ablate.study.runs import PlannedRun
+
+REMEDY = "replace=true moves such runs aside"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +39,16 @@ class RunRequest:
 
     def is_settled(self, found: RunStatus) -> bool:
         """Whether the run has a result, and all the scores that it can have: without its weights it gets no more."""
-        if found.state != DONE or not RunFolder(self.folder).weights.exists():
+        if found.state != DONE or found.record is None or not RunFolder(self.folder).weights.exists():
             return found.finished
-        chosen = OmegaConf.to_container(self.cfg[evaluations.GROUP], resolve=True)
-        return not evaluations.missing({evaluations.GROUP: chosen}, found.record)
+        chosen = resolved(self.cfg[evaluations.GROUP])
+        return not evaluations.missing({evaluations.GROUP: chosen}, found.record.to_json())
 
 
 def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: Sequence[str]) -> list[RunRequest]:
     """Every run's config; raises `UserError` with a line for each row that cannot be run, before any begins."""
-    items, errors = [], {}
+    items: list[RunRequest] = []
+    errors: dict[str, str] = {}
     for run in runs:
         try:
             cfg = compose(run.overrides)
@@ -65,16 +67,15 @@ def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: S
 
 
 def check_against_disk(sweep: Sweep, items: Sequence[RunRequest], replace: bool) -> dict[RunRequest, str]:
-    """The runs whose folder was made with another config, and in what it differs; refuses them if not to `replace`."""
+    """The runs whose folder was made with another config, and what differs; refuses them if not to `replace`."""
     found = {item: changes for item in items if (changes := _changes(item))}
-    _refuse_live({item: f"another config ({changes})" for item, changes in found.items()})
+    _refuse_live(found)
     refused: dict[tuple[str, str], list[int]] = {}
     for item, changes in found.items():
         refused.setdefault((item.run.row, changes), []).append(item.run.seed)
     if refused and not replace:
         lines = [
-            f"{sweep.name}: {row!r} was run with another config ({len(seeds)} runs): {changes}; "
-            "replace=true moves them aside"
+            match.refusal(f"{sweep.name}: {row!r}", changes, REMEDY, len(seeds))
             for (row, changes), seeds in refused.items()
         ]
         raise UserError("\n".join(lines))
@@ -88,58 +89,31 @@ def make_room(
     sha256: dict[RunRequest, str],
     replace: bool,
 ) -> list[str]:
-    """Move aside the runs of another config, `differing`, and those trained on another text; a line for each.
+    """Move aside the runs of another config, `differing`, and those trained on other data; a line for each.
 
     It is for when all is known to run: the texts are there, `sha256`, and the models can be built. Nothing is moved
-    where anything is refused: another text, if not to `replace`, or a run that is under way.
+    where anything is refused: other data, if not to `replace`, or a run that is under way.
     """
-    told = dict(differing)
+    changed = dict(differing)
     for item in items:
-        old = (read_json(RunFolder(item.folder).record).get("data") or {}).get("sha256")
-        if item in told or not old or old == sha256[item]:
-            continue
-        told[item] = f"was trained on another text (data.sha256 {old[:12]}, now {sha256[item][:12]})"
-        if not replace:
-            raise UserError(f"{sweep.name}: {item.name}: {told[item]}; replace=true moves such runs aside")
-    _refuse_live(dict.fromkeys(told, "another config or text"))
-    return [f"{item.name}: {what}; moved to {_move_aside(item.folder).name}" for item, what in told.items()]
+        if item not in changed and (changes := _changes(item, sha256[item])):
+            changed[item] = changes
+            if not replace:
+                raise UserError(match.refusal(f"{sweep.name}: {item.name}", changes, REMEDY))
+    _refuse_live(changed)
+    return [f"{item.name}: {changes}; moved to {set_aside(item.folder).name}" for item, changes in changed.items()]
 
 
-def _refuse_live(items: dict[RunRequest, str]) -> None:
-    for item, what in items.items():
+def _refuse_live(changed: dict[RunRequest, str]) -> None:
+    for item, changes in changed.items():
         if is_held(RunFolder(item.folder).lock_file):
-            raise UserError(f"{item.name}: is under way with {what}; wait for it or stop it")
+            raise UserError(
+                f"{item.name}: is under way with a different configuration ({changes}); wait for it or stop it"
+            )
 
 
-def _move_aside(folder: Path) -> Path:
-    """Rename a run's folder to the first free `<folder>.replaced-<n>`."""
-    number = 1
-    while (target := folder.with_name(f"{folder.name}.replaced-{number}")).exists():
-        number += 1
-    os.rename(folder, target)
-    return target
-
-
-def _changes(item: RunRequest) -> str:
-    """In what the config on disk differs from the one asked for; empty where it does not, or where there is none."""
-    try:
-        old = RunFolder(item.folder).read_config()
-    except UserError as error:
-        return str(error)
-    if old is None:
-        return ""
-    told = [f"{key} {_shown(before)} -> {_shown(after)}" for key, before, after in differences(old, item.cfg)]
-    if told:
-        more = f" and {len(told) - 4} more" if len(told) > 4 else ""
-        return ", ".join(told[:4]) + more
-    record = read_json(RunFolder(item.folder).record)
-    if changed := code_changes(record.get("code"), item.cfg):
-        return ", ".join(changed)
-    data = (record.get("data") or {}).get("sha256")
-    if data and record.get("identity") and record["identity"] != identity(item.cfg, data):
-        return "the same keys, but the version of what they mean has changed"
-    return ""
-
-
-def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else "nothing" if value is None else str(value)
+def _changes(item: RunRequest, data_sha256: str | None = None) -> str:
+    """How the run on disk differs from the one to make; empty where it does not, or where there is none to compare."""
+    folder = RunFolder(item.folder)
+    record, _ = folder.examine()  # a damaged one has failed, and is for whoever retries it
+    return match.changes(folder, record, item.cfg, data_sha256)

@@ -6,7 +6,7 @@ Nothing here may start a thread, which a fork would lose, or touch what a run's 
 import datasets  # noqa: F401
 
 import ablate.data.corpus
-import ablate.training.fit  # noqa: F401
+import ablate.training.fit
 import ablate.training.lightning  # noqa: F401
 from ablate.config import compose
 from ablate.cost import cost

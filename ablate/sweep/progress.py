@@ -6,15 +6,18 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ablate.duration import duration
 from ablate.run.record import STARTING
 
+if TYPE_CHECKING:
+    from rich.console import Group
+
 
 @dataclass
 class Running:
-    """A run under way, as its heartbeat tells it."""
+    """A run under way, by its heartbeat."""
 
     name: str
     began: float
@@ -143,7 +146,7 @@ def _loss(run: Running) -> str:
     return "" if run.loss is None else f" loss {run.loss:.3f}"
 
 
-def _table(totals: Totals, running: list[Running]):
+def _table(totals: Totals, running: list[Running]) -> Group:
     from rich import box
     from rich.console import Group
     from rich.progress_bar import ProgressBar
@@ -151,8 +154,10 @@ def _table(totals: Totals, running: list[Running]):
     from rich.text import Text
 
     table = Table(box=box.SIMPLE, show_header=True, pad_edge=False)
-    for column, justify in (("run", "left"), ("", "left"), ("step", "right"), ("loss", "right"), ("left", "right")):
-        table.add_column(column, justify=justify)
+    for column in ("run", ""):
+        table.add_column(column)
+    for column in ("step", "loss", "left"):
+        table.add_column(column, justify="right")
     for run in running:
         table.add_row(
             Text(run.name),

@@ -6,22 +6,21 @@ import signal
 import statistics
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ablate.duration import duration
-from ablate.run.files import read_json
+from ablate.errors import UserError
 from ablate.run.folder import RunFolder
 from ablate.run.lock import Busy
-from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING, SCHEMA
+from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING, SCHEMA, Record
 from ablate.run.status import RunStatus, heartbeat, look
 from ablate.study.definition import Sweep
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.progress import Running, Totals
 from ablate.sweep.session import Session
 
-BUSY = 75
 GRACE = 120.0  # seconds between SIGTERM and SIGKILL
 TICK = 0.05
 BEFORE_THE_FIRST_STEP = 6  # times the patience: it may compile
@@ -53,8 +52,11 @@ class Driver:
 
     def __init__(self, session: Session, items: list[RunRequest]):
         self.session, self.options, self.display = session, session.options, session.display
-        self.queue, self.elsewhere, self.active = [], [], []
-        self.tally, self.seconds = Tally(), defaultdict(list)
+        self.queue: list[RunRequest] = []
+        self.elsewhere: list[RunRequest] = []
+        self.active: list[Active] = []
+        self.tally = Tally()
+        self.seconds: dict[str, list[float]] = defaultdict(list)  # of each finished run, by row
         self.failed_before: dict[RunRequest, int] = {}
         self.last_watch = self.last_look = 0.0
         self._take_stock(items)
@@ -86,8 +88,8 @@ class Driver:
             if found.state == FAILED and self.options.retry == "failed":
                 self.failed_before[item] = _modified(item)
         if len(self.queue) < len(items):
-            there = len(items) - len(self.queue)
-            self.display.say(f"{self.session.sweep.name}: {there} of {len(items)} runs are there already")
+            finished = len(items) - len(self.queue)
+            self.display.say(f"{self.session.sweep.name}: {finished} of {len(items)} runs already finished")
 
     def _look(self, item: RunRequest) -> RunStatus:
         return look(item.folder)
@@ -117,7 +119,7 @@ class Driver:
 
     def _start(self, item: RunRequest) -> None:
         job = {"overrides": list(item.run.overrides), "command": item.command}
-        log = item.folder / "log.txt"
+        log = RunFolder(item.folder).log
         handle = self.session.starters.start(self.session.starters.program.train, job, log, item.cfg.trainer)
         self.active.append(Active(item, handle, Running(item.name, time.monotonic()), _modified(item)))
 
@@ -128,18 +130,18 @@ class Driver:
                 continue
             self.active.remove(active)
             found = self._look(active.item)
-            if found.state == RUNNING or code == BUSY:
+            if found.state == RUNNING or code == Busy.exit_code:
                 self.elsewhere.append(active.item)
-            elif found.finished or self._has_told(found, active):
+            elif found.finished or self._has_said_why(found, active):
                 self._remember_seconds(active.item, found.record)
                 self._count(active.item, found)
             elif found.state == PREEMPTED and not active.killed:
                 self.tally.preempted.append(active.item)
-                self._say("stopped", active.item, "asking again resumes it")
+                self._say("stopped", active.item, "the same command resumes it")
             else:
                 self._fail(active, code)
 
-    def _has_told(self, found: RunStatus, active: Active) -> bool:
+    def _has_said_why(self, found: RunStatus, active: Active) -> bool:
         """Whether the run itself has said why it failed, and none of its processes knows better."""
         is_new = _modified(active.item) != active.record_before
         return found.state == FAILED and is_new and not RunFolder(active.item.folder).failure()
@@ -153,8 +155,8 @@ class Driver:
     def _count(self, item: RunRequest, found: RunStatus, reason: str = "") -> None:
         if found.state == DONE:
             self.tally.done.append(item)
-            final, seconds = (found.record.get("loss") or {}).get("final"), found.record.get("seconds")
-            loss = f"final loss {final:.3f}" if isinstance(final, (int, float)) else ""
+            final, seconds = (found.record.final_loss, found.record.seconds) if found.record else (None, None)
+            loss = "" if final is None else f"final loss {final:.3f}"
             self._say("done", item, loss, duration(seconds) if seconds else "")
         elif found.state == DIVERGED:
             self.tally.diverged.append(item)
@@ -162,16 +164,16 @@ class Driver:
         else:
             reason = reason or found.reason or "no reason known"
             self.tally.failed.append((item, reason))
-            self._say("FAILED", item, reason, f"see {item.folder / 'log.txt'}")
+            self._say("FAILED", item, reason, f"see {RunFolder(item.folder).log}")
 
     def _say(self, what: str, item: RunRequest, *details: str) -> None:
         finished = len(self.tally.done) + len(self.tally.diverged) + len(self.tally.failed)
         total = finished + len(self.tally.preempted) + len(self.active) + len(self.queue) + len(self.elsewhere)
-        told = ", ".join(detail for detail in details if detail)
-        self.display.say(f"[{finished}/{total}] {what:8} {item.name}{': ' if told else ''}{told}")
+        message = ", ".join(detail for detail in details if detail)
+        self.display.say(f"[{finished}/{total}] {what:8} {item.name}{': ' if message else ''}{message}")
 
     def _watch(self) -> None:
-        """Read the heartbeats, end what hangs or takes too long, and show how it all stands."""
+        """Read the heartbeats, end what hangs or takes too long, and show the state of all."""
         now = time.monotonic()
         if now - self.last_watch < 0.5:
             return
@@ -208,8 +210,10 @@ class Driver:
         )
         waiting = [self._expected(item) for item in (*self.queue, *self.elsewhere)]
         under_way = [active.progress.left(self._expected(active.item)) for active in self.active]
-        if None not in (*waiting, *under_way):
-            totals.seconds_left = max([sum(waiting + under_way) / self.options.jobs, *under_way])
+        known = [seconds for seconds in (*waiting, *under_way) if seconds is not None]
+        if len(known) == len(waiting) + len(under_way):
+            longest = known[len(waiting) :]
+            totals.seconds_left = max([sum(known) / (self.options.jobs or 1), *longest])
         return totals
 
     def _expected(self, item: RunRequest) -> float | None:
@@ -217,18 +221,20 @@ class Driver:
         known = self.seconds[item.run.row] or [mean for mean in map(_mean, self.seconds.values()) if mean]
         if not known:
             paces = [a.progress.median_step * a.progress.steps for a in self.active if a.progress.median_step]
-            return statistics.mean(paces) if paces else None
-        return statistics.mean(known)
+            return _mean(paces)
+        return _mean(known)
 
-    def _remember_seconds(self, item: RunRequest, record: dict[str, Any]) -> None:
-        if record.get("status") == DONE and isinstance(record.get("seconds"), (int, float)):
-            self.seconds[item.run.row].append(record["seconds"])
+    def _remember_seconds(self, item: RunRequest, record: Record | None) -> None:
+        if record and record.status == DONE and record.seconds is not None:
+            self.seconds[item.run.row].append(record.seconds)
 
     def _stop_all(self) -> None:
-        """SIGTERM, so that they save; SIGKILL after a while, or at once when asked a second time."""
+        """SIGTERM, so that they save; SIGKILL after a while, or at once after a second Ctrl-C."""
         if not self.active:
             return
-        self.display.say(f"stopping {len(self.active)} runs; they save what they have (asked again: at once)")
+        self.display.say(
+            f"stopping {len(self.active)} runs: waiting for their checkpoints; Ctrl-C again kills them now"
+        )
         for active in self.active:
             active.handle.stop(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
@@ -240,25 +246,25 @@ class Driver:
 
 
 def _mean(values: list[float]) -> float | None:
-    return statistics.mean(values) if values else None
+    return float(statistics.mean(values)) if values else None
 
 
 def _modified(item: RunRequest) -> int:
     """When the record was last written; 0 where there is none."""
     try:
-        return (item.folder / "record.json").stat().st_mtime_ns
+        return RunFolder(item.folder).record.stat().st_mtime_ns
     except OSError:
         return 0
 
 
 def _reason(code: int, log: Path) -> str:
-    """What an exit code and the end of the log say about a run that told nothing itself."""
+    """What an exit code and the end of the log say about a run that did not say itself why it failed."""
     if code < 0:
         name = signal.Signals(-code).name
         hint = "; often the system ran out of memory" if code == -signal.SIGKILL else ""
         return f"killed by {name}{hint}"
     last = last_line(log)
-    return f"left with exit code {code}{f': {last}' if last else ' and no message'}"
+    return f"exited with code {code}{f': {last}' if last else ' and no message'}"
 
 
 def last_line(log: Path) -> str:
@@ -274,18 +280,22 @@ def last_line(log: Path) -> str:
 
 
 def write_failure(sweep: Sweep, item: RunRequest, reason: str) -> None:
-    """Say in the record of a run that died without a word why it has no result."""
-    folder = RunFolder(item.folder)
-    told = {
-        "schema": SCHEMA,
-        "sweep": sweep.name,
-        "row": item.run.row,
-        "overrides": list(item.run.overrides),
-        "command": item.command,
-        "seed": item.run.seed,
-    }
+    """Say in the record of a run that died without a word why it has no result.
+
+    A record that cannot be used is left as it is: it may be the result of a newer version.
+    """
+    folder, run = RunFolder(item.folder), item.run
     try:
         with folder.lock():
-            folder.write({**told, **read_json(folder.record), "status": FAILED, "reason": reason})
-    except (Busy, OSError):
+            record = folder.read() or Record(
+                schema=SCHEMA,
+                sweep=sweep.name,
+                row=run.row,
+                overrides=run.overrides,
+                command=item.command,
+                seed=run.seed,
+                status=FAILED,
+            )
+            folder.write(replace(record, status=FAILED, reason=reason))
+    except (Busy, OSError, UserError):
         pass  # someone has begun it anew, or the disk is full: the driver names it all the same

@@ -1,4 +1,4 @@
-"""What one call of the driver was asked for, and what all its parts share."""
+"""The options of one call of the driver, and what all its parts share."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Options:
     """How a sweep is driven; nothing here can change a result. Raises `UserError` for what makes no sense.
 
     `jobs` runs train at a time; None is 2, and on GPUs as many as have their own. `only` picks rows by label or glob.
-    `retry="failed"` tries failed runs again. `replace` moves runs of another config aside instead of refusing them. A run
-    is killed after `timeout` seconds, or after `patience` seconds (ten steps, if that is longer) without a step; six times
-    that before the first, which may compile. `timing` bounds the exclusive timing pass in seconds; None is a tenth of the
-    training, 0 none. `slurm` sends the runs to a cluster, with such settings as {"partition": "gpu", "minutes": 240}.
+    `retry="failed"` tries failed runs again. `replace` moves runs of another config aside instead of refusing them. A
+    run is killed after `timeout` seconds, or after `patience` seconds (ten steps, if that is longer) without a step;
+    six times that before the first, which may compile. `timing` bounds the exclusive timing pass in seconds; None is a
+    tenth of the training, 0 none. `slurm` sends the runs to a cluster; its settings are such as {"minutes": 240}.
     """
 
     jobs: int | None = None

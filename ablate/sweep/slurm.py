@@ -20,7 +20,7 @@ from ablate.sweep.workers import Forked, Program, start_fresh
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # that a job's time is nearly over, as submitit asks for
 CORES_A_GPU = 4  # it compiles, and reads text
-NAMES = {"minutes": "timeout_min", "memory_gb": "mem_gb"}  # the rest is handed to Slurm as it stands
+NAMES = {"minutes": "timeout_min", "memory_gb": "mem_gb"}  # the rest is handed to Slurm unchanged
 
 
 class SlurmStarters:
@@ -32,6 +32,7 @@ class SlurmStarters:
         from submitit import AutoExecutor
 
         self.program, self.forked = program, Forked(program.preload)
+        self.pending: list[SlurmJob] = []  # started, and not yet submitted
         self.jobs = math.inf  # all are submitted at once; the array keeps to `jobs`
         settings = dict(settings)
         cluster = settings.pop("cluster", "slurm")
@@ -48,7 +49,7 @@ class SlurmStarters:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """What is started inside becomes an array for each kind of machine that is asked for."""
+        """What is started inside becomes an array for each kind of machine."""
         self.pending = []
         yield
         kinds: dict[tuple[int, int, int], list[SlurmJob]] = {}
@@ -68,8 +69,9 @@ class SlurmStarters:
             raise UserError("slurm: say trainer=gpu or trainer=cpu; this machine cannot know what the nodes have")
         gpus = trainer.devices if uses_gpu(trainer) else 0
         needs = (1, max(trainer.threads * trainer.devices, CORES_A_GPU * gpus), gpus)
-        self.pending.append(SlurmJob((entry, argument, str(log.absolute()), trainer.devices), needs))
-        return self.pending[-1]
+        job = SlurmJob((entry, argument, str(log.absolute()), trainer.devices), needs)
+        self.pending.append(job)
+        return job
 
     def close(self) -> None:
         """End the fork server that prepared the text."""
@@ -103,9 +105,9 @@ class SlurmJob:
 def task(entry: str, argument: Any, log: str, devices: int) -> int:
     """What the node does: one run, in processes of its own; returns its exit code.
 
-    Where its time is nearly over Slurm sends the signal that submitit asked for; the run hears of it as of a SIGTERM, and
-    saves, so that the same command goes on from there. The warning reaches every process of the job, and would end those
-    that know nothing of it.
+    Where its time is nearly over Slurm sends the signal that submitit requested; the run gets SIGTERM and saves, so
+    that the same command goes on from there. The warning reaches every process of the job, and would end those that
+    do not handle it.
     """
     for number in WARNINGS:
         signal.signal(number, signal.SIG_IGN)  # what is started inherits this

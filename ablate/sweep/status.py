@@ -9,6 +9,7 @@ from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING
 from ablate.run.status import INTERRUPTED, MISSING, STATES, RunStatus, heartbeat, look
 from ablate.study import definition, runs
 from ablate.study.paths import Paths
+from ablate.text import aligned
 
 
 def describe(name: str, overrides: Sequence[str] = ()) -> str:
@@ -16,20 +17,16 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
     paths = Paths.only(overrides)
     sweep = definition.load(name, paths.sweeps)
     found = {run: look(run.folder(paths.runs)) for run in runs.planned(sweep)}
-    width = max(len(row) for row in sweep.rows)
     seeds = range(max(sweep.seeds_of(row) for row in sweep.rows))
-    cells = {(run.row, run.seed): _cell(stands) for run, stands in found.items()}
-    columns = [max(len(cells.get((row, seed), "")) for row in sweep.rows) for seed in seeds]
-    columns = [max(size, len(f"seed {seed}")) for size, seed in zip(columns, seeds, strict=True)]
+    cells = {(run.row, run.seed): _cell(status) for run, status in found.items()}
+    table = [["", *(f"seed {seed}" for seed in seeds)]]
+    table += [[row, *(cells.get((row, seed), "") for seed in seeds)] for row in sweep.rows]
     lines = [f"{sweep.name}: {_counts(list(found.values()))}", ""]
-    lines.append(" ".join(["".ljust(width), *(f"seed {seed}".rjust(columns[seed]) for seed in seeds)]).rstrip())
-    for row in sweep.rows:
-        shown = [cells.get((row, seed), "").rjust(columns[seed]) for seed in seeds]
-        lines.append(" ".join([row.ljust(width), *shown]).rstrip())
-    without_result = {run: stands for run, stands in found.items() if stands.state in (FAILED, DIVERGED)}
+    lines += aligned(table, right=range(1, len(table[0])), gap=" ")
+    without_result = {run: status for run, status in found.items() if status.state in (FAILED, DIVERGED)}
     lines += [""] if without_result else []
-    for run, stands in without_result.items():
-        lines.append(f"{run.row}, seed {run.seed}: {stands.state}: {stands.reason or 'no reason known'}")
+    for run, status in without_result.items():
+        lines.append(f"{run.row}, seed {run.seed}: {status.state}: {status.reason or 'no reason known'}")
     return "\n".join(lines)
 
 
@@ -40,9 +37,8 @@ def _counts(found: list[RunStatus]) -> str:
 
 
 def _cell(item: RunStatus) -> str:
-    if item.state == DONE:
-        final = (item.record.get("loss") or {}).get("final")
-        return f"{final:.3f}" if isinstance(final, (int, float)) else DONE
+    if item.state == DONE and item.record:
+        return f"{item.record.final_loss:.3f}"
     if item.state == MISSING:
         return "-"
     if item.state in (RUNNING, INTERRUPTED, PREEMPTED) and (beat := heartbeat(item.folder)):

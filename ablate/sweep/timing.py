@@ -13,6 +13,7 @@ import signal
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ablate.duration import duration
 from ablate.run.files import atomic_write, read_json
 from ablate.run.folder import RunFolder, run_folders
 from ablate.run.lock import held_in_turn, is_held
-from ablate.run.record import DONE, RUNNING
+from ablate.run.record import DONE, RUNNING, Record, StepsPerSecond
 from ablate.run.status import look
 from ablate.study.runs import planned
 from ablate.sweep.preflight import RunRequest
@@ -44,7 +45,7 @@ def measure(session: Session, items: Sequence[RunRequest]) -> None:
     sweep, folder = session.sweep, session.paths.runs / session.sweep.name
     with held_in_turn(folder / "timing.lock", until=lambda: bool(session.interruption)):
         found = {item: look(item.folder) for item in items if item.run.seed == 0}
-        records = {item: stands.record for item, stands in found.items() if stands.state == DONE}
+        records = {item: status.record for item, status in found.items() if status.state == DONE and status.record}
         known = read_json(folder / "timing.json").get("rows", {})
         again = session.options.timing is not None  # more time may do for what was skipped
         if session.interruption or all(_is_known(item, records[item], known, again) for item in records):
@@ -53,12 +54,12 @@ def measure(session: Session, items: Sequence[RunRequest]) -> None:
         if RUNNING in everything.values() or _others(session):
             session.display.say(f"{sweep.name}: not timed, other runs are under way")
             return
-        asked_for = {(item.run.row, item.run.seed) for item in items}
+        requested = {(item.run.row, item.run.seed) for item in items}
         others = [run.row for run, state in everything.items() if run.seed == 0 and state == DONE]
-        if left := [row for row in others if (row, 0) not in asked_for]:
-            session.display.say(f"{sweep.name}: not timed, {len(left)} finished rows were not asked for")
+        if left := [row for row in others if (row, 0) not in requested]:
+            session.display.say(f"{sweep.name}: not timed, {len(left)} finished rows are not among those to run")
             return
-        spent = sum(record.get("seconds") or 0.0 for record in records.values())
+        spent = sum(record.seconds or 0.0 for record in records.values())
         budget = max(LEAST, SHARE * spent) if session.options.timing is None else session.options.timing
         session.display.say(f"{sweep.name}: timing {len(records)} rows, one at a time, at most {duration(budget)}")
         timed = _Pass(session, folder, budget, len(records)).rounds(list(records))
@@ -72,26 +73,25 @@ def measure(session: Session, items: Sequence[RunRequest]) -> None:
         for item, (speeds, error) in timed.items():
             exclusive = statistics.median(speeds) if speeds else None
             rows[item.run.row] = {
-                "identity": records[item].get("identity"),
+                "identity": records[item].identity,
                 "steps_per_second": speeds,
                 "exclusive": exclusive,
                 "skipped": None if speeds else error or f"no time left within {duration(budget)}",
             }
             _write(item, exclusive)
-        skipped = [f"{row} ({told['skipped']})" for row, told in rows.items() if told["skipped"]]
+        skipped = [f"{row} ({timing['skipped']})" for row, timing in rows.items() if timing["skipped"]]
         if skipped:
             session.display.say(f"{sweep.name}: not timed: {', '.join(skipped)}")
         text = json.dumps({"rounds": ROUNDS, "rows": {**known, **rows}}, indent=1)
         atomic_write(folder / "timing.json", text)
 
 
-def _is_known(item: RunRequest, record: dict[str, Any], known: dict[str, Any], again: bool) -> bool:
+def _is_known(item: RunRequest, record: Record, known: dict[str, Any], again: bool) -> bool:
     """Whether the row was timed as it is now, or skipped and is not to be tried `again`."""
-    told = known.get(item.run.row) or {}
-    exclusive = (record.get("steps_per_second") or {}).get("exclusive")
-    if not told or (again and exclusive is None):
+    before = known.get(item.run.row) or {}
+    if not before or (again and record.exclusive_speed is None):
         return False
-    return (told.get("identity"), told.get("exclusive")) == (record.get("identity"), exclusive)
+    return (before.get("identity"), before.get("exclusive")) == (record.identity, record.exclusive_speed)
 
 
 class _Pass:
@@ -145,6 +145,6 @@ def _others(session: Session) -> bool:
 def _write(item: RunRequest, exclusive: float | None) -> None:
     folder = RunFolder(item.folder)
     with folder.lock():
-        record = folder.read()
-        record["steps_per_second"] = {**(record.get("steps_per_second") or {}), "exclusive": exclusive}
-        folder.write(record)
+        if record := folder.read():
+            speed = replace(record.steps_per_second or StepsPerSecond(), exclusive=exclusive)
+            folder.write(replace(record, steps_per_second=speed))

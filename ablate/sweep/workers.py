@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Forked:
         return handle
 
     def listen(self) -> None:
-        """Take in what the server has to tell."""
+        """Take in the events of the server."""
         while self.server is not None:
             try:
                 data = self.channel.recv(65536)
@@ -102,7 +102,7 @@ class Forked:
                 data = b""
             if not data:
                 if not self.ready:
-                    raise RuntimeError("the process that preloads the imports has died; what it said stands above")
+                    raise RuntimeError("the process that preloads the imports has died; see its output above")
                 for handle in self.handles.values():
                     if handle.exit is None:
                         handle.exit = -signal.SIGKILL if handle.pid else 1
@@ -201,20 +201,18 @@ class FreshJob:
 
 
 def send_to_tree(pid: int, number: int) -> None:
-    """Send a signal: SIGTERM to the first process, which saves and tells its own; others to the whole tree.
+    """Send a signal: SIGTERM to the first process, which saves and passes it on to its own; others to the whole tree.
 
     The tree is more than the group, because torchrun gives each worker a session of its own.
     """
     family = [pid] if number == signal.SIGTERM else [pid, *descendants(pid)]
     for member in family:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(member, number)
-        except ProcessLookupError:
-            pass
 
 
 def descendants(pid: int) -> list[int]:
-    """The children of a process, their children, and so on; empty where /proc does not tell."""
+    """The children of a process, their children, and so on; empty where there is no /proc."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,24 +34,25 @@ class Adafactor(torch.optim.Optimizer):
         gradient_epsilon: float = 1e-30,
         parameter_epsilon: float = 1e-3,
     ) -> None:
-        defaults = dict(
-            lr=lr,
-            decay_exponent=decay_exponent,
-            clip_threshold=clip_threshold,
-            factored_from=factored_from,
-            gradient_epsilon=gradient_epsilon,
-            parameter_epsilon=parameter_epsilon,
-            step=0,
-        )
+        defaults = {
+            "lr": lr,
+            "decay_exponent": decay_exponent,
+            "clip_threshold": clip_threshold,
+            "factored_from": factored_from,
+            "gradient_epsilon": gradient_epsilon,
+            "parameter_epsilon": parameter_epsilon,
+            "step": 0,
+        }
         super().__init__(parameters, defaults)
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # evaluates no closure
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             group["step"] += 1
             decay = 1.0 - group["step"] ** -group["decay_exponent"]
-            whole, stacks = [], {}
+            whole: list[Tensor] = []
+            stacks: dict[tuple[torch.Size, tuple[int, int]], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
@@ -74,7 +76,7 @@ class Adafactor(torch.optim.Optimizer):
         """Gradients over the root of a second moment kept entry by entry."""
         if not parameters:
             return []
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = _gradients(parameters)
         moments = []
         for parameter in parameters:
             state = self.state[parameter]
@@ -86,14 +88,14 @@ class Adafactor(torch.optim.Optimizer):
         torch._foreach_clamp_min_(moments, epsilon)  # what adding it to the squares comes to, in a quarter of the time
         torch._foreach_copy_(squares, moments)
         torch._foreach_sqrt_(squares)
-        return list(torch._foreach_div(gradients, squares))
+        return list(torch._foreach_div(gradients, list(squares)))
 
     def _factored_updates(
         self, parameters: list[Tensor], axes: tuple[int, int], decay: float, epsilon: float
     ) -> list[Tensor]:
         """Gradients over the root of a second moment kept as means over either axis; parameters of one shape."""
         first, second = axes[0] + 1, axes[1] + 1  # behind the axis of the stack
-        gradients = torch.stack([parameter.grad for parameter in parameters])
+        gradients = torch.stack(_gradients(parameters))
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
@@ -108,6 +110,10 @@ class Adafactor(torch.optim.Optimizer):
         row = (row / row.mean(first, keepdim=True)).rsqrt_()  # the first axis comes before the second, which is gone
         gradients.mul_(row.unsqueeze(second)).mul_(column.rsqrt_().unsqueeze(first))
         return list(gradients.unbind())
+
+
+def _gradients(parameters: list[Tensor]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 @cache

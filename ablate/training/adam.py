@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,10 +28,10 @@ class Adam(torch.optim.Optimizer):
         beta2: float = 0.999,
         epsilon: float = 1e-6,
     ) -> None:
-        super().__init__(parameters, dict(lr=lr, beta1=beta1, beta2=beta2, epsilon=epsilon))
+        super().__init__(parameters, {"lr": lr, "beta1": beta1, "beta2": beta2, "epsilon": epsilon})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # evaluates no closure
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]

@@ -35,7 +35,7 @@ class AdamW(torch.optim.AdamW):
 
 def decayed(parameters: Iterable[Tensor] | Iterable[dict[str, Any]], weight_decay: float) -> list[dict[str, Any]]:
     """The parameters in groups, those of matrices with `weight_decay` and the others without."""
-    given = list(parameters)
+    given: list[Any] = list(parameters)
     groups: list[dict[str, Any]] = []
     for group in given if given and isinstance(given[0], dict) else [{"params": given}]:
         members = list(group["params"])

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
 
 from omegaconf import DictConfig
 
-from ablate.config import code_changes, differences, fill, identity, resolved
+from ablate.config import fill, identity, resolved
 from ablate.data import build_corpus
 from ablate.errors import UserError
+from ablate.run import match
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder
-from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, now
+from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, Record, now
 from ablate.training import later, processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
 
 
 class Attempt:
-    """What is asked for, the folder where it goes, and `found`, the record that lies there already.
+    """A run to make, the folder where it goes, and `found`, the record that an earlier attempt left there.
 
     Only the main process writes. A record that is done or diverged is never written again, but for the scores of
     evaluations that it lacks.
@@ -35,28 +36,28 @@ class Attempt:
         self.say = Log(folder.log) if self.is_main else lambda line: None
         self.began = time.monotonic()
         self.found = folder.read()
-        self.record: dict[str, Any] = dict(self.found or {})
+        self.record = self.found or self._begun()
         self.missing: list[str] = []  # evaluations that a finished run lacks
 
-    def work(self) -> dict[str, Any]:
+    def work(self) -> Record:
         """Do what is left to do; returns the record."""
         self._guard(self._work)
         return self.record
 
     def is_settled(self) -> bool:
-        """Prepare the text, and say whether nothing is left to do: `record` is a result, or tells why there is none."""
-        self._guard(lambda interruption: self._look())
-        return self.record.get("status") != RUNNING and not self.missing
+        """Prepare the text, and say whether nothing is left to do: `record` is a result, or says why there is none."""
+        self._guard(lambda interruption: self._prepare())
+        return self.record.status != RUNNING and not self.missing
 
-    def after_processes(self, code: int) -> dict[str, Any]:
+    def after_processes(self, code: int) -> Record:
         """The record that the run's processes left; says so where they died without a word."""
-        cause, status = self.folder.failure(), self.record.get("status", RUNNING)
+        cause, status = self.folder.failure(), self.record.status
         if status == RUNNING or (cause and status == FAILED):
-            self._end(FAILED, cause or f"its processes ended with exit code {code}")
+            self._end(FAILED, cause or f"its processes exited with code {code}")
         return self.record
 
-    def _guard(self, work: Callable[[Interruption], None]) -> None:
-        """Whatever ends `work` is told in the record; a person's mistake is raised."""
+    def _guard(self, work: Callable[[Interruption], object]) -> None:
+        """Whatever ends `work` is said in the record; a person's mistake is raised."""
         with Interruption() as interruption:
             try:
                 work(interruption)
@@ -69,53 +70,47 @@ class Attempt:
             except Exception as error:  # whatever a run dies of is its own result
                 reason = record_fields.reason_of(error)
                 if processes.is_worker():  # the others may learn of it only as of a connection that is closed
-                    self.folder.tell_failure(processes.rank(), reason)
+                    self.folder.write_failure(processes.rank(), reason)
                 if not self.is_main:
                     print(f"process {processes.rank()}: {traceback.format_exc().rstrip()}", file=sys.stderr, flush=True)
                 self.say(traceback.format_exc().rstrip())
                 self._end(FAILED, reason)
 
     def _work(self, interruption: Interruption) -> None:
-        if not self._look():
+        if not self._prepare():
             if self.missing:
                 self._score_later(interruption)
             return
         if self.is_main:
             self.folder.forget_failures()
             atomic_write(self.folder.config, record_fields.as_yaml(resolved(self.cfg)))
-        self._write(record_fields.before_training(self.cfg, self.corpus, self.identity, self.found))
+        self._write(record_fields.before_training(self.record, self.cfg, self.corpus, self.identity))
         self._mirror()
         self._train(interruption)
 
-    def _look(self) -> bool:
-        """Prepare the text and compare what is asked with what is there; False where that is a result already."""
-        asked = record_fields.asked(self.cfg, self.overrides, self.command, self.found)
+    def _begun(self) -> Record:
+        return record_fields.begun(self.cfg, self.overrides, self.command, self.found)
+
+    def _prepare(self) -> bool:
+        """Prepare the text and compare this run with what is in the folder; False where that is a result already."""
+        begun = self._begun()
         if not self.found:
-            self._write(asked)
+            self._write(begun)
         self.corpus = build_corpus.prepare(self.cfg, progress=self.say)
         self.identity = identity(self.cfg, self.corpus.sha256)
-        if self.found and self.found.get("identity"):
-            self._compare()
-            if self.found["status"] in FINISHED:
+        if self.found and self.found.identity:
+            self._compare(self.found)
+            if self.found.status in FINISHED:
                 self.missing = later.missing(self.cfg, self.folder, self.found)
                 return False
-        self._write(asked)
+        self._write(begun)
         return True
 
-    def _compare(self) -> None:
-        """Refuse a folder that holds another run."""
-        if self.found["identity"] == self.identity:
-            return
-        told = []
-        if (before := self.folder.read_config()) is not None:
-            told = [f"{key} was {old}, is {new}" for key, old, new in differences(before, self.cfg)]
-        told += code_changes(self.found.get("code"), self.cfg)
-        if (self.found.get("data") or {}).get("sha256") != self.corpus.sha256:
-            told.append("its text was another (data.sha256)")
-        raise UserError(
-            f"{self.folder.path} holds another run: {'; '.join(told) or 'its identity differs'}; "
-            "choose another sweep, row or seed, or move that folder away"
-        )
+    def _compare(self, found: Record) -> None:
+        """Refuse a folder with another run."""
+        if changes := match.changes(self.folder, found, self.cfg, self.corpus.sha256):
+            remedy = "choose another sweep, row or seed, or move that folder away"
+            raise UserError(match.refusal(self.folder.path, changes, remedy))
 
     def _mirror(self) -> None:
         """Let the logger's mirror, if it has one, follow this attempt."""
@@ -127,7 +122,7 @@ class Attempt:
 
         fit = Fit(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say)
         outcome = fit.run()
-        self.record.update(record_fields.with_rates(outcome.measured, self.record, self.cfg))
+        self.record = record_fields.after_training(self.record, outcome.measured, self.cfg)
         if outcome.stopped:
             self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGTERM).name)
         elif outcome.diverged:
@@ -140,10 +135,9 @@ class Attempt:
     def _score_later(self, interruption: Interruption) -> None:
         """Take the scores that a finished run lacks."""
         scored = later.score(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say)
-        self.record = later.merged(self.record, scored, self.missing)
-        self._write({})
+        self._write(later.merged(self.record, scored, self.missing))
         if self.is_main:
-            later.tell_config(self.folder, self.cfg)
+            later.add_to_config(self.folder, self.cfg)
         if scored.stopped:
             self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGTERM).name)
 
@@ -152,18 +146,17 @@ class Attempt:
         self.say(f"{status}{f': {reason}' if reason else ''} ({self.folder.path})")
 
     def _finish(self, status: str, reason: str) -> None:
-        if self.found and self.found.get("status") in FINISHED:
-            self.record = {**self.found, "status": status, "reason": reason}  # told, but not written over a result
+        if self.found and self.found.status in FINISHED:
+            self.record = dataclasses.replace(self.found, status=status, reason=reason)  # not written over a result
             return
-        seconds = (self.record.get("seconds") or 0.0) + time.monotonic() - self.began
-        told = {"status": status, "reason": reason, "seconds": seconds, "finished": now()}
+        seconds = (self.record.seconds or 0.0) + time.monotonic() - self.began
+        ended = dataclasses.replace(self.record, status=status, reason=reason, seconds=seconds, finished=now())
         try:
-            self._write(told)
+            self._write(ended)
         except OSError as error:  # a full disk: the folder looks interrupted, and can be resumed
             print(f"the record cannot be written: {error}", flush=True)
-            self.record.update(told)
 
-    def _write(self, changes: dict[str, Any]) -> None:
-        self.record.update(changes)
+    def _write(self, record: Record) -> None:
+        self.record = record
         if self.is_main:
-            self.folder.write(self.record)
+            self.folder.write(record)

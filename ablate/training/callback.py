@@ -14,6 +14,7 @@ from ablate.training.checkpoint import CheckpointFolder
 from ablate.training.interruption import Interruption
 from ablate.training.lightning import L
 from ablate.training.metrics import LINE_SECONDS, Heartbeat, MetricsFile, progress_line
+from ablate.training.module import Training
 from ablate.training.progress import Agenda, Progress
 from ablate.training.scoring import Scored
 
@@ -76,7 +77,7 @@ class RunCallback(L.Callback):
         """Begin, or go on from a checkpoint; from here on a signal waits for the end of a step."""
         self.interruption.deferred = True
         self.interruption.install()
-        pl_module.wishes = self._wishes
+        _module(pl_module).stop_or_pause_requests = self._stop_or_pause_requests
         if self.is_main:
             self.metrics.begin()
         now = time.perf_counter()
@@ -96,7 +97,9 @@ class RunCallback(L.Callback):
         if self.agenda.logs(progress.step):
             self.loss = progress.mean_loss()
             progress.new_window()
-            self._tell("train", loss=self.loss, learning_rate=progress.learning_rate, grad_norm=progress.gradient_norm)
+            self._add_row(
+                "train", loss=self.loss, learning_rate=progress.learning_rate, grad_norm=progress.gradient_norm
+            )
         now = time.perf_counter()
         if self.is_main and now >= self.heartbeat.next:
             self._beat("training")
@@ -104,7 +107,7 @@ class RunCallback(L.Callback):
             self.next_line = now + LINE_SECONDS
             speed = progress.timer.steps_per_second()["median"]
             self.say(progress_line(progress.step, self.agenda.steps, self._shown_loss(), speed))
-        self._between_steps(trainer, wished=pl_module.wish_of_any)
+        self._between_steps(trainer, _module(pl_module).requests_of_any)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the state of the last step, if that is wanted, and run the evaluations that come after it."""
@@ -115,8 +118,8 @@ class RunCallback(L.Callback):
         self.scored = self.score(self._leaves_evaluation)
         self.has_stopped = self.scored.stopped
 
-    def _between_steps(self, trainer: L.Trainer, wished: tuple[bool, bool] = (False, False)) -> None:
-        stop, pause = wished
+    def _between_steps(self, trainer: L.Trainer, requests: tuple[bool, bool] = (False, False)) -> None:
+        stop, pause = requests
         step = self.progress.step
         save = self.agenda.saves(step) or (pause and self._agreed_save(trainer))
         is_evaluated = str(step) in self.losses or not self.agenda.evaluates(step)
@@ -145,7 +148,7 @@ class RunCallback(L.Callback):
         bits_per_byte, size = (density.value, density.items) if density else (None, 0)
         taken = {"loss": loss.value, "bits_per_byte": bits_per_byte, "tokens": loss.items, "bytes": size}
         self.losses[str(step)] = taken
-        self._tell("validation", loss=loss.value, bits_per_byte=bits_per_byte)
+        self._add_row("validation", loss=loss.value, bits_per_byte=bits_per_byte)
         self.say(f"step {step}/{self.agenda.steps}  held-out loss {loss.value:.4f} nats a token")
         return True
 
@@ -167,8 +170,8 @@ class RunCallback(L.Callback):
         now = time.perf_counter()
         self.next_save = now + max(CHECKPOINT_SECONDS, (now - began) / CHECKPOINT_SHARE)
 
-    def _wishes(self) -> tuple[bool, bool]:
-        """Whether this process wants to stop, and whether it wants a pause for the heartbeat or a checkpoint."""
+    def _stop_or_pause_requests(self) -> tuple[bool, bool]:
+        """Whether this process has to stop, and whether it needs a pause for the heartbeat or a checkpoint."""
         now = time.perf_counter()
         return self.interruption.signal is not None, self.is_main and (
             now >= self.heartbeat.next or self._save_is_due(now)
@@ -189,9 +192,15 @@ class RunCallback(L.Callback):
     def _shown_loss(self) -> float:
         return self.loss if self.loss is not None else self.progress.mean_loss()
 
-    def _tell(self, kind: str, **numbers: float | None) -> None:
+    def _add_row(self, kind: str, **numbers: float | None) -> None:
         if self.is_main:
             row = {"step": self.progress.step, "time": round(self.progress.seconds, 3), "kind": kind, **numbers}
             self.metrics.add(row)
             for listener in self.listeners:
                 listener(row)
+
+
+def _module(module: L.LightningModule) -> Training:
+    """The module that the trainer hands over, which is this project's only one."""
+    assert isinstance(module, Training)
+    return module

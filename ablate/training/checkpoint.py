@@ -60,7 +60,8 @@ def load(path: Path) -> dict[str, Any]:
     if problem := damage(path):
         raise CheckpointError(f"{path} {problem}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return content
     except Exception as error:  # a foreign file whose checksum is right: whatever unpickling refuses
         raise CheckpointError(f"{path} is no checkpoint: {str(error).splitlines()[0]}") from None
 

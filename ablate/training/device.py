@@ -9,7 +9,7 @@ from ablate.errors import UserError
 
 
 def device_type(cfg: DictConfig) -> str:
-    """cuda or cpu; raises `UserError` where the GPUs that were asked for are not there."""
+    """cuda or cpu; raises `UserError` where there are fewer GPUs than requested."""
     trainer, there = cfg.trainer, torch.cuda.device_count()
     if trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not there):
         return "cpu"

@@ -12,14 +12,14 @@ import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import ablate
+from ablate.run.record import Git, Hardware
 
-# Dense peak in FLOP/s, by what the device's name holds as whole words: bf16 tensor cores, float32 through TF32. The data
-# sheets' figures with sparsity are twice these. A device that is not listed gets no MFU.
+# Dense peak in FLOP/s, by whole words of the device's name: bf16 tensor cores, float32 through TF32. The data sheets'
+# figures with sparsity are twice these. A device that is not listed gets no MFU.
 PEAK_FLOPS = {
     "H200 NVL": {"bf16": 835e12, "fp32": 417e12},
     "H200": {"bf16": 989e12, "fp32": 494e12},
@@ -34,18 +34,18 @@ PEAK_FLOPS = {
 @cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that compute."""
-    told = {"ablate": ablate.__version__, "python": platform.python_version()}
+    found = {"ablate": ablate.__version__, "python": platform.python_version()}
     for name in ("torch", "lightning", "numpy", "hydra-core", "tokenizers", "datasets"):
         try:
-            told[name] = metadata.version(name)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return told
+    return found
 
 
 @cache
-def git_state() -> dict[str, Any]:
-    """The commit of the source tree and whether tracked files differ from it; nulls outside a repository.
+def git_state() -> Git:
+    """The commit of the source tree and whether tracked files differ from it; empty outside a repository.
 
     An environment inside somebody's repository is no source tree: nothing of the package is tracked there.
     """
@@ -54,7 +54,7 @@ def git_state() -> dict[str, Any]:
     changed = _git(
         source, "status", "--porcelain", "--untracked-files=no", "--", str(source), str(source.parent / "conf")
     )
-    return {"sha": commit or None, "dirty": bool(changed) if commit else None}
+    return Git(sha=commit or None, dirty=bool(changed) if commit else None)
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -67,15 +67,15 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def hardware(kind: str, devices: int) -> dict[str, Any]:
+def hardware(kind: str, devices: int) -> Hardware:
     """The device that trains (`kind` is cuda or cpu), how many of them, and the processor."""
-    return {
-        "device": torch.cuda.get_device_name() if kind == "cuda" else _processor(),
-        "kind": kind,
-        "devices": devices,
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-    }
+    return Hardware(
+        device=torch.cuda.get_device_name() if kind == "cuda" else _processor(),
+        kind=kind,
+        devices=devices,
+        processor=_processor(),
+        cores=os.cpu_count(),
+    )
 
 
 @cache

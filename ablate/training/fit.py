@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ablate.config import build_model, effective, fill
+from ablate.config import build_model, effective, fill, resolved
 from ablate.config.batch import share
 from ablate.data.batches import Batches
 from ablate.evaluation.contract import Context
@@ -79,7 +79,7 @@ class Fit:
             share(cfg),
             self.agenda,
             self.progress,
-            parameter_groups=OmegaConf.to_container(cfg.parameter_groups, resolve=True),
+            parameter_groups=resolved(cfg)["parameter_groups"],
             clip_norm=cfg.trainer.clip_norm,
             dropout_seed=cfg.seed.dropout,
             autocast=autocast(cfg.trainer.precision, self.device_type),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 
 class Interrupted(BaseException):
@@ -20,7 +21,7 @@ class Interruption:
     def __init__(self) -> None:
         self.signal: int | None = None
         self.deferred = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -16,7 +16,7 @@ from ablate.data.corpus import Corpus
 from ablate.errors import UserError
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder
-from ablate.run.record import DONE
+from ablate.run.record import DONE, Record
 from ablate.training import checkpoint, processes, record_fields
 from ablate.training.device import device_type
 from ablate.training.interruption import Interruption
@@ -24,9 +24,9 @@ from ablate.training.metrics import Heartbeat
 from ablate.training.scoring import Scored, Scoring
 
 
-def missing(cfg: DictConfig, folder: RunFolder, record: dict[str, Any]) -> list[str]:
+def missing(cfg: DictConfig, folder: RunFolder, record: Record) -> list[str]:
     """The evaluations that a finished run lacks; raises `UserError` where its weights, which they need, are gone."""
-    found = evaluations.missing(resolved(cfg), record) if record["status"] == DONE else []
+    found = evaluations.missing(resolved(cfg), record.to_json()) if record.status == DONE else []
     if found and not folder.weights.exists():
         raise UserError(
             f"{folder.path} is done without {', '.join(found)}, and its weights are gone (keep=none, or deleted); "
@@ -67,23 +67,21 @@ def score(
             torch.distributed.destroy_process_group()
 
 
-def merged(record: dict[str, Any], scored: Scored, wanted: list[str]) -> dict[str, Any]:
+def merged(record: Record, scored: Scored, wanted: list[str]) -> Record:
     """A finished run's record with `scored` in place of whatever the `wanted` evaluations gave before."""
-    old = record.get("scores") or {}
-    kept = {name: s for name, s in old.items() if (s.get("source") or {}).get("evaluation") not in wanted}
-    plain = {name: value for name, value in (record.get("downstream") or {}).items() if name in kept or name not in old}
-    failed = {name: why for name, why in (record.get("scores_failed") or {}).items() if name not in wanted}
-    new = scored.fields()
-    fields = {
-        "downstream": {**plain, **new.get("downstream", {})},
-        "scores": {**kept, **new.get("scores", {})},
-        "scores_failed": {**failed, **new.get("scores_failed", {})},
-    }
-    rest = {key: value for key, value in record.items() if key not in ("scores", "scores_failed")}
-    return rest | {key: content for key, content in fields.items() if content or key in rest}
+    kept = {name: score for name, score in record.scores.items() if score.source.get("evaluation") not in wanted}
+    plain = {name: value for name, value in record.downstream.items() if name in kept or name not in record.scores}
+    failed = {name: why for name, why in record.scores_failed.items() if name not in wanted}
+    new = dataclasses.replace(record, downstream={}, scores={}, scores_failed={}).with_json(scored.fields())
+    return dataclasses.replace(
+        record,
+        downstream={**plain, **new.downstream},
+        scores={**kept, **new.scores},
+        scores_failed={**failed, **new.scores_failed},
+    )
 
 
-def tell_config(folder: RunFolder, cfg: DictConfig) -> None:
+def add_to_config(folder: RunFolder, cfg: DictConfig) -> None:
     """Add the evaluations to the config of a finished run, whose other keys stay as it was trained with."""
     config = folder.read_config() or resolved(cfg)
     config[evaluations.GROUP] = {**config[evaluations.GROUP], **resolved(cfg)[evaluations.GROUP]}

@@ -1,4 +1,4 @@
-"""Lightning, imported without what it never uses here: everything that trains takes Lightning's classes from this module.
+"""Lightning, imported without what it never uses here; everything that trains takes its classes from this module.
 
 Lightning imports torchmetrics whole, and that imports scipy.signal, transformers and matplotlib where they are
 installed, for metrics of audio, of images and of translations and for their plots. It takes longer than everything
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any, cast
 
 from lightning_utilities.core import imports
 from packaging.requirements import Requirement
@@ -33,11 +34,12 @@ def reported_absent(packages: frozenset[str]) -> Iterator[None]:
         else:
             check(self)
 
-    imports.package_available, imports.RequirementCache._check_requirement = package_available, check_requirement
+    library, cache = cast(Any, imports), cast(Any, imports.RequirementCache)  # whose methods are replaced for a while
+    library.package_available, cache._check_requirement = package_available, check_requirement
     try:
         yield
     finally:
-        imports.package_available, imports.RequirementCache._check_requirement = available, check
+        library.package_available, cache._check_requirement = available, check
 
 
 with reported_absent(OPTIONAL):

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.csv for the report, progress.json for whoever watches, lines for people."""
+"""What a run writes while it trains: metrics.csv for the report, progress.json for the driver, lines for people."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Heartbeat:
         self.next = 0.0
 
     def beat(self, step: int, loss: float | None, phase: str) -> None:
-        """Say where the run stands, whatever the time."""
+        """Write how far the run is, whatever the time."""
         self.next = time.perf_counter() + BEAT_SECONDS
-        told = {
+        beat = {
             "step": step,
             "steps": self.steps,
             "time": time.time(),
@@ -63,7 +63,7 @@ class Heartbeat:
             "pid": os.getpid(),
         }
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(told))
+        temporary.write_text(json.dumps(beat))
         os.replace(temporary, self.path)  # no fsync: after a crash nobody needs it
 
 

@@ -16,6 +16,8 @@ from ablate.config.batch import Share
 from ablate.errors import UserError
 from ablate.evaluation.heldout import summed
 from ablate.model import parameter_groups as rates
+from ablate.model.build import Model
+from ablate.run import match
 from ablate.training.batching import Steps
 from ablate.training.lightning import L
 from ablate.training.progress import Agenda, Progress
@@ -35,7 +37,7 @@ class Training(L.LightningModule):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
         schedule: Callable[[int], float],
         micro: Callable[[int, int, int], dict[str, Tensor]],
@@ -64,21 +66,23 @@ class Training(L.LightningModule):
         self.autocast = autocast
         self.mark = mark or {}  # whose checkpoints these are: identity, and config as flat keys
         self.averaged: list[Tensor] = []  # buffers that processes share
-        self.wishes: Callable[[], tuple[bool, bool]] = lambda: (False, False)  # of this process: (stop, pause)
-        self.wish_of_any = (False, False)
+        self.stop_or_pause_requests: Callable[[], tuple[bool, bool]] = lambda: (False, False)  # of this process
+        self.requests_of_any = (False, False)  # (stop, pause): whether any process requests it
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer over all parameters, in groups of one rate each."""
         return self.make_optimizer(rates.groups(self.model, self.parameter_groups, self.agenda.steps))
 
     def train_dataloader(self) -> Steps:
-        """This rank's micro-batches from the step that training stands at."""
+        """This rank's micro-batches from the current step on."""
         return Steps(self.micro, self.share, self.global_rank, self.global_step)
 
     def on_train_start(self) -> None:
         """Look up once what every step needs."""
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = self.optimizers()
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)  # there is one
+        self.optimizer = optimizer
         self.slices = self.share.slices(self.global_rank)
         self.on_device = self.device
         self.is_alone = self.trainer.world_size == 1
@@ -93,16 +97,16 @@ class Training(L.LightningModule):
         mark = checkpoint.get("run") or {}
         if mark.get("identity") == self.mark.get("identity"):
             return
-        here, there = self.mark.get("config", {}), mark.get("config", {})
-        keys = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
-        told = "; ".join(f"{key} was {there.get(key)}, is {here.get(key)}" for key in keys)
-        raise UserError(f"the checkpoint belongs to another run: {told or 'its data or its identity differ'}")
+        changes = match.setting_changes(mark.get("config", {}), self.mark.get("config", {}))
+        raise UserError(
+            f"the checkpoint is of a run with a different configuration: {'; '.join(changes) or 'its identity differs'}"
+        )
 
     def training_step(self, dataloader_iter: Iterator[Any]) -> None:
         """Take steps up to the next pause."""
         while True:
             self._step(dataloader_iter)
-            if self.progress.diverged or self.agenda.pauses(self.progress.step) or any(self.wish_of_any):
+            if self.progress.diverged or self.agenda.pauses(self.progress.step) or any(self.requests_of_any):
                 return
 
     def _step(self, dataloader_iter: Iterator[Any]) -> None:
@@ -114,7 +118,7 @@ class Training(L.LightningModule):
         sums = self._backward(batches, step)
         gradients = [parameter.grad for parameter in self.trained if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        loss, trained_on, norm_value = self._agree(sums, norm)
+        loss, trained_on, norm_value = self._all_reduce_step(sums, norm)
         if not (math.isfinite(trained_on) and math.isfinite(norm_value)):
             what, value = ("gradient norm", norm_value) if math.isfinite(trained_on) else ("loss", trained_on)
             progress.diverged = f"the {what} was {value} at step {step + 1}"
@@ -132,10 +136,10 @@ class Training(L.LightningModule):
         progress.take(loss, norm_value, rate, waited)
 
     def _backward(self, batches: list[dict[str, Tensor]], step: int) -> Tensor:
-        """Forward and backward of each micro-batch; their targets' nats and number, and their losses, float64, on the device.
+        """Forward and backward of each micro-batch; returns (3,), float64: the sums of nats, of targets and of losses.
 
-        What is told of a step is what is told of held-out text, nats a target, so that rows with further terms in their
-        training loss (auxiliary losses, z-loss) can be set beside those without.
+        What is logged of a step is nats a target, as of held-out text, so that rows with further terms in their
+        training loss (auxiliary losses, z-loss) can be compared with those without.
         """
         sums = torch.zeros(3, dtype=torch.float64, device=self.on_device)
         for index, batch in zip(self.slices, batches, strict=True):
@@ -149,20 +153,22 @@ class Training(L.LightningModule):
             if self.is_alone:
                 loss.backward()
             else:
-                with nullcontext() if index == self.slices[-1] else self.trainer.strategy.model.no_sync():
+                wrapped: Any = self.trainer.strategy.model  # DistributedDataParallel
+                with nullcontext() if index == self.slices[-1] else wrapped.no_sync():
                     self.manual_backward(loss)
         return sums
 
-    def _agree(self, sums: Tensor, norm: Tensor) -> tuple[float, float, float]:
-        """Over all processes: nats a target, the loss that is trained on, the norm; the one wait for the device of a step."""
+    def _all_reduce_step(self, sums: Tensor, norm: Tensor) -> tuple[float, float, float]:
+        """Over all processes: nats a target, training loss, gradient norm; a step waits for the device here alone."""
         if self.is_alone:
-            self.wish_of_any = self.wishes()
+            self.requests_of_any = self.stop_or_pause_requests()
             nats, targets, loss, norm_value = torch.stack([*sums, norm.double()]).tolist()
         else:
-            told = torch.stack([*sums, *(sums.new_tensor(float(wish)) for wish in self.wishes())])
-            torch.distributed.all_reduce(told)
-            nats, targets, loss, *wishes = told.tolist()
-            self.wish_of_any = tuple(wish > 0 for wish in wishes)
+            requests = [sums.new_tensor(float(request)) for request in self.stop_or_pause_requests()]
+            reduced = torch.stack([*sums, *requests])  # (5,): nats, targets, loss, stop, pause
+            torch.distributed.all_reduce(reduced)
+            nats, targets, loss, stop, pause = reduced.tolist()
+            self.requests_of_any = stop > 0, pause > 0
             norm_value = norm.item()
         return nats / targets if targets else 0.0, loss / self.share.count, norm_value
 

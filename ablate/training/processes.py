@@ -21,7 +21,7 @@ TO_SAVE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "110"}
 
 def world_size(cfg: DictConfig) -> int:
     """How many processes the run has."""
-    return cfg.trainer.devices * cfg.trainer.nodes
+    return int(cfg.trainer.devices * cfg.trainer.nodes)
 
 
 def is_worker() -> bool:
@@ -47,14 +47,14 @@ def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
     if cfg.trainer.nodes > 1:
         raise UserError(
             f"trainer.nodes={cfg.trainer.nodes}: start it on each node with torchrun --nnodes {cfg.trainer.nodes} "
-            f"--nproc_per_node {cfg.trainer.devices} --rdzv_backend c10d --rdzv_id ANY_NAME --rdzv_endpoint FIRST_NODE:29400 "
-            "-m ablate train ..."
+            f"--nproc_per_node {cfg.trainer.devices} --rdzv_backend c10d --rdzv_id ANY_NAME "
+            "--rdzv_endpoint FIRST_NODE:29400 -m ablate train ..."
         )
-    asked = json.dumps({"overrides": overrides, "command": command})
+    job = json.dumps({"overrides": overrides, "command": command})
     started = subprocess.Popen(
         [
             *(sys.executable, "-u", "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node", str(cfg.trainer.devices), "-m", "ablate.worker", asked),
+            *("--nproc_per_node", str(cfg.trainer.devices), "-m", "ablate.worker", job),
         ],
         start_new_session=True,  # Ctrl-C is passed on once, not felt twice
         env={**os.environ, **TO_SAVE},

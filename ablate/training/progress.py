@@ -1,4 +1,4 @@
-"""Where a training run stands: the step, what has gone by since the last line of metrics, and how long steps take."""
+"""How far a training run has come: the step, the losses since the last line of metrics, and how long steps take."""
 
 from __future__ import annotations
 

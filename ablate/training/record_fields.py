@@ -1,83 +1,91 @@
-"""What a record says of a run, and when that is known."""
+"""The fields of a run's record, and when each is known."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig
 
 from ablate.config import MODEL_SLOTS, own_code
-from ablate.run.record import RUNNING, SCHEMA, now
+from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
+from ablate.run.record import RUNNING, SCHEMA, Data, Record, now
 from ablate.training import environment, processes
 
-Record = dict[str, Any]
 AXES = {*MODEL_SLOTS, "objective", "data", "tokenizer", "optimizer", "schedule"}
-LATER = (
-    "versions", "git", "hardware", "data", "parameters", "ops_paper", "flops_per_step", "tokens_per_step",
-    "steps_per_second", "tokens_per_second", "mfu", "peak_memory_bytes", "data_wait_fraction", "loss", "step", "finished",
-)  # fmt: skip
 
 
-def asked(cfg: DictConfig, overrides: list[str], command: str, found: Record | None) -> Record:
-    """Every key of a record, with what is known from the start; `found` is what an earlier attempt left."""
-    found = found or {}
-    return {
-        "schema": SCHEMA,
-        "sweep": cfg.sweep,
-        "row": cfg.row,
-        "overrides": overrides,
-        "command": command,
-        "seed": cfg.seed.base,
-        "identity": found.get("identity"),
-        "code": found.get("code"),
-        "status": RUNNING,
-        "reason": "",
-        **dict.fromkeys(LATER),
-        "data": found.get("data"),
-        "downstream": {},
-        "tags": tags(overrides),
-        "seconds": found.get("seconds") or 0.0,
-        "attempts": found.get("attempts") or 0,
-        "started": found.get("started") or now(),
-    }
+def begun(cfg: DictConfig, overrides: Sequence[str], command: str, found: Record | None) -> Record:
+    """What is known from the start, and what an earlier attempt, `found`, leaves to this one."""
+    fresh = Record(
+        schema=SCHEMA,
+        sweep=cfg.sweep,
+        row=cfg.row,
+        overrides=tuple(overrides),
+        command=command,
+        seed=cfg.seed.base,
+        identity_schema=IDENTITY_SCHEMA,
+        status=RUNNING,
+        tags=tags(overrides),
+        seconds=0.0,
+        attempts=0,
+        started=now(),
+    )
+    if found is None:
+        return fresh
+    return dataclasses.replace(
+        fresh,
+        identity=found.identity,
+        code=found.code,
+        data=found.data,
+        seconds=found.seconds or 0.0,
+        attempts=found.attempts or 0,
+        started=found.started or fresh.started,
+        unknown=found.unknown,
+        order=found.order,
+    )
 
 
-def before_training(cfg: DictConfig, corpus: Any, identity: str, found: Record | None) -> Record:
-    """What can be said once the text is there: identity, text, costs, versions, hardware; and that it begins."""
+def before_training(record: Record, cfg: DictConfig, corpus: Any, identity: str) -> Record:
+    """With what is known once the text is there: identity, text, costs, versions, hardware; another attempt begins."""
     from ablate.cost import cost
     from ablate.training.device import device_type
 
-    return {
-        "identity": identity,
-        "code": own_code(cfg),
-        "versions": environment.versions(),
-        "git": environment.git_state(),
-        "hardware": environment.hardware(device_type(cfg), processes.world_size(cfg)),
-        "data": corpus.describe(),
-        **cost(cfg),
-        "attempts": ((found or {}).get("attempts") or 0) + 1,
-    }
+    known = dataclasses.replace(
+        record,
+        identity=identity,
+        code=own_code(cfg),
+        versions=environment.versions(),
+        git=environment.git_state(),
+        hardware=environment.hardware(device_type(cfg), processes.world_size(cfg)),
+        data=Data.from_json(corpus.describe()),
+        attempts=(record.attempts or 0) + 1,
+    )
+    return known.with_json(cost(cfg))
 
 
-def with_rates(measured: Record, record: Record, cfg: DictConfig) -> Record:
-    """What was measured, and what follows from it and from the costs."""
-    speed, hardware = measured["steps_per_second"]["median"], record["hardware"]
-    if speed is None:
-        return measured
-    flops = speed * record["flops_per_step"]
-    return {
-        **measured,
-        "tokens_per_second": speed * record["tokens_per_step"],
-        "mfu": environment.mfu(flops, hardware["device"], cfg.trainer.precision, hardware["devices"]),
-    }
+def after_training(record: Record, measured: Mapping[str, Any], cfg: DictConfig) -> Record:
+    """With what was `measured`, by its keys in the record, and what follows from that and from the costs."""
+    record = record.with_json(measured)
+    speed = record.steps_per_second.median if record.steps_per_second else None
+    if speed is None or record.hardware is None:
+        return record
+    flops = speed * (record.flops_per_step or 0)
+    device, devices = record.hardware.device or "", record.hardware.devices or 1
+    return dataclasses.replace(
+        record,
+        tokens_per_second=speed * (record.tokens_per_step or 0),
+        mfu=environment.mfu(flops, device, cfg.trainer.precision, devices),
+    )
 
 
-def tags(overrides: list[str]) -> list[str]:
-    """The axes on which a run was told what to be, as `group:option`."""
+def tags(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The axes on which the overrides choose an option, as `group:option`."""
     pairs = [override.partition("=") for override in overrides]
-    return [f"{key}:{value}" for key, _, value in pairs if key in AXES]
+    return tuple(f"{key}:{value}" for key, _, value in pairs if key in AXES)
 
 
 def reason_of(error: Exception) -> str:
@@ -93,4 +101,4 @@ def reason_of(error: Exception) -> str:
 
 def as_yaml(config: dict[str, Any]) -> str:
     """A resolved config as the text of config.yaml."""
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
-from ablate.errors import UserError
+from ablate.errors import UserError, print_error
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import Busy
-from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED
+from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, Record
 
 EXIT_CODES = {DONE: 0, FAILED: 1, DIVERGED: 3}
-BUSY = 75
 
 
-def run(cfg: DictConfig, overrides: list[str], command: str) -> dict[str, Any]:
+def run(cfg: DictConfig, overrides: list[str], command: str) -> Record:
     """Make or resume the run that `cfg` describes; returns its record, whose `status` says how it ended.
 
-    A run that is done or has diverged is only read. Raises `Busy` where another process has it in hand, and
-    `UserError` where its folder was made with another config, or where nothing can be made of this one. Anything else
+    A run that is done or has diverged is only read. Raises `Busy` where another process works on it, and
+    `UserError` where its folder contains a run with another config, or where this one cannot be trained. Anything else
     that goes wrong is in the record (`failed`, and why). Several devices are several processes: started by torchrun
     this is one of them, else it starts them.
     """
@@ -46,20 +43,19 @@ def run(cfg: DictConfig, overrides: list[str], command: str) -> dict[str, Any]:
         return Attempt(cfg, overrides, command, folder).after_processes(code)
 
 
-def exit_code(call: Callable[[], dict[str, Any]]) -> int:
+def exit_code(call: Callable[[], Record]) -> int:
     """Call `run` and say how it went: 0 done, 3 diverged, 1 failed, 2 bad input, 75 busy, 143 SIGTERM, 130 Ctrl-C."""
     try:
         record = call()
     except Busy as busy:
-        print(f"ablate: {busy}", file=sys.stderr)
-        return BUSY
+        print_error(busy)
+        return busy.exit_code
     except UserError as error:
-        for line in str(error).splitlines():
-            print(f"ablate: {line}", file=sys.stderr)
-        return 2
-    if record["status"] == PREEMPTED:
-        return 128 + signal.Signals[record["reason"]]
-    return EXIT_CODES[record["status"]]
+        print_error(error)
+        return error.exit_code
+    if record.status == PREEMPTED:
+        return 128 + signal.Signals[record.reason]
+    return EXIT_CODES[record.status]
 
 
 def measure(cfg: DictConfig, scratch: Path | str, seconds: float) -> dict[str, float | None]:

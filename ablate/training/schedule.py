@@ -38,15 +38,17 @@ class InverseSquareRoot:
     step_scale: float
 
     def __call__(self, step: int) -> float:
-        step = step / self.step_scale
-        rate = self.rate_scale * self.peak * math.sqrt(self.timescale / max(step, self.timescale))
-        return rate * min(1.0, step / self.warmup_steps) if self.warmup_steps else rate
+        scaled = step / self.step_scale
+        rate = self.rate_scale * self.peak * math.sqrt(self.timescale / max(scaled, self.timescale))
+        return rate * min(1.0, scaled / self.warmup_steps) if self.warmup_steps else rate
 
 
 @dataclass(frozen=True)
 class InverseSquareRootDecay(InverseSquareRoot):
-    """The same times min(1, (steps - step) / (decay * steps)): a straight line to zero over the last part (Shazeer 2020,
-    https://arxiv.org/abs/2002.05202, the last tenth)."""
+    """The same times min(1, (steps - step) / (decay * steps)): a straight line to zero over the last part.
+
+    Shazeer 2020 (https://arxiv.org/abs/2002.05202) decays over the last tenth.
+    """
 
     ranges: ClassVar[Ranges] = {"steps": COUNT, "decay": PART}
 

@@ -26,7 +26,7 @@ class SpeedTrial(RunCallback):
         super().__init__(*arguments, **options)
         self.seconds = seconds
 
-    def _wishes(self) -> tuple[bool, bool]:
+    def _stop_or_pause_requests(self) -> tuple[bool, bool]:
         now, timer = time.perf_counter(), self.progress.timer
         if not timer.durations:
             self.deadline = now + self.seconds
@@ -36,8 +36,8 @@ class SpeedTrial(RunCallback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Neither save nor evaluate."""
 
-    def _between_steps(self, trainer: L.Trainer, wished: tuple[bool, bool] = (False, False)) -> None:
-        trainer.should_stop = wished[0]
+    def _between_steps(self, trainer: L.Trainer, requests: tuple[bool, bool] = (False, False)) -> None:
+        trainer.should_stop = requests[0]
 
 
 def measure_speed(cfg: DictConfig, folder: RunFolder, seconds: float) -> dict[str, float | None]:

@@ -118,9 +118,9 @@ def test_options_of_one_group_and_one_option(capsys):
         (["data", "prepair"], ["data prepair: must be one of prepare, check; did you mean 'prepare'?"]),
         (["data", "check", "data=local", "data.files=[nothing.txt]"], ["nothing.txt"]),
         (["diff", "a"], ["ablate diff takes two runs, and was given 1"]),
-        (["diff", "x/c/²", "x"], ["x/c/²: no run lies there"]),
+        (["diff", "x/c/²", "x"], ["x/c/²: no run there"]),
         (["data", "prepare", "paths.data=sweeps/tiny.yaml"], ["sweeps/tiny.yaml"]),
-        (["diff", "tiny/Base/0", "x"], ["tiny/Base/0: no run lies there"]),
+        (["diff", "tiny/Base/0", "x"], ["tiny/Base/0: no run there"]),
     ],
     ids=" ".join,
 )
@@ -136,7 +136,7 @@ def test_a_mistake_gets_one_line_and_exit_code_2(words, told, here, capsys):
 
 
 @pytest.mark.parametrize(
-    "text, told", [("a: [1", "cannot be read (while parsing"), ("[1, 2]", "config.yaml holds no config")]
+    "text, told", [("a: [1", "cannot be read (while parsing"), ("[1, 2]", "config.yaml must be a mapping")]
 )
 def test_a_damaged_config_is_told_by_diff(text, told, tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(text)
@@ -220,16 +220,19 @@ def test_runs_are_compared_by_what_can_change_them(here, capsys):
     import yaml
 
     from ablate.config import compose, resolved
-    from ablate.run.folder import run_path
+    from ablate.run.folder import RunFolder, run_path
+    from ablate.run.record import Data, Record
 
     for row, overrides in (("Base", []), ("RMS Norm", ["norm=rmsnorm", "trainer.log_every=7"])):
         folder = run_path("runs", "tiny", row, 0)
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(resolved(compose(overrides))))
-        (folder / "record.json").write_text(json.dumps({"data": {"sha256": row}}))
+        data = Data(sha256=row)
+        RunFolder(folder).write(Record(schema=1, sweep="tiny", row=row, seed=0, status="running", data=data))
     assert cli.run(["diff", "tiny/Base/0", "tiny/RMS Norm/0"]) == 0
     told = capsys.readouterr().out
-    assert "norm._target_" in told and "LayerNorm" in told and "log_every" not in told and '"Base"' in told
+    assert "norm._target_" in told and "LayerNorm" in told and "log_every" not in told
+    assert "Base  ->  RMS Norm" in told
     assert cli.run(["diff", "tiny/Base/0", "tiny/Base/0"]) == 0
     assert "no setting differs" in capsys.readouterr().out
 

@@ -52,7 +52,7 @@ def lose_checksum(path):
 def test_the_one_before_is_taken_and_said_so(stopped, damage, capsys):
     overrides, folder, whole = stopped
     damage(folder.checkpoints / "step-00000028.ckpt")
-    assert run(overrides)["status"] == "done"
+    assert run(overrides).status == "done"
     said = folder.log.read_text()
     assert "step-00000028.ckpt" in said and "going back to the one before" in said and "resumed at step 21" in said
     assert result(folder) == whole
@@ -63,7 +63,7 @@ def test_when_both_are_damaged_the_run_stops(stopped):
     for path in folder.checkpoints.glob("*.ckpt"):
         truncate(path)
     assert train.exit_code(lambda: run(overrides)) == 1
-    assert "no checkpoint" in folder.read()["reason"] and folder.read()["status"] == "failed"
+    assert "no checkpoint" in folder.read().reason and folder.read().status == "failed"
 
 
 def test_a_checkpoint_of_another_config_is_refused_with_the_keys(stopped, asked, capsys):
@@ -92,7 +92,7 @@ def test_a_hostile_checkpoint_is_never_executed(stopped, tmp_path):
             pickle.dump(Malice(trace), file)
         path.with_name(f"{path.name}.sha256").write_text(sha256(path))
     assert train.exit_code(lambda: run(overrides)) == 1
-    assert "is no checkpoint" in folder.read()["reason"] and not trace.exists()
+    assert "is no checkpoint" in folder.read().reason and not trace.exists()
 
 
 def test_no_code_loads_what_could_be_executed():
@@ -130,14 +130,14 @@ def test_a_full_disk_ends_the_run_with_a_word_and_spares_the_checkpoint(stopped,
 
     monkeypatch.setattr(torch, "save", full)
     assert train.exit_code(lambda: run(overrides)) == 1
-    assert "the disk is full" in folder.read()["reason"]
+    assert "the disk is full" in folder.read().reason
     monkeypatch.setattr(torch, "save", save_checkpoint)
-    assert run(overrides)["status"] == "done" and result(folder) == whole
+    assert run(overrides).status == "done" and result(folder) == whole
 
 
 def test_temporary_files_elsewhere_are_not_used(asked, monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "not there"))
-    assert run(asked(SAVING))["status"] == "done"
+    assert run(asked(SAVING)).status == "done"
 
 
 def test_two_whole_ones_are_kept(tmp_path):

@@ -15,8 +15,8 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_step(asked, value):
     assert in_child(overrides, faults.weights_of(18, value)) == 3
     folder = folder_of(overrides)
     found = folder.read()
-    assert found["status"] == "diverged" and "at step 18" in found["reason"] and "loss" in found["reason"]
-    assert found["step"] == 17 and found["loss"]["early"] > 0 and found["loss"]["final"] is None
+    assert found.status == "diverged" and "at step 18" in found.reason and "loss" in found.reason
+    assert found.step == 17 and found.loss.early > 0 and found.loss.final is None
     weights = torch.load(folder.checkpoints / "weights.pt", weights_only=True)
     assert weights["step"] == 17 and all(torch.isfinite(tensor).all() for tensor in weights["state_dict"].values())
     assert "nan" not in folder.metrics.read_text() and "inf" not in folder.metrics.read_text()
@@ -26,7 +26,7 @@ def test_a_divergence_is_not_tried_again(asked):
     overrides = asked()
     assert in_child(overrides, faults.weights_of(1, math.nan)) == 3
     before = folder_of(overrides).read()
-    assert run(overrides) == before and before["step"] == 0
+    assert run(overrides) == before and before.step == 0
 
 
 def test_a_held_out_loss_that_is_no_number_is_a_divergence(asked, monkeypatch):
@@ -34,7 +34,7 @@ def test_a_held_out_loss_that_is_no_number_is_a_divergence(asked, monkeypatch):
 
     monkeypatch.setattr(heldout, "heldout_loss", lambda *_, **__: heldout.HeldOutLoss(math.nan, None, 8, 0))
     found = run(asked())
-    assert found["status"] == "diverged" and found["reason"] == "the held-out loss was nan at step 5"
+    assert found.status == "diverged" and found.reason == "the held-out loss was nan at step 5"
 
 
 def test_weights_of_a_divergence_follow_keep(asked):

@@ -21,7 +21,7 @@ def whole(asked):
     """What a run that nothing happens to comes to."""
     if not UNTOUCHED:
         overrides = asked("sweep=whole", *SAVING)
-        assert run(overrides)["status"] == "done"
+        assert run(overrides).status == "done"
         UNTOUCHED["result"] = result(folder_of(overrides))
     return UNTOUCHED["result"]
 
@@ -50,8 +50,8 @@ def test_killed(asked, whole, fault):
     overrides = asked(*SAVING)
     folder = folder_of(overrides)
     assert in_child(overrides, fault) == -signal.SIGKILL
-    assert folder.read()["status"] == "running"
-    assert run(overrides)["status"] == "done"
+    assert folder.read().status == "running"
+    assert run(overrides).status == "done"
     assert result(folder) == whole
     assert not list(folder.path.rglob("*.tmp"))
 
@@ -71,25 +71,25 @@ def test_told_to_stop(asked, whole, number, code, make, saved):
     folder = folder_of(overrides)
     assert in_child(overrides, make(number)) == code
     found = folder.read()
-    assert found["status"] == "preempted" and found["reason"] == signal.Signals(number).name
+    assert found.status == "preempted" and found.reason == signal.Signals(number).name
     assert (folder.checkpoints / f"step-{saved:08d}.ckpt").exists()
-    assert run(overrides)["status"] == "done"
+    assert run(overrides).status == "done"
     assert result(folder) == whole
-    assert folder.read()["attempts"] == 2 and folder.read()["reason"] == ""
+    assert folder.read().attempts == 2 and folder.read().reason == ""
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
 def test_told_to_stop_while_the_text_is_prepared(asked, number, code):
     overrides = asked()
     assert in_child(overrides, faults.in_preparation(number)) == code
-    assert folder_of(overrides).read()["status"] == "preempted"
-    assert run(overrides)["status"] == "done"
+    assert folder_of(overrides).read().status == "preempted"
+    assert run(overrides).status == "done"
 
 
 def test_told_to_stop_after_the_last_step(asked, whole):
     overrides = asked(*SAVING)
     assert in_child(overrides, faults.at_the_end(signal.SIGTERM)) in (0, 143)
-    assert run(overrides)["status"] == "done" and result(folder_of(overrides)) == whole
+    assert run(overrides).status == "done" and result(folder_of(overrides)) == whole
 
 
 def test_a_result_is_never_taken_back(asked):
@@ -103,7 +103,7 @@ def test_stopped_many_times_over(asked, whole):
     overrides = asked(*SAVING)
     for step in range(4, 40, 4):
         assert in_child(overrides, faults.at_step(step, signal.SIGTERM)) == 143
-    assert run(overrides)["status"] == "done"
+    assert run(overrides).status == "done"
     assert result(folder_of(overrides)) == whole
 
 
@@ -116,7 +116,7 @@ def test_killed_at_random_moments(asked, whole):
         time.sleep(choose.uniform(0.05, 0.7))
         os.kill(pid, signal.SIGKILL)
         wait(pid)
-    assert run(overrides)["status"] == "done"
+    assert run(overrides).status == "done"
     assert result(folder_of(overrides)) == whole
 
 

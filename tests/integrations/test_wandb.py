@@ -1,5 +1,6 @@
 """W&B as a mirror, read back with W&B's own command."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -56,10 +57,10 @@ def test_a_run_is_mirrored_whole(asked):
     summary, records = inspected(path)
     text = json.dumps([summary, *records])
     assert path.name.endswith(run_id(record))
-    assert run_id(record) != run_id(record | {"sweep": "another"})  # the same model in two sweeps
+    assert run_id(record) != run_id(dataclasses.replace(record, sweep="another"))  # the same model in two sweeps
     for told in ("mirrored", "tiny", "norm:rmsnorm", "train/loss", "validation/loss", "loss/final", "parameters/total"):
         assert told in text, told
-    assert str(record["loss"]["final"])[:8] in text and "shape" in text
+    assert str(record.loss.final)[:8] in text and "shape" in text
 
 
 @pytest.mark.slow
@@ -80,7 +81,7 @@ def test_the_key_is_in_no_file_and_a_wrong_one_harms_nothing(asked, monkeypatch,
     monkeypatch.setenv("WANDB_API_KEY", CANARY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
     overrides = asked("logger=wandb", "logger.mirror.sync_seconds=4")
-    assert run(overrides)["status"] == "done"
+    assert run(overrides).status == "done"
     folder = folder_of(overrides).path
     waited(folder)
     assert "not sent" in (folder / "wandb.log").read_text()
@@ -91,7 +92,7 @@ def test_the_key_is_in_no_file_and_a_wrong_one_harms_nothing(asked, monkeypatch,
 
 def test_without_the_package_the_run_goes_on(asked, monkeypatch):
     monkeypatch.setattr(wandb.sys, "executable", "/nowhere/python")
-    assert run(asked("logger=wandb"))["status"] == "done"
+    assert run(asked("logger=wandb")).status == "done"
 
 
 def test_a_sweep_is_closed_by_a_run_of_its_table_and_plots(tmp_path):

@@ -1,9 +1,11 @@
 """Run folders: names, locks, atomic files."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,8 +14,12 @@ from hypothesis import strategies as st
 from ablate.errors import UserError
 from ablate.naming import slug
 from ablate.run.files import TEMPORARY, atomic_file, atomic_write
-from ablate.run.folder import RunFolder, run_path
+from ablate.run.folder import RunFolder, run_path, set_aside, was_set_aside
 from ablate.run.lock import Busy
+from ablate.run.record import Loss, Record
+from ablate.run.status import look
+
+RECORD = Record(schema=1, sweep="s", row="r", seed=0, status="done", loss=Loss(final=1.5))
 
 
 @given(st.text(max_size=300))
@@ -96,19 +102,42 @@ def test_what_a_killed_writer_left_is_swept_away(tmp_path):
 def test_records_are_read_back(tmp_path):
     folder = RunFolder(tmp_path / "run")
     assert folder.read() is None
-    folder.write({"status": "done", "loss": {"final": 1.5}})
-    assert folder.read() == {"status": "done", "loss": {"final": 1.5}}
+    folder.write(RECORD)
+    assert folder.read() == RECORD
+    assert folder.record.read_text() == json.dumps(RECORD.to_json(), indent=1) + "\n"
 
 
-@pytest.mark.parametrize("content", ["", '{"status": "do', "[]", "\xff"])
+@pytest.mark.parametrize("content", ["", '{"status": "do', "[]", "\xff", "{}", '{"schema": 99}'])
 def test_a_damaged_record_is_named(tmp_path, content):
     folder = RunFolder(tmp_path)
     folder.record.write_text(content)
-    with pytest.raises(UserError, match="record.json"):
+    with pytest.raises(UserError, match="record.json .*; move the folder away"):
         folder.read()
+    found = look(tmp_path)
+    assert (found.state, found.record, found.finished) == ("failed", None, False)
+    assert found.reason.startswith("record.json ")
 
 
 def test_a_record_holds_no_number_that_json_lacks(tmp_path):
     with pytest.raises(ValueError):
-        RunFolder(tmp_path).write({"loss": float("nan")})
+        RunFolder(tmp_path / "run").write(replace(RECORD, mfu=float("nan")))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("other", [{"sweep": "t"}, {"row": "R"}, {"seed": 1}])
+def test_a_record_of_another_run_counts_for_nobody(tmp_path, other):
+    folder = RunFolder(run_path(tmp_path, "s", "r", 0))
+    folder.write(RECORD)
+    assert look(folder.path).state == "done"
+    folder.write(replace(RECORD, **other))
+    assert look(folder.path).state == "failed" and "is of another run" in look(folder.path).reason
+    with pytest.raises(UserError, match="is of another run"):
+        folder.read()
+
+
+def test_a_run_that_is_set_aside_makes_room_for_another(tmp_path):
+    folder = run_path(tmp_path, "s", "r", 0)
+    for number in (1, 2):
+        folder.mkdir(parents=True)
+        assert set_aside(folder).name == f"seed-0.replaced-{number}"
+    assert not folder.exists() and was_set_aside(folder) and not was_set_aside(folder.with_name("seed-1"))

@@ -129,7 +129,7 @@ MISTAKES = {
     "unknown key": (GOOD + "seedz: 3", "unknown key 'seedz'; did you mean 'seeds'"),
     "yaml": (GOOD + "early_fraction: [0.1", "line "),
     "yaml again": ("question: a: b\n", "line 1"),
-    "twice": (GOOD.replace("  ReLU: []", "  ReLU: []\n  GELU: [activation=elu]"), "line 8: 'GELU' stands twice"),
+    "twice": (GOOD.replace("  ReLU: []", "  ReLU: []\n  GELU: [activation=elu]"), "line 8: 'GELU' is there twice"),
     "not text": (GOOD.replace("GELU:", "1:"), "line 6: key 1 is not text; put it in quotes"),
     "no mapping": ("- a", "a sweep file is a mapping"),
     "empty": ("", "a sweep file is a mapping"),

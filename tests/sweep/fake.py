@@ -9,22 +9,25 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from ablate.config import compose, identity, resolved
+from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import Busy
+from ablate.run.record import SCHEMA, Data, Loss, Record
 
 DATA = "a" * 64
 
 
 def prepare(job):
     """Pretend that every corpus is there."""
-    if "preparing" in _behaviours():
-        print(_behaviours()["preparing"])
-        return 2
-    atomic_write(Path(job["result"]), json.dumps([DATA for _ in job["overrides"]]))
+    errors = _behaviours().get("preparing")
+    found = {"errors": errors} if errors else {"sha256": [DATA for _ in job["overrides"]]}
+    atomic_write(Path(job["result"]), json.dumps(found))
+    return 2 if errors else 0
 
 
 def measure(job):
@@ -47,12 +50,13 @@ def train(job):
 def _train(cfg, job, folder):
     import yaml
 
-    record = {
-        "schema": 1, "sweep": cfg.sweep, "row": cfg.row, "seed": cfg.seed.base, "overrides": job["overrides"],
-        "command": job["command"], "status": "running", "identity": identity(cfg, DATA), "data": {"sha256": DATA},
-    }  # fmt: skip
+    record = Record(
+        schema=SCHEMA, sweep=cfg.sweep, row=cfg.row, seed=cfg.seed.base, overrides=tuple(job["overrides"]),
+        command=job["command"], status="running", identity=identity(cfg, DATA), identity_schema=IDENTITY_SCHEMA,
+        data=Data(sha256=DATA),
+    )  # fmt: skip
     old = folder.read()
-    if old and old["status"] in ("done", "diverged"):
+    if old and old.status in ("done", "diverged"):
         _trace("again", cfg.row, cfg.seed.base)
         return 0
     (folder.path / "config.yaml").write_text(yaml.safe_dump(resolved(cfg)))
@@ -63,7 +67,7 @@ def _train(cfg, job, folder):
     _trace("start", cfg.row, cfg.seed.base)
 
     def preempt(*_):
-        folder.write({**record, "status": "preempted"})
+        folder.write(replace(record, status="preempted"))
         os._exit(143)
 
     signal.signal(signal.SIGTERM, preempt)
@@ -76,7 +80,7 @@ def _train(cfg, job, folder):
         if step == 5:
             _misbehave(behaviour, folder, record)
     final = 5.0 + cfg.seed.base / 100 + len(cfg.row) / 1000
-    folder.write({**record, "status": "done", "seconds": steps * pause, "loss": {"early": 6.0, "final": final}})
+    folder.write(replace(record, status="done", seconds=steps * pause, loss=Loss(early=6.0, final=final)))
     _trace("done", cfg.row, cfg.seed.base)
     return 0
 
@@ -100,11 +104,11 @@ def _misbehave(behaviour, folder, record):
     if behaviour == "term":
         os.kill(os.getpid(), signal.SIGTERM)
     if behaviour == "failed":
-        folder.write({**record, "status": "failed", "reason": "OutOfMemoryError: no room"})
+        folder.write(replace(record, status="failed", reason="OutOfMemoryError: no room"))
         os._exit(1)
     if behaviour == "diverged":
-        folder.write({**record, "status": "diverged", "reason": "the loss was nan at step 5"})
-        _trace("done", record["row"], record["seed"])
+        folder.write(replace(record, status="diverged", reason="the loss was nan at step 5"))
+        _trace("done", record.row, record.seed)
         os._exit(3)
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ablate.duration import duration
+from ablate.report.analysis.results import collect
 from ablate.run.folder import RunFolder
 from ablate.sweep import status, timing
 from ablate.sweep.describe import describe
@@ -69,7 +70,7 @@ def test_status(place):
     place.drive()
     said = status.describe("try", place.overrides)
     assert "4 runs: 2 done, 1 diverged, 1 failed" in said
-    assert "Rms, seed 0: failed: left with exit code 7" in said
+    assert "Rms, seed 0: failed: exited with code 7" in said
     assert "Gelu, seed 0: diverged: the loss was nan at step 5" in said
     assert any(line.split() == ["Base", "5.004", "5.014"] for line in said.splitlines())
 
@@ -100,7 +101,7 @@ def test_plan_and_status_import_nothing_heavy(place):
 
 
 def test_the_timing_pass_times_each_row_in_rounds_there_and_back(place):
-    code, said = place.drive(timing=None)
+    code, _ = place.drive(timing=None)
     assert code == 0
     assert place.trace("measure") == ["Base", "Rms", "Gelu", "Gelu", "Rms", "Base", "Base", "Rms", "Gelu"]
     first = [record["steps_per_second"]["exclusive"] for (_, seed), record in place.records().items() if seed == 0]
@@ -129,7 +130,7 @@ def test_a_timing_pass_is_of_all_rows_or_none(place):
     place.drive(timing=None)
     place.write(SWEEP.replace("Gelu:", "Swish: [activation=swish]\n  Gelu:"))
     code, said = place.drive(timing=None, only="Swish")
-    assert code == 0 and "not timed, 3 finished rows were not asked for" in said
+    assert code == 0 and "not timed, 3 finished rows are not among those to run" in said
     assert len(place.trace("measure")) == 9
 
 
@@ -175,3 +176,22 @@ def test_a_timing_pass_that_others_disturb_is_given_up(place, monkeypatch):
     monkeypatch.setattr(timing, "_others", lambda session: next(answers))
     _, said = place.drive(timing=None)
     assert "other runs began meanwhile" in said and not (place.runs / "try" / "timing.json").exists()
+
+
+def test_a_record_that_the_report_leaves_out_counts_as_failed(place):
+    """What is done for the sweep is done for its report: both judge by the same reading."""
+    place.drive()
+    (path,) = place.runs.glob("try/rms-*/seed-0/record.json")
+    record = json.loads(path.read_text())
+    for changes, problem in (
+        ({"schema": 99}, "record.json cannot be used: has schema 99; this version reads up to 1"),
+        ({"loss": {"final": None}}, "record.json cannot be used: says done, but has no final loss"),
+        ({"sweep": "other"}, "record.json is of another run (other, Rms, seed 0)"),
+    ):
+        text = json.dumps(record | changes)
+        path.write_text(text)
+        assert f"Rms, seed 0: failed: {problem}" in status.describe("try", place.overrides)
+        left_out = collect("try", place.runs, place.folder / "sweeps").sweep["skipped"]
+        assert [found["reason"] for found in left_out] == [problem]
+    code, said = place.drive()
+    assert code == 1 and f"FAILED   Rms · seed 0: {problem}" in said and path.read_text() == text

@@ -23,13 +23,13 @@ def test_asking_again_does_nothing_again(place):
     code, said = place.drive()
     assert code == 0
     assert len(place.trace("start")) == 4
-    assert "4 of 4 runs are there already" in said
+    assert "4 of 4 runs already finished" in said
 
 
 FAULTS = {
-    "raise": ("failed", "left with exit code 1: on two lines"),
-    "exit": ("failed", "left with exit code 7"),
-    "exit 0": ("failed", "left with exit code 0"),
+    "raise": ("failed", "exited with code 1: on two lines"),
+    "exit": ("failed", "exited with code 7"),
+    "exit 0": ("failed", "exited with code 0"),
     "kill": ("failed", "killed by SIGKILL; often the system ran out of memory"),
     "segfault": ("failed", "killed by SIGSEGV"),
     "failed": ("failed", "OutOfMemoryError: no room"),
@@ -54,7 +54,7 @@ def test_a_fault_is_classified_and_harms_no_other(place, fault, expected):
 
 def test_a_run_without_steps_is_ended_as_hung(place):
     place.behave(Rms="hang")
-    code, said = place.drive(patience=1.5)
+    code, _ = place.drive(patience=1.5)
     assert code == 1
     assert place.records()["Rms", 0]["reason"].startswith("hung: no step for 2 s (at step 5)")
     assert place.states()["Gelu", 0] == "done"
@@ -72,7 +72,7 @@ def test_the_first_step_may_take_longer(place):
 
 def test_timeout(place):
     place.behave(Gelu="slow")
-    code, said = place.drive(timeout=1.5)
+    code, _ = place.drive(timeout=1.5)
     assert code == 1
     assert "timed out after 1.5 s" in place.records()["Gelu", 0]["reason"]
 
@@ -82,7 +82,7 @@ def test_failed_runs_are_tried_again_only_when_asked(place):
     assert place.drive()[0] == 1
     place.behave()
     code, said = place.drive()
-    assert code == 1 and "left with exit code 7" in said and "retry=failed" in said
+    assert code == 1 and "exited with code 7" in said and "retry=failed" in said
     assert len(place.trace("start")) == 4
     assert place.drive(retry="failed")[0] == 0
     assert place.trace("start")[4:] == ["Rms 0"]
@@ -106,7 +106,7 @@ def test_diverged_and_preempted(place):
 def test_a_corpus_that_cannot_be_made_is_told_before_any_run(place):
     from ablate.errors import UserError
 
-    place.behave(preparing="ablate: x.txt, line 3: broken")
+    place.behave(preparing=["x.txt, line 3: broken"])
     with pytest.raises(UserError, match="^x.txt, line 3: broken$"):
         place.drive()
     assert not place.trace("start")

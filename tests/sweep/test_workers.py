@@ -113,7 +113,7 @@ def test_runs_can_go_through_submitit(place):
     assert code == 1, said
     states = place.states()
     assert states.pop(("Rms", 0)) == "failed" and set(states.values()) == {"done"}, said
-    assert "left with exit code 7" in said
+    assert "exited with code 7" in said
 
 
 def test_without_slurm_it_says_so(place):

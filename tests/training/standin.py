@@ -129,4 +129,4 @@ def result(folder):
     numbers = [line[:1] + line[2:] for line in lines]  # without the time
     weights = torch.load(Path(folder.checkpoints) / "weights.pt", weights_only=True)["state_dict"]
     record = folder.read()
-    return numbers, {name: tensor.numpy().tobytes() for name, tensor in weights.items()}, record["loss"]
+    return numbers, {name: tensor.numpy().tobytes() for name, tensor in weights.items()}, record.loss

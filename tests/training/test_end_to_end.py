@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,18 +50,18 @@ def losses(folder):
 
 def test_a_run_on_text(asked):
     found = run(asked())
-    assert found["status"] == "done" and found["loss"]["final"] < found["loss"]["early"] < 7
-    assert found["data"]["name"] == "local" and len(found["data"]["sha256"]) == 64 and found["data"]["tokens"] > 10000
-    assert found["parameters"]["total"] > 768 * 24 and found["ops_paper"] > 0 and found["flops_per_step"] > 0
-    assert found["tokens_per_step"] == 256 and found["tokens_per_second"] > 0
-    assert 0 < found["loss"]["bits_per_byte"] < 10 and found["tags"] == ["data:local"]
+    assert found.status == "done" and found.loss.final < found.loss.early < 7
+    assert found.data.name == "local" and len(found.data.sha256) == 64 and found.data.tokens > 10000
+    assert found.parameters.total > 768 * 24 and found.ops_paper > 0 and found.flops_per_step > 0
+    assert found.tokens_per_step == 256 and found.tokens_per_second > 0
+    assert 0 < found.loss.bits_per_byte < 10 and found.tags == ("data:local",)
 
 
 def test_killed_and_resumed_on_text(asked):
     whole, killed = asked("sweep=whole"), asked("sweep=killed", "trainer.checkpoint_every=8")
     run(whole)
     assert in_child(killed, faults.at_step(20, signal.SIGKILL)) == -signal.SIGKILL
-    assert run(killed)["status"] == "done"
+    assert run(killed).status == "done"
     assert result(folder_of(killed)) == result(folder_of(whole))
 
 
@@ -68,7 +69,7 @@ def test_another_text_is_another_run(asked, tmp_path):
     run(asked())
     other = tmp_path / "other.jsonl"
     other.write_text("".join(json.dumps({"text": f"word {number} " * 300}) + "\n" for number in range(100)))
-    with pytest.raises(UserError, match="holds another run"):
+    with pytest.raises(UserError, match="already contains a run with a different configuration: .*data.files was"):
         run(asked(f"data.files=[{other}]"))
 
 
@@ -78,7 +79,7 @@ def test_another_text_is_another_run(asked, tmp_path):
 def test_two_processes_are_one_with_accumulation(asked, of_two):
     two = asked("sweep=two", "trainer.devices=2", "dropout=0.1", *of_two)
     one = asked("sweep=one", "dropout=0.1", *(of_two or ["trainer.micro_batch=4"]))
-    assert run(two)["status"] == "done" and run(one)["status"] == "done"
+    assert run(two).status == "done" and run(one).status == "done"
     for (step, kind, loss), (other_step, other_kind, other) in zip(
         losses(folder_of(two)), losses(folder_of(one)), strict=True
     ):
@@ -86,7 +87,7 @@ def test_two_processes_are_one_with_accumulation(asked, of_two):
     weights = [torch.load(folder_of(o).checkpoints / "weights.pt", weights_only=True)["state_dict"] for o in (two, one)]
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], rtol=1e-5, atol=1e-6)
-    assert folder_of(two).read()["hardware"]["devices"] == 2
+    assert folder_of(two).read().hardware.devices == 2
 
 
 @pytest.mark.slow
@@ -96,7 +97,7 @@ def test_two_processes_stop_and_go_on_together(asked, norm):
     """Running averages are those of both, too: a checkpoint holds one set of them."""
     two = ["trainer.devices=2", f"norm={norm}", *(["trainer.micro_batch=4"] if norm != "layernorm" else [])]
     whole = asked("sweep=whole", *two)
-    assert run(whole)["status"] == "done"
+    assert run(whole).status == "done"
     stopped = asked("row=stopped", *two, "trainer.checkpoint_every=8")
     folder = folder_of(stopped)
     process = subprocess.Popen([sys.executable, "-m", "ablate", "train", *stopped])
@@ -105,8 +106,8 @@ def test_two_processes_stop_and_go_on_together(asked, norm):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
-    assert folder.read()["status"] == "preempted"
-    assert run(stopped)["status"] == "done"
+    assert folder.read().status == "preempted"
+    assert run(stopped).status == "done"
     assert losses(folder) == losses(folder_of(whole))
 
 
@@ -115,16 +116,16 @@ def test_two_processes_stop_and_go_on_together(asked, norm):
 def test_two_processes_evaluate_together(asked):
     """At the end of training and later, to the same scores as one process."""
     two, both = ["trainer.devices=2", "sweep=two"], "evaluation=[heldout,by_position]"
-    expected = run(asked("sweep=one", "trainer.micro_batch=4", both))["scores"]["loss_by_position"]
-    at_once = run(asked(*two, both))["scores"]["loss_by_position"]
+    expected = run(asked("sweep=one", "trainer.micro_batch=4", both)).scores["loss_by_position"]
+    at_once = run(asked(*two, both)).scores["loss_by_position"]
     plain = run(asked(*two, "row=plain"))
     later = run(asked(*two, "row=plain", both))
-    assert plain["downstream"] == {} and later["loss"] == plain["loss"] and later["attempts"] == 1
-    for found in (at_once, later["scores"]["loss_by_position"]):
-        assert found["value"] == pytest.approx(expected["value"], rel=1e-5)
-        assert found["curve"]["ys"] == pytest.approx(expected["curve"]["ys"], rel=1e-5)
-        assert found["items"] == expected["items"] and found["source"] == expected["source"]
-        assert found["standard_error"] == pytest.approx(expected["standard_error"], rel=1e-4)
+    assert plain.downstream == {} and later.loss == plain.loss and later.attempts == 1
+    for found in (at_once, later.scores["loss_by_position"]):
+        assert found.value == pytest.approx(expected.value, rel=1e-5)
+        assert found.curve.ys == pytest.approx(expected.curve.ys, rel=1e-5)
+        assert found.items == expected.items and found.source == expected.source
+        assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-4)
 
 
 def training_on_two(asked):
@@ -145,12 +146,12 @@ def test_a_process_that_dies_takes_the_others_along(asked):
     main = json.loads(folder.progress.read_text())["pid"]
     listed = subprocess.run(["pgrep", "-f", "ablate.training.processes"], capture_output=True, text=True, check=False)
     for other in map(int, listed.stdout.split()):
-        parent = int(open(f"/proc/{other}/stat").read().rpartition(")")[2].split()[1])
-        if other != main and parent == int(open(f"/proc/{main}/stat").read().rpartition(")")[2].split()[1]):
+        parent = int(Path(f"/proc/{other}/stat").read_text().rpartition(")")[2].split()[1])
+        if other != main and parent == int(Path(f"/proc/{main}/stat").read_text().rpartition(")")[2].split()[1]):
             os.kill(other, signal.SIGKILL)
     began = time.monotonic()
     assert process.wait(60) != 0 and time.monotonic() - began < 60
-    assert folder.read()["status"] != "done"
+    assert folder.read().status != "done"
     assert not os.path.exists(f"/proc/{main}")
 
 
@@ -171,7 +172,7 @@ def test_killed_it_leaves_no_process_behind(asked):
 
 def is_alive(pid):
     try:
-        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
@@ -185,7 +186,7 @@ def test_a_compiled_model_trains(asked):
         run(asked("sweep=plain", "shape.steps=5")),
         run(asked("sweep=compiled", "shape.steps=5", "trainer.compile=model")),
     )
-    assert compiled["loss"]["final"] == pytest.approx(plain["loss"]["final"], rel=1e-3)
+    assert compiled.loss.final == pytest.approx(plain.loss.final, rel=1e-3)
     weights = torch.load(
         folder_of(asked("sweep=compiled", "shape.steps=5")).checkpoints / "weights.pt", weights_only=True
     )

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 import ablate
+from ablate.run.record import Git
 from ablate.training import environment
 
 
@@ -31,10 +32,10 @@ def _git(folder, *words):
 
 
 def test_another_repository_around_the_package_is_not_its_source(installed):
-    assert environment.git_state() == {"sha": None, "dirty": None}
+    assert environment.git_state() == Git()
 
 
 def test_a_repository_that_tracks_the_package_is(installed):
     _git(installed, "add", ".")
     state = environment.git_state()
-    assert len(state["sha"]) == 40 and state["dirty"] is True
+    assert len(state.sha) == 40 and state.dirty is True

@@ -122,13 +122,13 @@ def test_steps_are_taken_up_to_the_next_thing_to_do():
     assert stops == [1, 7, 10, 14, 20, 21]
 
 
-def test_a_wish_ends_the_stretch():
+def test_a_request_ends_the_stretch():
     module, batches = training(Line(), TARGETS)
     module.agenda = Agenda(steps=100, early_step=50, log_every=90, evaluate_every=None, checkpoint_every=None)
     module.progress.step = 1
-    module.wishes = lambda: (False, module.progress.step == 4)
+    module.stop_or_pause_requests = lambda: (False, module.progress.step == 4)
     module.training_step(batches)
-    assert module.progress.step == 5 and module.wish_of_any == (False, True)
+    assert module.progress.step == 5 and module.requests_of_any == (False, True)
 
 
 def test_another_runs_checkpoint_is_refused_by_its_keys():
@@ -139,7 +139,7 @@ def test_another_runs_checkpoint_is_refused_by_its_keys():
     module.mark = {"identity": "b", "config": {"norm": "layer", "seed": 0}}
     with pytest.raises(UserError, match="norm was rms, is layer"):
         module.on_load_checkpoint(checkpoint)
-    with pytest.raises(UserError, match="another run"):
+    with pytest.raises(UserError, match="a run with a different configuration"):
         module.on_load_checkpoint({})
 
 

@@ -1,5 +1,7 @@
 """Evaluations after training: their scores in the record, at once or later, whatever happens to them."""
 
+import dataclasses
+import json
 import math
 import signal
 
@@ -26,17 +28,18 @@ def untrained(monkeypatch):
     monkeypatch.setattr(fit.Fit, "run", lambda self: pytest.fail("it trains again"))
 
 
-def test_scores_stand_in_the_record(asked):
+def test_scores_are_in_the_record(asked):
     plain, more = run(asked("sweep=plain")), run(asked("sweep=more", *BOTH))
-    assert "scores" not in plain and "scores_failed" not in plain and plain["downstream"] == {}
-    assert more["loss"] == plain["loss"] and more["identity"] == plain["identity"]
-    score = Score.from_json(more["scores"][NAME])
-    assert more["downstream"] == {NAME: score.value} and "scores_failed" not in more
+    written = json.loads(folder_of(asked("sweep=plain")).record.read_text())
+    assert "scores" not in written and "scores_failed" not in written and plain.downstream == {}
+    assert more.loss == plain.loss and more.identity == plain.identity
+    score = more.scores[NAME]
+    assert more.downstream == {NAME: score.value} and not more.scores_failed
     assert score.unit == "nats a token" and not score.higher_is_better
     assert score.source["evaluation"] == "by_position" and len(score.source["hash"]) == 16
     assert score.curve.xs == (2, 4, 6, 8)  # of 8 target positions
-    assert sum(score.curve.ys) / 4 == pytest.approx(more["loss"]["final"], abs=1e-6)
-    assert more["status"] == "done" and list(more["scores"]) == [NAME]
+    assert sum(score.curve.ys) / 4 == pytest.approx(more.loss.final, abs=1e-6)
+    assert more.status == "done" and list(more.scores) == [NAME]
 
 
 def test_training_is_the_same_to_the_last_bit(asked):
@@ -60,7 +63,7 @@ def test_the_model_is_in_evaluation_mode_and_left_as_it_was(asked, monkeypatch):
 
     replaced(monkeypatch, evaluate)
     ruined = asked("sweep=ruined", "seed=0", *BOTH)
-    assert run(ruined)["downstream"] == {"zero": 0.0}
+    assert run(ruined).downstream == {"zero": 0.0}
     assert seen["mode"] is False and seen["gradients"] is False and (seen["seed"], seen["rank"]) == (0, 0)
     torch.manual_seed(0)
     assert seen["drawn"] == torch.rand(1).item()
@@ -88,8 +91,8 @@ def test_one_that_fails_does_not_lose_the_run(asked, monkeypatch, outcome, reaso
     replaced(monkeypatch, evaluate)
     overrides = asked(*BOTH)
     found = run(overrides)
-    assert found["status"] == "done" and found["loss"]["final"] > 0 and found["downstream"] == {}
-    assert found["scores_failed"]["by_position"].startswith(reason) and "scores" not in found
+    assert found.status == "done" and found.loss.final > 0 and found.downstream == {}
+    assert found.scores_failed["by_position"].startswith(reason) and not found.scores
     assert f"evaluation by_position: failed: {reason}" in folder_of(overrides).log.read_text()
 
 
@@ -123,13 +126,13 @@ def test_stopped_in_an_evaluation_it_goes_on_without_training(asked, monkeypatch
     overrides = asked(*BOTH)
     assert in_child(overrides, stops_in_evaluation(number)) == code
     folder = folder_of(overrides)
-    assert folder.read()["status"] == ("running" if number == signal.SIGKILL else "preempted")
+    assert folder.read().status == ("running" if number == signal.SIGKILL else "preempted")
     assert (folder.checkpoints / "step-00000040.ckpt").exists()
     from ablate.training.progress import Progress
 
     monkeypatch.setattr(Progress, "take", lambda *_: pytest.fail("it takes a step again"))
     found = run(overrides)
-    assert found["status"] == "done" and found["scores"] == expected["scores"] and found["loss"] == expected["loss"]
+    assert found.status == "done" and found.scores == expected.scores and found.loss == expected.loss
     assert result(folder) == result(folder_of(whole))
     assert not list(folder.checkpoints.glob("step-*"))
 
@@ -139,7 +142,7 @@ def test_what_was_found_before_a_stop_is_not_measured_again(asked, monkeypatch):
     assert in_child(overrides, faults.at_the_end(signal.SIGKILL)) == -9
     monkeypatch.setattr(LossByPosition, "evaluate", lambda *_: pytest.fail("it is measured again"))
     found = run(overrides)
-    assert found["status"] == "done" and list(found["scores"]) == [NAME]
+    assert found.status == "done" and list(found.scores) == [NAME]
 
 
 def test_scores_of_another_run_in_the_folder_are_not_taken(asked):
@@ -147,10 +150,10 @@ def test_scores_of_another_run_in_the_folder_are_not_taken(asked):
     found = run(overrides)
     folder = folder_of(overrides)
     (kept,) = folder.path.glob("evaluation/*/scores.json")
-    kept.write_text(kept.read_text().replace(found["identity"], "0" * 16).replace('"value": ', '"value": 1'))
+    kept.write_text(kept.read_text().replace(found.identity, "0" * 16).replace('"value": ', '"value": 1'))
     for path in (folder.record, folder.checkpoints / "weights.pt"):
         path.unlink()
-    assert run(overrides)["scores"] == found["scores"]
+    assert run(overrides).scores == found.scores
 
 
 def test_added_to_a_finished_run(asked, monkeypatch):
@@ -160,9 +163,8 @@ def test_added_to_a_finished_run(asked, monkeypatch):
     weights = (folder.checkpoints / "weights.pt").read_bytes()
     untrained(monkeypatch)
     found = run(asked(*BOTH))
-    assert found["scores"] == expected["scores"] and found["downstream"] == expected["downstream"]
-    new = ("scores", "downstream")
-    assert {k: v for k, v in found.items() if k not in new} == {k: v for k, v in before.items() if k not in new}
+    assert found.scores == expected.scores and found.downstream == expected.downstream
+    assert found == dataclasses.replace(before, scores=found.scores, downstream=found.downstream)
     assert folder.read() == found and (folder.checkpoints / "weights.pt").read_bytes() == weights
     config = folder.read_config()
     assert config["evaluation"]["by_position"]["bins"] == 4 and config["trainer"]["log_every"] == 5
@@ -175,30 +177,30 @@ def test_another_setting_is_measured_anew_and_takes_the_place_of_the_old(asked, 
     first = run(asked(*BOTH))
     untrained(monkeypatch)
     again = run(asked("evaluation=[heldout,by_position]", "evaluation.by_position.bins=2"))
-    assert list(again["scores"]) == [NAME] and len(again["scores"][NAME]["curve"]["xs"]) == 2
-    assert again["scores"][NAME]["source"]["hash"] != first["scores"][NAME]["source"]["hash"]
-    assert again["downstream"][NAME] == again["scores"][NAME]["value"] != first["downstream"][NAME]
+    assert list(again.scores) == [NAME] and len(again.scores[NAME].curve.xs) == 2
+    assert again.scores[NAME].source["hash"] != first.scores[NAME].source["hash"]
+    assert again.downstream[NAME] == again.scores[NAME].value != first.downstream[NAME]
 
 
 def test_what_failed_is_tried_again_later(asked, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(LossByPosition, "evaluate", lambda *_: 1 / 0)
-        assert "by_position" in run(asked(*BOTH))["scores_failed"]
+        assert "by_position" in run(asked(*BOTH)).scores_failed
     untrained(monkeypatch)
     found = run(asked(*BOTH))
-    assert list(found["scores"]) == [NAME] and "scores_failed" not in found
+    assert list(found.scores) == [NAME] and "scores_failed" not in json.loads(folder_of(asked()).record.read_text())
 
 
 def test_without_weights_nothing_can_be_added(asked):
     run(asked("keep=none"))
     with pytest.raises(UserError, match=r"is done without by_position, and its weights are gone \(keep=none"):
         run(asked("keep=none", *BOTH))
-    assert folder_of(asked()).read()["status"] == "done"
+    assert folder_of(asked()).read().status == "done"
 
 
 def test_with_keep_none_it_is_measured_at_once(asked):
     found = run(asked("keep=none", *BOTH))
-    assert list(found["scores"]) == [NAME] and not list(folder_of(asked()).checkpoints.glob("*"))
+    assert list(found.scores) == [NAME] and not list(folder_of(asked()).checkpoints.glob("*"))
     assert run(asked("keep=none", *BOTH)) == found
 
 
@@ -206,8 +208,8 @@ def test_stopped_in_a_later_evaluation_the_result_stays(asked):
     before = run(asked())
     assert in_child(asked(*BOTH), stops_in_evaluation(signal.SIGTERM)) == 143
     found = folder_of(asked()).read()
-    assert found["status"] == "done" and found["loss"] == before["loss"]
-    assert list(run(asked(*BOTH))["scores"]) == [NAME]
+    assert found.status == "done" and found.loss == before.loss
+    assert list(run(asked(*BOTH)).scores) == [NAME]
 
 
 def test_weights_of_another_run_are_refused(asked):
@@ -222,7 +224,7 @@ def test_a_divergence_is_not_evaluated(asked, monkeypatch):
     overrides = asked(*BOTH)
     assert in_child(overrides, faults.weights_of(18, math.nan)) == 3
     monkeypatch.setattr(LossByPosition, "evaluate", lambda *_: pytest.fail("it is evaluated"))
-    assert run(overrides)["status"] == "diverged"
+    assert run(overrides).status == "diverged"
 
 
 def test_a_speed_trial_evaluates_nothing(asked, monkeypatch, tmp_path):

@@ -15,11 +15,12 @@ from ablate.run.folder import RunFolder
 from ablate.training import run as train
 from ablate.training.attempt import Attempt
 from tests.faults import faults
-from tests.training.standin import TINY, folder_of, in_child, result, run
+from tests.training.standin import TINY, Corpus, folder_of, in_child, result, run
 
 KEYS = (
-    "schema sweep row overrides command seed identity status reason versions git hardware data parameters ops_paper "
-    "flops_per_step steps_per_second tokens_per_second mfu peak_memory_bytes loss downstream seconds"
+    "schema sweep row overrides command seed identity identity_schema code status reason versions git hardware data "
+    "parameters ops_paper flops_per_step tokens_per_step steps_per_second tokens_per_second mfu peak_memory_bytes "
+    "data_wait_fraction loss step finished downstream tags seconds attempts started"
 ).split()
 
 
@@ -29,17 +30,17 @@ def test_a_run_leaves_its_folder_and_its_record(asked):
     folder = folder_of(overrides)
     assert folder.path.parts[-3:] == ("first", "tiny", "seed-3")
     found = folder.read()
-    assert found == made and set(KEYS) <= set(found)
-    assert found["status"] == "done" and found["reason"] == "" and found["schema"] == record.SCHEMA
-    assert (found["sweep"], found["row"], found["seed"], found["overrides"]) == ("first", "tiny", 3, overrides)
-    assert set(found["steps_per_second"]) == {"median", "p25", "p75", "exclusive"}
-    assert found["steps_per_second"]["p25"] <= found["steps_per_second"]["median"] <= found["steps_per_second"]["p75"]
-    assert found["steps_per_second"]["exclusive"] is None and found["mfu"] is None  # no peak is known of a processor
-    assert found["tokens_per_second"] == pytest.approx(192 * found["steps_per_second"]["median"])
-    assert 0 <= found["data_wait_fraction"] < 1 and found["peak_memory_bytes"] > 1e6 and found["seconds"] > 0
-    loss = found["loss"]
-    assert (loss["early_step"], loss["final_step"]) == (5, 40) and loss["final"] < loss["early"]
-    assert loss["bits_per_byte"] > 0 and loss["tokens"] == 4 * 8 * 8
+    content = json.loads(folder.record.read_text())
+    assert found == made and found.to_json() == content and list(content) == KEYS
+    assert found.status == "done" and found.reason == "" and found.schema == record.SCHEMA
+    assert (found.sweep, found.row, found.seed, found.overrides) == ("first", "tiny", 3, tuple(overrides))
+    assert found.steps_per_second.p25 <= found.steps_per_second.median <= found.steps_per_second.p75
+    assert found.steps_per_second.exclusive is None and found.mfu is None  # no peak is known of a processor
+    assert found.tokens_per_second == pytest.approx(192 * found.steps_per_second.median)
+    assert 0 <= found.data_wait_fraction < 1 and found.peak_memory_bytes > 1e6 and found.seconds > 0
+    loss = found.loss
+    assert (loss.early_step, loss.final_step) == (5, 40) and loss.final < loss.early
+    assert loss.bits_per_byte > 0 and loss.tokens == 4 * 8 * 8
     assert {path.name for path in folder.checkpoints.iterdir()} == {"weights.pt", "weights.pt.sha256"}
     assert yaml.safe_load(folder.config.read_text())["seed"]["data"] == 3
     assert "done" in folder.log.read_text()
@@ -49,7 +50,7 @@ def test_a_run_leaves_its_folder_and_its_record(asked):
 
 def test_metrics_have_a_line_every_few_steps_and_the_held_out_losses(asked):
     overrides = asked("trainer.evaluate_every=15")
-    loss = run(overrides)["loss"]
+    loss = run(overrides).loss
     header, *lines = [line.split(",") for line in folder_of(overrides).metrics.read_text().splitlines()]
     assert header == ["step", "time", "loss", "learning_rate", "grad_norm", "kind", "bits_per_byte"]
     rows = [dict(zip(header, line, strict=True)) for line in lines]
@@ -57,7 +58,7 @@ def test_metrics_have_a_line_every_few_steps_and_the_held_out_losses(asked):
     validation = {int(row["step"]): float(row["loss"]) for row in rows if row["kind"] == "validation"}
     assert train_steps == [1, 5, 10, 15, 20, 25, 30, 35, 40]
     assert list(validation) == [5, 15, 30, 40]
-    assert (validation[5], validation[40]) == (loss["early"], loss["final"])
+    assert (validation[5], validation[40]) == (loss.early, loss.final)
     assert all(
         float(row["learning_rate"]) == 0.01 and float(row["grad_norm"]) > 0 for row in rows if row["kind"] == "train"
     )
@@ -83,9 +84,56 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(asked):
 
 def test_a_folder_of_another_run_is_refused_with_the_keys_that_differ(asked):
     run(asked())
-    with pytest.raises(UserError, match="trainer.steps was 40, is 41"):
+    with pytest.raises(UserError, match="already contains a run with a different config.*trainer.steps was 40, is 41"):
         run(asked("shape.steps=41"))
-    assert folder_of(asked()).read()["status"] == "done"
+    assert folder_of(asked()).read().status == "done"
+
+
+def test_a_folder_of_a_run_on_other_data_is_refused(asked, monkeypatch):
+    run(asked())
+    monkeypatch.setattr(Corpus, "sha256", "e" * 64)
+    with pytest.raises(UserError) as caught:
+        run(asked())
+    reason = f"it was trained on different data (data.sha256 was {'f' * 12}, is {'e' * 12})"
+    assert f"{folder_of(asked()).path} already contains a run with a different configuration: {reason};" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("written", [{"identity_schema": 1}, {}])
+def test_a_run_of_an_older_config_schema_is_refused(asked, written):
+    run(asked())
+    folder = folder_of(asked())
+    content = json.loads(folder.record.read_text())
+    assert content.pop("identity_schema") == 2
+    folder.record.write_text(json.dumps(content | {"identity": "0" * 16} | written))
+    with pytest.raises(UserError, match=r"made with an older config schema \(identity.SCHEMA 1, now 2\)"):
+        run(asked())
+
+
+def test_a_damaged_record_or_one_of_another_run_is_refused_and_left_alone(asked):
+    folder = folder_of(asked())
+    run(asked())
+    content = json.loads(folder.record.read_text())
+    for changes, problem in (
+        ({"seed": 7}, "is of another run"),
+        ({"loss": None}, "cannot be used: says done, but has no"),
+    ):
+        folder.record.write_text(json.dumps(content | changes))
+        with pytest.raises(UserError, match=f"record.json {problem}.*; move the folder away to run it anew"):
+            run(asked())
+        assert json.loads(folder.record.read_text()) == content | changes
+
+
+def test_keys_of_other_versions_outlive_an_attempt(asked):
+    overrides = asked("trainer.checkpoint_every=7")
+    assert in_child(overrides, faults.at_step(20, signal.SIGTERM)) == 143
+    folder = folder_of(overrides)
+    content = json.loads(folder.record.read_text())
+    folder.record.write_text(json.dumps({"newer": [1], **content, "loss": None}))
+    assert run(overrides).status == "done"
+    content = json.loads(folder.record.read_text())
+    assert content["newer"] == [1] and list(content) == ["newer", *KEYS]
 
 
 def test_a_stopped_run_is_not_touched_by_who_asks_for_another(asked):
@@ -123,7 +171,7 @@ def test_kept_weights_are_those_of_the_model(asked):
     overrides = asked()
     found = run(overrides)
     kept = load(folder_of(overrides).weights)
-    assert kept["identity"] == found["identity"] and kept["step"] == 40
+    assert kept["identity"] == found.identity and kept["step"] == 40
     model = build_model(compose(overrides))
     before = [parameter.detach().clone() for parameter in model.parameters()]
     model.load_state_dict(kept["state_dict"])
@@ -131,10 +179,10 @@ def test_kept_weights_are_those_of_the_model(asked):
 
 
 def test_accumulation_makes_the_same_batch(asked):
-    whole = run(asked("sweep=whole", "dropout=0"))["loss"]
-    parts = run(asked("sweep=parts", "dropout=0", "trainer.micro_batch=2"))["loss"]
-    assert parts["early"] == pytest.approx(whole["early"], rel=1e-5)
-    assert parts["final"] == pytest.approx(whole["final"], rel=1e-3)
+    whole = run(asked("sweep=whole", "dropout=0")).loss
+    parts = run(asked("sweep=parts", "dropout=0", "trainer.micro_batch=2")).loss
+    assert parts.early == pytest.approx(whole.early, rel=1e-5)
+    assert parts.final == pytest.approx(whole.final, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +204,7 @@ def test_what_cannot_be_made_is_refused_in_a_line(asked, override, told, capsys)
 
 def test_bf16_trains_in_float32_weights(asked):
     overrides = asked("trainer.precision=bf16")
-    assert run(overrides)["loss"]["final"] < 5.1
+    assert run(overrides).loss.final < 5.1
     weights = torch.load(folder_of(overrides).checkpoints / "weights.pt", weights_only=True)["state_dict"]
     assert all(tensor.dtype == torch.float32 for tensor in weights.values())
 
@@ -170,7 +218,7 @@ def test_an_error_is_told_in_the_record(asked, monkeypatch):
     monkeypatch.setattr(Batches, "micro", fail)
     overrides = asked()
     assert train.exit_code(lambda: run(overrides)) == 1
-    assert folder_of(overrides).read()["reason"] == "RuntimeError: the shelf fell over"
+    assert folder_of(overrides).read().reason == "RuntimeError: the shelf fell over"
     assert "Traceback" in folder_of(overrides).log.read_text()
 
 
@@ -189,8 +237,8 @@ def test_a_failed_run_is_begun_again(asked):
 
     overrides = asked("trainer.checkpoint_every=7")
     assert in_child(overrides, stumble) == 1
-    assert "out of memory" in folder_of(overrides).read()["reason"]
-    assert run(overrides)["status"] == "done" and folder_of(overrides).read()["attempts"] == 2
+    assert "out of memory" in folder_of(overrides).read().reason
+    assert run(overrides).status == "done" and folder_of(overrides).read().attempts == 2
     whole = asked("sweep=whole")
     run(whole)
     assert result(folder_of(overrides))[:2] == result(folder_of(whole))[:2]
@@ -199,10 +247,10 @@ def test_a_failed_run_is_begun_again(asked):
 def test_tags_are_the_axes(asked):
     from ablate.training import record_fields
 
-    assert record_fields.tags(["norm=rmsnorm", "seed=3", "shape=micro", "shape.steps=4", "activation=swiglu"]) == [
+    assert record_fields.tags(["norm=rmsnorm", "seed=3", "shape=micro", "shape.steps=4", "activation=swiglu"]) == (
         "norm:rmsnorm",
         "activation:swiglu",
-    ]
+    )
 
 
 def test_what_any_process_died_of_first_is_told(monkeypatch, tmp_path):
@@ -221,9 +269,9 @@ def test_what_any_process_died_of_first_is_told(monkeypatch, tmp_path):
     dies(1, MemoryError("no room"))
     time.sleep(0.01)
     dies(0, RuntimeError("Connection closed by peer"))
-    assert folder.read()["reason"] == "RuntimeError: Connection closed by peer"
+    assert folder.read().reason == "RuntimeError: Connection closed by peer"
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
     found = Attempt(cfg, [], "ablate train", folder).after_processes(1)
-    assert found["status"] == "failed" and found["reason"].startswith("process 1: out of memory (no room)")
+    assert found.status == "failed" and found.reason.startswith("process 1: out of memory (no room)")
     folder.forget_failures()
     assert folder.failure() == ""

@@ -14,8 +14,8 @@ from ablate.run.record import DIVERGED, DONE
 class Curves:
     """Training losses of one row by seed, then step: of runs that are done, and of runs that diverged."""
 
-    done: dict[int, dict[int, float]]
-    diverged: dict[int, dict[int, float]]
+    done: dict[int, dict[float, float]]
+    diverged: dict[int, dict[float, float]]
 
     @classmethod
     def of(cls, results: Results, label: str) -> Curves:
@@ -30,12 +30,12 @@ class Curves:
     @property
     def last(self) -> int:
         """The last step of a run that is done."""
-        return max(step for points in self.done.values() for step in points)
+        return int(max(step for points in self.done.values() for step in points))
 
     def minus(self, base: Curves) -> Curves:
         """The difference, seed by seed and step by step, where both are known."""
 
-        def less(seeds: dict[int, dict[int, float]]) -> dict[int, dict[int, float]]:
+        def less(seeds: dict[int, dict[float, float]]) -> dict[int, dict[float, float]]:
             both = {seed: points for seed, points in seeds.items() if seed in base.done}
             return {
                 s: {at: loss - base.done[s][at] for at, loss in points.items() if at in base.done[s]}

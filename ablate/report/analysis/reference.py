@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-import ablate
-from ablate.errors import UserError, nearest
+from ablate.errors import UserError
 from ablate.statistics.ranks import rank_correlations
+from ablate.study import published
 
-FOLDER = Path(ablate.__file__).parent / "reference"
 TEXT_COLUMNS = ("row", "section", "aliases", "unconfirmed")
 LOSSES = ("early_loss", "final_loss")  # lower is better; a score, in a column right of them, is better when higher
 
@@ -55,9 +54,7 @@ def load(name: str) -> Published:
 
     Raises `UserError` for an unknown table, and with the line number for one that cannot be read.
     """
-    path = FOLDER / f"{name}.csv"
-    if name not in names():
-        raise UserError(f"no reference {name!r}{nearest(str(name), names())} (there are: {', '.join(names())})")
+    path = published.path_of(name)
     rows, aliases, unconfirmed, baseline = {}, {}, {}, ""
     with open(path, encoding="utf-8", newline="") as file:
         title = file.readline()
@@ -97,11 +94,6 @@ def _numbers(row: dict[str, str], where: str) -> dict[str, float]:
             except ValueError:
                 raise UserError(f"{where}: {column} is {cell!r}; it must be a number or empty") from None
     return found
-
-
-def names() -> list[str]:
-    """The names of all published tables."""
-    return sorted(table.stem for table in FOLDER.glob("*.csv"))
 
 
 def findings(

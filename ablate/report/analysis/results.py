@@ -24,8 +24,8 @@ from ablate.config.renamed import renamed
 from ablate.errors import UserError
 from ablate.report.text import csv_plain, csv_text, is_number, one_line
 from ablate.run.files import atomic_write
-from ablate.run.folder import RunFolder, run_folders, run_path
-from ablate.run.record import DONE, SCHEMA, STATES
+from ablate.run.folder import RunFolder, run_folders, run_path, was_set_aside
+from ablate.run.record import Record
 
 if TYPE_CHECKING:
     import pandas
@@ -65,7 +65,6 @@ RUN_TEXTS = {
     "reason": ("reason",),
     "overrides": ("overrides",),
 }
-_OBJECTS = ("versions", "git", "hardware", "data", "parameters", "steps_per_second", "loss", "downstream")
 _SETTINGS = (
     *("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule"),
     *("early_fraction", "early", "dropout"),  # `early` in the configs of earlier versions
@@ -113,42 +112,42 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
     more run does not lose the others.
     """
     folder = Path(runs_dir) / name
-    records, skipped, folders = [], [], {}
-    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = {}
+    records: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    curves: dict[tuple[str, int, str], list[Point]] = {}
+    folders: dict[tuple[str, int], RunFolder] = {}
     for path in run_folders(runs_dir, name):
         shown = path.relative_to(folder).as_posix()
-        try:
-            record = _read_record(path, name, Path(runs_dir))
-        except ValueError as problem:
+        record, problem = RunFolder(path).examine()
+        if problem:
             skipped.append({"path": shown, "reason": one_line(problem)})
-            continue
         if record is None:
             continue
-        records.append(record)
-        folders[record["row"], record["seed"]] = path
+        records.append(_line_of(record, RunFolder(path)))
+        folders[record.row, record.seed] = RunFolder(path)
     found = {(record["row"], record["seed"]) for record in records}
     older = older or Results({}, [])
     without_folder = [record for record in older.records if (record["row"], record["seed"]) not in found]
     header = _header(name, Path(sweeps_dir), records + without_folder)
     planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
     steps = _steps(records, header["baseline"])
-    for run, path in folders.items():
-        curves |= {(*run, kind): points for kind, points in _read_curves(path / "metrics.csv", steps).items()}
+    for run, its_folder in folders.items():
+        curves |= {(*run, kind): points for kind, points in _read_curves(its_folder.metrics, steps).items()}
     kept = []
-    for record in records:
-        if reason := _foreign(record, planned):
-            path = run_path(runs_dir, name, record["row"], record["seed"]).relative_to(folder)
+    for line in records:
+        if reason := _foreign(line, planned):
+            path = folders[line["row"], line["seed"]].path.relative_to(folder)
             skipped.append({"path": path.as_posix(), "reason": reason})
         else:
-            kept.append(record)
-            curves |= {(record["row"], record["seed"], name): points for name, points in _score_curves(record).items()}
+            kept.append(line)
+            curves |= {(line["row"], line["seed"], name): points for name, points in _score_curves(line).items()}
     as_planned = {row: (*header["base"], *overrides) for row, overrides in planned.items()}
-    for record in without_folder:
-        run = record["row"], record["seed"]
-        if reason := _replaced(run_path(runs_dir, name, *run)) or _foreign(record, as_planned):
-            skipped.append({"path": f"{RECORDS}: {record['row']}, seed {record['seed']}", "reason": reason})
+    for line in without_folder:
+        run = line["row"], line["seed"]
+        if reason := _replaced(run_path(runs_dir, name, *run)) or _foreign(line, as_planned):
+            skipped.append({"path": f"{RECORDS}: {line['row']}, seed {line['seed']}", "reason": reason})
         else:
-            kept.append(record)
+            kept.append(line)
             curves |= {key: points for key, points in older.curves.items() if key[:2] == run}
     order = {label: number for number, label in enumerate(planned)}
     kept.sort(key=lambda record: (order[record["row"]], record["seed"]))
@@ -207,46 +206,19 @@ def number(record: dict[str, Any], *keys: str) -> float:
     return float(value) if is_number(value) else np.nan
 
 
-def _read_record(path: Path, sweep: str, runs_dir: Path) -> dict[str, Any] | None:
-    """The record of one run with what its config adds; None where there is none; raises ValueError with the reason."""
-    try:
-        record = json.loads((path / "record.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"record.json cannot be read ({error})") from None
-    if not isinstance(record, dict):
-        raise ValueError("record.json is no record")
-    schema, row, seed, status = (record.get(key) for key in ("schema", "row", "seed", "status"))
-    if not is_number(schema) or schema > SCHEMA:
-        raise ValueError(f"record.json has schema {schema!r}; this version reads up to {SCHEMA}")
-    if not isinstance(row, str) or not isinstance(seed, int) or status not in STATES:
-        raise ValueError("record.json lacks row, seed or status")
-    for key in _OBJECTS:
-        if not isinstance(record.get(key), (dict, type(None))):
-            raise ValueError(f"record.json: {key} holds no names and values")
-    try:
-        expected = run_path(runs_dir, sweep, row, seed)
-    except UserError as error:
-        raise ValueError(str(error)) from None
-    if record.get("sweep") != sweep or expected != path:
-        raise ValueError(f"record.json is of another run ({record.get('sweep')}, {row}, seed {seed})")
-    if status == DONE and math.isnan(number(record, "loss", "final")):
-        raise ValueError("record.json says done, but has no final loss")
-    record = _finite(record)
-    return {**record, "kind": "run", "settings": _read_settings(path)}
+def _line_of(record: Record, folder: RunFolder) -> dict[str, Any]:
+    """The line of records.jsonl for one run: its record, with what its config adds."""
+    return {**_finite_values(record.to_json()), "kind": "run", "settings": _read_settings(folder)}
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
+def _read_settings(folder: RunFolder) -> dict[str, Any]:
     """What the report needs of a run's config; empty where it cannot be read."""
     try:
-        config = RunFolder(path).read_config()
-        if config is None:
+        if (config := folder.read_config()) is None:
             return {}
         trainer = config.get("trainer") or {}
         chosen = {key: config[key] for key in _SETTINGS if key in config}
-        settings: dict[str, Any] = _finite({**chosen, "trainer": {k: trainer[k] for k in _TRAINER if k in trainer}})
-        return settings
+        return _finite_values({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
     except (UserError, ValueError, AttributeError, TypeError):
         return {}
 
@@ -261,9 +233,9 @@ def _steps(records: list[dict[str, Any]], baseline: str) -> int:
     return int(max(known)[1]) if known else 0
 
 
-def _read_curves(path: Path, steps: int) -> dict[str, list[tuple[int, float]]]:
+def _read_curves(path: Path, steps: int) -> dict[str, list[Point]]:
     """Thinned (step, loss) by kind; an incomplete last line and losses that are not finite are left out."""
-    found: dict[str, list[tuple[int, float]]] = {}
+    found: dict[str, list[Point]] = {}
     try:
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
             for row in csv.DictReader(line.replace("\0", "") for line in file):
@@ -289,15 +261,15 @@ def _plain_number(text: str) -> float:
     return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
-def _thinned(points: list[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
+def _thinned(points: list[Point], steps: int) -> list[Point]:
     """Mean losses over 48 equal bins of a sweep's `steps`, each at the last step of its bin.
 
     A run that diverged half-way has the same bins, so that losses over the same batches are compared.
     """
-    steps = steps or points[-1][0]
-    bins: dict[int, list[tuple[int, float]]] = {}
+    last = steps or points[-1][0]
+    bins: dict[float, list[Point]] = {}
     for step, loss in points:
-        bins.setdefault((step - 1) * CURVE_POINTS // steps, []).append((step, loss))
+        bins.setdefault((step - 1) * CURVE_POINTS // last, []).append((step, loss))
     return [(members[-1][0], sum(loss for _, loss in members) / len(members)) for members in bins.values()]
 
 
@@ -344,8 +316,7 @@ def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _replaced(folder: Path) -> str:
     """Why the older record of a run without a folder is left out; empty where it may be kept."""
-    moved = any(folder.parent.glob(f"{folder.name}.replaced-*"))
-    return "moved aside for a run with a different config, which has not been made yet" if moved else ""
+    return "moved aside for a run with a different config, which has not been made yet" if was_set_aside(folder) else ""
 
 
 def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str:
@@ -370,10 +341,14 @@ def _canonical(value: dict[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def _finite_values(content: dict[str, Any]) -> dict[str, Any]:
+    return {str(key): _finite(value) for key, value in content.items()}
+
+
 def _finite(value: Any) -> Any:
     """The value as JSON: keys as strings, NaN and infinities as null, other objects as strings."""
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return _finite_values(value)
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ablate.errors import UserError
-from ablate.report.analysis import reference
 from ablate.report.analysis.agreement import (
     agreements,
     by_section,
@@ -21,6 +20,7 @@ from ablate.report.analysis.verdicts import Verdicts
 from ablate.statistics.ceiling import ceiling
 from ablate.statistics.moderated import Comparison
 from ablate.statistics.ranks import rank_correlations
+from ablate.study import published
 from tests.report.synthetic import verdicts
 
 
@@ -159,7 +159,7 @@ GOOD = "# A paper\nrow,section,early_loss,final_loss\nPlain,baseline,2.5,2.0\nOd
 
 
 def test_a_table_needs_four_columns(tmp_path, monkeypatch):
-    monkeypatch.setattr(reference, "FOLDER", tmp_path)
+    monkeypatch.setattr(published, "FOLDER", tmp_path)
     (tmp_path / "mine.csv").write_text(GOOD)
     table = load("mine")
     assert (table.title, table.baseline, table.scores, table.find("odd")) == ("A paper", "Plain", (), "Odd")
@@ -179,7 +179,7 @@ def test_a_table_needs_four_columns(tmp_path, monkeypatch):
     ],
 )
 def test_a_mistake_in_a_table_is_reported_with_its_line(tmp_path, monkeypatch, old, new, message):
-    monkeypatch.setattr(reference, "FOLDER", tmp_path)
+    monkeypatch.setattr(published, "FOLDER", tmp_path)
     (tmp_path / "mine.csv").write_text(GOOD.replace(old, new, 1))
     with pytest.raises(UserError, match=message):
         load("mine")
@@ -252,7 +252,7 @@ def test_no_correlation_over_a_handful_or_without_noise():
 
 
 def test_names():
-    assert reference.names() == ["narang2021", "narang2021_learned_positions", "shazeer2020"]
+    assert published.names() == ["narang2021", "narang2021_learned_positions", "shazeer2020"]
 
 
 def test_the_ceiling_has_the_noise_of_both_sides_and_the_ties_of_neither():

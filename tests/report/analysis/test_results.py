@@ -94,7 +94,7 @@ def test_broken_and_foreign_records_are_named(maker):
         6: "another run",
         7: "versions",
         8: "norm=rmsnorm",
-        9: "no record",
+        9: "must be a mapping",
     }.items():
         assert words in reasons[f"{folder}/seed-{seed}"]
 

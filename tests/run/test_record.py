@@ -1,0 +1,100 @@
+"""The record: typed, and the same bytes on disk as it was read from."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ablate.run.json_object import DamagedJSON
+from ablate.run.record import Git, Loss, Record, StepsPerSecond
+from ablate.run.score import Curve, Score
+
+ROOT = Path(__file__).parents[2]
+FEW = {"schema": 1, "sweep": "s", "row": "r", "seed": 0, "status": "running"}
+DONE = {**FEW, "status": "done", "loss": {"early": 6.0, "final": 5.5}}
+
+
+def committed():
+    for path in sorted(ROOT.glob("reports/*/records.jsonl")):
+        yield from path.read_text(encoding="utf-8").splitlines()[1:]
+
+
+def test_every_committed_record_is_written_as_it_was_read():
+    lines = list(committed())
+    assert len(lines) > 300
+    for line in lines:
+        record = Record.from_json(json.loads(line))
+        assert json.dumps(record.to_json(), separators=(",", ":")) == line
+        assert set(record.unknown) == {"kind", "settings"} and record.loss.final == record.final_loss
+
+
+@pytest.mark.parametrize("content", [FEW, DONE, {**DONE, "parameters": {}, "git": None, "versions": {}}])
+def test_no_key_is_added_and_none_is_lost(content):
+    content = {"new": [1, {"x": None}], **content, "order": 3, "unknown": 4, "loss": {"final": 5, "odd": 1, "early": 6}}
+    record = Record.from_json(content)
+    assert json.dumps(record.to_json()) == json.dumps(content)
+    assert record.loss == Loss(final=5, early=6, unknown={"odd": 1})
+
+
+def test_what_changes_keeps_its_place_and_what_is_new_comes_last():
+    read = Record.from_json({**DONE, "odd": 1})
+    changed = dataclasses.replace(read, status="failed", git=Git(sha="a", dirty=None))
+    assert list(changed.to_json()) == [*FEW, "loss", "odd", "git"]
+    assert changed.to_json()["status"] == "failed" and changed.to_json()["git"] == {"sha": "a", "dirty": None}
+
+
+def test_a_new_record_has_every_key_that_has_no_other_meaning():
+    content = Record.from_json(FEW).to_json() | Record(**FEW).to_json()
+    assert content["finished"] is None and content["overrides"] == [] and content["downstream"] == {}
+    assert "scores" not in content and "identity_schema" not in content
+    assert list(Record(**FEW).to_json())[:6] == ["schema", "sweep", "row", "overrides", "command", "seed"]
+
+
+def test_scores_are_read_and_written():
+    score = Score(0.5, "accuracy", True, items=4, outcomes=(1.0, 0.0), curve=Curve("length", (1.0, 2.0), (0.5, 0.5)))
+    record = Record(**FEW, scores={"copy": score})
+    text = json.dumps(record.to_json())
+    assert Record.from_json(json.loads(text)) == record and '"outcomes": [1.0, 0.0]' in text
+    whole = text.replace("[1.0, 2.0]", "[1, 2.5]")  # steps, as their writer had them
+    assert json.dumps(Record.from_json(json.loads(whole)).to_json()) == whole != text
+    with pytest.raises(DamagedJSON, match="scores.copy cannot be read"):
+        Record.from_json({**FEW, "scores": {"copy": {"value": 1.0}}})
+
+
+def test_values_given_as_json_are_checked():
+    record = Record(**FEW).with_json(
+        {"loss": {"final": 1.5}, "steps_per_second": StepsPerSecond(median=2.0), "step": 3}
+    )
+    assert (record.final_loss, record.exclusive_speed, record.step) == (1.5, None, 3)
+    with pytest.raises(DamagedJSON, match="stp is unknown"):
+        record.with_json({"stp": 3})
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"schema": 99}, "has schema 99; this version reads up to 1"),
+        ({"schema": True}, "schema must be a whole number, and is True"),
+        ({"seed": "0"}, "seed must be a whole number, and is '0'"),
+        ({"row": None}, "row must be a string, and is None"),
+        ({"status": "finished"}, "status must be one of running, done, .*, and is 'finished'"),
+        ({"loss": {"final": "low"}}, "loss.final must be a number, and is 'low'"),
+        ({"loss": None}, "says done, but has no final loss"),
+        ({"loss": {"final": float("nan")}}, "says done, but has no final loss"),
+        ({"versions": ["torch"]}, "versions must be a mapping"),
+        ({"versions": {"torch": 2}}, "versions.torch must be a string, and is 2"),
+        ({"overrides": "norm=rmsnorm"}, "overrides must be a list"),
+        ({"overrides": [1]}, r"overrides\[0\] must be a string"),
+        ({"git": {"dirty": 1}}, "git.dirty must be true or false, and is 1"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_its_key(changes, problem):
+    with pytest.raises(DamagedJSON, match=f"^{problem}"):
+        Record.from_json(DONE | changes)
+
+
+@pytest.mark.parametrize("key", FEW)
+def test_some_keys_are_required(key):
+    with pytest.raises(DamagedJSON, match=f"^{key} is missing$"):
+        Record.from_json({name: value for name, value in FEW.items() if name != key})
