@@ -67,12 +67,12 @@ def train(overrides: Iterable[str] = ()) -> dict[str, Any]:
     words = _words(overrides)
     given = expand_sweep_row(arguments.only_overrides(arguments.sort(words), "ablate.train"))
     config = compose(given)
-    build_model(config, device="meta")  # what cannot be built is told before a folder is made
+    meta_model = build_model(config, device="meta")  # what cannot be built is refused before a folder is made
     from ablate.run.lock import Busy
     from ablate.training import run
 
     try:
-        return run.run(config, given, shlex.join(["ablate", "train", *words])).to_json()
+        return run.run(config, given, shlex.join(["ablate", "train", *words]), meta_model).to_json()
     except Busy as busy:
         raise UserError(str(busy)) from busy
 

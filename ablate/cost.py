@@ -26,10 +26,10 @@ LOOKED_UP = frozenset({"table", "table_factor"})  # the roles of vocabulary tabl
 EMBEDDING = LOOKED_UP | {"position_table", "logits"}
 
 
-def cost(cfg: DictConfig) -> dict[str, Any]:
+def cost(cfg: DictConfig, model: nn.Module | None = None) -> dict[str, Any]:
     """What the model of `cfg` costs: `parameters` {total, non_embedding, active}, `ops_paper`, `flops_per_step`,
-    `tokens_per_step` (input tokens of the global batch)."""
-    model = build_model(cfg, device="meta").train()
+    `tokens_per_step` (input tokens of the global batch). `model` is that of `cfg` on the meta device, if built."""
+    model = (build_model(cfg, device="meta") if model is None else model).train()
     for module in model.modules():
         if getattr(module, "recompute", False):
             # operations repeated to save memory are not counted; torch's modules declare no such attribute

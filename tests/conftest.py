@@ -11,12 +11,12 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.pop("WANDB_API_KEY", None)
 
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
-    """`asked(*overrides)`: the overrides of a tiny run under the test's own folder, on a text that needs no preparing."""
+    """`asked(*overrides)`: the overrides of a tiny run in the test's own folder, on a text that needs no preparing."""
     from tests.training import standin
 
     standin.install(monkeypatch)

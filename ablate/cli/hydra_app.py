@@ -72,9 +72,8 @@ def _cells(overrides: list[str]) -> list[list[str]]:
         parsed = OverridesParser.create().parse_overrides(overrides)
         for given in parsed:
             if isinstance(given.value(), Glob):
-                raise UserError(
-                    f"{given.input_line}: name the options, as in {given.key_or_group}=one,another; glob is not known here"
-                )
+                example = f"{given.key_or_group}=one,another"
+                raise UserError(f"{given.input_line}: name the options, as in {example}; glob is not supported here")
         batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     except HydraException as error:
         raise UserError(f"cannot be read: {str(error).splitlines()[0]}") from None

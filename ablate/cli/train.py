@@ -34,8 +34,8 @@ def run(words: list[str]) -> int:
     from ablate.config import build_model, compose
 
     cfg = compose(overrides)
-    build_model(cfg, device="meta")  # what cannot be built is refused before a folder is made
+    meta_model = build_model(cfg, device="meta")  # what cannot be built is refused before a folder is made
     from ablate.training import run as train
 
     command = shlex.join(["ablate", "train", *words])
-    return train.exit_code(lambda: print_result(train.run(cfg, overrides, command)))
+    return train.exit_code(lambda: print_result(train.run(cfg, overrides, command, meta_model)))

@@ -2,7 +2,7 @@
 
 from ablate.config.building import build_model
 from ablate.config.compatibility import check_parts
-from ablate.config.composing import compose
+from ablate.config.composing import compose, compose_resolved, restored
 from ablate.config.identity import code_changes, differences, effective, identity, own_code, resolved
 from ablate.config.instantiation import fill, instantiate
 from ablate.config.options import CONF, MODEL_SLOTS
@@ -16,6 +16,7 @@ __all__ = [
     "check_parts",
     "code_changes",
     "compose",
+    "compose_resolved",
     "differences",
     "effective",
     "fill",
@@ -24,5 +25,6 @@ __all__ = [
     "merge",
     "own_code",
     "resolved",
+    "restored",
     "validate",
 ]

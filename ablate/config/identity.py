@@ -68,7 +68,7 @@ def own_code(cfg: DictConfig | dict[str, Any]) -> dict[str, str]:
     return instantiation.code(evaluations.with_those_of_training(plain))
 
 
-def code_changes(before: dict[str, str] | None, cfg: DictConfig) -> list[str]:
+def code_changes(before: dict[str, str] | None, cfg: DictConfig | dict[str, Any]) -> list[str]:
     """A phrase for each module whose code is another than in `before`, a record's `code`."""
     now = own_code(cfg)
     return [f"the code of {name} has changed" for name in now if (before or {}).get(name) not in (None, now[name])]

@@ -11,6 +11,7 @@ that it would ignore says something that the model must know. Segments and posit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -57,7 +58,7 @@ class EncoderDecoder(nn.Module):
     """An encoder, and a causal decoder that attends to its output (Vaswani et al. 2017): the baseline."""
 
     stacks = ("encoder", "decoder")
-    mask_orders = {"encoder": FULL, "decoder": CAUSAL}
+    mask_orders: ClassVar[dict[str, str]] = {"encoder": FULL, "decoder": CAUSAL}
     scored = "decoder"
     reads = frozenset({"encoder_ids", "decoder_ids"})
 
@@ -87,7 +88,7 @@ class CausalDecoder(nn.Module):
     """A decoder alone; each token sees itself and those before it (Radford et al. 2018)."""
 
     stacks = ("decoder",)
-    mask_orders = {"decoder": CAUSAL}
+    mask_orders: ClassVar[dict[str, str]] = {"decoder": CAUSAL}
     scored = "decoder"
     reads = frozenset({"decoder_ids"})
 
@@ -103,7 +104,7 @@ class CausalDecoder(nn.Module):
 class PrefixDecoder(CausalDecoder):
     """A decoder alone, whose first ``prefix_lengths`` tokens see each other in both directions (Liu et al. 2018)."""
 
-    mask_orders = {"decoder": PREFIX}
+    mask_orders: ClassVar[dict[str, str]] = {"decoder": PREFIX}
     reads = frozenset({"decoder_ids", "prefix_lengths"})
 
 
@@ -111,7 +112,7 @@ class Encoder(nn.Module):
     """An encoder alone, scored at each of its tokens (Devlin et al. 2019)."""
 
     stacks = ("encoder",)
-    mask_orders = {"encoder": FULL}
+    mask_orders: ClassVar[dict[str, str]] = {"encoder": FULL}
     scored = "encoder"
     reads = frozenset({"encoder_ids"})
 

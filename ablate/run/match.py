@@ -15,7 +15,9 @@ from ablate.text import shown
 MOST = 6  # settings that are named; the others are counted
 
 
-def changes(folder: RunFolder, record: Record | None, cfg: DictConfig, data_sha256: str | None = None) -> str:
+def changes(
+    folder: RunFolder, record: Record | None, cfg: DictConfig | dict[str, Any], data_sha256: str | None = None
+) -> str:
     """How the run in `folder`, whose record is `record`, differs from that of `cfg`; empty where it is the same.
 
     The identity decides, where the record has one; else config.yaml, where there is one. `data_sha256` is of the

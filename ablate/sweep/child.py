@@ -16,34 +16,32 @@ from ablate.run.files import atomic_write
 
 
 def train(job: dict[str, Any]) -> int:
-    """Train or resume the run of `job` {"overrides", "command"}; its record says how it ended."""
-    import ablate.training.run
-    from ablate.config import compose
+    """Train or resume the run of `job` {"config", "overrides", "command"}; its record says how it ended."""
+    from ablate.config import restored
+    from ablate.training import run
 
-    return ablate.training.run.exit_code(
-        lambda: ablate.training.run.run(compose(job["overrides"]), job["overrides"], job["command"])
-    )
+    return run.exit_code(lambda: run.run(restored(job["config"]), job["overrides"], job["command"]))
 
 
 def prepare(job: dict[str, Any]) -> int:
-    """Prepare the corpus of each list in `job` {"rows", "overrides", "result"}.
+    """Prepare the corpus of each config in `job` {"rows", "configs", "result"}.
 
     The hashes go to the file `result` as {"sha256": [...]}, or {"errors": [line, ...]} where it refuses. First the
     model of each row is built without memory, so that a row that cannot be built is refused before any run begins.
     """
-    from ablate.config import build_model, compose
+    from ablate.config import build_model, restored
     from ablate.data import build_corpus
 
     errors: list[UserError] = []
-    for row, overrides in job["rows"].items():
+    for row, config in job["rows"].items():
         try:
-            build_model(compose(overrides), device="meta")
+            build_model(restored(config), device="meta")
         except UserError as error:
             errors.append(error.of(row))
     hashes = []
     try:
         if not errors:
-            hashes = [build_corpus.prepare(compose(words), progress=print).sha256 for words in job["overrides"]]
+            hashes = [build_corpus.prepare(restored(config), progress=print).sha256 for config in job["configs"]]
     except UserError as error:
         errors.append(error)
     lines = "\n".join(map(str, errors))
@@ -54,12 +52,11 @@ def prepare(job: dict[str, Any]) -> int:
 
 
 def measure(job: dict[str, Any]) -> int:
-    """Train the row of `job` {"overrides", "scratch", "seconds", "result"} for moments; its speed goes to `result`."""
-    import ablate.training.run
-    from ablate.config import compose
-    from ablate.training import processes
+    """Train the row of `job` {"config", "scratch", "seconds", "result"} for moments; its speed goes to `result`."""
+    from ablate.config import restored
+    from ablate.training import processes, run
 
-    speed = ablate.training.run.measure(compose(job["overrides"]), job["scratch"], job["seconds"])
+    speed = run.measure(restored(job["config"]), job["scratch"], job["seconds"])
     if processes.is_main():
         atomic_write(Path(job["result"]), json.dumps({"steps_per_second": speed["median"]}))
     return 0

@@ -50,7 +50,7 @@ def run(
         print(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out or sys.stdout)
         return 0
     differing = preflight.check_against_disk(sweep, items, chosen.replace)
-    jobs = chosen.jobs or jobs_at_a_time(item.cfg.trainer for item in items)
+    jobs = chosen.jobs or jobs_at_a_time(item.trainer for item in items)
     chosen = replace(chosen, jobs=jobs)
     starters = _starters(sweep.name, program or Program(), chosen, paths, jobs)
     with Display(out) as display, Interruption() as interruption:
@@ -66,7 +66,7 @@ def run(
         from ablate.report import build
 
         print(f"{name}: {build.build(name, paths.runs, paths.reports, paths.sweeps)}", file=out or sys.stdout)
-        close_sweep(items[0].cfg.logger, name, paths.runs, paths.reports)
+        close_sweep(items[0].config["logger"], name, paths.runs, paths.reports)
     return code
 
 

@@ -8,8 +8,6 @@ import signal
 import time
 from collections.abc import Sequence
 
-from omegaconf import OmegaConf
-
 from ablate.errors import UserError
 from ablate.run.files import read_json
 from ablate.sweep.preflight import RunRequest
@@ -24,15 +22,15 @@ def prepare(session: Session, items: Sequence[RunRequest]) -> dict[RunRequest, s
     """
     kinds: dict[str, list[RunRequest]] = {}
     for item in items:
-        groups = [OmegaConf.to_container(item.cfg[group], resolve=True) for group in ("data", "tokenizer")]
+        groups = [item.config[group] for group in ("data", "tokenizer")]
         kinds.setdefault(json.dumps(groups, sort_keys=True, default=str), []).append(item)
     folder = session.paths.runs / session.sweep.name
     folder.mkdir(parents=True, exist_ok=True)
     result, log = folder / f".prepared-{os.getpid()}.json", folder / "prepare.log"
     log.unlink(missing_ok=True)
     job = {
-        "rows": {item.run.row: list(item.run.overrides) for item in items},
-        "overrides": [list(members[0].run.overrides) for members in kinds.values()],
+        "rows": {item.run.row: item.config for item in items},
+        "configs": [members[0].config for members in kinds.values()],
         "result": str(result),
     }
     session.display.say(f"{session.sweep.name}: preparing the text")

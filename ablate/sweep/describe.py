@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from ablate.config import compose, merge
+from ablate.config import compose_resolved, merge, restored
+from ablate.config.root import Trainer
 from ablate.config.slots import declares
 from ablate.duration import duration
 from ablate.errors import UserError
@@ -21,6 +20,8 @@ from ablate.study.runs import PlannedRun, overrides, planned, select
 from ablate.sweep import forecast
 from ablate.sweep.devices import jobs_at_a_time
 from ablate.text import aligned
+
+Config = dict[str, Any]  # resolved
 
 SUSTAINED = 4e14  # FLOPs a second: what a well-kept H100 makes of its 9.9e14 in bfloat16
 
@@ -49,8 +50,8 @@ def describe(
     everyone = forecast.finished_runs(paths.runs)
     known = {folder: record for folder, record in everyone.items() if record.sweep == name}
     others = {folder: record for folder, record in everyone.items() if record.sweep != name}
-    jobs = jobs or jobs_at_a_time(cfg.trainer for cfg in configs.values())
-    counted = dict(zip(configs, count(list(configs.values())), strict=True)) if count else {}
+    jobs = jobs or jobs_at_a_time(Trainer(**config["trainer"]) for config in configs.values())
+    counted = dict(zip(configs, count([*map(restored, configs.values())]), strict=True)) if count else {}
     costs: dict[str, tuple[float | None, float | None]]
     costs = {record.row: (_parameters(record), record.ops_paper) for record in known.values()}
     costs |= {row: (cost["parameters"]["total"], cost["ops_paper"]) for row, cost in counted.items()}
@@ -71,9 +72,9 @@ def describe(
     return "\n".join(lines)
 
 
-def _config(name: str, row: str, given: Sequence[str]) -> Any:
+def _config(name: str, row: str, given: Sequence[str]) -> Config:
     try:
-        return compose(given)
+        return compose_resolved(given)
     except UserError as error:
         raise error.of(name, row) from None
 
@@ -81,12 +82,12 @@ def _config(name: str, row: str, given: Sequence[str]) -> Any:
 def _table(
     sweep: Sweep,
     found: dict[PlannedRun, RunStatus],
-    configs: dict[str, Any],
+    configs: dict[str, Config],
     costs: dict[str, tuple[float | None, float | None]],
 ) -> list[str]:
     """A line a row; `costs` are (parameters, operations) by row."""
     cells = [("row", "done", "parameters", "operations", "changes")]
-    for row, cfg in configs.items():
+    for row, config in configs.items():
         mine = [status for run, status in found.items() if run.row == row]
         parameters, operations = costs.get(row, (None, None))
         cells.append(
@@ -95,7 +96,7 @@ def _table(
                 f"{sum(status.finished for status in mine)}/{len(mine)}",
                 _number(parameters, ",d"),
                 _number(operations, ".3g"),
-                " ".join(sweep.rows[row]) + _width(cfg) or "the baseline",
+                " ".join(sweep.rows[row]) + _width(config) or "the baseline",
             )
         )
     return aligned(cells, right=(1, 2, 3))
@@ -109,21 +110,22 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _width(cfg: Any) -> str:
+def _width(config: Config) -> str:
     """How wide a gated feed-forward is made so that it costs what the others do."""
-    if "gated_ratio" not in cfg.feedforward or not declares(OmegaConf.to_container(cfg.activation), "gated"):
+    feedforward = config["feedforward"]
+    if "gated_ratio" not in feedforward or not declares(config["activation"], "gated"):
         return ""
-    return f" (feedforward.gated_ratio {cfg.feedforward.gated_ratio} of d_ff {cfg.feedforward.d_ff})"
+    return f" (feedforward.gated_ratio {feedforward['gated_ratio']} of d_ff {feedforward['d_ff']})"
 
 
 def _operations(
-    found: dict[PlannedRun, RunStatus], configs: dict[str, Any], counted: dict[str, dict[str, Any]]
+    found: dict[PlannedRun, RunStatus], configs: dict[str, Config], counted: dict[str, dict[str, Any]]
 ) -> list[str]:
     """What is left to run, in operations, and how long one large device would take over them."""
     if not counted:
         return []
     total = sum(
-        counted[run.row]["flops_per_step"] * configs[run.row].trainer.steps
+        counted[run.row]["flops_per_step"] * configs[run.row]["trainer"]["steps"]
         for run, status in found.items()
         if not status.finished
     )
@@ -131,10 +133,10 @@ def _operations(
     return [f"cost: {total:.3g} FLOPs, forward and backward: {alone} of a GPU that keeps up {SUSTAINED:.0e} a second"]
 
 
-def _time(left: int, jobs: int, known: Mapping[Path, Record], others: Mapping[Path, Record], cfg: Any) -> str:
+def _time(left: int, jobs: int, known: Mapping[Path, Record], others: Mapping[Path, Record], config: Config) -> str:
     if not left:
         return "nothing is left to run"
-    seconds, source = forecast.seconds_of_a_run(known, others, cfg)
+    seconds, source = forecast.seconds_of_a_run(known, others, config)
     if seconds is None:
         return source
     whole = seconds * math.ceil(left / jobs)

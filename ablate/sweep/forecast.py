@@ -24,22 +24,24 @@ def finished_runs(runs_folder: Path) -> dict[Path, Record]:
     return {folder: record for folder, record in found.items() if record and record.status == DONE}
 
 
-def seconds_of_a_run(known: Mapping[Path, Record], others: Mapping[Path, Record], cfg: Any) -> tuple[float | None, str]:
-    """How long a run of `cfg` takes, and how that is known: from this sweep's runs, or from others of its shape."""
+def seconds_of_a_run(
+    known: Mapping[Path, Record], others: Mapping[Path, Record], config: dict[str, Any]
+) -> tuple[float | None, str]:
+    """How long a run of `config` takes, and how that is known: from this sweep's runs, or from others of its shape."""
     if times := [record.seconds for record in known.values() if record.seconds]:
         return statistics.mean(times), f"as {_runs(len(times))} of this sweep did"
-    shape = dict(cfg.shape)
+    shape, trainer = config["shape"], config["trainer"]
     times = []
     for folder, record in list(others.items())[-LOOKED_AT:]:
         try:
-            config = RunFolder(folder).read_config() or {}
-            same = all(config["shape"][key] == shape[key] for key in SHAPE)
-            same = same and config["trainer"]["global_batch_tokens"] == cfg.trainer.global_batch_tokens
-            steps = config["trainer"]["steps"]
+            other = RunFolder(folder).read_config() or {}
+            same = all(other["shape"][key] == shape[key] for key in SHAPE)
+            same = same and other["trainer"]["global_batch_tokens"] == trainer["global_batch_tokens"]
+            steps = other["trainer"]["steps"]
         except (UserError, KeyError, TypeError):
             continue
         if same and record.seconds:
-            times.append(record.seconds * cfg.trainer.steps / steps)
+            times.append(record.seconds * trainer["steps"] / steps)
     if times:
         return statistics.mean(times), f"judged by {_runs(len(times))} of the same shape in other sweeps"
     return None, "unknown until the first run is done"

@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
-
-from ablate.config import compose, evaluations, resolved
+from ablate.config import evaluations
+from ablate.config.composing import resolve, written
+from ablate.config.root import Trainer
 from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.folder import RunFolder, run_path, set_aside
@@ -25,10 +26,10 @@ REMEDY = "replace=true moves such runs aside"
 
 @dataclass(frozen=True, eq=False)
 class RunRequest:
-    """A planned run with its config, its folder, and the command that a person would type for it."""
+    """A planned run with its resolved config, its folder, and the command that a person would type for it."""
 
     run: PlannedRun
-    cfg: DictConfig
+    config: dict[str, Any]
     folder: Path
     command: str
 
@@ -37,30 +38,39 @@ class RunRequest:
         """What it is called on the screen."""
         return f"{self.run.row} · seed {self.run.seed}"
 
+    @property
+    def trainer(self) -> Trainer:
+        """How it is trained, and on what."""
+        return Trainer(**self.config["trainer"])
+
     def is_settled(self, found: RunStatus) -> bool:
         """Whether the run has a result, and all the scores that it can have: without its weights it gets no more."""
         if found.state != DONE or found.record is None or not RunFolder(self.folder).weights.exists():
             return found.finished
-        chosen = resolved(self.cfg[evaluations.GROUP])
-        return not evaluations.missing({evaluations.GROUP: chosen}, found.record.to_json())
+        return not evaluations.missing(self.config, found.record.to_json())
 
 
 def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: Sequence[str]) -> list[RunRequest]:
-    """Every run's config; raises `UserError` with a line for each row that cannot be run, before any begins."""
+    """Every run's config, composed once a row; raises `UserError` with a line for each row that cannot be run."""
     items: list[RunRequest] = []
     errors: dict[str, str] = {}
+    rows: dict[str, dict[str, Any]] = {}  # interpolations as they are written; empty for a row in error
     for run in runs:
-        try:
-            cfg = compose(run.overrides)
-        except UserError as error:
-            for line in str(error).splitlines():
-                errors.setdefault(line, run.row)
+        if run.row not in rows:
+            try:
+                rows[run.row] = written(run.overrides)
+            except UserError as error:
+                rows[run.row] = {}
+                for line in str(error).splitlines():
+                    errors.setdefault(line, run.row)
+        if not (row := rows[run.row]):
             continue
-        if cfg.trainer.nodes > 1:
+        config = resolve({**row, "seed": {**row["seed"], "base": run.seed}})
+        if config["trainer"]["nodes"] > 1:
             raise UserError("trainer.nodes: a sweep starts runs of one node each; start larger ones by `ablate train`")
         words = ["ablate", "train", f"sweep={sweep.name}", f"row={run.row}", f"seed={run.seed}", *extra]
         folder = run_path(paths.runs, sweep.name, run.row, run.seed)
-        items.append(RunRequest(run, cfg, folder, shlex.join(words)))
+        items.append(RunRequest(run, config, folder, shlex.join(words)))
     if errors:
         raise UserError("\n".join(f"{sweep.name}: {row}: {line}" for line, row in errors.items()))
     return items
@@ -116,4 +126,4 @@ def _changes(item: RunRequest, data_sha256: str | None = None) -> str:
     """How the run on disk differs from the one to make; empty where it does not, or where there is none to compare."""
     folder = RunFolder(item.folder)
     record, _ = folder.examine()  # a damaged one has failed, and is for whoever retries it
-    return match.changes(folder, record, item.cfg, data_sha256)
+    return match.changes(folder, record, item.config, data_sha256)

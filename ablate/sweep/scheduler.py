@@ -118,9 +118,9 @@ class Driver:
         return self.failed_before.pop(item, None) == _modified(item)
 
     def _start(self, item: RunRequest) -> None:
-        job = {"overrides": list(item.run.overrides), "command": item.command}
+        job = {"config": item.config, "overrides": list(item.run.overrides), "command": item.command}
         log = RunFolder(item.folder).log
-        handle = self.session.starters.start(self.session.starters.program.train, job, log, item.cfg.trainer)
+        handle = self.session.starters.start(self.session.starters.program.train, job, log, item.trainer)
         self.active.append(Active(item, handle, Running(item.name, time.monotonic()), _modified(item)))
 
     def _collect(self) -> None:

@@ -126,8 +126,8 @@ class _Pass:
         log.unlink(missing_ok=True)
         scratch.mkdir()
         result = scratch / "result.json"
-        job = {"overrides": list(item.run.overrides), "scratch": str(scratch / "run"), "seconds": self.seconds}
-        handle = starters.start(starters.program.measure, {**job, "result": str(result)}, log, item.cfg.trainer)
+        job = {"config": item.config, "scratch": str(scratch / "run"), "seconds": self.seconds}
+        handle = starters.start(starters.program.measure, {**job, "result": str(result)}, log, item.trainer)
         while (code := handle.poll()) is None:
             if self.session.interruption or time.monotonic() > self.deadline + PATIENCE:
                 handle.stop(signal.SIGKILL)

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -22,6 +23,9 @@ from ablate.training import later, processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 class Attempt:
     """A run to make, the folder where it goes, and `found`, the record that an earlier attempt left there.
@@ -30,8 +34,16 @@ class Attempt:
     evaluations that it lacks.
     """
 
-    def __init__(self, cfg: DictConfig, overrides: list[str], command: str, folder: RunFolder) -> None:
+    def __init__(
+        self,
+        cfg: DictConfig,
+        overrides: list[str],
+        command: str,
+        folder: RunFolder,
+        meta_model: nn.Module | None = None,
+    ) -> None:
         self.cfg, self.overrides, self.command, self.folder = cfg, list(overrides), command, folder
+        self.meta_model = meta_model  # of `cfg`, if it is built already: to count on
         self.is_main = processes.is_main()
         self.say = Log(folder.log) if self.is_main else lambda line: None
         self.began = time.monotonic()
@@ -84,7 +96,7 @@ class Attempt:
         if self.is_main:
             self.folder.forget_failures()
             atomic_write(self.folder.config, record_fields.as_yaml(resolved(self.cfg)))
-        self._write(record_fields.before_training(self.record, self.cfg, self.corpus, self.identity))
+        self._write(record_fields.before_training(self.record, self.cfg, self.corpus, self.identity, self.meta_model))
         self._mirror()
         self._train(interruption)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig
@@ -14,6 +14,9 @@ from ablate.config import MODEL_SLOTS, own_code
 from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
 from ablate.run.record import RUNNING, SCHEMA, Data, Record, now
 from ablate.training import environment, processes
+
+if TYPE_CHECKING:
+    from torch import nn
 
 AXES = {*MODEL_SLOTS, "objective", "data", "tokenizer", "optimizer", "schedule"}
 
@@ -49,7 +52,9 @@ def begun(cfg: DictConfig, overrides: Sequence[str], command: str, found: Record
     )
 
 
-def before_training(record: Record, cfg: DictConfig, corpus: Any, identity: str) -> Record:
+def before_training(
+    record: Record, cfg: DictConfig, corpus: Any, identity: str, meta_model: nn.Module | None = None
+) -> Record:
     """With what is known once the text is there: identity, text, costs, versions, hardware; another attempt begins."""
     from ablate.cost import cost
     from ablate.training.device import device_type
@@ -64,7 +69,7 @@ def before_training(record: Record, cfg: DictConfig, corpus: Any, identity: str)
         data=Data.from_json(corpus.describe()),
         attempts=(record.attempts or 0) + 1,
     )
-    return known.with_json(cost(cfg))
+    return known.with_json(cost(cfg, meta_model))
 
 
 def after_training(record: Record, measured: Mapping[str, Any], cfg: DictConfig) -> Record:

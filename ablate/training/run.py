@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -13,16 +14,20 @@ from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, Record
 
+if TYPE_CHECKING:
+    from torch import nn
+
 EXIT_CODES = {DONE: 0, FAILED: 1, DIVERGED: 3}
 
 
-def run(cfg: DictConfig, overrides: list[str], command: str) -> Record:
+def run(cfg: DictConfig, overrides: list[str], command: str, meta_model: nn.Module | None = None) -> Record:
     """Make or resume the run that `cfg` describes; returns its record, whose `status` says how it ended.
 
     A run that is done or has diverged is only read. Raises `Busy` where another process works on it, and
     `UserError` where its folder contains a run with another config, or where this one cannot be trained. Anything else
     that goes wrong is in the record (`failed`, and why). Several devices are several processes: started by torchrun
-    this is one of them, else it starts them.
+    this is one of them, else it starts them. `meta_model` is the model of `cfg` on the meta device, where it has been
+    built already: its costs are counted on it.
     """
     from ablate.config.batch import share
     from ablate.training import processes
@@ -33,7 +38,7 @@ def run(cfg: DictConfig, overrides: list[str], command: str) -> Record:
     if not processes.is_main():
         return Attempt(cfg, overrides, command, folder).work()
     with folder.lock():
-        attempt = Attempt(cfg, overrides, command, folder)
+        attempt = Attempt(cfg, overrides, command, folder, meta_model)
         if processes.world_size(cfg) == 1 or processes.is_worker():
             return attempt.work()
         if attempt.is_settled():

@@ -59,7 +59,8 @@ LINES = {
         "inherit ablate.model.norm.Norm, or declare it"
     ),
     "norm=function": (
-        "norm=function: {package}.norms.function has no uses_batch_statistics; inherit ablate.model.norm.Norm, or declare it"
+        "norm=function: {package}.norms.function has no uses_batch_statistics; "
+        "inherit ablate.model.norm.Norm, or declare it"
     ),
     "norm=key": "norm=key: {package}.norms.MyNorm takes no 'epz'; did you mean 'eps'?",
     "schedule=mine": (

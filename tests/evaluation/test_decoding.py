@@ -64,7 +64,8 @@ def test_more_beams_find_what_is_likelier(untied):
 ROWS = [
     [], ["stack=funnel"], ["stack=transparent"], ["head=adaptive_softmax"], ["head=mixture_of_softmaxes"],
     ["attention=lightweight_convolution"], ["attention=synthesizer_random"], ["block=evolved"], ["position=learned"],
-    ["position=rope"], ["feedforward=product_key_memory"], ["attention=weighted"], ["stack=universal", "residual=gated"],
+    ["position=rope"], ["feedforward=product_key_memory"], ["attention=weighted"],
+    ["stack=universal", "residual=gated"],
 ]  # fmt: skip
 
 

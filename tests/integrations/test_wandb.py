@@ -44,7 +44,8 @@ def inspected(path):
     """What W&B's own command reads in an offline run: (summary, all records)."""
 
     def call(*more):
-        return subprocess.run([*WANDB, "leet", "inspect", *more, "--json", str(path)], capture_output=True, text=True, check=True)  # fmt: skip
+        command = [*WANDB, "leet", "inspect", *more, "--json", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True)
 
     return json.loads(call("--summary").stdout), [json.loads(line) for line in call().stdout.splitlines()]
 

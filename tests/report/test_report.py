@@ -500,8 +500,8 @@ def test_what_became_of_evaluations_is_said(measured):
 
     text = measured(True, change).read_text()
     assert "- **RMS Norm**: evaluation mine failed (seed 0): RuntimeError: no such task" in text
-    assert "- depth was measured in 2 ways, and its differences between rows may be theirs" in text
-    assert "- depth was not measured of 1 finished run" in text
+    assert "- depth was measured in 2 ways, so rows may differ by how it was measured" in text
+    assert "- depth was not measured for 1 finished run" in text
 
 
 def test_a_sweep_that_is_not_there(tmp_path):

@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ablate.config import compose, identity, resolved
+from ablate.config import identity, resolved, restored
 from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, run_path
@@ -25,20 +25,20 @@ DATA = "a" * 64
 def prepare(job):
     """Pretend that every corpus is there."""
     errors = _behaviours().get("preparing")
-    found = {"errors": errors} if errors else {"sha256": [DATA for _ in job["overrides"]]}
+    found = {"errors": errors} if errors else {"sha256": [DATA for _ in job["configs"]]}
     atomic_write(Path(job["result"]), json.dumps(found))
     return 2 if errors else 0
 
 
 def measure(job):
     """A made-up speed; refuses where the row is told to."""
-    _trace("measure", compose(job["overrides"]).row)
+    _trace("measure", job["config"]["row"])
     atomic_write(Path(job["result"]), json.dumps({"steps_per_second": 100.0 + os.getpid() % 7}))
 
 
 def train(job):
     """Beat ten times, then finish, unless the row behaves otherwise."""
-    cfg = compose(job["overrides"])
+    cfg = restored(job["config"])
     folder = RunFolder(run_path(Path(cfg.paths.runs), cfg.sweep, cfg.row, cfg.seed.base))
     try:
         with folder.lock():

@@ -72,7 +72,7 @@ def install(monkeypatch):
         "parameters": {"total": 1000, "non_embedding": 500, "active": 1000},
         "ops_paper": 1e9, "flops_per_step": 1e9, "tokens_per_step": 192,
     }  # fmt: skip
-    monkeypatch.setattr(cost, "cost", lambda cfg: counted)
+    monkeypatch.setattr(cost, "cost", lambda cfg, model=None: counted)
 
 
 def overrides(folder, *more):

@@ -1,5 +1,6 @@
 """Learning rates against the library that the paper ran, and by their shape."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,8 @@ def test_schedules_rise_to_their_peak_and_fall(name):
     rate = schedule(f"schedule={name}", "trainer.steps=1000", "schedule.peak=0.5")
     rates = [rate(step) for step in range(1000)]
     assert rates[0] == pytest.approx(0.5 / 20) and rates[19] == pytest.approx(0.5) and max(rates) == pytest.approx(0.5)
-    assert all(one < other for one, other in zip(rates[:19], rates[1:20], strict=True))
-    assert all(one >= other for one, other in zip(rates[20:], rates[21:], strict=False))
+    assert all(one < other for one, other in itertools.pairwise(rates[:20]))
+    assert all(one >= other for one, other in itertools.pairwise(rates[20:]))
     assert rate(1000) == pytest.approx({"cosine": 0.05, "linear": 0.0, "wsd": 0.0}[name])
 
 

@@ -76,8 +76,8 @@ _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_toke
 class Results:
     """A sweep and its runs: `sweep` is the first line of records.jsonl, `records` the other lines.
 
-    `curves` maps (row, seed, kind) to a list of points: (step, loss) where the kind is train or validation, else x and y
-    of the curve of the score that has the kind's name.
+    `curves` maps (row, seed, kind) to a list of points: (step, loss) where the kind is train or validation, else (x, y)
+    of the curve of the score with the kind's name.
     """
 
     sweep: dict[str, Any]

@@ -70,7 +70,7 @@ EVIDENCE_COLUMNS = (
 
 
 def results_csv(verdicts: Verdicts) -> str:
-    """A line per row of the sweep, the baseline first; after the fixed columns mean and std of each downstream score."""
+    """A line per row of the sweep, the baseline first; after the fixed columns each downstream score, mean and std."""
     tasks = list(verdicts.metrics)
     speeds = comparable_speeds(verdicts)
     lines = []

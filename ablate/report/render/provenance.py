@@ -68,14 +68,15 @@ class Provenance:
             for name, reason in (record.get("scores_failed") or {}).items():
                 failed.setdefault((record["row"], name, one_line(reason)), []).append(record["seed"])
         for (row, name, reason), seeds in failed.items():
-            yield f"**{md_escape(row)}**: evaluation {md_escape(name)} failed ({_seed_list(seeds)}): {md_escape(reason)}"
+            where = f"**{md_escape(row)}**: evaluation {md_escape(name)} failed ({_seed_list(seeds)})"
+            yield f"{where}: {md_escape(reason)}"
         for name in self.verdicts.metrics:
             measured = [record for record in self.done if name in (record.get("downstream") or {})]
             ways = {str(_at(record, "scores", name, "source", "hash")) for record in measured}
             if len(ways) > 1:
-                yield f"{md_escape(name)} was measured in {len(ways)} ways, and its differences between rows may be theirs"
+                yield f"{md_escape(name)} was measured in {len(ways)} ways, so rows may differ by how it was measured"
             if lacking := len(self.done) - len(measured):
-                yield f"{md_escape(name)} was not measured of {counted(lacking, 'finished run')}"
+                yield f"{md_escape(name)} was not measured for {counted(lacking, 'finished run')}"
 
     def _skipped(self) -> Iterable[str]:
         for skipped in self.sweep.get("skipped", []):
