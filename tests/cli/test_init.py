@@ -70,7 +70,7 @@ def test_what_the_comments_show_is_right(here):
 
     assert set(sweep(without_rows, shown("sections")).sections.values()) == {"baseline", "norms", "activations"}
     assert sweep(without_baseline, shown("grid")).baseline == "norm=layernorm activation=relu"
-    assert sweep(content, shown("early")).early == 0.25
+    assert sweep(content, shown("early_fraction")).early_fraction == 0.25
     assert sweep(content, shown("reference")).reference == "narang2021"
     assert sweep(content, shown("protocol")).rows == sweep(content).rows
     over = sweep(without_baseline, shown("extends", "add", "drop"))

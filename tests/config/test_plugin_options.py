@@ -204,8 +204,8 @@ def test_they_train_together(optimizer, package, tmp_path):
     overrides = [*TINY, *CHOICES, *data, *folders, f"row={optimizer}"]
     overrides = [f"optimizer={optimizer}" if one.startswith("optimizer=") else one for one in overrides]
     record = train.run(compose(overrides), overrides, "ablate train ...")
-    assert record["status"] == "done" and record["loss"]["final"] < record["loss"]["early"]
-    assert sorted(record["code"]) == [f"{package}.{name.removesuffix('.py')}" for name in sorted(MODULES)]
+    assert record.status == "done" and record.loss.final < record.loss.early
+    assert sorted(record.code) == [f"{package}.{name.removesuffix('.py')}" for name in sorted(MODULES)]
 
 
 def test_the_plugins_groups_have_the_projects_options_too(package):

@@ -21,7 +21,7 @@ SOURCES = ("ablate", "conf", "sweeps", "pyproject.toml", "setup.py", "README.md"
 SMALL = [
     "shape.d_model=16", "shape.n_layers=1", "shape.n_heads=2", "shape.head_dim=8", "shape.d_ff=16",
     "shape.vocab_size=768", "shape.length=16", "shape.batch_tokens=64", "trainer.steps=2", "trainer=cpu",
-    "data=local", "data.files=[text.txt]", "evaluation.tokens=64",
+    "data=local", "data.files=[text.txt]", "evaluation.heldout.tokens=64",
 ]  # fmt: skip
 
 

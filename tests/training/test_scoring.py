@@ -192,16 +192,18 @@ def test_what_failed_is_tried_again_later(asked, monkeypatch):
 
 
 def test_without_weights_nothing_can_be_added(asked):
-    run(asked("keep=none"))
-    with pytest.raises(UserError, match=r"is done without by_position, and its weights are gone \(keep=none"):
-        run(asked("keep=none", *BOTH))
+    run(asked("keep_checkpoints=none"))
+    with pytest.raises(
+        UserError, match=r"is done without by_position, and its weights are gone \(keep_checkpoints=none"
+    ):
+        run(asked("keep_checkpoints=none", *BOTH))
     assert folder_of(asked()).read().status == "done"
 
 
 def test_with_keep_none_it_is_measured_at_once(asked):
-    found = run(asked("keep=none", *BOTH))
+    found = run(asked("keep_checkpoints=none", *BOTH))
     assert list(found.scores) == [NAME] and not list(folder_of(asked()).checkpoints.glob("*"))
-    assert run(asked("keep=none", *BOTH)) == found
+    assert run(asked("keep_checkpoints=none", *BOTH)) == found
 
 
 def test_stopped_in_a_later_evaluation_the_result_stays(asked):
@@ -233,5 +235,5 @@ def test_a_speed_trial_evaluates_nothing(asked, monkeypatch, tmp_path):
 
     monkeypatch.setattr(scoring.Scoring, "score", lambda *_: pytest.fail("it evaluates"))
     monkeypatch.setattr(LossByPosition, "evaluate", lambda *_: pytest.fail("it evaluates"))
-    assert train.measure(compose(asked("keep=all", *BOTH)), tmp_path / "trial", 0.1)["median"] > 0
+    assert train.measure(compose(asked("keep_checkpoints=all", *BOTH)), tmp_path / "trial", 0.1)["median"] > 0
     assert not list((tmp_path / "trial").rglob("*.ckpt"))

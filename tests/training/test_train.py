@@ -189,7 +189,7 @@ def test_accumulation_makes_the_same_batch(asked):
     "override, told",
     [
         ("trainer.micro_batch=3", "8 sequences"),
-        ("trainer.global_batch_tokens=100", "sequences"),
+        ("trainer.global_batch_tokens=100", "must be a multiple of objective.length=16"),
         ("trainer.accelerator=gpu", "no CUDA device"),
     ],
 )

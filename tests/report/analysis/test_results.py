@@ -219,7 +219,7 @@ def _old_and_new(maker):
     heldout = {"tokens": 4096, "seed": 7}
     settings = {"evaluation": {"heldout": {**HELDOUT, **heldout}}, "early_fraction": 0.125}
     for seed in range(3):
-        evaluation = {"evaluation": heldout} if seed == 0 else settings
+        evaluation = {"evaluation": heldout, "early": 0.125, "early_fraction": None} if seed == 0 else settings
         keys = OLD if seed == 0 else NEW
         maker.run(maker.baseline, seed, extra=keys[:1], final=5.0 + seed / 100, settings=evaluation)
         maker.run("RMS Norm", seed, keys[1:], extra=keys[:1], final=4.9 + seed / 99, settings=evaluation)
