@@ -29,11 +29,11 @@ lint: $(INSTALLED) ## style, format and types of the code
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-test: lint ## lint, then the tests that take minutes [ARGS="tests/model -k rope"]
+test: lint $(DOCUMENTING) ## lint, then the tests that take minutes [ARGS="tests/model -k rope"]
 	$(BIN)/python -m pip check
 	$(PYTEST) -m "not slow and not gpu" -n 2 $(ARGS)
 
-test-all: lint ## all tests; those for a GPU are skipped where there is none
+test-all: lint $(DOCUMENTING) ## all tests; those for a GPU are skipped where there is none
 	$(BIN)/python -m pip check
 	$(PYTEST) -n 2 $(ARGS)
 

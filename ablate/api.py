@@ -56,9 +56,9 @@ def build(config: DictConfig) -> tuple[Model, Callable[[Mapping[str, Tensor]], T
 def train(overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Make or resume a run as ``ablate train`` does; returns its record, whose ``status`` says how it ended.
 
-    The run lies in ``runs/<sweep>/<row>/seed-<n>/`` of the current folder; asked for again, it is only read.
-    ``["sweep=axes", "row=RoPE"]`` is one run of a sweep. A run that fails or diverges is told by its record. Raises
-    `UserError` for a mistake in what is asked, for a folder with another run, and where another process has the run.
+    The run's folder is ``runs/<sweep>/<row>/seed-<n>/`` below the current one; a finished run is only read.
+    ``["sweep=axes", "row=RoPE"]`` is one run of a sweep. That a run failed or diverged is in its record. Raises
+    `UserError` for a mistake in the overrides, for a folder with another run, and if another process has the run.
     """
     from ablate.cli import arguments
     from ablate.cli.sweep_row import expand_sweep_row
@@ -81,7 +81,7 @@ def records(folder: str | Path) -> pandas.DataFrame:
     """The runs of one sweep, a line each: row, section, seed, status, losses, costs, speed, and where they were made.
 
     `folder` is a report's (``reports/axes``, with records.jsonl) or that of the runs (``runs/axes``). A number that is
-    not known is NaN. Raises `UserError` where neither lies there.
+    not known is NaN. Raises `UserError` if the folder has neither.
     """
     from ablate.report.analysis import results
     from ablate.run.folder import RunFolder, run_folders

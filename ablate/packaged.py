@@ -1,4 +1,4 @@
-"""Where the files lie that come with the package and are no code: options, sweeps.
+"""Where the files are that come with the package and are not code: options, sweeps.
 
 In a checkout `conf` and `sweeps` are top-level folders beside the package `ablate`; a wheel has them inside it.
 """

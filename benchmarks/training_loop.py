@@ -99,11 +99,11 @@ def ratio(overrides: list[str], turns: int, folder: Path) -> dict[str, float]:
     text = build_corpus.prepare(cfg)
     run_folder = RunFolder(folder / "run")
     run_folder.path.mkdir()
-    upkeep = functools.partial(Turns, bare=bare_loop(cfg, text), turns=turns)
+    turns_callback = functools.partial(Turns, bare=bare_loop(cfg, text), turns=turns)
     with Interruption() as interruption:
-        fit = Fit(cfg, text, run_folder, "benchmark", interruption, lambda line: None, upkeep=upkeep)
+        fit = Fit(cfg, text, run_folder, "benchmark", interruption, lambda line: None, callback=turns_callback)
         fit.train()
-    times = fit.upkeep.times[len(fit.upkeep.times) // 10 :]
+    times = fit.callback.times[len(fit.callback.times) // 10 :]
     run, bare = (statistics.median(seconds) / cfg.trainer.log_every for seconds in zip(*times, strict=True))
     return {"ratio": statistics.median(bare / run for run, bare in times), "run_ms": 1000 * run, "bare_ms": 1000 * bare}
 

@@ -1,4 +1,4 @@
-"""The verbs of the command `ablate`, a module each, imported only when asked for."""
+"""The verbs of the command `ablate`, a module each, imported only when it is called."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
         print_error("interrupted")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `ablate options | head` is no mistake
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `ablate options | head` is fine
         return 0
     except OSError as error:  # a place that cannot be read or written; a full disk
         if os.environ.get("ABLATE_TRACEBACK") or error.filename is None:

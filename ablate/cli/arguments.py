@@ -10,7 +10,7 @@ from ablate.errors import UserError, nearest
 
 @dataclass
 class Words:
-    """What stands after a verb: its flags with their values, and everything else in order."""
+    """The words after a verb: its flags with their values, and everything else in order."""
 
     flags: dict[str, str]
     rest: list[str]

@@ -54,8 +54,8 @@ def candidates(words: Sequence[str]) -> list[str]:
 
 def _flags(verb: str) -> list[str]:
     """The flags of a verb: those that its help names."""
-    told = importlib.import_module(f"ablate.cli.{verb}").HELP
-    return [*dict.fromkeys(_FLAG.findall(told)), "--help"]
+    text = importlib.import_module(f"ablate.cli.{verb}").HELP
+    return [*dict.fromkeys(_FLAG.findall(text)), "--help"]
 
 
 def _of_flag(verb: str, flag: str) -> Sequence[str]:

@@ -19,7 +19,7 @@ ALLOWED = ("hydra/launcher", "hydra.launcher.", "hydra/sweeper", "hydra.sweeper.
 
 
 def run(words: list[str]) -> int:
-    """Check every combination that is asked for, then let Hydra run or show it; returns the worst exit code."""
+    """Check every combination, then let Hydra run or show it; returns the worst exit code."""
     flags, overrides = _split(words)
     own = [word for word in overrides if word.startswith(("hydra.", "hydra/"))]
     for word in own:

@@ -21,12 +21,12 @@ TEMPLATE = Path(__file__).parent / "templates" / "sweep.yaml"
 
 def run(words: list[str]) -> int:
     """Write the file and say what to do with it."""
-    asked = arguments.sort(words)
-    name = arguments.one_name(asked, "sweep", "ablate init") if asked.names else NAME
+    given = arguments.sort(words)
+    name = arguments.one_name(given, "sweep", "ablate init") if given.names else NAME
     from ablate import packaged
     from ablate.study.paths import Paths
 
-    folder = Paths.only(asked.overrides).sweeps
+    folder = Paths.only(given.overrides).sweeps
     check_sweep_name(name)
     if name.endswith((".yaml", ".yml")):
         raise UserError(f"{name}: give the sweep's name without the ending, as in {name.rpartition('.')[0]}")

@@ -7,7 +7,7 @@ import sys
 from ablate.cli import arguments
 
 HELP = """Write reports/NAME/ from the sweep's run folders; runs whose folders are gone are taken from the records
-that lie beside the report, if they were made as the sweep now asks (remove records.jsonl to leave them out).
+next to the report, if they match the sweep as it is now (remove records.jsonl to leave them out).
 
 usage: ablate report NAME [--strict]
 
@@ -17,16 +17,16 @@ usage: ablate report NAME [--strict]
 
 
 def run(words: list[str]) -> int:
-    """Write the report, print where it lies, and name on stderr what had to be left out of it."""
-    asked = arguments.sort(words, switches=("--strict",))
-    name = arguments.one_name(asked, "sweep", "ablate report")
+    """Write the report, print its path, and name on stderr what had to be left out of it."""
+    given = arguments.sort(words, switches=("--strict",))
+    name = arguments.one_name(given, "sweep", "ablate report")
     from ablate.report import build
     from ablate.study.paths import Paths
 
-    paths = Paths.only(asked.overrides)
+    paths = Paths.only(given.overrides)
     written = build.build(name, paths.runs, paths.reports, paths.sweeps)
     print(written)
     left_out = build.problems(written.parent)
     for problem in left_out:
         print(f"left out: {problem}", file=sys.stderr)
-    return 1 if left_out and "--strict" in asked.flags else 0
+    return 1 if left_out and "--strict" in given.flags else 0

@@ -25,21 +25,21 @@ settings: jobs= (runs at a time: 2, on GPUs one for each), only=, retry=failed, 
           timeout= (seconds a run may take), patience= (seconds without a step), timing= (seconds for the timing pass)
 on Slurm: slurm.minutes=240 (the longest that a run may take), and such as slurm.partition=gpu slurm.memory_gb=32: the
           runs become one array of jobs, jobs= of them at a time (tried without a cluster only)
-Exit codes: 0 every run has a result, 1 some have none, 2 a mistake in what was asked, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 every run has a result, 1 some have none, 2 a mistake in the command, 130 Ctrl-C, 143 SIGTERM.
 """
 
 
 def run(words: list[str]) -> int:
     """Drive the sweep; returns its exit code."""
-    asked = arguments.sort(words, switches=("--dry-run",))
-    name = arguments.one_name(asked, "sweep", "ablate sweep")
-    cluster, others = slurm(asked.overrides)
+    given = arguments.sort(words, switches=("--dry-run",))
+    name = arguments.one_name(given, "sweep", "ablate sweep")
+    cluster, others = slurm(given.overrides)
     settings, overrides = split(others, SETTINGS)
     if cluster is not None:
         settings["slurm"] = cluster
     from ablate.sweep import command
 
-    return command.run(name, overrides, dry_run="--dry-run" in asked.flags, **settings)
+    return command.run(name, overrides, dry_run="--dry-run" in given.flags, **settings)
 
 
 def slurm(words: list[str]) -> tuple[dict[str, Any] | None, list[str]]:

@@ -132,7 +132,7 @@ def misfit(made: Any, slot: Slot) -> str:
 
 
 def _wrong_keys(made: Any, content: Mapping[str, Any], is_partial: bool) -> str:
-    """Which of an option's keys are no arguments of what it makes, or are missing there; empty where all is well."""
+    """Which of an option's keys its class does not take, or lacks; empty where all is well."""
     try:
         signature = inspect.signature(made)
     except (TypeError, ValueError):

@@ -44,7 +44,7 @@ def absence(target: str) -> str:
 
 
 def attribute(target: str, name: str) -> Any:
-    """The value of the class attribute `name`, inherited ones included; None where it is no literal."""
+    """The value of the class attribute `name`, inherited ones included; None where it is not a literal."""
     for definition in ancestry(target):
         if (value := _assigned(definition.node, name)) is not None:
             try:

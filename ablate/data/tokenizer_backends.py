@@ -123,7 +123,7 @@ class SentencePiece:
 
 
 def load(path: Path) -> Tokenizer:
-    """The tokenizer whose content lies in a file called `tokenizer.json` or `tokenizer.model`."""
+    """The tokenizer whose content is in a file called `tokenizer.json` or `tokenizer.model`."""
     content = path.read_bytes()
     return HuggingFace(content.decode()) if path.name == HuggingFace.file else SentencePiece(content)
 

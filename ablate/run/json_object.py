@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
-KEPT = ("unknown", "order")  # fields that are no keys
+KEPT = ("unknown", "order")  # fields that are not keys
 OPTIONAL = {"optional": True}  # metadata of a field that is written only where it has a value
 
 

@@ -100,7 +100,7 @@ def _overrides(value: Any, where: str, path: Path) -> tuple[str, ...]:
     keys = set()
     for override in value:
         if not isinstance(override, str) or "=" not in override or not key_of(override):
-            raise UserError(f"{path}: {where}: {override!r} is no override such as norm=rmsnorm")
+            raise UserError(f"{path}: {where}: {override!r} is not an override such as norm=rmsnorm")
         if (key := key_of(override)) in GIVEN_BY_THE_SWEEP:
             raise UserError(f"{path}: {where}: {key} is given by the sweep itself; leave it out")
         if key.split(".")[0] == "paths":
@@ -198,7 +198,7 @@ def _word(value: Any, key: str, path: Path) -> str:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, (str, int, float)) and str(value):
         return str(value)
-    raise UserError(f"{path}: grid: {key}: {value!r} is no value of an axis")
+    raise UserError(f"{path}: grid: {key}: {value!r} cannot be a value of an axis")
 
 
 def _base_value(key: str, points: list[str], base: tuple[str, ...], path: Path) -> str:

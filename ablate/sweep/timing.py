@@ -1,6 +1,6 @@
 """The exclusive timing pass: each row's speed with nothing else running, in rounds over all rows.
 
-round 1:  baseline  row 1  row 2  ...      a speed measured beside other runs is no measurement, and one
+round 1:  baseline  row 1  row 2  ...      a speed measured beside other runs says little, and one
 round 2:  ...  row 2  row 1  baseline      machine is not equally fast at all times: so one row after the
 round 3:  baseline  row 1  row 2  ...      other, there and back; a row's speed is the median of its rounds
 """

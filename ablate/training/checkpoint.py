@@ -63,7 +63,7 @@ def load(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content
     except Exception as error:  # a foreign file whose checksum is right: whatever unpickling refuses
-        raise CheckpointError(f"{path} is no checkpoint: {str(error).splitlines()[0]}") from None
+        raise CheckpointError(f"{path} is not a checkpoint: {str(error).splitlines()[0]}") from None
 
 
 def damage(path: Path) -> str:

@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 def git_state() -> Git:
     """The commit of the source tree and whether tracked files differ from it; empty outside a repository.
 
-    An environment inside somebody's repository is no source tree: nothing of the package is tracked there.
+    An environment inside somebody's repository is not the source tree: nothing of the package is tracked there.
     """
     source = Path(ablate.__file__).parent
     commit = _git(source, "rev-parse", "HEAD") if _git(source, "ls-files", "--", "__init__.py") else ""

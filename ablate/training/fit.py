@@ -57,7 +57,7 @@ class Fit:
         interruption: Interruption,
         say: Callable[[str], None],
         listeners: tuple[Callable[[dict[str, Any]], None], ...] = (),
-        upkeep: Callable[..., RunCallback] = RunCallback,
+        callback: Callable[..., RunCallback] = RunCallback,
     ) -> None:
         self.cfg, self.folder, self.identity, self.say = cfg, folder, identity, say
         self.device_type = device_type(cfg)
@@ -85,7 +85,7 @@ class Fit:
             autocast=autocast(cfg.trainer.precision, self.device_type),
             mark={"identity": identity, "config": effective(cfg)},
         )
-        self.upkeep = upkeep(
+        self.callback = callback(
             folder,
             self.agenda,
             self.progress,
@@ -100,16 +100,16 @@ class Fit:
 
     def run(self) -> Outcome:
         """Train to the end, a signal or a divergence, from the newest whole checkpoint if there is one."""
-        newest = self.upkeep.checkpoints.newest(self.say, set_aside=processes.is_main())
+        newest = self.callback.checkpoints.newest(self.say, set_aside=processes.is_main())
         self.train(newest)
-        if not self.upkeep.has_stopped:
+        if not self.callback.has_stopped:
             self._keep()
-        measured = {**self._measured(), **self.upkeep.scored.fields()}
-        return Outcome(self.upkeep.has_stopped, self.progress.diverged, measured)
+        measured = {**self._measured(), **self.callback.scored.fields()}
+        return Outcome(self.callback.has_stopped, self.progress.diverged, measured)
 
     def train(self, checkpoint_path: Path | None = None) -> None:
         """Train until the callback ends it."""
-        self.trainer = make_trainer(self.cfg, self.device_type, self.folder, [self.upkeep])
+        self.trainer = make_trainer(self.cfg, self.device_type, self.folder, [self.callback])
         self.trainer.fit(self.module, ckpt_path=checkpoint_path, weights_only=True)
 
     def _evaluate(self, stop: Callable[[], bool]) -> dict[str, Score]:
@@ -138,10 +138,10 @@ class Fit:
     def clear(self) -> None:
         """Delete the checkpoints that `keep_checkpoints` does not want, once the record says what came of the run."""
         if processes.is_main() and self.cfg.keep_checkpoints != "all":
-            self.upkeep.checkpoints.clear()
+            self.callback.checkpoints.clear()
 
     def _measured(self) -> dict[str, Any]:
-        timer, losses = self.progress.timer, self.upkeep.losses
+        timer, losses = self.progress.timer, self.callback.losses
         early, final = losses.get(str(self.agenda.early_step)), losses.get(str(self.agenda.steps))
         peak_memory = self.peak_memory or environment.peak_memory_bytes(self.trainer.strategy.root_device)
         return {

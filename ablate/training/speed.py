@@ -47,6 +47,6 @@ def measure_speed(cfg: DictConfig, folder: RunFolder, seconds: float) -> dict[st
     say = print if processes.is_main() else lambda line: None
     with Interruption() as interruption:
         trial = functools.partial(SpeedTrial, seconds=seconds)
-        fit = Fit(cfg, text, folder, "speed", interruption, say, upkeep=trial)
+        fit = Fit(cfg, text, folder, "speed", interruption, say, callback=trial)
         fit.train()
     return fit.progress.timer.steps_per_second()

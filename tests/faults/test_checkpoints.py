@@ -92,7 +92,7 @@ def test_a_hostile_checkpoint_is_never_executed(stopped, tmp_path):
             pickle.dump(Malice(trace), file)
         path.with_name(f"{path.name}.sha256").write_text(sha256(path))
     assert train.exit_code(lambda: run(overrides)) == 1
-    assert "is no checkpoint" in folder.read().reason and not trace.exists()
+    assert "is not a checkpoint" in folder.read().reason and not trace.exists()
 
 
 def test_no_code_loads_what_could_be_executed():
