@@ -34,7 +34,7 @@ PLUGIN = {
     "conf/norm/bare.yaml": "# Mine\neps: 1e-6\n",
     "conf/norm/misspelt.yaml": "# Mine\n_target_: {package}.norms.MyNrom\neps: 1e-6\n",
     "conf/norm/elsewhere.yaml": "# Mine\n_target_: {package}.nroms.MyNorm\neps: 1e-6\n",
-    "conf/norm/nested.yaml": "# Mine\n_target_: ablate.model.contract.ByStack\nencoder:\n"
+    "conf/norm/nested.yaml": "# Mine\n_target_: ablate.model.choice.ByStack\nencoder:\n"
     "  _target_: {package}.norms.MyNrom\n  eps: 1e-6\ndecoder:\n  _target_: {package}.norms.MyNorm\n  eps: 1e-6\n",
     "conf/norm/wrong.yaml": "# Mine\n_target_: ablate.model.attention.Attention\nn_heads: 1\n",
     "conf/norm/function.yaml": "# Mine\n_target_: {package}.norms.function\n",

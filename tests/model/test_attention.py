@@ -14,7 +14,8 @@ from ablate.config.options import groups
 from ablate.errors import UserError
 from ablate.model.attention import Attention, attend, fused, mask_to_bias
 from ablate.model.build import build
-from ablate.model.contract import CAUSAL, ByLayer, Context, Place, View
+from ablate.model.choice import ByLayer
+from ablate.model.contract import CAUSAL, Context, Place, View
 from ablate.model.position import ADD
 from tests.model.tiny import SHAPE, batch_for, overrides, set_all, tiny
 

@@ -29,7 +29,8 @@ from ablate.config import compose
 from ablate.config.building import fill_slots
 from ablate.errors import UserError
 from ablate.model.build import build
-from ablate.model.contract import CAUSAL, FULL, ByLayer, Context, Place, View
+from ablate.model.choice import ByLayer
+from ablate.model.contract import CAUSAL, FULL, Context, Place, View
 from ablate.model.position import (
     ALiBi,
     Contextual,
