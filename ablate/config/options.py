@@ -150,9 +150,13 @@ def content(group: str, path: Path) -> dict[str, Any]:
 def called(path: str, given: Mapping[str, Any]) -> str:
     """What the option at `path` of a config is called, by its content: `norm=rmsnorm`, or `stack=funnel: encoder`.
 
-    It is the option whose file names the same class, by most of its keys; where there is none, the class.
+    It is the option whose file names the same class, by most of its keys; where there is none, the class. In a group
+    that takes several the path itself has the option's name.
     """
     group, _, rest = path.partition(".")
+    if rest and takes_several(group):
+        option, _, rest = rest.partition(".")
+        return f"{group}={option}: {rest}" if rest else f"{group}={option}"
     target = given.get("_target_") if isinstance(given, Mapping) else None
     files = {option: _at(content(group, file), rest) for option, file in groups().get(group, {}).items()}
     same = {option: own for option, own in files.items() if isinstance(own, Mapping) and own.get("_target_") == target}

@@ -127,6 +127,8 @@ def _check_choice(text: str, group: str, choice: Any) -> None:
     counts = Counter(map(str, options.listed(choice)))
     for option, count in counts.items():
         options.file_of(group, option)
+        if option not in options.listed(choice):  # such as nan, which is no text, and an option's file called so
+            raise UserError(f"{text}: {option} is read as a value; rename the option's file")
         if count > 1:
             raise UserError(f"{text}: {option} is chosen {count} times")
 

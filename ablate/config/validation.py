@@ -55,6 +55,8 @@ def _options(raw: Tree, given: Collection[str]) -> list[str]:
 def _called(raw: Tree, path: str) -> str:
     """What the option is called that a slot's place belongs to, and the place within it."""
     group, _, rest = path.partition(".")
+    if options.takes_several(group):
+        return options.called(path, raw)
     named = options.called(group, raw[group])
     return f"{named}: {rest}" if rest else named
 

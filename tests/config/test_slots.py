@@ -11,6 +11,7 @@ from ablate.config import build_model, compose, differences, fill, identity, opt
 from ablate.config.slots import SLOTS, TARGET, slot_at
 from ablate.config.sources import absence, attribute
 from ablate.errors import UserError
+from ablate.evaluation.build import build as build_evaluations
 
 MODULE = """
 from ablate.model.norm import LayerNorm
@@ -41,6 +42,15 @@ PLUGIN = {
     "conf/norm/key.yaml": "# Mine\n_target_: {package}.norms.MyNorm\neps: 1e-6\nepz: 1e-6\n",
     "conf/schedule/mine.yaml": "# Mine\n_target_: {package}.norms.Nothing\n",
     "conf/schedule/short.yaml": "# Mine\n_target_: ablate.training.schedule.Linear\npeak: 1.0\nsteps: 3\nwarmup: 0.1\n",
+    **{
+        f"conf/evaluation/{name}.yaml": f"# Mine\n{name}:\n  {content}\n"
+        for name, content in {
+            "bare": "x: 1",
+            "misspelt": "_target_: {package}.norms.Missing",
+            "mine": "_target_: {package}.norms.Nothing",
+            "nan": "_target_: {package}.norms.Nothing",
+        }.items()
+    },
     "conf/optimizer/mine.yaml": "# Mine\n_target_: {package}.norms.Nothing\n",
     "conf/data/mine.yaml": "# Mine\nname: mine\nsource: null\nvalidation_share: 0.1\n"
     "on_error: fail\ndocument_mask: false\n",
@@ -72,6 +82,13 @@ LINES = {
         "optimizer=mine: {package}.norms.Nothing has no step or zero_grad; "
         "inherit torch.optim.Optimizer, or declare them"
     ),
+    "evaluation=[heldout,bare]": (
+        "evaluation=bare has no _target_, the import path of its class, such as ablate.evaluation.contract.Evaluation"
+    ),
+    "evaluation=[heldout,misspelt]": (
+        "evaluation=misspelt: _target_={package}.norms.Missing: {package}.norms has no 'Missing'"
+    ),
+    "evaluation=[heldout,nan]": "evaluation=[heldout,nan]: nan is read as a value; rename the option's file",
     "data=mine": "data=mine: source has no _target_, the import path of its class, such as ablate.data.source.Source",
 }
 
@@ -82,6 +99,12 @@ def test_an_option_that_cannot_fill_its_slot_gets_one_line(option, write_plugin,
     assert cli.run(["cost", option]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"ablate: {LINES[option].replace('{package}', package)}"
+
+
+def test_an_evaluation_that_does_not_fit_is_called_by_its_name_once(write_plugin):
+    package = write_plugin(PLUGIN)
+    with pytest.raises(UserError, match=rf"^evaluation=mine: {package}\.norms\.Nothing has no evaluate; "):
+        build_evaluations(compose(["evaluation=[heldout,mine]"]))
 
 
 @pytest.mark.parametrize("option", ["norm=bare", "norm=misspelt", "norm=elsewhere", "norm=nested", "data=mine"])
