@@ -121,7 +121,7 @@ def read_record(path: Path) -> Record | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot be read ({error})") from None
     if not isinstance(content, dict):
         raise ValueError("must be a mapping")

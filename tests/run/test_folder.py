@@ -107,7 +107,7 @@ def test_records_are_read_back(tmp_path):
     assert folder.record.read_text() == json.dumps(RECORD.to_json(), indent=1) + "\n"
 
 
-@pytest.mark.parametrize("content", ["", '{"status": "do', "[]", "\xff", "{}", '{"schema": 99}'])
+@pytest.mark.parametrize("content", ["", '{"status": "do', "[]", "\xff", "{}", '{"schema": 99}', "[" * 100_000])
 def test_a_damaged_record_is_named(tmp_path, content):
     folder = RunFolder(tmp_path)
     folder.record.write_text(content)
