@@ -68,7 +68,12 @@ def score(
 
 
 def merged(record: Record, scored: Scored, wanted: list[str]) -> Record:
-    """A finished run's record with `scored` in place of whatever the `wanted` evaluations gave before."""
+    """A finished run's record with `scored` in place of whatever the `wanted` evaluations gave before.
+
+    Those that a signal kept from ending keep what they gave before: it is still the score of its hash.
+    """
+    ended = scored.failed.keys() | {score.source["evaluation"] for score in scored.scores.values()}
+    wanted = [name for name in wanted if name in ended]
     kept = {name: score for name, score in record.scores.items() if score.source.get("evaluation") not in wanted}
     plain = {name: value for name, value in record.downstream.items() if name in kept or name not in record.scores}
     failed = {name: why for name, why in record.scores_failed.items() if name not in wanted}

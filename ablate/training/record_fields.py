@@ -93,7 +93,7 @@ def tags(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{key}:{value}" for key, _, value in pairs if key in AXES)
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """What a run died of, in a line, with what helps where that is known."""
     text = " ".join(str(error).split())[:300]
     kind = type(error).__name__

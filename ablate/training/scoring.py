@@ -33,7 +33,7 @@ from ablate.evaluation.contract import Batch, Context, StopRequested, evaluating
 from ablate.model.build import Model
 from ablate.run.files import atomic_write, read_json
 from ablate.run.folder import RunFolder
-from ablate.run.score import Score
+from ablate.run.score import COLUMNS, Score
 from ablate.training.record_fields import reason_of
 
 NAME = re.compile(r"[\w.-]+")  # of a score: it becomes a column
@@ -152,7 +152,7 @@ class Scoring:
             return _checked(found, {"evaluation": name, "hash": self.hashes[name]}), ""
         except StopRequested:
             raise
-        except Exception as error:  # whatever an evaluation dies of, the model is trained
+        except (Exception, SystemExit) as error:  # whatever an evaluation dies of, the model is trained
             return {}, reason_of(error)
         finally:
             model.load_state_dict(before)
@@ -188,6 +188,8 @@ def _checked(scores: Any, source: Mapping[str, str]) -> dict[str, Score]:
     for name, score in scores.items():
         if not NAME.fullmatch(str(name)):
             raise ValueError(f"{name!r} cannot name a score: letters, digits and . _ - only")
+        if name in COLUMNS:
+            raise ValueError(f"{name!r} cannot name a score: reports have a column of that name")
         if not score.is_finite:
             raise ValueError(f"{name} was {score.value}")
         json.dumps(score.to_json(), allow_nan=False)

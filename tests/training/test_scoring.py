@@ -78,13 +78,15 @@ def test_the_model_is_in_evaluation_mode_and_left_as_it_was(asked, monkeypatch):
         ({"a": Score(math.nan, "x", True)}, "ValueError: a was nan"),
         ({"a": Score(1.0, "x", True, standard_error=math.inf)}, "ValueError: Out of range float values"),
         ({"a b": Score(1.0, "x", True)}, "ValueError: 'a b' cannot name a score"),
+        ({"seed": Score(1.0, "x", True)}, "ValueError: 'seed' cannot name a score: reports have a column"),
+        (SystemExit(2), "SystemExit: 2"),
         ({"a": 1.0}, "TypeError: it must return a dictionary with at least one score"),
         ({}, "TypeError: it must return a dictionary with at least one score"),
     ],
 )
 def test_one_that_fails_does_not_lose_the_run(asked, monkeypatch, outcome, reason):
     def evaluate(self, model, context):
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
@@ -212,6 +214,14 @@ def test_stopped_in_a_later_evaluation_the_result_stays(asked):
     found = folder_of(asked()).read()
     assert found.status == "done" and found.loss == before.loss
     assert list(run(asked(*BOTH)).scores) == [NAME]
+
+
+def test_stopped_in_a_later_evaluation_its_earlier_score_stays(asked):
+    before = run(asked(*BOTH)).scores
+    other = asked(*BOTH, "evaluation.by_position.seed=5")
+    assert in_child(other, stops_in_evaluation(signal.SIGTERM)) == 143
+    assert folder_of(asked()).read().scores == before
+    assert run(other).scores[NAME] != before[NAME]
 
 
 def test_weights_of_another_run_are_refused(asked):

@@ -9,8 +9,15 @@ from ablate.errors import UserError
 from ablate.report.analysis import results
 from ablate.report.analysis.results import CURVE_POINTS, collect, read, write
 from ablate.report.analysis.verdicts import judge
+from ablate.report.render.csv_tables import RESULT_COLUMNS
 from ablate.report.render.provenance import Provenance
+from ablate.run.score import COLUMNS
 from tests.report.synthetic import Maker
+
+
+def test_no_score_may_have_the_name_of_a_column_or_of_a_curve(maker):
+    of_runs = gathered(maker).frame().columns
+    assert {*of_runs, *RESULT_COLUMNS, "train", "validation"} == COLUMNS
 
 
 @pytest.fixture
