@@ -29,8 +29,9 @@ def missing(cfg: DictConfig, folder: RunFolder, record: Record) -> list[str]:
     found = evaluations.missing(resolved(cfg), record.to_json()) if record.status == DONE else []
     if found and not folder.weights.exists():
         raise UserError(
-            f"{folder.path} is done without {', '.join(found)}, and its weights are gone (keep_checkpoints=none, "
-            f"or deleted); choose {evaluations.GROUP} without it, or move that folder away to train again"
+            f"{folder.path} is done without {', '.join(found)} (or with other settings of it), "
+            f"and its weights are gone (keep_checkpoints=none, or deleted); "
+            f"choose {evaluations.GROUP} without it, or move that folder away to train again"
         )
     return found
 

@@ -196,7 +196,8 @@ def test_what_failed_is_tried_again_later(asked, monkeypatch):
 def test_without_weights_nothing_can_be_added(asked):
     run(asked("keep_checkpoints=none"))
     with pytest.raises(
-        UserError, match=r"is done without by_position, and its weights are gone \(keep_checkpoints=none"
+        UserError,
+        match=r"is done without by_position \(or with other settings of it\), and its weights are gone \(keep_check",
     ):
         run(asked("keep_checkpoints=none", *BOTH))
     assert folder_of(asked()).read().status == "done"
