@@ -41,8 +41,12 @@ def build(config: DictConfig) -> tuple[Model, Callable[[Mapping[str, Tensor]], T
     ``weights`` (B, T) where some targets do not count, ``prefix_lengths`` (B,) for a prefix decoder. Batch and model
     have to lie on one device. Raises `UserError` where parts do not fit together.
     """
+    from omegaconf import DictConfig
+
     from ablate.config import build_model
 
+    if not isinstance(config, DictConfig):
+        raise UserError(f"ablate.build takes a config that ablate.compose has made, and was given {config!r:.80}")
     model = build_model(config)
 
     def loss_fn(batch: Mapping[str, Tensor]) -> Tensor:
@@ -99,6 +103,6 @@ def records(folder: str | Path) -> pandas.DataFrame:
 
 
 def _words(overrides: Iterable[str]) -> list[str]:
-    if isinstance(overrides, str):
-        raise UserError(f"{overrides}: overrides are a list, as in [{overrides!r}]")
+    if isinstance(overrides, str) or not isinstance(overrides, Iterable):
+        raise UserError(f"{overrides}: overrides are a list, as in {[overrides or 'norm=rmsnorm']}")
     return [str(word) for word in overrides]

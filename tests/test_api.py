@@ -126,6 +126,8 @@ def test_the_records_of_a_report(tmp_path):
         (lambda: ablate.compose(["norm=rmsnom"]), "norm=rmsnom: unknown option; did you mean 'rmsnorm'?"),
         (lambda: ablate.compose("norm=rmsnorm"), "norm=rmsnorm: overrides are a list, as in ['norm=rmsnorm']"),
         (lambda: ablate.train("norm=rmsnorm"), "norm=rmsnorm: overrides are a list"),
+        (lambda: ablate.compose(None), "None: overrides are a list, as in ['norm=rmsnorm']"),
+        (lambda: ablate.build(["norm=rmsnorm"]), "ablate.build takes a config that ablate.compose has made"),
         (lambda: ablate.train(["rmsnorm"]), "rmsnorm: ablate.train takes overrides"),
         (lambda: ablate.train(["--cfg"]), "--cfg: unknown flag"),
         (lambda: ablate.train(["norm=batchnorm"]), "norm=batchnorm takes its statistics over all tokens"),

@@ -76,7 +76,7 @@ def _read_one(text: str) -> Override:
     key, equals, written = text.partition("=")
     key = key.strip()
     if key.startswith("~"):
-        raise UserError(f"{text}: nothing can be deleted; choose another option of {key[1:]} instead")
+        raise UserError(f"{text}: nothing can be deleted; choose another option of {key[1:].partition('.')[0]} instead")
     if key.startswith("+"):
         plain = key.lstrip("+")
         hint = "; leave out the +" if keys.exists(plain) else keys.suggestion(plain)

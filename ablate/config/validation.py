@@ -14,6 +14,7 @@ from ablate.config import instantiation, options, resolution, slots, values
 from ablate.config.keys import flatten, plain
 from ablate.config.resolvers import register
 from ablate.errors import UserError
+from ablate.text import shown
 
 Tree = dict[str, Any]
 SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
@@ -114,7 +115,7 @@ def _types(flat: Tree, base: Tree, given: Collection[str]) -> list[str]:
         if not reason and _is_number(value):
             reason = _sign_problem(value, old)
         if reason:
-            errors.append(f"{key}={_shown(value)}: {reason}")
+            errors.append(f"{key}={shown(value)}: {reason}")
     return errors
 
 
@@ -162,8 +163,3 @@ def _sign_problem(value: float, old: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _shown(value: Any) -> str:
-    """A value as one writes it on the command line."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
