@@ -71,14 +71,14 @@ def test_two_devices_refuse_a_multirun(here):
 
 
 def test_a_sweep_to_its_report(here):
-    done = ablate(here, "sweep", "tiny", "timing=5")
+    done = ablate(here, "sweep", "tiny", "timing=30")
     assert done.returncode == 0, done.stderr
     report = (here / "reports" / "tiny" / "report.md").read_bytes()
     status = ablate(here, "status", "tiny")
     assert "9 runs: 9 done" in status.stdout
     one = ablate(here, "train", "sweep=tiny", "row=GLU (x)", "seed=1")
     assert one.returncode == 0 and "GLU (x), seed 1: done" in one.stdout
-    again = ablate(here, "sweep", "tiny", "timing=5")
+    again = ablate(here, "sweep", "tiny", "timing=30")
     assert again.returncode == 0 and (here / "reports" / "tiny" / "report.md").read_bytes() == report
     difference = ablate(here, "diff", "tiny/Base/0", "tiny/RMS Norm/0")
     assert "norm._target_" in difference.stdout and "data" not in difference.stdout

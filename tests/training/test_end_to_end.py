@@ -144,11 +144,10 @@ def training_on_two(asked):
 def test_a_process_that_dies_takes_the_others_along(asked):
     process, folder = training_on_two(asked)
     main = json.loads(folder.progress.read_text())["pid"]
-    listed = subprocess.run(["pgrep", "-f", "ablate.training.processes"], capture_output=True, text=True, check=False)
-    for other in map(int, listed.stdout.split()):
-        parent = int(Path(f"/proc/{other}/stat").read_text().rpartition(")")[2].split()[1])
-        if other != main and parent == int(Path(f"/proc/{main}/stat").read_text().rpartition(")")[2].split()[1]):
-            os.kill(other, signal.SIGKILL)
+    listed = subprocess.run(["pgrep", "-f", "ablate.worker"], capture_output=True, text=True, check=False)
+    others = [other for other in map(int, listed.stdout.split()) if other != main and parent(other) == parent(main)]
+    assert len(others) == 1
+    os.kill(others[0], signal.SIGKILL)
     began = time.monotonic()
     assert process.wait(60) != 0 and time.monotonic() - began < 60
     assert folder.read().status != "done"
@@ -168,6 +167,10 @@ def test_killed_it_leaves_no_process_behind(asked):
     while any(map(is_alive, family)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_alive, family))
+
+
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def is_alive(pid):
