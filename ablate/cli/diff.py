@@ -48,7 +48,7 @@ def _folder(word: str) -> RunFolder:
 
 
 def _facts(folder: RunFolder) -> dict[str, Any]:
-    """The data and the versions that a run was made with; nulls where there is no record yet, or none that can be read.
+    """The data and the versions that a run was made with; nulls without a record that can be read.
 
     A run that was moved to another place may be compared all the same.
     """

@@ -18,7 +18,7 @@ from ablate.config.renamed import RENAMED
 from ablate.config.root import SECTIONS
 from ablate.config.slots import TARGET
 from ablate.errors import UserError
-from ablate.naming import is_sweep_name
+from ablate.naming import check_sweep_name
 from ablate.ranges import Range, Relation
 
 OFFER = "ablate.ranges."
@@ -113,8 +113,10 @@ def _offered(expression: ast.expr, module: sources.Module) -> Any:
 
 def _names(flat: Mapping[str, Any]) -> Iterator[str]:
     sweep, row = str(flat.get("sweep")), str(flat.get("row"))
-    if not is_sweep_name(sweep):
-        yield f"sweep={sweep!r}: a name has 1 to 100 letters, digits, and any of . _ = -, and no dot in front"
+    try:
+        check_sweep_name(sweep)
+    except UserError as error:
+        yield str(error)
     if not row.isprintable():
         yield f"row={row!r}: a label is one line of printable text"
 
