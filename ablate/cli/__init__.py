@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ablate.errors import UserError, nearest, print_error
+from ablate.termination import Terminated, exit_code, raise_terminated, requests
 
 VERBS = {
     "train": "train one configuration into one run folder",
@@ -41,7 +46,8 @@ The TAB key completes all this after  source <(ablate completion bash)  (zsh and
 def run(arguments: list[str]) -> int:
     """Run one verb; each mistake of the user is printed in a line, without traceback, and gives exit code 2."""
     try:
-        return _dispatch(arguments)
+        with _terminable():
+            return _dispatch(arguments)
     except UserError as error:
         if os.environ.get("ABLATE_TRACEBACK"):
             raise
@@ -50,6 +56,9 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print_error("interrupted")
         return 130
+    except Terminated:
+        print_error("terminated")
+        return exit_code(signal.SIGTERM)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `ablate options | head` is fine
         return 0
@@ -58,6 +67,18 @@ def run(arguments: list[str]) -> int:
             raise
         print_error(f"{error.filename}: {error.strerror}")
         return UserError.exit_code
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack, which clears away what was begun; verbs that save take over."""
+    numbers = set(requests()) - {signal.SIGINT} if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, raise_terminated) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _dispatch(arguments: list[str]) -> int:

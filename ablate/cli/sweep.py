@@ -25,7 +25,8 @@ settings: jobs= (runs at a time: 2, on GPUs one for each), only=, retry=failed, 
           timeout= (seconds a run may take), patience= (seconds without a step), timing= (seconds for the timing pass)
 on Slurm: slurm.minutes=240 (the longest that a run may take), and such as slurm.partition=gpu slurm.memory_gb=32: the
           runs become one array of jobs, jobs= of them at a time (tried without a cluster only)
-Exit codes: 0 every run has a result, 1 some have none, 2 a mistake in the command, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 every run has a result, 1 some have none, 2 a mistake in the command, 130 Ctrl-C,
+143 SIGTERM or SIGHUP (a closed terminal, unless under nohup).
 """
 
 

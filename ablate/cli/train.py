@@ -19,7 +19,8 @@ usage: ablate train [overrides]
   ablate train --info defaults                       how it was composed
 
 `ablate options` lists what there is to override. Exit codes: 0 done, 1 failed, 2 a mistake in the command,
-3 diverged, 75 another process works on the run, 130 Ctrl-C, 143 SIGTERM (the run is saved and resumes).
+3 diverged, 75 another process works on the run, 130 Ctrl-C, 143 SIGTERM or SIGHUP
+(the run is saved and resumes).
 """
 
 

@@ -28,6 +28,7 @@ from ablate.run.json_object import DamagedJSON
 from ablate.run.record import Record
 
 _REPLACED = ".replaced-"
+DEATH = "died.txt"
 _SEED = re.compile(r"seed-(\d+)")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -66,13 +67,32 @@ class RunFolder:
         with contextlib.suppress(OSError):
             atomic_write(self.path / f"failed-{process}.txt", reason)
 
+    def write_death(self, reason: str) -> None:
+        """Note what a run of several processes died of, as who started them saw it; empty: it has not died."""
+        path = self.path / DEATH
+        with contextlib.suppress(OSError):
+            atomic_write(path, reason) if reason else path.unlink(missing_ok=True)
+
+    def death(self) -> str:
+        """What `write_death` noted of the last attempt."""
+        try:
+            return (self.path / DEATH).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
     def failure(self) -> str:
-        """What the processes of the last attempt died of: the one that said so first; empty where none did."""
+        """What the last attempt died of: as who started its processes saw it, else the one of them that said so first.
+
+        Empty where nobody knows.
+        """
+        if death := self.death():
+            return death
         found = sorted(self.path.glob("failed-*.txt"), key=lambda path: path.stat().st_mtime_ns)
         return f"process {found[0].stem.removeprefix('failed-')}: {found[0].read_text()}" if found else ""
 
     def forget_failures(self) -> None:
         """Before another attempt."""
+        self.write_death("")
         for path in self.path.glob("failed-*.txt"):
             path.unlink(missing_ok=True)
 

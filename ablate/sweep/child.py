@@ -64,10 +64,10 @@ def measure(job: dict[str, Any]) -> int:
 
 def main() -> int:
     """Call the function that the command line names."""
-    from ablate.orphans import die_with_parent
+    from ablate.orphans import die_with_agent
     from ablate.sweep.fork_server import call
 
-    die_with_parent()
+    die_with_agent()
     return call(sys.argv[1], json.loads(sys.argv[2]), log=None)
 
 

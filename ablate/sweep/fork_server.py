@@ -11,6 +11,7 @@ kernel kills the runs.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
@@ -127,11 +128,15 @@ class _Server:
     def _reap(self) -> None:
         while self.running:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if ended is None:
                 return
+            pid = ended.si_pid
+            if pid in self.running:
+                _kill(pid, signal.SIGKILL, group=True)  # what the run has left running; its id is still its own
+            _, status = os.waitpid(pid, 0)
             if pid in self.running:
                 self._tell(id=self.running.pop(pid), exit=os.waitstatus_to_exitcode(status))
 
@@ -139,11 +144,16 @@ class _Server:
         for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 5.0)):
             for pid in self.running:
                 # SIGTERM to the run alone, which saves; SIGKILL to whatever it started as well.
-                os.kill(pid, number) if number == signal.SIGTERM else os.killpg(pid, number)
+                _kill(pid, number, group=number == signal.SIGKILL)
             deadline = time.monotonic() + patience
             while self.running and time.monotonic() < deadline:
                 self._reap()
                 time.sleep(0.02)
+
+
+def _kill(pid: int, number: int, *, group: bool) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number) if group else os.kill(pid, number)
 
 
 def call(entry: str, argument: Any, log: str | None) -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, noticed between two looks at the runs instead of wherever the driver happens to be."""
+"""Ctrl-C, SIGTERM and SIGHUP, noticed between two looks at the runs instead of wherever the driver happens to be."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import signal
 import threading
 from types import FrameType
 from typing import Any
+
+from ablate.termination import exit_code, leave_closed_terminal, requests
 
 
 class Interruption:
@@ -18,7 +20,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in requests():
                 self._before[number] = signal.signal(number, self._remember)
         return self
 
@@ -27,6 +29,8 @@ class Interruption:
             signal.signal(number, handler)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
         self.impatient = self.signal is not None
         self.signal = self.signal or number
 
@@ -35,5 +39,5 @@ class Interruption:
 
     @property
     def exit_code(self) -> int:
-        """130 after Ctrl-C, 143 after SIGTERM."""
-        return 128 + (self.signal or 0)
+        """130 after Ctrl-C, 143 after SIGTERM or SIGHUP."""
+        return exit_code(self.signal or 0)

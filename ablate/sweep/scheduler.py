@@ -58,6 +58,7 @@ class Driver:
         self.tally = Tally()
         self.seconds: dict[str, list[float]] = defaultdict(list)  # of each finished run, by row
         self.failed_before: dict[RunRequest, int] = {}
+        self.seen_elsewhere: dict[RunRequest, Running] = {}  # when runs of others were first seen, and their heartbeats
         self.last_watch = self.last_look = 0.0
         self._take_stock(items)
 
@@ -107,11 +108,23 @@ class Driver:
     def _next(self, item: RunRequest) -> None:
         found = self._look(item)
         if found.state == RUNNING:
-            self.elsewhere.append(item)
+            if silent := self._silence_elsewhere(item):
+                self._count(item, found, f"another process has it, without a sign of life for {duration(silent)}")
+            else:
+                self.elsewhere.append(item)
         elif item.is_settled(found) or (found.state == FAILED and not self._may_retry(item)):
             self._count(item, found)
         else:
             self._start(item)
+
+    def _silence_elsewhere(self, item: RunRequest) -> float:
+        """The seconds since the last sign of life of a run that is not ours, if it has to be given up for them."""
+        now = time.monotonic()
+        seen = self.seen_elsewhere.setdefault(item, Running(item.name, now))
+        if beat := heartbeat(item.folder):
+            seen.beat(beat, now)
+        silent = seen.silent(now)
+        return silent if silent > BEFORE_THE_FIRST_STEP * self.options.patience else 0.0
 
     def _may_retry(self, item: RunRequest) -> bool:
         """Whether its failure is from before this driver: one that another driver has just had is not tried again."""
@@ -135,7 +148,7 @@ class Driver:
             elif found.finished or self._has_said_why(found, active):
                 self._remember_seconds(active.item, found.record)
                 self._count(active.item, found)
-            elif found.state == PREEMPTED and not active.killed:
+            elif found.state == PREEMPTED and not active.killed and not RunFolder(active.item.folder).death():
                 self.tally.preempted.append(active.item)
                 self._say("stopped", active.item, "the same command resumes it")
             else:
@@ -148,7 +161,7 @@ class Driver:
 
     def _fail(self, active: Active, code: int) -> None:
         folder = RunFolder(active.item.folder)
-        reason = active.killed or folder.failure() or _reason(code, folder.log)
+        reason = active.killed or folder.failure() or active.handle.reason or _reason(code, folder.log)
         write_failure(self.session.sweep, active.item, reason)
         self._count(active.item, self._look(active.item), reason)
 
@@ -194,6 +207,9 @@ class Driver:
                 active.killed = f"timed out after {self.options.timeout:g} s (at step {progress.step})"
             elif progress.silent(now) > limit:
                 active.killed = f"hung: no step for {duration(progress.silent(now))} (at step {progress.step})"
+                folder = RunFolder(active.item.folder)
+                if obstacle := folder.death() or active.handle.obstacle():
+                    active.killed += f"; {obstacle}"
             if active.killed:
                 active.handle.stop(signal.SIGKILL)
         self.display.show(self._totals(now), [active.progress for active in self.active])
@@ -229,7 +245,7 @@ class Driver:
             self.seconds[item.run.row].append(record.seconds)
 
     def _stop_all(self) -> None:
-        """SIGTERM, so that they save; SIGKILL after a while, or at once after a second Ctrl-C."""
+        """SIGTERM, so that they save; SIGKILL after a while, or at once after a second Ctrl-C; and no longer."""
         if not self.active:
             return
         self.display.say(
@@ -238,10 +254,17 @@ class Driver:
         for active in self.active:
             active.handle.stop(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
-        while any(active.handle.poll() is None for active in self.active):
-            if time.monotonic() > deadline or self.session.interruption.impatient:
-                for active in self.active:
+        killed: float | None = None
+        while left := [active for active in self.active if active.handle.poll() is None]:
+            now = time.monotonic()
+            if killed is None and (now > deadline or self.session.interruption.impatient):
+                killed = now
+                for active in left:
                     active.handle.stop(signal.SIGKILL)
+            if killed is not None and all(now - killed >= active.handle.kill_seconds for active in left):
+                names = ", ".join(active.item.name for active in left)
+                self.display.say(f"not waited for any longer: {names}")
+                break
             time.sleep(TICK)
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError
+from ablate.sweep import slurm_queue
 from ablate.sweep.devices import uses_gpu
 from ablate.sweep.workers import Forked, Program, start_fresh
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # that a job's time is nearly over, as submitit asks for
+WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED")  # for its turn
 CORES_A_GPU = 4  # it compiles, and reads text
 NAMES = {"minutes": "timeout_min", "memory_gb": "mem_gb"}  # the rest is handed to Slurm unchanged
 
@@ -38,6 +40,7 @@ class SlurmStarters:
         cluster = settings.pop("cluster", "slurm")
         if cluster == "slurm" and "minutes" not in settings:
             raise UserError("slurm: give minutes, the longest that a run may take (submitit's own limit is five)")
+        self.queue = slurm_queue.Queue() if cluster == "slurm" else None
         self.here = cluster != "slurm"  # whether runs will find the devices that this machine has
         try:
             self.executor = AutoExecutor(folder=folder, cluster=cluster)
@@ -69,7 +72,7 @@ class SlurmStarters:
             raise UserError("slurm: say trainer=gpu or trainer=cpu; this machine cannot know what the nodes have")
         gpus = trainer.devices if uses_gpu(trainer) else 0
         needs = (1, max(trainer.threads * trainer.devices, CORES_A_GPU * gpus), gpus)
-        job = SlurmJob((entry, argument, str(log.absolute()), trainer.devices), needs)
+        job = SlurmJob((entry, argument, str(log.absolute()), trainer.devices), needs, self.queue)
         self.pending.append(job)
         return job
 
@@ -81,25 +84,51 @@ class SlurmStarters:
 class SlurmJob:
     """A job that Slurm has, or had."""
 
-    def __init__(self, call: tuple[str, Any, str, int], needs: tuple[int, int, int]):
+    kill_seconds = 0.0  # it is Slurm's to end it, and nobody waits for that
+
+    def __init__(
+        self, call: tuple[str, Any, str, int], needs: tuple[int, int, int], queue: slurm_queue.Queue | None = None
+    ):
         self.call, self.needs = call, needs  # what `task` is given; nodes, CPUs, GPUs
+        self.queue = queue  # None: a process of this machine, as submitit's local executor starts it
         self.job: Any = None
+        self.reason = ""  # why it ended, where Slurm lost it
 
     @property
     def waits(self) -> bool:
         """Whether it still waits for its turn."""
-        return not self.job.done() and self.job.state.upper() in ("PENDING", "REQUEUED", "UNKNOWN")
+        if self.queue is None or self._has_ended():
+            return False
+        return self.queue.state(self.job.job_id) in ("", *WAITING)
 
     def poll(self) -> int | None:
         """None while it lives, then its exit code; 1 where it ended without telling one."""
-        if not self.job.done():
+        if not self._has_ended():
             return None
+        if self.reason:
+            return 1
         error = self.job.exception()
         return int(self.job.result()) if error is None else 1
 
     def stop(self, number: int) -> None:
         """Cancel it; Slurm sends SIGTERM, and SIGKILL after its KillWait."""
-        self.job.cancel(check=False)
+        if self.queue is None:
+            self.job.cancel(check=False)
+        else:
+            slurm_queue.cancel(self.job.job_id)
+
+    def obstacle(self) -> str:
+        """What keeps it from going on: a node keeps that to itself."""
+        return ""
+
+    def _has_ended(self) -> bool:
+        """Whether there is a result, or can be none any more, which `reason` then says."""
+        if self.queue is None:
+            return bool(self.job.done())
+        if self.reason or self.job.paths.result_pickle.exists():
+            return True
+        self.reason = self.queue.gone(self.job.job_id)
+        return bool(self.reason)
 
 
 def task(entry: str, argument: Any, log: str, devices: int) -> int:

@@ -64,7 +64,7 @@ class Attempt:
     def after_processes(self, code: int) -> Record:
         """The record that the run's processes left; says so where they died without a word."""
         cause, status = self.folder.failure(), self.record.status
-        if status == RUNNING or (cause and status == FAILED):
+        if status == RUNNING or (cause and status == FAILED) or (self.folder.death() and status == PREEMPTED):
             self._end(FAILED, cause or f"its processes exited with code {code}")
         return self.record
 

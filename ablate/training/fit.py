@@ -195,7 +195,9 @@ def make_trainer(cfg: DictConfig, device_type: str, folder: RunFolder, callbacks
     strategy: Any = "auto"
     if processes.world_size(cfg) > 1:
         backend = "nccl" if device_type == "cuda" else "gloo"
-        strategy = DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
+        strategy = DDPStrategy(
+            process_group_backend=backend, timeout=processes.COLLECTIVE_LIMIT, gradient_as_bucket_view=True
+        )
     cluster = TorchElasticEnvironment() if processes.is_worker() else LightningEnvironment()
     return L.Trainer(
         accelerator="gpu" if device_type == "cuda" else "cpu",

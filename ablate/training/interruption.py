@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: at once while nothing is lost by it, else at the next step's end, after a checkpoint."""
+"""SIGTERM, SIGHUP and Ctrl-C: at once while nothing is lost by it, else at the next step's end, after a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import threading
 from types import FrameType
 from typing import Any
 
+from ablate.termination import leave_closed_terminal, requests
+
 
 class Interrupted(BaseException):
     """A signal ended the run before it began to train; no Exception, so that nothing swallows it."""
 
 
 class Interruption:
-    """While entered, SIGTERM and SIGINT raise `Interrupted`; once `deferred`, they are only remembered in `signal`.
+    """While entered, these signals raise `Interrupted`; once `deferred`, they are only remembered in `signal`.
 
     A second Ctrl-C raises KeyboardInterrupt wherever the run is.
     """
@@ -25,7 +27,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+            self._before = {number: signal.getsignal(number) for number in requests()}
             self.install()
         return self
 
@@ -40,6 +42,8 @@ class Interruption:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         again, self.signal = self.signal is not None, self.signal or number
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
         if not self.deferred:
             raise Interrupted
         if again and number == signal.SIGINT:

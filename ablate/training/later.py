@@ -52,7 +52,7 @@ def score(
     interruption.deferred = True  # what was found is kept, so a signal may wait
     device, world_size = _device(kind), processes.world_size(cfg)
     if world_size > 1:
-        torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+        torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=processes.COLLECTIVE_LIMIT)
     try:
         scoring = Scoring(cfg, corpus, Batches(cfg, corpus), folder, identity)
         model = build_model(cfg)

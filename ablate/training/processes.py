@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
 import subprocess
-import sys
 import threading
+import time
+from pathlib import Path
 from types import FrameType
 
 from omegaconf import DictConfig
 
+from ablate import agent
 from ablate.errors import UserError
 from ablate.orphans import die_with_parent
+from ablate.termination import leave_closed_terminal, requests
 
-# Seconds that torchrun leaves its workers to save after a SIGTERM, where it knows this variable; else 30.
-TO_SAVE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "110"}
+# How long the processes wait for one another in a collective operation; then all of them fail.
+COLLECTIVE_LIMIT = datetime.timedelta(minutes=10)
+STOP_LIMIT = agent.TO_SAVE + 60.0  # seconds that all processes have to end after a signal, then they are killed
 
 
 def world_size(cfg: DictConfig) -> int:
@@ -39,10 +44,11 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
-    """Start the run's processes on this machine, pass signals on to them, and wait; returns torchrun's exit code.
+def launch(cfg: DictConfig, overrides: list[str], command: str, folder: Path) -> int:
+    """Start the run's processes on this machine, pass signals on to them, and wait; returns the agent's exit code.
 
-    How it went is in their record. Raises `UserError` for several nodes: there each starts torchrun itself.
+    How it went is in their record, in `folder`. A second Ctrl-C kills them. Raises `UserError` for
+    several nodes: there each starts torchrun itself.
     """
     if cfg.trainer.nodes > 1:
         raise UserError(
@@ -52,22 +58,28 @@ def launch(cfg: DictConfig, overrides: list[str], command: str) -> int:
         )
     job = json.dumps({"overrides": overrides, "command": command})
     started = subprocess.Popen(
-        [
-            *(sys.executable, "-u", "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node", str(cfg.trainer.devices), "-m", "ablate.worker", job),
-        ],
+        agent.command(cfg.trainer.devices, "ablate.worker", [job], folder),
         start_new_session=True,  # Ctrl-C is passed on once, not felt twice
-        env={**os.environ, **TO_SAVE},
         preexec_fn=die_with_parent,
     )
+    asked: list[float] = []  # when to stop
 
     def pass_on(number: int, _: FrameType | None) -> None:
-        started.send_signal(number)
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
+        again = bool(asked) and number == signal.SIGINT
+        started.send_signal(signal.SIGKILL if again else signal.SIGTERM if number == signal.SIGHUP else number)
+        asked.append(time.monotonic())
 
-    numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    numbers = requests() if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.signal(number, pass_on) for number in numbers}
     try:
-        return started.wait()
+        while True:
+            try:
+                return started.wait(1.0)
+            except subprocess.TimeoutExpired:
+                if asked and time.monotonic() > asked[0] + STOP_LIMIT:
+                    started.kill()  # it is stopped, say; the processes die with it
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

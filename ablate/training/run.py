@@ -13,6 +13,7 @@ from ablate.errors import UserError, print_error
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, Record
+from ablate.termination import exit_code as exit_code_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,13 +44,15 @@ def run(cfg: DictConfig, overrides: list[str], command: str, meta_model: nn.Modu
             return attempt.work()
         if attempt.is_settled():
             return attempt.record
-    code = processes.launch(cfg, overrides, command)
+    code = processes.launch(cfg, overrides, command, folder.path)
     with folder.lock():
         return Attempt(cfg, overrides, command, folder).after_processes(code)
 
 
 def exit_code(call: Callable[[], Record]) -> int:
-    """Call `run` and say how it went: 0 done, 3 diverged, 1 failed, 2 bad input, 75 busy, 143 SIGTERM, 130 Ctrl-C."""
+    """Call `run` and say how it went: 0 done, 3 diverged, 1 failed, 2 bad input, 75 busy, 143 SIGTERM or
+    SIGHUP, 130 Ctrl-C.
+    """
     try:
         record = call()
     except Busy as busy:
@@ -59,7 +62,7 @@ def exit_code(call: Callable[[], Record]) -> int:
         print_error(error)
         return error.exit_code
     if record.status == PREEMPTED:
-        return 128 + signal.Signals[record.reason]
+        return exit_code_of(signal.Signals[record.reason])
     return EXIT_CODES[record.status]
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ablate.errors import UserError
 from ablate.sweep import devices, fork_server
 from ablate.sweep.workers import Forked, Starters, start_fresh
 from tests.sweep.conftest import PROGRAM
@@ -55,7 +56,7 @@ def test_a_forked_job_has_its_own_session_log_and_environment(tmp_path, place):
 
 def test_a_preload_that_fails_is_no_failure_of_a_run(tmp_path):
     forked = Forked("no_such_module")
-    with pytest.raises(RuntimeError, match="preloads the imports has died"):
+    with pytest.raises(UserError, match="preloads the imports exited with code 1"):
         finished(forked.start("time:sleep", 0, tmp_path / "log"))
 
 
@@ -117,7 +118,6 @@ def test_runs_can_go_through_submitit(place):
 
 
 def test_without_slurm_it_says_so(place):
-    from ablate.errors import UserError
 
     for settings, told in (
         ({"partition": "gpu"}, "give minutes"),
@@ -128,7 +128,6 @@ def test_without_slurm_it_says_so(place):
 
 
 def test_a_node_is_told_what_to_train_on():
-    from ablate.errors import UserError
     from ablate.sweep.slurm import SlurmStarters
 
     starters = object.__new__(SlurmStarters)

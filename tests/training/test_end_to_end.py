@@ -15,7 +15,7 @@ import torch
 
 from ablate.config import merge
 from ablate.errors import UserError
-from ablate.sweep.workers import descendants
+from ablate.process_tree import descendants
 from tests.faults import faults
 from tests.training.standin import folder_of, in_child, result, run
 

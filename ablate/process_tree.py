@@ -1,0 +1,51 @@
+"""The processes below one and their states, as /proc tells them; nothing is known where there is no /proc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+STOPPED = ("T", "t")  # by SIGSTOP or a debugger
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, their children, and so on."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        if parent := parent_of(int(path.name)):
+            children.setdefault(parent, []).append(int(path.name))
+    family, found = [pid], []
+    while family:
+        more = children.get(family.pop(), [])
+        family += more
+        found += more
+    return found
+
+
+def parent_of(pid: int) -> int | None:
+    """The process that started `pid`, or has adopted it."""
+    words = _stat(pid)
+    return int(words[1]) if words else None
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process neither runs nor waits, but is stopped, as by SIGSTOP."""
+    return _stat(pid)[:1] in [[state] for state in STOPPED]
+
+
+def variable(pid: int, name: str) -> str | None:
+    """A variable of the environment that the process was started with."""
+    try:
+        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    found = [entry for entry in entries if entry.startswith(f"{name}=".encode())]
+    return found[0].partition(b"=")[2].decode(errors="replace") if found else None
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and so on; empty where it is gone."""
+    try:
+        # The name, in brackets, may hold blanks.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
