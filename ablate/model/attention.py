@@ -88,6 +88,7 @@ class Attention(nn.Module):
 
     ranges: ClassVar[Ranges] = {"n_heads": COUNT, "n_kv_heads": COUNT, "head_dim": COUNT}
     relations: ClassVar[Relations] = {"n_kv_heads": groups_of("n_heads")}
+    inner_options: ClassVar[dict[str, str]] = {"cross": "attention"}
     supports = frozenset({ROTATE, BIAS, MIX, QUERIES})
     mask_orders = frozenset({FULL, CAUSAL, PREFIX})
     looks: str | None = None  # the name of the pattern, under which layers share its mask; None: not shared

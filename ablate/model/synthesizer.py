@@ -37,6 +37,7 @@ class Synthesizer(nn.Module):
 
     ranges: ClassVar[Ranges] = {"n_heads": COUNT, "head_dim": COUNT, "max_length": COUNT}
     relations: ClassVar[Relations] = {"max_length": covers("objective.length")}
+    inner_options: ClassVar[dict[str, str]] = {"cross": "attention"}
     supports = frozenset({BIAS, MIX})
     mask_orders = frozenset({FULL, CAUSAL, PREFIX})
 

@@ -14,6 +14,7 @@ from ablate.study import published
 from ablate.study.inheritance import KINDS, extended, find, names, read
 
 GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
+NOT_OF_A_STUDY = {"paths": "where a machine keeps things", "logger": "where the results are sent"}
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def _overrides(value: Any, where: str, path: Path) -> tuple[str, ...]:
             raise UserError(f"{path}: {where}: {override!r} is not an override such as norm=rmsnorm")
         if (key := key_of(override)) in GIVEN_BY_THE_SWEEP:
             raise UserError(f"{path}: {where}: {key} is given by the sweep itself; leave it out")
-        if key.split(".")[0] == "paths":
-            raise UserError(f"{path}: {where}: {key} says where a machine keeps things; give it on the command line")
+        if reason := NOT_OF_A_STUDY.get(key.split(".")[0].split("/")[0]):
+            raise UserError(f"{path}: {where}: {key} says {reason}; give it on the command line")
         if key in keys:
             raise UserError(f"{path}: {where}: {key} is set twice")
         keys.add(key)
