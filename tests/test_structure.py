@@ -20,6 +20,7 @@ ORDER = (
     "text",
     "ratio",
     "naming",
+    "yaml_text",
     "packaged",
     "ranges",
     "orphans",

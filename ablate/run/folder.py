@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ablate import yaml_text
 from ablate.errors import UserError
 from ablate.naming import check_sweep_name, slug
 from ablate.run import lock
@@ -29,7 +28,6 @@ from ablate.run.record import Record
 
 _REPLACED = ".replaced-"
 _SEED = re.compile(r"seed-(\d+)")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class RunFolder:
@@ -99,10 +97,10 @@ class RunFolder:
     def read_config(self) -> dict[str, Any] | None:
         """The config that it was made with, or None where there is none; raises `UserError` where it cannot be read."""
         try:
-            content = yaml.load(self.config.read_text(encoding="utf-8"), Loader=_LOADER)
+            content = yaml_text.parse(self.config.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"{self.config} cannot be read ({' '.join(str(error).split())[:100]})") from None
         if not isinstance(content, dict):
             raise UserError(f"{self.config} must be a mapping")
