@@ -19,7 +19,7 @@ from ablate.data.cpu_count import cores
 from ablate.data.tokenizer_backends import SPECIAL, HuggingFace, SentencePiece, Tokenizer
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError, nearest
-from ablate.ranges import COUNT, Ranges
+from ablate.ranges import VOCABULARY, Ranges
 
 COUNTED = 2_000_000  # characters of text in which pieces are counted, to sort them by frequency
 ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "[SEP]")
@@ -32,7 +32,7 @@ class Trained:
     vocab_size: ids in total, including `sentinels`.
     """
 
-    ranges: ClassVar[Ranges] = {"vocab_size": COUNT}
+    ranges: ClassVar[Ranges] = {"vocab_size": VOCABULARY}
 
     def __init__(self, vocab_size: int, sentinels: int, characters: int):
         self.vocab_size, self.sentinels, self.characters = vocab_size, sentinels, characters
@@ -124,7 +124,7 @@ class Loaded:
     id. Raises UserError if the file does not exist or is not a tokenizer.
     """
 
-    ranges: ClassVar[Ranges] = {"vocab_size": COUNT}
+    ranges: ClassVar[Ranges] = {"vocab_size": VOCABULARY}
 
     def __init__(self, file: str | None, vocab_size: int, sentinels: int, eos: str | None, pad: str | None):
         if not file:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.evaluation.contract import Batch, Context, Evaluation
-from ablate.ranges import COUNT, Ranges, check
+from ablate.ranges import AMOUNT, COUNT, Ranges, check
 from ablate.run.score import Curve, Score
 
 NAME = "loss_by_position"
@@ -24,7 +24,7 @@ class LossByPosition(Evaluation):
     held-out loss over the same tokens.
     """
 
-    ranges: ClassVar[Ranges] = {"bins": COUNT, "tokens": COUNT}
+    ranges: ClassVar[Ranges] = {"bins": COUNT, "tokens": AMOUNT}
 
     def __init__(self, *, bins: int, tokens: int, seed: int):
         check(type(self), "evaluation.by_position", bins=bins)

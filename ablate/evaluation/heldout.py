@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.evaluation.contract import BITS_PER_BYTE, LOSS, Context, Evaluation, StopRequested, evaluating
-from ablate.ranges import COUNT, Ranges
+from ablate.ranges import AMOUNT, Ranges
 from ablate.run.score import Score
 
 
@@ -20,7 +20,7 @@ class HeldOut(Evaluation):
     """The loss in nats a target token and, where the targets stand for text, in bits a byte, on the first `tokens`
     held-out input tokens, whose masks are drawn from `seed`."""
 
-    ranges: ClassVar[Ranges] = {"tokens": COUNT}
+    ranges: ClassVar[Ranges] = {"tokens": AMOUNT}
 
     def __init__(self, *, tokens: int, seed: int):
         self.tokens, self.seed = tokens, seed
