@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ablate.errors import UserError
+
+IS_LINK = "is a symbolic link, which nothing is written through; remove it"
 TEMPORARY = ".tmp"  # the ending of a file that is not yet whole
 
 
@@ -25,7 +29,8 @@ def atomic_file(path: Path | str) -> Iterator[IO[bytes]]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as file:  # a new one: no link that somebody laid there is followed
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -38,6 +43,31 @@ def atomic_file(path: Path | str) -> Iterator[IO[bytes]]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def refuse_links(*folders: Path) -> None:
+    """Raise `UserError` where one of these folders, or something in it, is a symbolic link.
+
+    What came from elsewhere, unpacked from an archive, may have links in it; what is written through one, a lock that
+    is emptied or a log, changes files outside. A link at or above `paths.runs`, as to a larger disk, is a user's own.
+    """
+    for folder in folders:
+        if folder.is_symlink():
+            raise UserError(f"{folder} {IS_LINK}")
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    raise UserError(f"{entry.path} {IS_LINK}")
+
+
+def follow_no_link(path: str | Path, flags: int) -> int:
+    """A file's descriptor, for `open(path, ..., opener=follow_no_link)`; raises `UserError` for a symbolic link."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} {IS_LINK}") from None
+        raise
 
 
 def sha256(path: Path | str) -> str:

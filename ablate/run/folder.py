@@ -22,7 +22,7 @@ from ablate import yaml_text
 from ablate.errors import UserError
 from ablate.naming import check_sweep_name, slug
 from ablate.run import lock
-from ablate.run.files import atomic_write, remove_temporary
+from ablate.run.files import IS_LINK, atomic_write, refuse_links, remove_temporary
 from ablate.run.json_object import DamagedJSON
 from ablate.run.record import Record
 
@@ -50,14 +50,19 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run while inside; raises `lock.Busy` where another process does.
+        """Hold the run while inside; raises `lock.Busy` where another process does, and `UserError` for a link in it.
 
         What a killed writer left half written is swept away first.
         """
+        self.refuse_links()
         with lock.held(self.lock_file):
             for folder in (self.path, self.checkpoints):
                 remove_temporary(folder)
             yield
+
+    def refuse_links(self) -> None:
+        """Raise `UserError` where anything that is written here would land elsewhere, by a symbolic link."""
+        refuse_links(self.path, self.checkpoints)
 
     def write_failure(self, process: int, reason: str) -> None:
         """Note what one of a run's processes died of."""
@@ -167,11 +172,12 @@ def run_folders(runs: Path | str, sweep: str = "*") -> Iterator[Path]:
 
 
 def run_path(runs: Path | str, sweep: str, row: str, seed: int) -> Path:
-    """`runs/<sweep>/<row-slug>/seed-<n>`; raises `UserError` where that would be outside `runs`."""
+    """`runs/<sweep>/<row-slug>/seed-<n>`; raises `UserError` where a link leads out of `runs`, which may be one."""
     check_sweep_name(str(sweep))
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed={seed}: must be a whole number, 0 or more")
     path = Path(runs) / sweep / slug(row) / seed_folder(seed)
-    if not path.resolve().is_relative_to(Path(runs).resolve()):
-        raise UserError(f"{path} leads out of {runs}")
+    for folder in (path.parents[1], path.parent, path):
+        if folder.is_symlink():
+            raise UserError(f"{folder} {IS_LINK}, or make a link of {runs}")
     return path

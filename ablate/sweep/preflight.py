@@ -13,6 +13,7 @@ from ablate.config.composing import resolve, written
 from ablate.config.root import Trainer
 from ablate.errors import UserError
 from ablate.run import match
+from ablate.run.files import refuse_links
 from ablate.run.folder import RunFolder, run_path, set_aside
 from ablate.run.lock import is_held
 from ablate.run.record import DONE
@@ -78,6 +79,10 @@ def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: S
 
 def check_against_disk(sweep: Sweep, items: Sequence[RunRequest], replace: bool) -> dict[RunRequest, str]:
     """The runs whose folder was made with another config, and what differs; refuses them if not to `replace`."""
+    for folder in {item.folder.parents[1] for item in items}:
+        refuse_links(folder)
+    for item in items:
+        RunFolder(item.folder).refuse_links()
     found = {item: changes for item in items if (changes := _changes(item))}
     _refuse_live(found)
     refused: dict[tuple[str, str], list[int]] = {}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.orphans import die_with_parent
+from ablate.run.files import follow_no_link
 from ablate.sweep import fork_server
 from ablate.sweep.devices import Slots, uses_gpu
 from ablate.training.processes import TO_SAVE
@@ -164,7 +165,7 @@ def start_fresh(
     command += ["ablate.sweep.child", entry, json.dumps(argument)]
     log.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    with open(log, "ab") as output:
+    with open(log, "ab", opener=follow_no_link) as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -23,7 +23,7 @@ from ablate.config import evaluations
 from ablate.config.renamed import renamed
 from ablate.errors import UserError
 from ablate.report.text import csv_plain, csv_text, is_number, one_line
-from ablate.run.files import atomic_write
+from ablate.run.files import atomic_write, refuse_links
 from ablate.run.folder import RunFolder, run_folders, run_path, was_set_aside
 from ablate.run.record import Record
 
@@ -160,6 +160,7 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
 def write(results: Results, folder: Path | str) -> None:
     """Write records.jsonl and curves.csv, canonically: the same results give the same bytes."""
     folder = Path(folder)
+    refuse_links(folder)  # plots are written in place
     folder.mkdir(parents=True, exist_ok=True)
     lines = [_canonical(line) for line in (results.sweep, *results.records)]
     text = io.StringIO()
