@@ -6,6 +6,8 @@ import difflib
 import sys
 from collections.abc import Iterable
 
+from ablate.terminal import say
+
 
 class UserError(Exception):
     """A mistake in what the user gave: one line that names it; the command exits with `exit_code`."""
@@ -20,7 +22,7 @@ class UserError(Exception):
 def print_error(message: object) -> None:
     """Print each line of a message to standard error, as the command's own."""
     for line in str(message).splitlines():
-        print(f"ablate: {line}", file=sys.stderr)
+        say(f"ablate: {line}", file=sys.stderr)
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "ablate"
 
 # From the bottom up: a package, or a module that stands alone, imports only what is named before it.
 ORDER = (
+    "terminal",
     "errors",
     "duration",
     "text",

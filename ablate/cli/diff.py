@@ -7,6 +7,7 @@ from typing import Any
 from ablate.cli import arguments
 from ablate.errors import UserError
 from ablate.run.folder import RunFolder, read_record, run_path
+from ablate.terminal import say
 from ablate.text import aligned, shown
 
 HELP = """Say in which settings two runs differ: only those that can change a result.
@@ -29,9 +30,9 @@ def run(words: list[str]) -> int:
     rows = differences(one.read_config() or {}, other.read_config() or {})
     rows += [(key, first[key], second[key]) for key in first if first[key] != second[key]]
     for line in aligned([[key, f"{shown(before)}  ->  {shown(after)}"] for key, before, after in rows]):
-        print(line)
+        say(line)
     if not rows:
-        print("no setting differs that can change a result")
+        say("no setting differs that can change a result")
     return 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.run.files import atomic_write
+from ablate.terminal import printable, say
 
 COLUMNS = ("step", "time", "loss", "learning_rate", "grad_norm", "kind", "bits_per_byte")
 BEAT_SECONDS = 1.0
@@ -75,7 +76,8 @@ class Log:
 
     def __call__(self, line: str) -> None:
         """Say one line."""
-        print(line, flush=True)
+        line = printable(line)
+        say(line)
         if self.path is not None:
             with contextlib.suppress(OSError), open(self.path, "a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
