@@ -117,9 +117,9 @@ def _scan(text: str | bytes, loader: type[Loader]) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MOST_DEPTH:
-            raise BadYAML(f"is nested in more than {MOST_DEPTH} levels", event.start_mark.line + 1)
+            raise BadYAML(f"is nested in more than {MOST_DEPTH} levels", _line(event))
         if values > MOST_VALUES:
-            raise BadYAML(f"has more than {MOST_VALUES:,} values", event.start_mark.line + 1)
+            raise BadYAML(f"has more than {MOST_VALUES:,} values", _line(event))
 
 
 def _check(root: yaml.Node) -> None:
@@ -136,9 +136,9 @@ def _check(root: yaml.Node) -> None:
             sizes[id(node)] = 1 + sum(sizes[id(one)] for one in inner)
             depths[id(node)] = 1 + max((depths[id(one)] for one in inner), default=0)
             if depths[id(node)] > MOST_DEPTH:
-                raise BadYAML(f"is nested in more than {MOST_DEPTH} levels", node.start_mark.line + 1)
+                raise BadYAML(f"is nested in more than {MOST_DEPTH} levels", _line(node))
         elif id(node) in open_nodes:
-            raise BadYAML("a value contains itself (*name)", node.start_mark.line + 1)
+            raise BadYAML("a value contains itself (*name)", _line(node))
         elif id(node) not in sizes:
             if isinstance(node, yaml.ScalarNode):
                 _check_number(node)
@@ -157,4 +157,8 @@ def _inner(node: yaml.Node) -> list[yaml.Node]:
 
 def _check_number(node: yaml.ScalarNode) -> None:
     if node.tag in _NUMBERS and len(node.value) > MOST_CHARACTERS:
-        raise BadYAML(f"a number has {len(node.value):,} characters", node.start_mark.line + 1)
+        raise BadYAML(f"a number has {len(node.value):,} characters", _line(node))
+
+
+def _line(there: yaml.Event | yaml.Node) -> int | None:
+    return there.start_mark.line + 1 if there.start_mark else None

@@ -136,7 +136,7 @@ def test_a_mistake_gets_one_line_and_exit_code_2(words, told, here, capsys):
 
 
 @pytest.mark.parametrize(
-    "text, told", [("a: [1", "cannot be read (while parsing"), ("[1, 2]", "config.yaml must be a mapping")]
+    "text, told", [("a: [1", "cannot be read (did not find expected"), ("[1, 2]", "config.yaml must be a mapping")]
 )
 def test_a_damaged_config_is_told_by_diff(text, told, tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(text)

@@ -125,7 +125,7 @@ def test_sections():
     assert sweep.sections == {"B": "baseline", "R": "norm", "G": "activation"}
 
 
-GRID = "question: q\ngrid: {{{}}}\n"
+AXES = "question: q\ngrid: {{{}}}\n"
 MISTAKES = {
     "unknown key": (GOOD + "seedz: 3", "unknown key 'seedz'; did you mean 'seeds'"),
     "yaml": (GOOD + "early_fraction: [0.1", "line "),
@@ -156,8 +156,8 @@ MISTAKES = {
     "seeds more": (GOOD.replace("rows: 2", "rows: 1000000000"), "rows must be at most 1,000, and is 1000000000"),
     "seeds beyond": (GOOD.replace("rows: 2", f"rows: {'9' * 5000}"), "a number has 5,000 characters"),
     "seeds list": (GOOD.replace("{baseline: 3, rows: 2}", "[1000000000]"), "seeds must be such as"),
-    "runs": (GRID.format(f"a: {[*range(1000)]}") + "baseline: a=1\nseeds: {baseline: 900, rows: 900}", "900,000 runs"),
-    "grid large": (GRID.format(", ".join(f"a{i}: {[*range(10)]}" for i in range(9))), "1,000,000,000 points"),
+    "runs": (AXES.format(f"a: {[*range(1000)]}") + "baseline: a=1\nseeds: {baseline: 900, rows: 900}", "900,000 runs"),
+    "grid large": (AXES.format(", ".join(f"a{i}: {[*range(10)]}" for i in range(9))), "1,000,000,000 points"),
     "laughs": ("a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i},*a{i}]\n" for i in range(20)), "repeats values"),
     "seeds no map": (GOOD.replace("{baseline: 3, rows: 2}", "3"), "seeds must be such as"),
     "early": (GOOD.replace("0.25", "1.5"), "early_fraction must be between 0 and 1"),
