@@ -89,6 +89,18 @@ def test_a_folder_of_another_run_is_refused_with_the_keys_that_differ(asked):
     assert folder_of(asked()).read().status == "done"
 
 
+def test_another_number_of_devices_is_another_run_with_dropout_and_the_same_without(asked):
+    run(asked())
+    with pytest.raises(UserError) as caught:
+        run(asked("trainer.devices=2"))
+    assert len(str(caught.value).splitlines()) == 1
+    assert "trainer.micro_batch was 8, is 4 (the sequences that a device takes at once; set trainer.micro_batch=8" in (
+        str(caught.value)
+    )
+    plain = run(asked("row=plain", "dropout=0"))
+    assert run(asked("row=plain", "dropout=0", "trainer.devices=2")) == plain
+
+
 def test_a_folder_of_a_run_on_other_data_is_refused(asked, monkeypatch):
     run(asked())
     monkeypatch.setattr(Corpus, "sha256", "e" * 64)
