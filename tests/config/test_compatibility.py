@@ -32,8 +32,10 @@ from ablate.errors import UserError
         ),
         (
             ["feedforward=switch", "data.document_mask=true"],
-            ["feedforward=switch lets what one document holds change the outputs of another",
-             "set data.document_mask=false, or choose feedforward=dense or"],
+            [
+                "feedforward=switch lets what one document holds change the outputs of another",
+                "set data.document_mask=false, or choose feedforward=dense or",
+            ],
         ),
         (
             ["norm=batchnorm_encoder", "data.document_mask=true"],

@@ -101,6 +101,24 @@ def test_another_number_of_devices_is_another_run_with_dropout_and_the_same_with
     assert run(asked("row=plain", "dropout=0", "trainer.devices=2")) == plain
 
 
+DEEP = ("shape.n_layers=6", "norm=none", "shape.d_model=48", "shape.d_ff=96")
+
+
+def test_a_first_loss_far_from_a_uniform_guess_is_said_with_what_helps(asked):
+    run(asked(*DEEP, "shape.steps=2"))
+    said = folder_of(asked()).log.read_text()
+    assert "warning: the first loss is" in said and "a uniform guess has 5.075" in said
+    assert "nothing keeps the size of the hidden states with norm=none; residual=rezero, residual=fixup" in said
+    run(asked("row=usual", "shape.steps=2"))
+    assert "warning" not in folder_of(asked("row=usual")).log.read_text()
+
+
+def test_a_first_loss_that_is_not_finite_is_said_with_what_helps(asked):
+    found = run(asked(*DEEP, "activation=squared_relu", "shape.steps=2"))
+    assert found.status == "diverged" and found.reason.startswith("the ") and "at step 1; nothing keeps" in found.reason
+    assert "init=gpt2" in found.reason
+
+
 def test_a_folder_of_a_run_on_other_data_is_refused(asked, monkeypatch):
     run(asked())
     monkeypatch.setattr(Corpus, "sha256", "e" * 64)
