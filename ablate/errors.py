@@ -52,7 +52,7 @@ def disk_error(error: BaseException, path: Path | str | None = None) -> str:
     It names the folder or file that was to be read or written (`path`; else the one that the error names) and the
     mount point of its file system. What was raised while a disk's error was handled, as by torch's writer, counts too.
     """
-    for cause in _causes(error):
+    for cause in causes(error):
         if not isinstance(cause, OSError) or cause.errno not in {*_DISK_TROUBLES, *_FILE_TROUBLES}:
             continue
         place = path if path is not None else cause.filename
@@ -65,8 +65,8 @@ def disk_error(error: BaseException, path: Path | str | None = None) -> str:
     return ""
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those during whose handling it was raised."""
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and those that it was raised from, or during whose handling, the nearest first."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ablate.errors import causes
+
 TEMPORARY = ".tmp"  # the ending of a file that is not yet whole
 
 
@@ -30,7 +32,8 @@ def atomic_file(path: Path | str) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        name_file(error, path)
         temporary.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
@@ -38,6 +41,13 @@ def atomic_file(path: Path | str) -> Iterator[IO[bytes]]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def name_file(error: BaseException, path: Path) -> None:
+    """Say in an error of the system which file it is about: one of writing does not, other than one of opening."""
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.filename is None:
+            cause.filename = os.fspath(path)
 
 
 def sha256(path: Path | str) -> str:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from ablate.config import fill, identity, resolved
 from ablate.data import build_corpus
-from ablate.errors import UserError
+from ablate.errors import UserError, disk_error
 from ablate.run import match
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder
@@ -80,13 +80,18 @@ class Attempt:
             except (Interrupted, KeyboardInterrupt):
                 self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGINT).name)
             except Exception as error:  # whatever a run dies of is its own result
-                reason = record_fields.reason_of(error)
+                reason = record_fields.reason_of(error, self.folder.path)
                 if processes.is_worker():  # the others may learn of it only as of a connection that is closed
                     self.folder.write_failure(processes.rank(), reason)
-                if not self.is_main:
-                    print(f"process {processes.rank()}: {traceback.format_exc().rstrip()}", file=sys.stderr, flush=True)
-                self.say(traceback.format_exc().rstrip())
+                if not disk_error(error):  # which is no fault of a line of code
+                    self._say_traceback()
                 self._end(FAILED, reason)
+
+    def _say_traceback(self) -> None:
+        text = traceback.format_exc().rstrip()
+        if not self.is_main:
+            print(f"process {processes.rank()}: {text}", file=sys.stderr, flush=True)
+        self.say(text)
 
     def _work(self, interruption: Interruption) -> None:
         if not self._prepare():
@@ -166,7 +171,7 @@ class Attempt:
         try:
             self._write(ended)
         except OSError as error:  # a full disk: the folder looks interrupted, and can be resumed
-            print(f"the record cannot be written: {error}", flush=True)
+            print(f"the record cannot be written: {disk_error(error) or error}", flush=True)
 
     def _write(self, record: Record) -> None:
         self.record = record
