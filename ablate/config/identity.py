@@ -17,7 +17,7 @@ from ablate.errors import UserError
 SCHEMA = 2  # raised when the same config would no longer give the same numbers
 
 MICRO_BATCH = "trainer.micro_batch"
-WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups",)
+WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups", "trainer.skip_spikes")
 WITHOUT_EFFECT = (
     "sweep",
     "row",

@@ -91,6 +91,7 @@ class Trainer:
         "global_batch_tokens": COUNT,
         "micro_batch": COUNT,
         "clip_norm": POSITIVE,
+        "skip_spikes": POSITIVE,
         "threads": COUNT,
         "log_every": COUNT,
         "evaluate_every": COUNT,
@@ -106,6 +107,7 @@ class Trainer:
     global_batch_tokens: int
     micro_batch: int | None
     clip_norm: float | None
+    skip_spikes: float | None
     threads: int
     log_every: int
     evaluate_every: int | None

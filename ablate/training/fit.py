@@ -28,6 +28,7 @@ from ablate.training.lightning import DDPStrategy, L, LightningEnvironment, Torc
 from ablate.training.module import Training
 from ablate.training.progress import Agenda, Progress
 from ablate.training.scoring import Scored, Scoring, autocast
+from ablate.training.spikes import Spikes
 
 HARMLESS = (  # what Lightning and torch say of things that are as they should be
     ".*`dataloader_iter`.*",
@@ -66,7 +67,7 @@ class Fit:
         environment.forget_peak_memory(self.device_type)
         self.batches = Batches(cfg, corpus)
         self.scoring = Scoring(cfg, corpus, self.batches, folder, identity)
-        self.progress = Progress()
+        self.progress = Progress(Spikes(cfg.trainer.skip_spikes))
         self.peak_memory: int | None = None
         self.agenda = agenda(cfg)
         self.model = build_model(cfg)
@@ -162,6 +163,7 @@ class Fit:
                 "tokens": final and final["tokens"],
                 "bytes": final and final["bytes"],
             },
+            **self.progress.spikes.fields(),
         }
 
 

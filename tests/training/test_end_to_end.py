@@ -102,6 +102,17 @@ def test_two_processes_that_draw_other_masks_are_another_run(asked):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_two_processes_skip_the_same_steps(asked):
+    options = ["shape.steps=100", "trainer.skip_spikes=1.5"]  # which noise exceeds, too
+    one = asked("sweep=one", "trainer.micro_batch=4", *options)
+    two = asked("sweep=two", "trainer.devices=2", "trainer.micro_batch=4", *options)
+    made = [run(overrides) for overrides in (one, two)]
+    assert made[0].spikes.count == made[1].spikes.count == made[0].spikes.skipped > 0
+    assert made[0].loss.final == pytest.approx(made[1].loss.final, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("norm", ["layernorm", "batchnorm_encoder"])
 def test_two_processes_stop_and_go_on_together(asked, norm):
     """Running averages are those of both, too: a checkpoint holds one set of them."""
