@@ -42,7 +42,8 @@ def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
 
     Evaluations that are not part of training are such keys; each has a hash of its own. With dropout the micro-batch
     is the number of sequences that a device takes at once, also where that follows from the number of devices: masks
-    are drawn for each micro-batch of the global batch, whichever device has it.
+    are drawn for each micro-batch of the global batch, whichever device has it. The kind of device is left out: `auto`
+    is decided where a run is trained, and the record says what it was (`hardware`).
     """
     config = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
     return {

@@ -102,6 +102,7 @@ class Attempt:
             self.folder.forget_failures()
             atomic_write(self.folder.config, record_fields.as_yaml(resolved(self.cfg)))
         self._write(record_fields.before_training(self.record, self.cfg, self.corpus, self.identity, self.meta_model))
+        self._warn_of_other_hardware()
         self._mirror()
         self._train(interruption)
 
@@ -128,6 +129,12 @@ class Attempt:
         if changes := match.changes(self.folder, found, self.cfg, self.corpus.sha256):
             remedy = "choose another sweep, row or seed, or move that folder away"
             raise UserError(match.refusal(self.folder.path, changes, remedy))
+
+    def _warn_of_other_hardware(self) -> None:
+        """Say where a run goes on on another kind of device, which is no part of what it is."""
+        before, now_on = (one and one.hardware and one.hardware.kind for one in (self.found, self.record))
+        if before and before != now_on:
+            self.say(f"warning: begun on {before}, now trains on {now_on}, which rounds and draws its masks differently")
 
     def _mirror(self) -> None:
         """Let the logger's mirror, if it has one, follow this attempt."""

@@ -7,8 +7,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -20,6 +18,7 @@ from ablate.training import checkpoint
 from ablate.training import run as train
 from ablate.training.checkpoint import CheckpointError, CheckpointFolder, load, save
 from tests.faults import faults
+from tests.faults.disks import on_a_small_disk
 from tests.training.standin import folder_of, in_child, result, run
 
 SAVING = "trainer.checkpoint_every=7"
@@ -235,34 +234,10 @@ def test_two_whole_ones_are_kept(tmp_path):
         load(checkpoints.at(9))
 
 
-SMALL_DISK = """
-import os, subprocess, sys
-runs, room, *command = sys.argv[1:]
-os.makedirs(runs, exist_ok=True)
-if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}k", "none", runs], capture_output=True).returncode:
-    sys.exit(99)
-"""
-
-
-def in_mounts_of_its_own(script, *arguments):
-    """Run a script in a mount namespace of its own; skips the test where that, or mounting there, is not permitted."""
-    done = subprocess.run(
-        ["unshare", "-m", sys.executable, "-c", script, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    if done.returncode == 99 or "unshare" in done.stderr:
-        pytest.skip("mounting a file system is not permitted here")
-    return done
-
-
-FULL_RUN = (
-    SMALL_DISK
-    + """
+FULL_RUN = """
 import json, shutil
 from _pytest.monkeypatch import MonkeyPatch
-from ablate.training import checkpoint
 from ablate.training import run as train
-from ablate.run.folder import RunFolder
 from tests.training import standin
 standin.install(MonkeyPatch())
 overrides = json.loads(command[0])
@@ -273,7 +248,6 @@ subprocess.run(["mount", "-o", "remount,size=64m", runs], check=True)
 print("SECOND", train.exit_code(lambda: standin.run(overrides)))
 shutil.copytree(folder.path, sys.argv[-1])
 """
-)
 
 
 def room_for(folder, checkpoints):
@@ -286,7 +260,7 @@ def test_a_disk_that_fills_in_the_middle_of_a_checkpoint(stopped, asked, tmp_pat
     _, folder, whole = stopped
     runs = tmp_path / "runs"
     overrides = asked(SAVING, "sweep=full")
-    done = in_mounts_of_its_own(FULL_RUN, runs, room_for(folder, 1), json.dumps(overrides), tmp_path / "copy")
+    done = on_a_small_disk(FULL_RUN, runs, room_for(folder, 1), json.dumps(overrides), tmp_path / "copy")
     assert "FIRST 1" in done.stdout, done.stdout + done.stderr
     said = f"the file system at {runs} has no room left"
     (line,) = [line for line in done.stdout.splitlines() if said in line and line.startswith("failed")]
@@ -294,26 +268,6 @@ def test_a_disk_that_fills_in_the_middle_of_a_checkpoint(stopped, asked, tmp_pat
     *_, newest = re.findall(r"step-0*(\d+)\.ckpt'", done.stdout)
     assert "SECOND 0" in done.stdout and f"resumed at step {newest}" in done.stdout
     assert result(RunFolder(tmp_path / "copy")) == whole
-
-
-READ_ONLY = (
-    SMALL_DISK
-    + """
-subprocess.run(["mount", "-o", "remount,ro", runs], check=True)
-from ablate import cli
-sys.exit(cli.run(command))
-"""
-)
-
-
-@pytest.mark.parametrize("verb", ["train", "sweep"])
-def test_a_read_only_disk_is_a_line(tmp_path, verb):
-    runs = tmp_path / "small"
-    words = {"train": ["train", "shape.steps=2"], "sweep": ["sweep", "axes"]}[verb]
-    done = in_mounts_of_its_own(READ_ONLY, runs, 100, *words, f"paths.runs={runs}", f"paths.data={tmp_path}")
-    assert done.returncode == 1
-    assert f"the file system at {runs} is mounted read-only" in done.stderr and "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_file_that_may_not_grow_is_a_line(tmp_path):

@@ -166,6 +166,17 @@ def test_keys_of_other_versions_outlive_an_attempt(asked):
     assert content["newer"] == [1] and list(content) == ["newer", *KEYS]
 
 
+def test_a_run_that_goes_on_on_another_kind_of_device_says_so(asked):
+    overrides = asked("trainer.checkpoint_every=7")
+    assert in_child(overrides, faults.at_step(20, signal.SIGTERM)) == 143
+    folder = folder_of(overrides)
+    content = json.loads(folder.record.read_text())
+    content["hardware"]["kind"] = "cuda"
+    folder.record.write_text(json.dumps(content))
+    assert run(overrides).status == "done"
+    assert "warning: begun on cuda, now trains on cpu" in folder.log.read_text()
+
+
 def test_a_stopped_run_is_not_touched_by_who_asks_for_another(asked):
     assert in_child(asked(), faults.at_step(20, signal.SIGTERM)) == 143
     folder = folder_of(asked())
