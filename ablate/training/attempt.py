@@ -134,7 +134,7 @@ class Attempt:
         """Say where a run goes on on another kind of device, which is no part of what it is."""
         before, now_on = (one and one.hardware and one.hardware.kind for one in (self.found, self.record))
         if before and before != now_on:
-            self.say(f"warning: begun on {before}, now trains on {now_on}, which rounds and draws its masks differently")
+            self.say(f"warning: begun on {before}, now trains on {now_on}: other rounding, other dropout masks")
 
     def _mirror(self) -> None:
         """Let the logger's mirror, if it has one, follow this attempt."""

@@ -1,5 +1,6 @@
 """One run from its overrides to its record."""
 
+import dataclasses
 import json
 import signal
 import time
@@ -170,9 +171,8 @@ def test_a_run_that_goes_on_on_another_kind_of_device_says_so(asked):
     overrides = asked("trainer.checkpoint_every=7")
     assert in_child(overrides, faults.at_step(20, signal.SIGTERM)) == 143
     folder = folder_of(overrides)
-    content = json.loads(folder.record.read_text())
-    content["hardware"]["kind"] = "cuda"
-    folder.record.write_text(json.dumps(content))
+    found = folder.read()
+    folder.write(dataclasses.replace(found, hardware=dataclasses.replace(found.hardware, kind="cuda")))
     assert run(overrides).status == "done"
     assert "warning: begun on cuda, now trains on cpu" in folder.log.read_text()
 
