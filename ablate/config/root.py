@@ -105,6 +105,7 @@ class Trainer:
         "global_batch_tokens": AMOUNT,
         "micro_batch": AMOUNT,
         "clip_norm": POSITIVE,
+        "skip_spikes": POSITIVE,
         "threads": whole(1, 4096),
         "log_every": AMOUNT,
         "evaluate_every": AMOUNT,
@@ -120,6 +121,7 @@ class Trainer:
     global_batch_tokens: int
     micro_batch: int | None
     clip_norm: float | None
+    skip_spikes: float | None
     threads: int
     log_every: int
     evaluate_every: int | None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ablate.errors import UserError
+from ablate.errors import UserError, causes
 
 IS_LINK = "is a symbolic link, which nothing is written through; remove it"
 TEMPORARY = ".tmp"  # the ending of a file that is not yet whole
@@ -35,7 +35,8 @@ def atomic_file(path: Path | str) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        name_file(error, path)
         temporary.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
@@ -68,6 +69,11 @@ def follow_no_link(path: str | Path, flags: int) -> int:
         if error.errno == errno.ELOOP:
             raise UserError(f"{path} {IS_LINK}") from None
         raise
+def name_file(error: BaseException, path: Path) -> None:
+    """Say in an error of the system which file it is about: one of writing does not, other than one of opening."""
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.filename is None:
+            cause.filename = os.fspath(path)
 
 
 def sha256(path: Path | str) -> str:

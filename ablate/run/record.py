@@ -87,6 +87,26 @@ class Loss(JSONObject):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spike(JSONObject):
+    """A step at which the loss, or the gradient norm, rose far above that of the steps before."""
+
+    step: int
+    what: str  # loss or gradient norm
+    value: float
+    deviations: float  # standard deviations above the mean of the last 128 steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spikes(JSONObject):
+    """What was unsteady about the training: steps at least six deviations (or trainer.skip_spikes) above the mean."""
+
+    count: int
+    skipped: int  # how many of them trained nothing, as trainer.skip_spikes has it
+    first_step: int
+    largest: Spike
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record(JSONObject):
     """A run: its request, what it was made with, what it cost, how it ended.
 
@@ -129,6 +149,7 @@ class Record(JSONObject):
     seconds: float | None = None  # of wall time, over all attempts
     attempts: int | None = None
     started: str | None = None  # when the first attempt began: UTC
+    spikes: Spikes | None = field(default=None, metadata=OPTIONAL)  # of the training loss; absent where there was none
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from ablate.config import fill, identity, resolved
 from ablate.data import build_corpus
-from ablate.errors import UserError
+from ablate.errors import UserError, disk_error
 from ablate.run import match
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder
@@ -80,13 +80,18 @@ class Attempt:
             except (Interrupted, KeyboardInterrupt):
                 self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGINT).name)
             except Exception as error:  # whatever a run dies of is its own result
-                reason = record_fields.reason_of(error)
+                reason = record_fields.reason_of(error, self.folder.path)
                 if processes.is_worker():  # the others may learn of it only as of a connection that is closed
                     self.folder.write_failure(processes.rank(), reason)
-                if not self.is_main:
-                    print(f"process {processes.rank()}: {traceback.format_exc().rstrip()}", file=sys.stderr, flush=True)
-                self.say(traceback.format_exc().rstrip())
+                if not disk_error(error):  # which is no fault of a line of code
+                    self._say_traceback()
                 self._end(FAILED, reason)
+
+    def _say_traceback(self) -> None:
+        text = traceback.format_exc().rstrip()
+        if not self.is_main:
+            print(f"process {processes.rank()}: {text}", file=sys.stderr, flush=True)
+        self.say(text)
 
     def _work(self, interruption: Interruption) -> None:
         if not self._prepare():
@@ -97,6 +102,7 @@ class Attempt:
             self.folder.forget_failures()
             atomic_write(self.folder.config, record_fields.as_yaml(resolved(self.cfg)))
         self._write(record_fields.before_training(self.record, self.cfg, self.corpus, self.identity, self.meta_model))
+        self._warn_of_other_hardware()
         self._mirror()
         self._train(interruption)
 
@@ -123,6 +129,12 @@ class Attempt:
         if changes := match.changes(self.folder, found, self.cfg, self.corpus.sha256):
             remedy = "choose another sweep, row or seed, or move that folder away"
             raise UserError(match.refusal(self.folder.path, changes, remedy))
+
+    def _warn_of_other_hardware(self) -> None:
+        """Say where a run goes on on another kind of device, which is no part of what it is."""
+        before, now_on = (one and one.hardware and one.hardware.kind for one in (self.found, self.record))
+        if before and before != now_on:
+            self.say(f"warning: begun on {before}, now trains on {now_on}: other rounding, other dropout masks")
 
     def _mirror(self) -> None:
         """Let the logger's mirror, if it has one, follow this attempt."""
@@ -166,7 +178,7 @@ class Attempt:
         try:
             self._write(ended)
         except OSError as error:  # a full disk: the folder looks interrupted, and can be resumed
-            print(f"the record cannot be written: {error}", flush=True)
+            print(f"the record cannot be written: {disk_error(error) or error}", flush=True)
 
     def _write(self, record: Record) -> None:
         self.record = record

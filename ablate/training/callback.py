@@ -91,6 +91,8 @@ class RunCallback(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Do what is due after the last step."""
         progress = self.progress
+        if line := progress.spikes.news():
+            self.say(line)
         if progress.diverged:
             trainer.should_stop = True
             return

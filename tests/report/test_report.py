@@ -272,6 +272,20 @@ def test_a_run_that_ends_above_a_uniform_guess_has_diverged(tmp_path):
     assert "**lost** learned nothing, which counts as diverged: 2 runs" in make(maker).read_text()
 
 
+def test_rows_with_spikes_are_named(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS norm", "norms", ["norm=rmsnorm"])
+    maker.write_sweep()
+    maker.run(maker.baseline, 0)
+    largest = {"step": 90, "what": "loss", "value": 9.5, "deviations": 8.0}
+    for seed, skipped in ((0, 0), (1, 2)):
+        spikes = {"count": 2, "skipped": skipped, "first_step": 80, "largest": largest}
+        maker.run("RMS norm", seed, ["norm=rmsnorm"], spikes=spikes)
+    said = make(maker).read_text()
+    assert "**RMS norm**: 4 spikes of loss or gradient norm while training (seeds 0 and 1), 2 skipped" in said
+    assert said.count(" spikes of loss") == 1
+
+
 def test_a_seed_of_the_baseline_that_learned_nothing_counts_nowhere(tmp_path):
     maker = Maker(tmp_path)
     for label in ("sound", "more"):

@@ -1,5 +1,6 @@
 """One run from its overrides to its record."""
 
+import dataclasses
 import json
 import signal
 import time
@@ -89,6 +90,36 @@ def test_a_folder_of_another_run_is_refused_with_the_keys_that_differ(asked):
     assert folder_of(asked()).read().status == "done"
 
 
+def test_another_number_of_devices_is_another_run_with_dropout_and_the_same_without(asked):
+    run(asked())
+    with pytest.raises(UserError) as caught:
+        run(asked("trainer.devices=2"))
+    assert len(str(caught.value).splitlines()) == 1
+    assert "trainer.micro_batch was 8, is 4 (the sequences that a device takes at once; set trainer.micro_batch=8" in (
+        str(caught.value)
+    )
+    plain = run(asked("row=plain", "dropout=0"))
+    assert run(asked("row=plain", "dropout=0", "trainer.devices=2")) == plain
+
+
+DEEP = ("shape.n_layers=6", "norm=none", "shape.d_model=48", "shape.d_ff=96")
+
+
+def test_a_first_loss_far_from_a_uniform_guess_is_said_with_what_helps(asked):
+    run(asked(*DEEP, "shape.steps=2"))
+    said = folder_of(asked()).log.read_text()
+    assert "warning: the first loss is" in said and "a uniform guess has 5.075" in said
+    assert "nothing keeps the size of the hidden states with norm=none; residual=rezero, residual=fixup" in said
+    run(asked("row=usual", "shape.steps=2"))
+    assert "warning" not in folder_of(asked("row=usual")).log.read_text()
+
+
+def test_a_first_loss_that_is_not_finite_is_said_with_what_helps(asked):
+    found = run(asked(*DEEP, "activation=squared_relu", "shape.steps=2"))
+    assert found.status == "diverged" and found.reason.startswith("the ") and "at step 1; nothing keeps" in found.reason
+    assert "init=gpt2" in found.reason
+
+
 def test_a_folder_of_a_run_on_other_data_is_refused(asked, monkeypatch):
     run(asked())
     monkeypatch.setattr(Corpus, "sha256", "e" * 64)
@@ -134,6 +165,16 @@ def test_keys_of_other_versions_outlive_an_attempt(asked):
     assert run(overrides).status == "done"
     content = json.loads(folder.record.read_text())
     assert content["newer"] == [1] and list(content) == ["newer", *KEYS]
+
+
+def test_a_run_that_goes_on_on_another_kind_of_device_says_so(asked):
+    overrides = asked("trainer.checkpoint_every=7")
+    assert in_child(overrides, faults.at_step(20, signal.SIGTERM)) == 143
+    folder = folder_of(overrides)
+    found = folder.read()
+    folder.write(dataclasses.replace(found, hardware=dataclasses.replace(found.hardware, kind="cuda")))
+    assert run(overrides).status == "done"
+    assert "warning: begun on cuda, now trains on cpu" in folder.log.read_text()
 
 
 def test_a_stopped_run_is_not_touched_by_who_asks_for_another(asked):

@@ -27,8 +27,15 @@ class Provenance:
 
     @property
     def troubles(self) -> list[str]:
-        """Runs that diverged, failed or are missing, records that were left out, and what differs between runs."""
-        return [*self._bad_runs(), *self._missing(), *self._evaluations(), *self._skipped(), *self._mixed()]
+        """Runs that diverged, failed, are missing or unsteady, records that were left out, what differs among runs."""
+        return [
+            *self._bad_runs(),
+            *self._missing(),
+            *self._spikes(),
+            *self._evaluations(),
+            *self._skipped(),
+            *self._mixed(),
+        ]
 
     def _bad_runs(self) -> Iterable[str]:
         for status in (DIVERGED, FAILED):
@@ -60,6 +67,20 @@ class Provenance:
                 states = [f"unfinished: {_seed_list(begun)}"] if begun else []
                 states += [f"not started: {counted(never, 'run')}"] if never > 0 else []
                 yield f"**{md_escape(row.label)}** is missing {counted(row.missing, 'run')} ({'; '.join(states)})"
+
+    def _spikes(self) -> Iterable[str]:
+        """Rows whose training was unsteady."""
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for record in self.done:
+            if record.get("spikes"):
+                rows.setdefault(record["row"], []).append(record)
+        for label, records in rows.items():
+            counts = [record["spikes"]["count"] for record in records]
+            skipped = sum(record["spikes"]["skipped"] for record in records)
+            yield (
+                f"**{md_escape(label)}**: {counted(sum(counts), 'spike')} of loss or gradient norm while training "
+                f"({_seed_list([record['seed'] for record in records])}){f', {skipped} skipped' if skipped else ''}"
+            )
 
     def _evaluations(self) -> Iterable[str]:
         """Evaluations that failed, and scores that were not measured in the same way, or not of all finished runs."""
