@@ -19,6 +19,7 @@ from ablate.config.instantiation import fill
 from ablate.data.corpus import MANIFEST, Corpus
 from ablate.data.corpus_request import CorpusRequest, corpus_request
 from ablate.data.data_faults import DataFaults
+from ablate.data.permutation import permute
 from ablate.data.shards import Writer, entries, entry
 from ablate.data.tokenizer_backends import Tokenizer
 from ablate.errors import UserError
@@ -26,6 +27,9 @@ from ablate.run.files import atomic_write
 from ablate.run.lock import held_in_turn
 
 BATCH = 1 << 21  # characters that are encoded at once
+STRETCH = 1 << 14  # bytes of a document that are drawn together when text is sampled
+SHUFFLED = 1 << 12  # stretches whose places are computed at once
+SAMPLE_SEED = 20210611  # of the text that a tokenizer is trained on; no run's seed
 EVERY = 2.0  # seconds between two lines of progress
 PARTS = ("train", "validation")
 
@@ -92,6 +96,25 @@ class Spool:
             for length in self.lengths:
                 yield opened.read(length).decode()
 
+    def sample(self, seed: int) -> Iterator[str]:
+        """All of the text in a shuffled order, so that its beginning is an even sample.
+
+        Long documents are cut into stretches, because a few of them could fill the sample; each byte is equally likely
+        to come early. A character on a cut is left out.
+        """
+        self._open.flush()
+        lengths = np.frombuffer(self.lengths, np.int64)
+        counts = -(-lengths // STRETCH)  # stretches of each document
+        ends, begins = np.cumsum(counts), np.cumsum(lengths) - lengths
+        with open(self.file, "rb") as opened:
+            for start in range(0, ends[-1], SHUFFLED):
+                places = np.arange(start, min(start + SHUFFLED, ends[-1]))
+                for stretch in permute(places, int(ends[-1]), seed, epoch=0):
+                    document = np.searchsorted(ends, stretch, side="right")
+                    skipped = int(stretch - (ends[document] - counts[document])) * STRETCH
+                    opened.seek(begins[document] + skipped)
+                    yield opened.read(min(STRETCH, lengths[document] - skipped)).decode(errors="ignore")
+
     def close(self) -> None:
         self._open.close()
         self.file.unlink()
@@ -122,7 +145,7 @@ def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     duplicates = _divide(request, faults, spools, ticker)
 
     ticker.say("making the tokenizer")
-    tokenizer = request.tokenizer.make(spools["train"].texts())
+    tokenizer = request.tokenizer.make(spools["train"].sample(SAMPLE_SEED))
     (folder / tokenizer.file).write_bytes(tokenizer.content())
     token_bytes = np.zeros(layout.vocab_size, np.uint16)
     token_bytes[: tokenizer.size] = tokenizer.bytes_per_piece()

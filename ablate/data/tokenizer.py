@@ -27,7 +27,7 @@ PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>")
 
 
 class Trained:
-    """A tokenizer trained on the first `characters` of the text; smaller ids are more frequent, as clusters need.
+    """A tokenizer trained on `characters` of the text; smaller ids are more frequent, as clusters need.
 
     vocab_size: ids in total, including `sentinels`.
     """
@@ -43,7 +43,7 @@ class Trained:
         return vocabulary.trained(self.vocab_size, self.sentinels)
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
-        """Train on `texts`; the same texts give the same tokenizer."""
+        """Train on the first `characters` of `texts`, a shuffled sample; the same texts give the same tokenizer."""
         return self._train(list(_first(texts, self.characters)), self.layout.text_size)
 
     def _train(self, sample: list[str], size: int) -> Tokenizer:
@@ -184,6 +184,6 @@ def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
 
 
 def _frequencies(tokenizer: Tokenizer, sample: Sequence[str]) -> np.ndarray:
-    """How often each id occurs at the start of the sample, (size,) int64."""
+    """How often each id occurs at the start of the shuffled sample, (size,) int64."""
     ids = tokenizer.encode(list(_first(sample, COUNTED)))
     return np.bincount(np.concatenate(ids), minlength=tokenizer.size)

@@ -17,8 +17,8 @@ from ablate.run.score import Score
 
 
 class HeldOut(Evaluation):
-    """The loss in nats a target token and, where the targets stand for text, in bits a byte, on the first `tokens`
-    held-out input tokens, whose masks are drawn from `seed`."""
+    """The loss in nats a target token and, where the targets stand for text, in bits a byte, on `tokens`
+    input tokens drawn evenly from all of the held-out text; windows and masks follow from `seed`."""
 
     ranges: ClassVar[Ranges] = {"tokens": COUNT}
 

@@ -68,6 +68,46 @@ def test_the_tokenizer_sees_no_validation_text(config, tmp_path, monkeypatch):
     assert set(seen) == set(documents_of(made, "train"))
 
 
+def test_text_is_sampled_evenly_from_short_and_long_documents(tmp_path):
+    """The beginning of a sample has its share of one long document and of the short ones behind it."""
+    spool = build_corpus.Spool(tmp_path / "spool.txt")
+    long = "\u00e9" * 600_000
+    short = [f"{number} " + "b" * 500 for number in range(2400)]
+    for text in (long, *short):
+        spool.add(text.encode())
+    drawn = list(spool.sample(1))
+    assert drawn == list(spool.sample(1)) != list(spool.sample(2))
+    whole = "".join(drawn)
+    assert whole.count("\u00e9") == 600_000 and {text for text in drawn if "b" in text} == set(short)
+    beginning = "".join(drawn)[:200_000].encode()
+    assert len(beginning.decode().replace("\u00e9", "").encode()) / len(beginning) == pytest.approx(0.5, abs=0.15)
+    odd = build_corpus.Spool(tmp_path / "odd.txt")
+    odd.add(("x" + "\u00e9" * 20_000).encode())  # a cut falls into a character
+    assert "".join(odd.sample(1)).count("\u00e9") == 19_998
+    spool.close(), odd.close()
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_the_tokenizer_is_trained_on_both_languages_of_a_mixture(config, tmp_path, kind):
+    """Two languages one after the other, and a budget of characters that the first alone would use up."""
+    one = texts(400)
+    table = str.maketrans(
+        "abcdefghijklmnopqrstuvwxyz",
+        "\u0430\u0431\u0432\u0433\u0434\u0435\u0436\u0437\u0438\u0439\u043a\u043b\u043c\u043d\u043e\u043f\u0440\u0441\u0442\u0443\u0444\u0445\u0446\u0447\u0448\u0449",
+    )
+    other = [text.lower().translate(table) for text in texts(400, seed=1)]
+    files = [write_jsonl(tmp_path / "one.jsonl", one), write_jsonl(tmp_path / "two.jsonl", other)]
+    made = build_corpus.prepare(config(files, f"tokenizer={kind}", "tokenizer.characters=100000"))
+    pieces = [made.tokenizer.decode([index]) for index in range(made.tokenizer.size)]
+    of_second = [piece for piece in pieces if len([c for c in piece if "\u0430" <= c <= "\u044f"]) > 1]
+    of_first = [piece for piece in pieces if len([c for c in piece if "a" <= c <= "z"]) > 1]
+    assert min(len(of_first), len(of_second)) > 60
+    again = build_corpus.prepare(
+        config(files, f"tokenizer={kind}", "tokenizer.characters=100000", "seed=5", "data.name=b")
+    )
+    assert again.sha256 == made.sha256
+
+
 def test_asking_again_does_nothing(config, file, monkeypatch):
     cfg = config(file)
     assert not corpus_request(cfg).folder.exists()
