@@ -17,6 +17,7 @@ import numpy as np
 from ablate.data import vocabulary
 from ablate.data.cpu_count import cores
 from ablate.data.tokenizer_backends import SPECIAL, HuggingFace, SentencePiece, Tokenizer
+from ablate.data.tokenizer_description import normalised
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError, nearest
 from ablate.ranges import COUNT, Ranges
@@ -120,6 +121,7 @@ class Unigram(Trained):
 class Loaded:
     """The tokenizer in a `tokenizer.json` or a SentencePiece model, with its own ids followed by the sentinels.
 
+    Special pieces that a text spells are text. What would shorten a text, add to it or draw at random is switched off.
     eos, pad: its pieces for end-of-sequence and padding; None takes the first usual name that it has, or else adds an
     id. Raises UserError if the file does not exist or is not a tokenizer.
     """
@@ -146,8 +148,7 @@ class Loaded:
                 )
             pad, eos = tokenizer.pad_id, tokenizer.eos_id
         else:
-            pad = self._id_of("pad", self.pad, PADS, tokenizer.pieces)
-            eos = self._id_of("eos", self.eos, ENDS, tokenizer.pieces)
+            pad, eos = (None if piece is None else tokenizer.pieces[piece] for piece in self._ends(tokenizer.pieces))
         name = f"tokenizer.file={self.file}"
         return vocabulary.loaded(self.vocab_size, self.sentinels, tokenizer.size, pad, eos, name)
 
@@ -160,17 +161,28 @@ class Loaded:
         content = Path(self.file).read_bytes()
         is_json = content.lstrip()[:1] == b"{"
         try:
-            return HuggingFace(content.decode()) if is_json else SentencePiece(content)
+            return self._from_json(content.decode()) if is_json else SentencePiece(content)
+        except UserError:
+            raise
         except Exception as error:  # both libraries raise various types for a file that they cannot read
             kind = "a tokenizer.json" if is_json else "a SentencePiece model or JSON"
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"tokenizer.file={self.file}: not {kind} ({reason})") from None
 
-    def _id_of(self, key: str, piece: str | None, usual: Sequence[str], pieces: dict[str, int]) -> int | None:
+    def _from_json(self, description: str) -> HuggingFace:
+        ends = self._ends(HuggingFace(description).pieces)
+        description, switched_off = normalised(description, [piece for piece in ends if piece is not None])
+        return HuggingFace(description, {f"{name} of the tokenizer, switched off": 1 for name in switched_off})
+
+    def _ends(self, pieces: dict[str, int]) -> tuple[str | None, str | None]:
+        """The pieces for padding and end-of-sequence, where there are such."""
+        return self._piece("pad", self.pad, PADS, pieces), self._piece("eos", self.eos, ENDS, pieces)
+
+    def _piece(self, key: str, piece: str | None, usual: Sequence[str], pieces: dict[str, int]) -> str | None:
         if piece is not None and piece not in pieces:
             raise UserError(f"tokenizer.{key}={piece}: no such piece in {self.file}{nearest(piece, pieces)}")
         names = usual if piece is None else (piece,)
-        return next((pieces[name] for name in names if name in pieces), None)
+        return next((name for name in names if name in pieces), None)
 
 
 def _first(texts: Iterable[str], characters: int) -> Iterator[str]:

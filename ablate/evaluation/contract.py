@@ -82,8 +82,8 @@ class Context:
 
     @property
     def token_bytes(self) -> Tensor:
-        """Bytes of text that each id stands for, int64 (V,), on the device."""
-        return torch.as_tensor(self.corpus.token_bytes).long().to(self.device)
+        """Bytes of text that each id stands for, float64 (V,), on the device; not always whole numbers."""
+        return torch.as_tensor(self.corpus.token_bytes).double().to(self.device)
 
     def on_device(self, batch: Batch) -> Batch:
         """The batch with its tensors on the device."""

@@ -84,7 +84,7 @@ def heldout_loss(
             sums += summed(batch, nll, token_bytes[batch["targets"]])
     nats, tokens, size = reduce(sums).tolist()
     bits_per_byte = nats / math.log(2) / size if size else None
-    return HeldOutLoss(nats / tokens, bits_per_byte, int(tokens), int(size))
+    return HeldOutLoss(nats / tokens, bits_per_byte, int(tokens), round(size))
 
 
 def summed(batch: dict[str, Tensor], *amounts: Tensor) -> Tensor:
