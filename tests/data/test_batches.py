@@ -175,6 +175,15 @@ def test_evaluation_takes_all_there_is_and_says_so(batches, shared, caplog):
     assert f"has {n} windows" in caplog.text and "all are used" in caplog.text
 
 
+def test_random_ids_come_from_the_text(batches, shared):
+    """Not bytes that do not occur, sentinels or unused ids."""
+    there = batches("topology=encoder", "objective.random_share=1.0", "objective.keep_share=0.0")
+    assert there.objective.text_ids.tolist() == shared[0].text_ids.tolist()
+    drawn = torch.cat([there.train(step)["encoder_ids"] for step in range(20)]).unique().numpy()
+    assert len(shared[0].text_ids) < shared[0].layout.text_size - 100
+    assert set(drawn.tolist()) <= {*shared[0].text_ids.tolist(), shared[0].eos_id}
+
+
 def test_too_little_text(shared):
     with pytest.raises(UserError, match="tokens make .* windows of 141, and a batch takes 8192"):
         Batches(compose(merge(shared[1], ["shape.length=128", "shape.batch_tokens=1048576"])), shared[0])
