@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,8 @@ from ablate.errors import UserError, nearest
 from ablate.ranges import COUNT, Ranges
 
 COUNTED = 2_000_000  # characters of text in which pieces are counted, to sort them by frequency
+LONGEST_WORD = 256  # characters of a run without a change to or from white space; BPE training is quadratic in them
+LONG = re.compile(rf"\S{{{LONGEST_WORD + 1},}}|\s{{{LONGEST_WORD + 1},}}")
 ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "[SEP]")
 PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>")
 
@@ -45,7 +48,15 @@ class Trained:
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
         """Train on the first `characters` of `texts`, a shuffled sample; the same texts give the same tokenizer."""
-        return self._train(list(_first(texts, self.characters)), self.layout.text_size)
+        sample, cut = [], 0
+        for text in _first(texts, self.characters):
+            parts = _with_words_cut(text)
+            sample += parts
+            cut += len(parts) - 1
+        made = self._train(sample, self.layout.text_size)
+        if cut:
+            made.notes[f"cuts of words longer than {LONGEST_WORD} characters, to train the tokenizer"] = cut
+        return made
 
     def _train(self, sample: list[str], size: int) -> Tokenizer:
         raise NotImplementedError
@@ -75,7 +86,10 @@ class BPE(Trained):
 
 
 class Unigram(Trained):
-    """Unigram (Kudo 2018) with byte fallback, by SentencePiece, lossless: nothing is normalised."""
+    """Unigram (Kudo 2018) with byte fallback, by SentencePiece.
+
+    Nothing is normalised, and it is lossless but for U+2581, by which it represents a space: that becomes a space.
+    """
 
     def _train(self, sample: list[str], size: int) -> Tokenizer:
         import sentencepiece
@@ -193,6 +207,16 @@ def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
         total += len(text)
         if total >= characters:
             return
+
+
+def _with_words_cut(text: str) -> list[str]:
+    """The text in parts, whose words have no more than LONGEST_WORD characters."""
+    parts, begun = [], 0
+    for word in LONG.finditer(text):
+        for end in range(word.start() + LONGEST_WORD, word.end(), LONGEST_WORD):
+            parts.append(text[begun:end])
+            begun = end
+    return [*parts, text[begun:]]
 
 
 def _frequencies(tokenizer: Tokenizer, sample: Sequence[str]) -> np.ndarray:

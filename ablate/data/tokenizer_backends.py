@@ -22,7 +22,6 @@ class Tokenizer(Protocol):
     notes: what the manifest should say of how it was made, with a count each.
     unknown_id: of text that it has no piece for; None where there is no such text.
     reads_mark_as_space: whether U+2581, which represents a space in its pieces, becomes a space where a text has it.
-    splits_at_spaces: whether no piece, and nothing that a piece depends on, goes on past a single space.
     """
 
     file: str
@@ -30,7 +29,6 @@ class Tokenizer(Protocol):
     notes: dict[str, int]
     unknown_id: int | None
     reads_mark_as_space: bool
-    splits_at_spaces: bool
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, uint32, without specials; all cores."""
@@ -54,7 +52,7 @@ class HuggingFace:
 
     file = "tokenizer.json"
 
-    def __init__(self, description: str, notes: dict[str, int] | None = None, splits_at_spaces: bool = False):
+    def __init__(self, description: str, notes: dict[str, int] | None = None):
         from tokenizers import Tokenizer as Fast
 
         cores()
@@ -64,7 +62,7 @@ class HuggingFace:
         self._fast.encode_special_tokens = True
         self.pieces: dict[str, int] = self._fast.get_vocab(with_added_tokens=True)
         self.size = max(self.pieces.values()) + 1
-        self.notes, self.splits_at_spaces = notes or {}, splits_at_spaces
+        self.notes = notes or {}
         self._description = description
         described = json.loads(description)
         model = described["model"]
@@ -115,17 +113,15 @@ class SentencePiece:
     file = "tokenizer.model"
     reads_mark_as_space = True
 
-    def __init__(self, model: bytes, notes: dict[str, int] | None = None, splits_at_spaces: bool = False):
+    def __init__(self, model: bytes, notes: dict[str, int] | None = None):
         import sentencepiece
 
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.size = self._processor.get_piece_size()
         self._model = model
-        self.notes, self.splits_at_spaces = notes or {}, splits_at_spaces
-
-    @property
-    def unknown_id(self) -> int | None:
-        return self._processor.unk_id() if self._processor.unk_id() >= 0 else None
+        self.notes = notes or {}
+        unknown = self._processor.unk_id()
+        self.unknown_id: int | None = unknown if unknown >= 0 else None
 
     @property
     def pad_id(self) -> int | None:
