@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ablate.terminal import say
+
 _DISK_TROUBLES = {  # what is said of the file system
     errno.ENOSPC: "has no room left",
     errno.EDQUOT: "has no room left for this user (the quota is used up)",
@@ -20,8 +22,6 @@ _FILE_TROUBLES = {  # what is said of the folder or file itself
     errno.EPERM: "the system does not allow to write there",
     errno.EFBIG: "a file there would be larger than the system allows (ulimit -f)",
 }
-
-from ablate.terminal import say
 
 
 class UserError(Exception):

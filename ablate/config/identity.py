@@ -14,7 +14,8 @@ from ablate.config.instantiation import PARTIAL
 from ablate.config.keys import flatten, plain
 from ablate.errors import UserError
 
-SCHEMA = 2  # raised when the same config would no longer give the same numbers
+SCHEMA = 3  # raised when the same config would no longer give the same numbers
+REASONS = {3: "held-out text is drawn evenly from all of it"}  # why, by the schema that came with it
 
 MICRO_BATCH = "trainer.micro_batch"
 WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups", "trainer.skip_spikes")
@@ -63,6 +64,12 @@ def identity(cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:
         content["code"] = own
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def schema_reasons(one: int, other: int) -> str:
+    """Why the same config gives other numbers under these two schemas, as ": since 3 ..."; empty where not known."""
+    first, last = sorted((one, other))
+    return "".join(f": since {schema} {reason}" for schema, reason in REASONS.items() if first < schema <= last)
 
 
 def own_code(cfg: DictConfig | dict[str, Any]) -> dict[str, str]:

@@ -19,13 +19,18 @@ from ablate.config.instantiation import fill
 from ablate.data.corpus import MANIFEST, Corpus
 from ablate.data.corpus_request import CorpusRequest, corpus_request
 from ablate.data.data_faults import DataFaults
+from ablate.data.permutation import permute
 from ablate.data.shards import Writer, entries, entry
-from ablate.data.tokenizer_backends import Tokenizer
+from ablate.data.tokenizer_backends import MARK, Tokenizer
+from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
 from ablate.run.files import atomic_write
 from ablate.run.lock import held_in_turn
 
 BATCH = 1 << 21  # characters that are encoded at once
+STRETCH = 1 << 14  # bytes of a document that are drawn together when text is sampled
+SHUFFLED = 1 << 12  # stretches whose places are computed at once
+SAMPLE_SEED = 20210611  # of the text that a tokenizer is trained on; no run's seed
 EVERY = 2.0  # seconds between two lines of progress
 PARTS = ("train", "validation")
 
@@ -92,6 +97,25 @@ class Spool:
             for length in self.lengths:
                 yield opened.read(length).decode()
 
+    def sample(self, seed: int) -> Iterator[str]:
+        """All of the text in a shuffled order, so that its beginning is an even sample.
+
+        Long documents are cut into stretches, because a few of them could fill the sample; each byte is equally likely
+        to come early. A character on a cut is left out.
+        """
+        self._open.flush()
+        lengths = np.frombuffer(self.lengths, np.int64)
+        counts = -(-lengths // STRETCH)  # stretches of each document
+        ends, begins = np.cumsum(counts), np.cumsum(lengths) - lengths
+        with open(self.file, "rb") as opened:
+            for start in range(0, ends[-1], SHUFFLED):
+                places = np.arange(start, min(start + SHUFFLED, ends[-1]))
+                for stretch in permute(places, int(ends[-1]), seed, epoch=0):
+                    document = np.searchsorted(ends, stretch, side="right")
+                    skipped = int(stretch - (ends[document] - counts[document])) * STRETCH
+                    opened.seek(begins[document] + skipped)
+                    yield opened.read(min(STRETCH, lengths[document] - skipped)).decode(errors="ignore")
+
     def close(self) -> None:
         self._open.close()
         self.file.unlink()
@@ -112,6 +136,59 @@ class Ticker:
             self.say(line)
 
 
+class Encoder:
+    """Writes the documents of the parts as tokens, and counts the ids.
+
+    counts: how often each id occurs in a part, (vocab_size,) int64, by the part's name; ends of documents left out.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, layout: Layout, faults: DataFaults, ticker: Ticker):
+        self._tokenizer, self._layout, self._faults, self._ticker = tokenizer, layout, faults, ticker
+        self.counts = {part: np.zeros(layout.vocab_size, np.int64) for part in PARTS}
+
+    def write(self, spool: Spool, writer: Writer) -> dict[str, Any]:
+        """Write a part's documents, each followed by the end-of-sequence; returns the manifest's entry for the part."""
+        batch: list[str] = []
+        size = done = marks = 0
+        for text in spool.texts():
+            batch.append(text)
+            size += len(text)
+            marks += text.count(MARK)
+            if size >= BATCH:
+                self._add(batch, writer)
+                done += len(batch)
+                batch, size = [], 0
+                self._ticker.maybe(f"encoded {done:,} of {len(spool.lengths):,} documents of the {writer.part} part")
+        if batch:
+            self._add(batch, writer)
+        if marks and self._tokenizer.reads_mark_as_space:
+            self._faults.note("U+2581, read as a space by the tokenizer", f"the {writer.part} part", marks)
+        unknown = self._tokenizer.unknown_id
+        if unknown is not None and (count := int(self.counts[writer.part][unknown])):
+            self._faults.note("text that the tokenizer does not know", f"the {writer.part} part", count)
+        total = sum(spool.lengths)
+        spool.close()
+        return {**writer.close(), "bytes": total}
+
+    def token_bytes(self, text_bytes: int) -> np.ndarray:
+        """Bytes of text that each id represents, (vocab_size,) float64.
+
+        Those of the pieces, times one factor by which they add up to the `text_bytes` of the validation part: pieces
+        may have a space that no text had, lack the spaces between words, or be normalised.
+        """
+        sizes = np.zeros(self._layout.vocab_size)
+        sizes[: self._tokenizer.size] = self._tokenizer.bytes_per_piece()
+        sizes[[self._layout.pad_id, self._layout.eos_id]] = 0
+        piece_bytes = float(sizes @ self.counts["validation"])
+        return sizes * (text_bytes / piece_bytes if piece_bytes else 0.0)
+
+    def _add(self, texts: list[str], writer: Writer) -> None:
+        documents = self._tokenizer.encode(texts)
+        end = np.array([self._layout.eos_id], np.uint32)
+        writer.add([np.concatenate([ids, end]) for ids in documents])
+        self.counts[writer.part] += np.bincount(np.concatenate(documents), minlength=self._layout.vocab_size)
+
+
 def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     """Prepare the requested corpus in an empty folder, which is complete when this returns."""
     layout = request.tokenizer.layout  # a vocabulary that does not fit is refused before hours of reading
@@ -122,21 +199,15 @@ def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     duplicates = _divide(request, faults, spools, ticker)
 
     ticker.say("making the tokenizer")
-    tokenizer = request.tokenizer.make(spools["train"].texts())
+    tokenizer = request.tokenizer.make(spools["train"].sample(SAMPLE_SEED))
     (folder / tokenizer.file).write_bytes(tokenizer.content())
-    token_bytes = np.zeros(layout.vocab_size, np.uint16)
-    token_bytes[: tokenizer.size] = tokenizer.bytes_per_piece()
-    token_bytes[[layout.pad_id, layout.eos_id]] = 0
-
-    parts: dict[str, dict[str, Any]] = {}
-    piece_bytes = 0
-    for part in PARTS:
-        writer = Writer(folder, part, layout.dtype)
-        parts[part], piece_bytes = _encode(spools[part], writer, tokenizer, layout.eos_id, token_bytes, ticker)
-    if not _adds_up(piece_bytes, parts["validation"]):
-        token_bytes[:] = 0
-        ticker.say("the tokenizer's pieces do not add up to the text: there will be no bits per byte")
-    np.save(folder / "token_bytes.npy", token_bytes)
+    for kind, count in tokenizer.notes.items():
+        faults.note(kind, tokenizer.file, count)
+        ticker.say(f"{count} {kind}")
+    encoder = Encoder(tokenizer, layout, faults, ticker)
+    parts = {part: encoder.write(spools[part], Writer(folder, part, layout.dtype)) for part in PARTS}
+    np.save(folder / "token_bytes.npy", encoder.token_bytes(parts["validation"]["bytes"]))
+    np.save(folder / "token_counts.npy", encoder.counts["train"])
     manifest = {
         "name": request.name,
         "sha256": "",
@@ -145,6 +216,7 @@ def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
         **parts,
         "tokenizer": {**entry(folder / tokenizer.file), "pieces": tokenizer.size},
         "token_bytes": entry(folder / "token_bytes.npy"),
+        "token_counts": entry(folder / "token_counts.npy"),
         "duplicates": duplicates,
         "problems": faults.as_dict(),
     }
@@ -183,42 +255,6 @@ def _divide(request: CorpusRequest, faults: DataFaults, spools: dict[str, Spool]
                 f"at data.validation_share={request.validation_share}; give more or shorter documents, or another share"
             )
     return documents - len(seen)
-
-
-def _adds_up(piece_bytes: int, part: dict[str, Any]) -> bool:
-    """Whether the pieces' bytes are those of the text: within 1 %, and one byte a document (a space put before it)."""
-    return bool(abs(piece_bytes - part["bytes"]) <= 0.01 * part["bytes"] + part["documents"])
-
-
-def _encode(
-    spool: Spool, writer: Writer, tokenizer: Tokenizer, eos_id: int, token_bytes: np.ndarray, ticker: Ticker
-) -> tuple[dict[str, Any], int]:
-    """Write a part's documents as tokens, each followed by `eos_id`.
-
-    Returns the manifest's entry for the part, and the bytes of text that its pieces represent.
-    """
-    end = np.array([eos_id], np.uint32)
-    batch: list[str] = []
-    size = done = piece_bytes = 0
-
-    def flush() -> int:
-        documents = tokenizer.encode(batch)
-        writer.add([np.concatenate([ids, end]) for ids in documents])
-        return sum(int(token_bytes[ids].sum(dtype=np.int64)) for ids in documents)
-
-    for text in spool.texts():
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH:
-            piece_bytes += flush()
-            done += len(batch)
-            batch, size = [], 0
-            ticker.maybe(f"encoded {done:,} of {len(spool.lengths):,} documents of the {writer.part} part")
-    if batch:
-        piece_bytes += flush()
-    total = sum(spool.lengths)
-    spool.close()
-    return {**writer.close(), "bytes": total}, piece_bytes
 
 
 def _to_disk(folder: Path) -> None:

@@ -6,6 +6,7 @@
     train-offsets.npy        where documents begin             validation-offsets.npy
     tokenizer.json           or tokenizer.model
     token_bytes.npy          bytes of text that each id represents
+    token_counts.npy         how often each id occurs in the train part
 """
 
 from __future__ import annotations
@@ -69,9 +70,18 @@ class Corpus:
 
     @cached_property
     def token_bytes(self) -> np.ndarray:
-        """Bytes of text that each id represents, (vocab_size,) uint16; 0 for end, padding and sentinels."""
+        """Bytes of text that each id represents, (vocab_size,) float64; 0 for end, padding and sentinels.
+
+        Over the validation part they add up to its text as it was read.
+        """
         sizes: np.ndarray = np.load(self.folder / self.manifest["token_bytes"]["file"], allow_pickle=False)
         return sizes
+
+    @cached_property
+    def text_ids(self) -> np.ndarray:
+        """The ids that text of the train part has, ascending int64, without the end-of-sequence."""
+        counts = np.load(self.folder / self.manifest["token_counts"]["file"], allow_pickle=False)
+        return np.flatnonzero(counts)
 
     def describe(self) -> dict[str, Any]:
         """The `data` entry of a run's record."""

@@ -17,7 +17,7 @@ from ablate.errors import UserError
 from ablate.ranges import check
 from ablate.run.files import sha256
 
-VERSION = 1  # raised when the same request would give other tokens
+VERSION = 2  # raised when the same request would give other tokens
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 

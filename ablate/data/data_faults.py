@@ -32,9 +32,9 @@ class DataFaults:
         self.skipped[kind] += 1
         self._remember(line)
 
-    def note(self, kind: str, where: str) -> None:
-        """Report an oddity that loses no text."""
-        self.noted[kind] += 1
+    def note(self, kind: str, where: str, count: int = 1) -> None:
+        """Report an oddity that spoils no document, or so many of them at one place."""
+        self.noted[kind] += count
         self._remember(f"{where}: {kind}")
 
     def _remember(self, line: str) -> None:

@@ -121,6 +121,7 @@ def entries(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         manifest["tokenizer"],
         manifest["token_bytes"],
+        manifest["token_counts"],
         *(part["offsets"] for part in parts),
         *(s for part in parts for s in part["shards"]),
     ]

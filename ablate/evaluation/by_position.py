@@ -16,8 +16,8 @@ NAME = "loss_by_position"
 
 
 class LossByPosition(Evaluation):
-    """The mean nats a target token in `bins` equal stretches of the target positions, on the first `tokens` held-out
-    input tokens, whose masks are drawn from `seed`.
+    """The mean nats a target token in `bins` equal stretches of the target positions, on `tokens` input tokens
+    drawn evenly from all of the held-out text; windows and masks follow from `seed`.
 
     The score is the loss in the last stretch that has targets, with its standard error over sequences; the curve has
     each stretch's loss at its last position, counted from 1. Weighted by their targets the losses add up to the

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ablate.config.identity import MICRO_BATCH, SCHEMA, code_changes, differences, identity
+from ablate.config.identity import MICRO_BATCH, SCHEMA, code_changes, differences, identity, schema_reasons
 from ablate.errors import UserError
 from ablate.run.folder import RunFolder
 from ablate.run.record import Record
@@ -27,8 +27,9 @@ def changes(
         if record.identity == identity(cfg, data_sha256 or record.data_sha256 or ""):
             return ""
         if record.identity_schema != SCHEMA:
+            reasons = schema_reasons(record.identity_schema, SCHEMA)
             age = "an older" if record.identity_schema < SCHEMA else "a newer"
-            return f"made with {age} config schema (identity.SCHEMA {record.identity_schema}, now {SCHEMA})"
+            return f"made with {age} config schema (identity.SCHEMA {record.identity_schema}, now {SCHEMA}{reasons})"
     try:
         before = folder.read_config()
     except UserError as error:

@@ -253,6 +253,16 @@ def test_masked_hides_replaces_and_keeps():
     assert abs(where - 0.15).max() < 0.04  # no place is preferred
 
 
+def test_random_ids_are_ids_of_text():
+    objective = Masked(SMALL, ENCODER, False, 100, 0.15, 1.0, 0.0)
+    objective.text_ids = np.array([5, 7, 400])
+    text = windows(200, 100)
+    batch = objective.apply(text, rng())
+    drawn = batch["encoder_ids"][batch["scored"]]
+    assert set(drawn.tolist()) == {5, 7, 400} and drawn.dtype == text.dtype
+    assert Counter(drawn.tolist())[5] / len(drawn) == pytest.approx(1 / 3, abs=0.03)
+
+
 @pytest.mark.parametrize(
     "change, reason", [((1.0, 0.1, 0.1), "objective.probability=1.0"), ((0.15, 0.6, 0.6), "nor add up to more than 1")]
 )

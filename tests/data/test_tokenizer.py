@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -77,6 +78,18 @@ def test_only_the_first_characters_are_read():
         raise AssertionError("read too far")
 
     BPE(768, 100, 1000).make(endless())
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_long_words_are_cut_to_train_and_that_is_noted(kind):
+    """Uncut, 200,000 letters in one word took 23 seconds."""
+    letters = np.random.default_rng(0).integers(97, 123, 200_000).astype(np.uint8).tobytes().decode()
+    began = time.monotonic()
+    made = TRAINED[kind](2048, 100, 10**6).make([*texts(50), letters, "a" + " " * 300])
+    assert time.monotonic() - began < 10
+    assert list(made.notes.values()) == [200_000 // 256 + 1]
+    assert made.decode(made.encode([letters])[0]) == letters
+    assert TRAINED[kind](768, 100, 10**6).make(texts(50)).notes == {}
 
 
 def test_too_small_a_vocabulary():

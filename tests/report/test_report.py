@@ -225,6 +225,8 @@ def test_a_demonstration_says_so_in_its_first_line(tmp_path):
             "different tokenizer",
         ),
         ({"settings": {"evaluation": {"tokens": 1024, "seed": 1}}}, "different evaluation"),
+        ({"identity_schema": 3}, "different identity schema"),
+        ({"identity_schema": 1}, ""),  # as records have it that do not say it
         ({"settings": {"optimizer": {"_target_": "ablate.training.adam.Adam"}}}, ""),
     ],
 )
@@ -307,7 +309,11 @@ def test_a_seed_of_the_baseline_that_learned_nothing_counts_nowhere(tmp_path):
 @pytest.mark.parametrize("who", ["row", "baseline"])
 @pytest.mark.parametrize(
     "changes, why",
-    [({"sha": "f" * 64}, "different data"), ({"settings": {"evaluation": {"tokens": 1024}}}, "different evaluation")],
+    [
+        ({"sha": "f" * 64}, "different data"),
+        ({"settings": {"evaluation": {"tokens": 1024}}}, "different evaluation"),
+        ({"identity_schema": 3}, "different identity schema"),
+    ],
 )
 def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
     """As when a fresh clone trains one more seed on a text that is no longer the same."""
@@ -323,6 +329,11 @@ def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
     assert (row.verdict, row.why) == ("not comparable", f"{why} in some of {owner}")
     if why == "different data":
         assert f"more than one data set: {'d' * 64} (5 runs), {'f' * 64} (1 run)" in make(maker).read_text()
+    if why == "different identity schema":
+        assert (
+            "Runs of different identity schemas are not compared: 1 (5 runs), 3 (1 run); "
+            "since 3 held-out text is drawn evenly from all of it"
+        ) in make(maker).read_text()
 
 
 def test_the_table_for_a_paper_tells_verdicts_apart(small):

@@ -136,9 +136,11 @@ def test_a_run_of_an_older_config_schema_is_refused(asked, written):
     run(asked())
     folder = folder_of(asked())
     content = json.loads(folder.record.read_text())
-    assert content.pop("identity_schema") == 2
+    assert content.pop("identity_schema") == 3
     folder.record.write_text(json.dumps(content | {"identity": "0" * 16} | written))
-    with pytest.raises(UserError, match=r"made with an older config schema \(identity.SCHEMA 1, now 2\)"):
+    with pytest.raises(
+        UserError, match=r"made with an older config schema \(identity.SCHEMA 1, now 3: since 3 held-out text"
+    ):
         run(asked())
 
 

@@ -207,6 +207,12 @@ def number(record: dict[str, Any], *keys: str) -> float:
     return float(value) if is_number(value) else np.nan
 
 
+def identity_schema(record: dict[str, Any]) -> int:
+    """Under which schema the identity of a run was made; older records do not say it."""
+    schema = number(record, "identity_schema")
+    return 1 if np.isnan(schema) else int(schema)
+
+
 def _line_of(record: Record, folder: RunFolder) -> dict[str, Any]:
     """The line of records.jsonl for one run: its record, with what its config adds."""
     return {**_finite_values(record.to_json()), "kind": "run", "settings": _read_settings(folder)}

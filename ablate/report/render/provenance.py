@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ablate.config.identity import schema_reasons
 from ablate.config.renamed import renamed
 from ablate.duration import duration
-from ablate.report.analysis.results import Results, number
+from ablate.report.analysis.results import Results, identity_schema, number
 from ablate.report.analysis.verdicts import Verdicts, median
 from ablate.report.text import MISSING, counted, listed, md_code, md_escape, md_fenced, one_line
 from ablate.run.record import DIVERGED, DONE, FAILED
@@ -115,6 +116,10 @@ class Provenance:
         for what, keys in fields.items():
             if values := self._mixture(_value_at(keys)):
                 yield f"Runs were made with more than one {md_escape(what)}: {values}"
+        if values := self._mixture(identity_schema):
+            schemas = [identity_schema(record) for record in self.done]
+            reasons = schema_reasons(min(schemas), max(schemas)).replace(": since", "; since")
+            yield f"Runs of different identity schemas are not compared: {values}{md_escape(reasons)}"
         if values := self._mixture(lambda record: " ".join(_extras(record, self.sweep)) or "none"):
             yield f"Runs had different command-line overrides: {values}"
         if dirty := sum(bool(_at(record, "git", "dirty")) for record in self.done):
