@@ -98,6 +98,9 @@ def test_options_of_one_group_and_one_option(capsys):
         (["sweep", "tny"], ["no sweep 'tny' in sweeps; did you mean 'tiny'? (there are: tiny, activations"]),
         (["sweep", "tiny", "jbs=2"], ["jbs=2: no setting and no group; did you mean 'jobs'?"]),
         (["sweep", "tiny", "jobs=two"], ["jobs=two: must be a whole number"]),
+        (["sweep", "tiny", "timeout=soon"], ["timeout=soon: must be a number"]),
+        (["sweep", "tiny", "only="], ["only= needs a value"]),
+        (["sweep", "tiny", "-n"], ["-n: unknown flag"]),
         (["sweep", "tiny", "replace=yes"], ["replace=yes: must be true or false"]),
         (["sweep", "tiny", "jobs=1", "jobs=2"], ["jobs=2: jobs is given twice"]),
         (["sweep", "tiny", "--dry"], ["--dry: unknown flag; did you mean '--dry-run'?"]),
@@ -111,6 +114,10 @@ def test_options_of_one_group_and_one_option(capsys):
         (
             ["cost", "--reference", "tiny", "topology=causal_decoder", "stack=funnel"],
             ["tiny: Base: stack=funnel is for models of"],
+        ),
+        (
+            ["cost", "--reference", "tiny", "feedforward.d_ff=${of:2/7,shape.d_ff}"],
+            ["tiny: Base: ", "tiny: RMS Norm: ", "tiny: GeLU, (x): ", "is 54.8571, and must be whole"],
         ),
         (["cost", "--format"], ["--format needs a value"]),
         (["cost", "--reference", "tny"], ["no sweep 'tny'"]),
