@@ -141,6 +141,7 @@ def test_pieces_fill_what_is_cut(n, pieces):
     "length, density, mean, reason",
     [
         (2, 0.15, 3.0, "objective.length=2: too short"),
+        (8, 0.5, 1.0, "objective.length=8: no amount of text gives inputs of exactly this .*; 7 is possible"),
         (64, 1.5, 3.0, "objective.noise_density=1.5"),
         (64, 0.15, 0.5, "objective.mean_span=0.5"),
         (64, 0.9, 1.0, "choose a longer mean_span or a lower noise_density"),

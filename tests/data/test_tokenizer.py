@@ -142,6 +142,20 @@ def test_a_foreign_tokenizer_keeps_its_ids(tmp_path):
         _ = Loaded(str(file), 448, 100, None, None).layout
 
 
+@pytest.mark.parametrize("given", [("<eos>", None), (None, "<pad>")])
+def test_a_sentencepiece_model_keeps_its_own_end_and_padding(given, tmp_path):
+    made = Unigram(768, 100, 10**6).make(texts(300))
+    file = tmp_path / made.file
+    file.write_bytes(made.content())
+    with pytest.raises(UserError, match="tokenizer.eos and tokenizer.pad: a SentencePiece model defines its own"):
+        _ = Loaded(str(file), 768, 100, *given).layout
+
+
+def test_a_text_that_is_too_poor_for_unigram_is_refused():
+    with pytest.raises(UserError, match="tokenizer=unigram: cannot be trained on this text"):
+        Unigram(768, 100, 10**6).make([])
+
+
 @pytest.mark.parametrize(
     "content, reason",
     [

@@ -71,6 +71,11 @@ def test_values_given_as_json_are_checked():
         record.with_json({"stp": 3})
 
 
+def test_a_curve_has_a_y_for_every_x():
+    with pytest.raises(ValueError, match="as many xs as ys, not 2 and 1"):
+        Curve("position", (1.0, 2.0), (0.5,))
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

@@ -88,6 +88,12 @@ def test_every_row_that_cannot_run_is_named_before_any_begins(place):
     assert not place.trace("start")
 
 
+def test_a_run_of_two_nodes_is_refused(place):
+    with pytest.raises(UserError, match="trainer.nodes: a sweep starts runs of one node each"):
+        place.drive("trainer.nodes=2")
+    assert not place.trace("start")
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

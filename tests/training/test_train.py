@@ -245,6 +245,26 @@ def test_what_cannot_be_made_is_refused_in_a_line(asked, override, told, capsys)
     assert len(told_lines) == 1 and told_lines[0].startswith("ablate: ") and told in told_lines[0]
 
 
+def test_fewer_gpus_than_asked_for_are_refused(monkeypatch):
+    from ablate.training.device import device_type
+
+    for there, devices, accelerator, kind in ((2, 2, "auto", "cuda"), (2, 2, "gpu", "cuda"), (2, 4, "cpu", "cpu")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: there)  # noqa: B023
+        cfg = compose([f"trainer.devices={devices}", f"trainer.accelerator={accelerator}"])
+        assert device_type(cfg) == kind
+    with pytest.raises(UserError, match="trainer.devices=4: there are 2 CUDA devices here"):
+        device_type(compose(["trainer.devices=4"]))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert device_type(compose(["trainer.devices=4"])) == "cpu"
+
+
+def test_several_nodes_are_started_by_torchrun():
+    from ablate.training import processes
+
+    with pytest.raises(UserError, match="trainer.nodes=2: start it on each node with torchrun --nnodes 2"):
+        processes.launch(compose(["trainer.nodes=2"]), [], "ablate train trainer.nodes=2")
+
+
 def test_bf16_trains_in_float32_weights(asked):
     overrides = asked("trainer.precision=bf16")
     assert run(overrides).loss.final < 5.1

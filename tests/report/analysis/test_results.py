@@ -56,6 +56,13 @@ def test_what_is_there(maker):
     assert kinds == {"train", "validation"} and len(found.curves) == 12
 
 
+def test_curves_belong_to_the_records(maker, tmp_path):
+    write(gathered(maker), tmp_path)
+    (tmp_path / results.CURVES).unlink()
+    with pytest.raises(UserError, match=r"no curves\.csv in .*; it belongs next to records\.jsonl"):
+        read(tmp_path)
+
+
 def test_written_and_read_back(maker, tmp_path):
     found = gathered(maker)
     write(found, tmp_path / "a")
