@@ -69,6 +69,8 @@ def follow_no_link(path: str | Path, flags: int) -> int:
         if error.errno == errno.ELOOP:
             raise UserError(f"{path} {IS_LINK}") from None
         raise
+
+
 def name_file(error: BaseException, path: Path) -> None:
     """Say in an error of the system which file it is about: one of writing does not, other than one of opening."""
     for cause in causes(error):
