@@ -79,21 +79,6 @@ def a_folder(path):
     (path / "file").touch()
 
 
-def a_link(path):
-    path.rename(path.parent.parent / "elsewhere")
-    path.symlink_to(path.parent.parent / "elsewhere")
-
-
-def a_link_to_nothing(path):
-    path.unlink()
-    path.symlink_to(path.parent / "nothing")
-
-
-def a_linked_checksum(path):
-    checksum_of(path).rename(path.parent.parent / "elsewhere")
-    checksum_of(path).symlink_to(path.parent.parent / "elsewhere")
-
-
 def signed(path, content):
     path.write_bytes(content)
     checksum_of(path).write_text(sha256(path))
@@ -122,8 +107,8 @@ def no_mapping(path):
     "damage",
     [
         truncate, flip, lose_checksum, lambda path: path.write_bytes(b""), lambda path: signed(path, b""),
-        garbage_in_the_checksum, an_empty_checksum, a_folder_for_the_checksum, a_folder, a_link, a_link_to_nothing,
-        a_linked_checksum, a_foreign_pickle, a_foreign_archive, other_content, no_mapping,
+        garbage_in_the_checksum, an_empty_checksum, a_folder_for_the_checksum, a_folder, a_foreign_pickle,
+        a_foreign_archive, other_content, no_mapping,
     ],
 )  # fmt: skip
 def test_the_one_before_is_taken_and_said_so(stopped, damage, capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from ablate.config.identity import SCHEMA
 from ablate.report.analysis.verdicts import Row, Verdicts
 from ablate.run.folder import run_path
 from ablate.statistics.moderated import Comparison
@@ -283,7 +284,7 @@ def verdicts(deltas, errors=0.01, baseline="Vanilla Transformer"):
                 1.0,
                 True,
             ),
-            *(1.0, 1.0, {}, {}, {}),
+            *(1.0, 1.0, {}, {}, {}, SCHEMA),
             comparison=comparison,
             early_comparison=comparison,
             verdict="no difference detected",
