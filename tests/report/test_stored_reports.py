@@ -1,4 +1,4 @@
-"""Reports of made-up sweeps against stored ones, file by file: a false alarm, troubles, runs that were not made alike."""
+"""Reports of made-up sweeps held to stored ones, file by file: a false alarm, troubles, runs that differ in kind."""
 
 import pytest
 
