@@ -26,16 +26,16 @@ class DataFaults:
 
     def bad(self, kind: str, where: str, detail: str = "") -> None:
         """Report a document or file that cannot be used, e.g. bad("invalid UTF-8", "a.jsonl:7")."""
-        line = f"{where}: {kind}" + (f" ({detail})" if detail else "")
+        line = _printable(f"{where}: {kind}" + (f" ({detail})" if detail else ""))
         if self.on_error == "fail":
             raise UserError(f"{line}; data.on_error=skip would leave it out and count it")
         self.skipped[kind] += 1
         self._remember(line)
 
-    def note(self, kind: str, where: str) -> None:
-        """Report an oddity that loses no text."""
-        self.noted[kind] += 1
-        self._remember(f"{where}: {kind}")
+    def note(self, kind: str, where: str, count: int = 1) -> None:
+        """Report an oddity that spoils no document, or so many of them at one place."""
+        self.noted[kind] += count
+        self._remember(_printable(f"{where}: {kind}"))
 
     def _remember(self, line: str) -> None:
         if self.limit is None or len(self.examples) < self.limit:
@@ -48,3 +48,8 @@ class DataFaults:
             "noted": dict(sorted(self.noted.items())),
             "examples": self.examples,
         }
+
+
+def _printable(line: str) -> str:
+    """The line with what no terminal shows, such as a line end in a file's name, written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
