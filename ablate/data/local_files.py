@@ -8,7 +8,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from ablate.data.compressed import FORMATS, check_readable
 from ablate.data.data_faults import DataFaults
@@ -47,7 +46,7 @@ class LocalFiles:
     def note(self, faults: DataFaults) -> None:
         """Report what was left out of the folders."""
         for (reason, folder), names in self._left_out.items():
-            faults.note(f"{reason}, not read", f"{folder} ({_some(names)})", len(names))
+            faults.note(f"files not read ({reason})", f"{folder} ({_some(names)})", len(names))
 
     def _named_by(self, pattern: str) -> list[str]:
         for path in (pattern, os.path.expanduser(pattern)):
@@ -93,7 +92,7 @@ def _walk(folder: str) -> Iterator[tuple[str, str]]:
                 folders.remove(name)
                 paths.append((path, reason))
         paths.extend((path, _reason_against(path)) for path in (os.path.join(place, name) for name in names))
-    yield from sorted(paths, key=lambda pair: Path(pair[0]))
+    yield from sorted(paths)
 
 
 def _reason_against_folder(path: str) -> str:
@@ -113,7 +112,7 @@ def _reason_against(path: str) -> str:
         return "backup"
     if not os.path.isfile(path):
         return "broken link" if os.path.islink(path) else "not a file"
-    return "" if ending_of(path) else os.path.splitext(name)[1].lower() or "without an ending"
+    return "" if ending_of(path) else os.path.splitext(name)[1].lower() or "no ending"
 
 
 def _some(names: list[str]) -> str:

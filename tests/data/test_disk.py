@@ -32,7 +32,9 @@ def small_disk(tmp_path):
 def test_a_disk_that_fills_is_named_and_nothing_is_left(config, small_disk, tmp_path):
     file = write_jsonl(tmp_path / "text.jsonl", texts(2000))
     cfg = config(file, f"paths.data={small_disk}")
-    with pytest.raises(UserError, match=f"^{small_disk}: .* at {small_disk} has no room left .* MB free.; nothing was"):
+    with pytest.raises(
+        UserError, match=f"^{small_disk}: .* at {small_disk} has no room left .0 MB of 1 MB free.; nothing was"
+    ):
         build_corpus.prepare(cfg)
     assert [name for name in os.listdir(small_disk) if not name.startswith(".")] == []
     assert not [name for name in os.listdir(small_disk) if ".tmp" in name]
