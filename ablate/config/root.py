@@ -130,9 +130,13 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Data:
-    """What every data option has beside its source."""
+    """What every data option has beside its source; and `limit`, the number of documents, where one has it."""
 
-    ranges: ClassVar[Ranges] = {"validation_share": PROPER_FRACTION, "on_error": one_of("fail", "skip")}
+    ranges: ClassVar[Ranges] = {
+        "validation_share": PROPER_FRACTION,
+        "on_error": one_of("fail", "skip"),
+        "limit": COUNT,
+    }
 
     name: str
     source: dict[str, Any]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -16,15 +16,15 @@ import numpy as np
 from omegaconf import DictConfig
 
 from ablate.config.instantiation import fill
-from ablate.data.corpus import MANIFEST, Corpus
+from ablate.data.corpus import Corpus
 from ablate.data.corpus_request import CorpusRequest, corpus_request
 from ablate.data.data_faults import DataFaults
+from ablate.data.manifest import MANIFEST, write_manifest
 from ablate.data.permutation import permute
-from ablate.data.shards import Writer, entries, entry
+from ablate.data.shards import Writer, entry
 from ablate.data.tokenizer_backends import MARK, Tokenizer
 from ablate.data.vocabulary import Layout
-from ablate.errors import UserError
-from ablate.run.files import atomic_write
+from ablate.errors import UserError, disk_error
 from ablate.run.lock import held_in_turn
 
 BATCH = 1 << 21  # characters that are encoded at once
@@ -42,15 +42,17 @@ def prepare(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> C
 
     It is written to a temporary folder and renamed at the end, so that a process that dies leaves nothing that looks
     complete. One process prepares, others wait for it. `progress` is called with a line of text every few seconds.
+    Raises UserError where the disk is full or cannot be written.
     """
-    request = corpus_request(cfg)
+    request = corpus_request(cfg, progress)
     folder = request.folder
-    if not (folder / MANIFEST).exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        waiting = f"{folder.name}: another process prepares it; waiting"
-        with held_in_turn(folder.parent / f".{folder.name}.lock", waiting=lambda: progress(waiting)):
-            if not (folder / MANIFEST).exists():
-                _make(request, folder, progress)
+    with _disk_errors(folder.parent):
+        if not (folder / MANIFEST).exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            waiting = f"{folder.name}: another process prepares it; waiting"
+            with held_in_turn(folder.parent / f".{folder.name}.lock", waiting=lambda: progress(waiting)):
+                if not (folder / MANIFEST).exists():
+                    _make(request, folder, progress)
     return Corpus(folder)
 
 
@@ -74,10 +76,22 @@ def _make(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     temporary = folder.parent / f"{prefix}{os.getpid()}"
     temporary.mkdir()
     try:
-        build(request, temporary, progress)
-        temporary.rename(folder)
+        with _disk_errors(folder.parent):  # here, while the disk is as full as it was
+            build(request, temporary, progress)
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """What a disk refuses, as a UserError that names `folder`, where corpora are stored."""
+    try:
+        yield
+    except OSError as error:
+        if not (line := disk_error(error, folder)):
+            raise
+        raise UserError(f"{line}; nothing was prepared") from None
 
 
 class Spool:
@@ -208,9 +222,8 @@ def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     parts = {part: encoder.write(spools[part], Writer(folder, part, layout.dtype)) for part in PARTS}
     np.save(folder / "token_bytes.npy", encoder.token_bytes(parts["validation"]["bytes"]))
     np.save(folder / "token_counts.npy", encoder.counts["train"])
-    manifest = {
+    content = {
         "name": request.name,
-        "sha256": "",
         "asked": request.fingerprint,
         "layout": layout.as_dict(),
         **parts,
@@ -220,10 +233,8 @@ def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
         "duplicates": duplicates,
         "problems": faults.as_dict(),
     }
-    content = [layout.as_dict(), [[item["file"], item["sha256"]] for item in entries(manifest)]]
-    manifest["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     _to_disk(folder)
-    atomic_write(folder / MANIFEST, json.dumps(manifest, indent=1))
+    manifest = write_manifest(folder, content)
     ticker.say(_summary(manifest))
 
 
@@ -273,5 +284,7 @@ def _summary(manifest: dict[str, Any]) -> str:
         f"{train['tokens']:,} tokens to train on in {train['documents']:,} documents, "
         f"{validation['tokens']:,} to validate on; {manifest['duplicates']:,} duplicates left out"
     )
-    skipped = ", ".join(f"{count} {kind}" for kind, count in faults["skipped"].items())
-    return line + (f"; skipped: {skipped}" if skipped else "")
+    for word in ("skipped", "noted"):
+        if counts := ", ".join(f"{count} {kind}" for kind, count in faults[word].items()):
+            line += f"; {word}: {counts}"
+    return line
