@@ -6,9 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-import time
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +17,16 @@ from ablate.config.instantiation import fill
 from ablate.data.corpus import Corpus
 from ablate.data.corpus_request import CorpusRequest, corpus_request
 from ablate.data.data_faults import DataFaults
+from ablate.data.encoder import Encoder
 from ablate.data.manifest import MANIFEST, write_manifest
-from ablate.data.permutation import permute
 from ablate.data.shards import Writer, entry
-from ablate.data.tokenizer_backends import MARK, Tokenizer
-from ablate.data.vocabulary import Layout
+from ablate.data.spool import Spool
+from ablate.data.ticker import Progress, Ticker
 from ablate.errors import UserError, disk_error
 from ablate.run.lock import held_in_turn
 
-BATCH = 1 << 21  # characters that are encoded at once
-STRETCH = 1 << 14  # bytes of a document that are drawn together when text is sampled
-SHUFFLED = 1 << 12  # stretches whose places are computed at once
 SAMPLE_SEED = 20210611  # of the text that a tokenizer is trained on; no run's seed
-EVERY = 2.0  # seconds between two lines of progress
 PARTS = ("train", "validation")
-
-Progress = Callable[[str], None]
 
 
 def prepare(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> Corpus:
@@ -94,115 +86,6 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         raise UserError(f"{line}; nothing was prepared") from None
 
 
-class Spool:
-    """Documents of one part, kept on disk until the tokenizer is known."""
-
-    def __init__(self, file: Path):
-        self.file, self.lengths = file, array("q")  # bytes of each document
-        self._open = open(file, "xb")  # noqa: SIM115 (closed by `close`)
-
-    def add(self, text: bytes) -> None:
-        self._open.write(text)
-        self.lengths.append(len(text))
-
-    def texts(self) -> Iterator[str]:
-        self._open.flush()
-        with open(self.file, "rb") as opened:
-            for length in self.lengths:
-                yield opened.read(length).decode()
-
-    def sample(self, seed: int) -> Iterator[str]:
-        """All of the text in a shuffled order, so that its beginning is an even sample.
-
-        Long documents are cut into stretches, because a few of them could fill the sample; each byte is equally likely
-        to come early. A character on a cut is left out.
-        """
-        self._open.flush()
-        lengths = np.frombuffer(self.lengths, np.int64)
-        counts = -(-lengths // STRETCH)  # stretches of each document
-        ends, begins = np.cumsum(counts), np.cumsum(lengths) - lengths
-        with open(self.file, "rb") as opened:
-            for start in range(0, ends[-1], SHUFFLED):
-                places = np.arange(start, min(start + SHUFFLED, ends[-1]))
-                for stretch in permute(places, int(ends[-1]), seed, epoch=0):
-                    document = np.searchsorted(ends, stretch, side="right")
-                    skipped = int(stretch - (ends[document] - counts[document])) * STRETCH
-                    opened.seek(begins[document] + skipped)
-                    yield opened.read(min(STRETCH, lengths[document] - skipped)).decode(errors="ignore")
-
-    def close(self) -> None:
-        self._open.close()
-        self.file.unlink()
-
-
-class Ticker:
-    """Reports progress, at most every few seconds unless something new starts."""
-
-    def __init__(self, report: Progress, name: str):
-        self._report, self._name, self._last = report, name, time.monotonic()
-
-    def say(self, line: str) -> None:
-        self._report(f"{self._name}: {line}")
-        self._last = time.monotonic()
-
-    def maybe(self, line: str) -> None:
-        if time.monotonic() - self._last >= EVERY:
-            self.say(line)
-
-
-class Encoder:
-    """Writes the documents of the parts as tokens, and counts the ids.
-
-    counts: how often each id occurs in a part, (vocab_size,) int64, by the part's name; ends of documents left out.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, layout: Layout, faults: DataFaults, ticker: Ticker):
-        self._tokenizer, self._layout, self._faults, self._ticker = tokenizer, layout, faults, ticker
-        self.counts = {part: np.zeros(layout.vocab_size, np.int64) for part in PARTS}
-
-    def write(self, spool: Spool, writer: Writer) -> dict[str, Any]:
-        """Write a part's documents, each followed by the end-of-sequence; returns the manifest's entry for the part."""
-        batch: list[str] = []
-        size = done = marks = 0
-        for text in spool.texts():
-            batch.append(text)
-            size += len(text)
-            marks += text.count(MARK)
-            if size >= BATCH:
-                self._add(batch, writer)
-                done += len(batch)
-                batch, size = [], 0
-                self._ticker.maybe(f"encoded {done:,} of {len(spool.lengths):,} documents of the {writer.part} part")
-        if batch:
-            self._add(batch, writer)
-        if marks and self._tokenizer.reads_mark_as_space:
-            self._faults.note("U+2581, read as a space by the tokenizer", f"the {writer.part} part", marks)
-        unknown = self._tokenizer.unknown_id
-        if unknown is not None and (count := int(self.counts[writer.part][unknown])):
-            self._faults.note("text that the tokenizer does not know", f"the {writer.part} part", count)
-        total = sum(spool.lengths)
-        spool.close()
-        return {**writer.close(), "bytes": total}
-
-    def token_bytes(self, text_bytes: int) -> np.ndarray:
-        """Bytes of text that each id represents, (vocab_size,) float64.
-
-        Those of the pieces, times one factor by which they add up to the `text_bytes` of the validation part: pieces
-        may have a space that no text had, lack the spaces between words, or be normalised.
-        """
-        sizes = np.zeros(self._layout.vocab_size)
-        sizes[: self._tokenizer.size] = self._tokenizer.bytes_per_piece()
-        sizes[[self._layout.pad_id, self._layout.eos_id]] = 0
-        piece_bytes = float(sizes @ self.counts["validation"])
-        return sizes * (text_bytes / piece_bytes if piece_bytes else 0.0)
-
-    def _add(self, texts: list[str], writer: Writer) -> None:
-        documents = self._tokenizer.encode(texts)
-        end = np.array([self._layout.eos_id], np.uint32)
-        writer.add([np.concatenate([ids, end]) for ids in documents])
-        self.counts[writer.part] += np.bincount(np.concatenate(documents), minlength=self._layout.vocab_size)
-
-
 def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     """Prepare the requested corpus in an empty folder, which is complete when this returns."""
     layout = request.tokenizer.layout  # a vocabulary that does not fit is refused before hours of reading
@@ -218,7 +101,7 @@ def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     for kind, count in tokenizer.notes.items():
         faults.note(kind, tokenizer.file, count)
         ticker.say(f"{count} {kind}")
-    encoder = Encoder(tokenizer, layout, faults, ticker)
+    encoder = Encoder(tokenizer, layout, PARTS, faults, ticker)
     parts = {part: encoder.write(spools[part], Writer(folder, part, layout.dtype)) for part in PARTS}
     np.save(folder / "token_bytes.npy", encoder.token_bytes(parts["validation"]["bytes"]))
     np.save(folder / "token_counts.npy", encoder.counts["train"])

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from ablate.data import build_corpus, file_hashes, shards
 from ablate.data.corpus import Corpus
 from ablate.data.corpus_request import corpus_request
+from ablate.data.spool import Spool
 from ablate.data.tokenizer_backends import HuggingFace
 from ablate.errors import UserError
 from ablate.run.files import sha256
@@ -73,7 +74,7 @@ def test_the_tokenizer_sees_no_validation_text(config, tmp_path, monkeypatch):
 
 def test_text_is_sampled_evenly_from_short_and_long_documents(tmp_path):
     """The beginning of a sample has its share of one long document and of the short ones behind it."""
-    spool = build_corpus.Spool(tmp_path / "spool.txt")
+    spool = Spool(tmp_path / "spool.txt")
     long = "\u00e9" * 600_000
     short = [f"{number} " + "b" * 500 for number in range(2400)]
     for text in (long, *short):
@@ -84,7 +85,7 @@ def test_text_is_sampled_evenly_from_short_and_long_documents(tmp_path):
     assert whole.count("\u00e9") == 600_000 and {text for text in drawn if "b" in text} == set(short)
     beginning = "".join(drawn)[:200_000].encode()
     assert len(beginning.decode().replace("\u00e9", "").encode()) / len(beginning) == pytest.approx(0.5, abs=0.15)
-    odd = build_corpus.Spool(tmp_path / "odd.txt")
+    odd = Spool(tmp_path / "odd.txt")
     odd.add(("x" + "\u00e9" * 20_000).encode())  # a cut falls into a character
     assert "".join(odd.sample(1)).count("\u00e9") == 19_998
     spool.close(), odd.close()
