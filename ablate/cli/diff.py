@@ -49,12 +49,12 @@ def _folder(word: str) -> RunFolder:
 
 
 def _facts(folder: RunFolder) -> dict[str, Any]:
-    """The data and the versions that a run was made with; nulls without a record that can be read.
+    """The data and the versions that a run was made with; nulls without a record, as before a run has begun.
 
-    A run that was moved to another place may be compared all the same.
+    A run that was moved to another place may be compared all the same; raises `UserError` for a damaged record.
     """
     try:
         record = read_record(folder.record)
-    except ValueError:
-        record = None
+    except ValueError as error:
+        raise UserError(f"{folder.record} {error}") from None
     return {"data": record and record.data_sha256, "versions": record and record.versions}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from ablate.errors import UserError, causes
+from ablate.run import json_text
 
 IS_LINK = "is a symbolic link, which nothing is written through; remove it"
 TEMPORARY = ".tmp"  # the ending of a file that is not yet whole
@@ -87,8 +87,8 @@ def sha256(path: Path | str) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is none, or none that can be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = json_text.read(path)
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

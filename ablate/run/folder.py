@@ -15,19 +15,33 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ablate import yaml_text
 from ablate.errors import UserError
 from ablate.naming import check_sweep_name, slug
-from ablate.run import lock
+from ablate.run import json_text, lock, metrics_csv
 from ablate.run.files import IS_LINK, atomic_write, refuse_links, remove_temporary
 from ablate.run.json_object import DamagedJSON
-from ablate.run.record import Record
+from ablate.run.record import NewerRecord, Record
 
-_REPLACED = ".replaced-"
+_REPLACED, _DAMAGED = ".replaced-", ".damaged-"
 _SEED = re.compile(r"seed-(\d+)")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a folder has of a record: the record, nothing at all, or what is wrong with it: "record.json cannot be ...".
+
+    is_damaged: it says nothing that can be believed, so that another attempt may replace it; without it a record with a
+    problem is another's: of another run, or of a newer version.
+    """
+
+    record: Record | None
+    problem: str = ""
+    is_damaged: bool = False
 
 
 class RunFolder:
@@ -81,23 +95,30 @@ class RunFolder:
 
     def read(self) -> Record | None:
         """The record, or None where there is none; raises `UserError` where it is damaged or of another run."""
-        record, problem = self.examine()
-        if problem:
-            raise UserError(f"{self.path}/{problem}; move the folder away to run it anew")
-        return record
+        found = self.examine()
+        if found.problem:
+            raise UserError(f"{self.path}/{found.problem}; move the folder away to run it anew")
+        return found.record
 
-    def examine(self) -> tuple[Record | None, str]:
-        """The record and an empty string; or None and, where there is one, what is wrong: "record.json cannot be ...".
+    def examine(self) -> Reading:
+        """The record, and what is wrong where it cannot be used.
 
         Whoever judges by a record reads it here, so that a run that counts for one counts for all.
         """
         try:
             record = read_record(self.record)
+        except NewerRecord as error:
+            return Reading(None, f"{self.record.name} cannot be used: {error}")
         except ValueError as error:
-            return None, f"{self.record.name} {error}"
-        if record is not None and seed_of(self.path) is not None and not _is_at(record, self.path):
-            return None, f"{self.record.name} is of another run ({record.sweep}, {record.row}, seed {record.seed})"
-        return record, ""
+            return Reading(None, f"{self.record.name} {error}", is_damaged=True)
+        if record is None:
+            return Reading(None)
+        if seed_of(self.path) is not None and not _is_at(record, self.path):
+            of = f"({record.sweep:.40}, {record.row:.80}, seed {record.seed})"
+            return Reading(None, f"{self.record.name} is of another run {of}")
+        if against := metrics_csv.contradiction(record, self.metrics):
+            return Reading(None, f"{self.record.name} {against}", is_damaged=True)
+        return Reading(record)
 
     def read_config(self) -> dict[str, Any] | None:
         """The config that it was made with, or None where there is none; raises `UserError` where it cannot be read."""
@@ -112,8 +133,8 @@ class RunFolder:
         return content
 
     def write(self, record: Record) -> None:
-        """Replace the record; raises `ValueError` for a number that JSON cannot hold."""
-        text = json.dumps(record.to_json(), indent=1, allow_nan=False)
+        """Replace the record, with a checksum of its own; raises `ValueError` for a number that JSON cannot hold."""
+        text = json.dumps(record.with_checksum().to_json(), indent=1, allow_nan=False)
         self.path.mkdir(parents=True, exist_ok=True)
         atomic_write(self.record, text + "\n")
 
@@ -121,15 +142,17 @@ class RunFolder:
 def read_record(path: Path) -> Record | None:
     """The record in the file at `path`, or None where there is none; raises `ValueError` with what is wrong with it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_text.read(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"cannot be read ({error})") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot be read ({' '.join(str(error).split())[:160]})") from None
     if not isinstance(content, dict):
         raise ValueError("must be a mapping")
     try:
         return Record.from_json(content)
+    except NewerRecord:
+        raise
     except DamagedJSON as error:
         raise ValueError(f"cannot be used: {error}") from None
 
@@ -151,10 +174,32 @@ def seed_of(folder: Path) -> int | None:
 
 def set_aside(folder: Path) -> Path:
     """Rename a run's folder to the first free `<folder>.replaced-<n>`, which counts as a run no more; returns that."""
-    number = 1
-    while (target := folder.with_name(f"{folder.name}{_REPLACED}{number}")).exists():
-        number += 1
+    target = _first_free(folder, _REPLACED)
     os.rename(folder, target)
+    return target
+
+
+def set_content_aside(folder: Path) -> Path:
+    """Move what is in a run's folder to where `set_aside` would, for the holder of its lock; lock and log stay."""
+    target = _first_free(folder, _REPLACED)
+    target.mkdir()
+    for path in sorted(folder.iterdir()):
+        if path.name not in ("lock", "log.txt"):
+            os.rename(path, target / path.name)
+    return target
+
+
+def set_file_aside(path: Path) -> Path:
+    """Rename a damaged file to the first free `<file>.damaged-<n>`; returns that."""
+    target = _first_free(path, _DAMAGED)
+    os.rename(path, target)
+    return target
+
+
+def _first_free(path: Path, ending: str) -> Path:
+    number = 1
+    while os.path.lexists(target := path.with_name(f"{path.name}{ending}{number}")):
+        number += 1
     return target
 
 

@@ -80,8 +80,9 @@ def _starters(name: str, program: Program, options: Options, paths: Paths, jobs:
 
 def _work(session: Session, items: list[preflight.RunRequest], differing: dict[preflight.RunRequest, str]) -> int:
     began = time.monotonic()
-    states = {look(item.folder).state for item in items}
-    if differing or states - set(FINISHED) - ({FAILED} if session.options.retry is None else set()):
+    found = [look(item.folder) for item in items]
+    settled = {*FINISHED} | ({FAILED} if session.options.retry is None else set())
+    if differing or any(status.state not in settled or status.is_damaged for status in found):
         hashes = prepare(session, items)
         if session.interruption:
             return 1

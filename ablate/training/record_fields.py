@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 AXES = {*MODEL_SLOTS, "objective", "data", "tokenizer", "optimizer", "schedule"}
 
 
-def begun(cfg: DictConfig, overrides: Sequence[str], command: str, found: Record | None) -> Record:
-    """What is known from the start, and what an earlier attempt, `found`, leaves to this one."""
+def begun(
+    cfg: DictConfig, overrides: Sequence[str], command: str, found: Record | None, seconds: float = 0.0
+) -> Record:
+    """What is known from the start, and what an earlier attempt, `found`, leaves to it; `seconds` spent so far."""
     fresh = Record(
         schema=SCHEMA,
         sweep=cfg.sweep,
@@ -45,7 +47,7 @@ def begun(cfg: DictConfig, overrides: Sequence[str], command: str, found: Record
         identity=found.identity,
         code=found.code,
         data=found.data,
-        seconds=found.seconds or 0.0,
+        seconds=seconds,
         attempts=found.attempts or 0,
         started=found.started or fresh.started,
         unknown=found.unknown,

@@ -2,12 +2,14 @@
 
 import json
 import math
+import shlex
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from ablate.config.identity import SCHEMA
+from ablate.config.overrides import merge
 from ablate.report.analysis.verdicts import Row, Verdicts
 from ablate.run.folder import run_path
 from ablate.statistics.moderated import Comparison
@@ -109,8 +111,8 @@ class Maker:
             "seed": seed,
             "status": status,
             "reason": "",
-            "overrides": ["shape=nano", "data=local", *extra, *overrides, *given],
-            "command": f"ablate train sweep={self.name} row='{label}' seed={seed}",
+            "overrides": merge(["shape=nano", "data=local"], extra, overrides, given),
+            "command": shlex.join(["ablate", "train", f"sweep={self.name}", f"row={label}", f"seed={seed}", *extra]),
             "identity": "0123456789abcdef",
             "versions": {"ablate": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
             "git": {"sha": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
@@ -165,17 +167,17 @@ class Maker:
         record |= changes
         (path / "record.json").write_text(json.dumps(record))
         (path / "config.yaml").write_text(yaml.safe_dump(SETTINGS | (settings or {})))
-        self._write_metrics(path, seed, final, status)
+        self._write_metrics(path, seed, final, early, status)
         return path
 
-    def _write_metrics(self, path, seed, final, status):
+    def _write_metrics(self, path, seed, final, early, status):
         noise = np.random.default_rng([seed, len(str(path.parent.name))])
         lines = ["step,time,loss,learning_rate,grad_norm,kind,bits_per_byte"]
         last = self.steps if status == "done" else self.steps * 2 // 5
         for step in range(10, last + 1, 10):
             loss = final + 2.6 * (math.exp(-step / (self.steps / 6)) - math.exp(-6)) + float(noise.normal(0, 0.03))
             lines.append(f"{step},{step / 14:.3f},{loss!r},0.01,1.0,train,")
-        lines.append(f"{self.steps // 8},1.0,{final + 1.1!r},,,validation,2.1")
+        lines.append(f"{self.steps // 8},1.0,{early!r},,,validation,2.1")
         if status == "diverged":
             lines.append(f"{last + 10},9.9,nan,0.01,inf,train,")
         elif status == "done":
