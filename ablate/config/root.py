@@ -130,13 +130,9 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Data:
-    """What every data option has beside its source; and `limit`, the number of documents, where one has it."""
+    """What every data option has beside its source."""
 
-    ranges: ClassVar[Ranges] = {
-        "validation_share": PROPER_FRACTION,
-        "on_error": one_of("fail", "skip"),
-        "limit": COUNT,
-    }
+    ranges: ClassVar[Ranges] = {"validation_share": PROPER_FRACTION, "on_error": one_of("fail", "skip")}
 
     name: str
     source: dict[str, Any]

@@ -10,15 +10,14 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from ablate.config.root import Data
 from ablate.data.data_faults import DataFaults
 from ablate.data.file_hashes import Hashes, hash_files
 from ablate.data.local_files import LocalFiles, ending_of
 from ablate.data.readers import LONGEST, NoColumn, column, first_line, is_text, numbered_lines
 from ablate.errors import UserError, nearest
-from ablate.ranges import check
+from ablate.ranges import COUNT, Ranges, check
 
 SPLITS = ("paragraph", "line", "document")
 PATTERN = re.compile(r"[*?\[\]]|::")  # what the `datasets` library takes for a pattern or a chain of addresses
@@ -173,6 +172,8 @@ class Hub:
     text: the column with the text. limit: documents to take; None takes all.
     """
 
+    ranges: ClassVar[Ranges] = {"limit": COUNT}
+
     def __init__(
         self,
         path: str,
@@ -183,7 +184,7 @@ class Hub:
         text: str,
         limit: int | None,
     ):
-        check(Data, "data", limit=limit)
+        check(Hub, "data", limit=limit)
         self.path = path
         self.arguments: dict[str, Any] = {"name": subset, "split": split, "revision": revision, "data_files": files}
         self.text, self.limit = text, limit

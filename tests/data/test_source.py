@@ -480,7 +480,7 @@ def test_nothing_of_a_damaged_shard_is_read(c4):
 def test_a_limit_is_a_whole_number(limit):
     with pytest.raises(UserError, match=f"^data.limit={limit}: must be a whole number, 1 or more$"):
         hub("json", limit=limit)
-    with pytest.raises(UserError, match="^data.limit=[^\\n]*: must [^\\n]*$"):
+    with pytest.raises(UserError, match="^data.(source.)?limit=[^\\n]*: must [^\\n]*$"):
         compose(["data=hub", "data.path=json", f"data.limit={json.dumps(limit)}"])
 
 
