@@ -132,11 +132,16 @@ class RunFolder:
             raise UserError(f"{self.config} must be a mapping")
         return content
 
-    def write(self, record: Record) -> None:
-        """Replace the record, with a checksum of its own; raises `ValueError` for a number that JSON cannot hold."""
-        text = json.dumps(record.with_checksum().to_json(), indent=1, allow_nan=False)
+    def write(self, record: Record) -> Record:
+        """Replace the record; returns it as it is written, with its checksum.
+
+        Raises `ValueError` for a number that JSON cannot hold.
+        """
+        written = record.with_checksum()
+        text = json.dumps(written.to_json(), indent=1, allow_nan=False)
         self.path.mkdir(parents=True, exist_ok=True)
         atomic_write(self.record, text + "\n")
+        return written
 
 
 def read_record(path: Path) -> Record | None:

@@ -215,6 +215,4 @@ class Attempt:
             print(f"the record cannot be written: {disk_error(error) or error}", flush=True)
 
     def _write(self, record: Record) -> None:
-        self.record = dataclasses.replace(record, checksum=None)  # which belongs to the file
-        if self.is_main:
-            self.folder.write(record)
+        self.record = self.folder.write(record) if self.is_main else record

@@ -24,12 +24,9 @@ NAMES = ["a b", "a'b", 'a"b', "a,b", "a=b", "a\\b", "ü", "$x", "{x}", "[x]", "a
 def of_driver_and_run(text):
     """The folder as the driver and as the run reads it, or the refusal of both."""
     found = []
-    for reading in (
-        lambda: Paths.of([text]).runs.as_posix(),
-        lambda: Path(compose_resolved([text])["paths"]["runs"]).as_posix(),
-    ):
+    for reading in (Paths.of, lambda words: Paths(**compose_resolved(words)["paths"])):
         try:
-            found.append(reading())
+            found.append(Path(reading([text]).runs).as_posix())
         except UserError as error:
             found.append(type(error))
     return found

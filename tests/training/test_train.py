@@ -37,7 +37,7 @@ def test_a_run_leaves_its_folder_and_its_record(asked):
     found = folder.read()
     content = json.loads(folder.record.read_text())
     assert found == made and found.to_json() == content and list(content) == KEYS
-    assert content["checksum"] == record.checksum(content) and made.checksum is None
+    assert content["checksum"] == record.checksum(content) == made.checksum
     assert found.status == "done" and found.reason == "" and found.schema == record.SCHEMA
     assert (found.sweep, found.row, found.seed, found.overrides) == ("first", "tiny", 3, tuple(overrides))
     assert found.steps_per_second.p25 <= found.steps_per_second.median <= found.steps_per_second.p75
