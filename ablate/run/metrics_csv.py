@@ -15,7 +15,7 @@ AS_PRINTED = 1e-6  # relative: a copy of the file may have fewer digits than the
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutLoss:
     """A held-out loss, in nats a token, and bits a byte where it was measured."""
 
     loss: float
@@ -26,7 +26,7 @@ class HeldOut:
 class Metrics:
     """The held-out losses of a run by step, and the last step that it has a line of."""
 
-    held_out: dict[int, HeldOut]
+    held_out: dict[int, HeldOutLoss]
     last: int
 
     @classmethod
@@ -46,7 +46,7 @@ class Metrics:
                     continue
                 last = max(last, step)
                 if row.get("kind") == "validation":
-                    held_out[step] = HeldOut(loss, _number(row.get("bits_per_byte")))
+                    held_out[step] = HeldOutLoss(loss, _number(row.get("bits_per_byte")))
         except csv.Error:
             return None
         return cls(held_out, last) if last else None
