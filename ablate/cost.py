@@ -69,7 +69,7 @@ def meta_batch(cfg: DictConfig) -> dict[str, Tensor]:
 
     size = cfg.tokenizer.vocab_size
     ids = Layout(size, text_size=size, n_sentinels=size, pad_id=0, eos_id=1)  # arbitrary: ids do not affect shapes
-    objective = objectives.build(cfg, SimpleNamespace(layout=ids))
+    objective = objectives.build(cfg, SimpleNamespace(layout=ids, text_ids=np.arange(size)))
     window = np.ones((1, objective.raw_length), dtype=np.int64)
     example = objective.apply(window, np.random.default_rng(0))
     sequences = share(cfg).sequences

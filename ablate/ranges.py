@@ -10,6 +10,7 @@ A class has those of the classes above it too. A key without a range is free; nu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +20,20 @@ from ablate.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Range:
-    """What one value may be: `wanted` in words, behind "must be"."""
+    """What one value may be: `wanted` in words, behind "must be"; and a number `most`, at most."""
 
     wanted: str
     fits: Callable[[Any], bool]
     choices: tuple[str, ...] = ()
+    most: int | None = None
 
     def problem(self, value: Any) -> str:
         """What is wrong with `value`; empty where nothing is."""
+        if _is_number(value):
+            if self.most is not None and self.most < value < math.inf:
+                return f"must be at most {self.most:,}"
+            if value in (math.inf, -math.inf) and self.fits(value):
+                return "must be a finite number"
         if (value is None and not self.choices) or self.fits(value):
             return ""
         return f"must be {self.wanted}{nearest(str(value), self.choices)}"
@@ -47,14 +54,18 @@ Ranges = Mapping[str, Range]
 Relations = Mapping[str, Relation]
 
 
-def number(wanted: str, fits: Callable[[float], bool]) -> Range:
-    """A number for which `fits` is true."""
-    return Range(wanted, lambda value: _is_number(value) and fits(value))
+def number(wanted: str, fits: Callable[[float], bool], most: int | None = None) -> Range:
+    """A number for which `fits` is true, and `most` at most."""
+    return Range(wanted, lambda value: _is_number(value) and fits(value), most=most)
 
 
-def whole(least: int) -> Range:
-    """A whole number, `least` or more."""
-    return number(f"a whole number, {least} or more", lambda value: value >= least and float(value).is_integer())
+def whole(least: int, most: int = 10**9) -> Range:
+    """A whole number, `least` or more and `most` at most: above all that is of use, below what nothing can hold."""
+    return number(
+        f"a whole number, {least} or more",
+        lambda value: value >= least and (isinstance(value, int) or value.is_integer()),
+        most,
+    )
 
 
 def above(bound: float) -> Range:
@@ -73,6 +84,11 @@ def one_of(*choices: str) -> Range:
 
 
 COUNT = whole(1)
+AMOUNT = whole(1, 10**15)  # of tokens or of steps
+WIDTH = whole(1, 10**6)  # of a model, of a head; heads
+DEPTH = whole(1, 10**4)  # layers, each of which is a module; steps over a layer
+VOCABULARY = whole(1, 10**7)
+SEED = whole(0, 2**63 - 1)
 POSITIVE = above(0)
 FRACTION = number("above 0 and at most 1", lambda value: 0 < value <= 1)
 PROPER_FRACTION = number("above 0 and below 1", lambda value: 0 < value < 1)

@@ -6,7 +6,21 @@ import pytest
 
 from ablate import ranges
 from ablate.errors import UserError
-from ablate.ranges import FRACTION, PART, POSITIVE, PROPER_FRACTION, RATE, above, at_least, groups_of, one_of, whole
+from ablate.ranges import (
+    AMOUNT,
+    COUNT,
+    DEPTH,
+    FRACTION,
+    PART,
+    POSITIVE,
+    PROPER_FRACTION,
+    RATE,
+    above,
+    at_least,
+    groups_of,
+    one_of,
+    whole,
+)
 
 CASES = [
     (whole(1), [1, 7, 2.0], [0, -1, 1.5, True, "x", float("inf"), float("nan")], "must be a whole number, 1 or more"),
@@ -27,6 +41,21 @@ def test_ready_ranges(one, good, bad, line):
     assert [one.problem(value) for value in good] == [""] * len(good)
     assert [one.problem(value) for value in bad] == [line] * len(bad)
     assert one.choices or one.problem(None) == ""
+
+
+@pytest.mark.parametrize("value", [10**20, 1e30, 10**400])
+@pytest.mark.parametrize(
+    ("one", "line"),
+    [(COUNT, "1,000,000,000"), (AMOUNT, "1,000,000,000,000,000"), (DEPTH, "10,000"), (whole(0, 4096), "4,096")],
+)
+def test_a_number_that_nothing_can_hold(one, line, value):
+    assert one.problem(value) == f"must be at most {line}"
+    assert one.problem(float("inf")).startswith("must be a whole number")
+
+
+def test_no_number_is_infinite():
+    for one in (above(1), at_least(1), POSITIVE):
+        assert one.problem(float("inf")) == "must be a finite number" and one.problem(float("nan"))
 
 
 def test_the_nearest_word_is_offered():

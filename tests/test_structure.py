@@ -15,11 +15,13 @@ PACKAGE = ROOT / "ablate"
 
 # From the bottom up: a package, or a module that stands alone, imports only what is named before it.
 ORDER = (
+    "terminal",
     "errors",
     "duration",
     "text",
     "ratio",
     "naming",
+    "yaml_text",
     "packaged",
     "ranges",
     "orphans",

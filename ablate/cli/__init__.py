@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ablate.errors import UserError, nearest, print_error
+from ablate.errors import UserError, disk_error, nearest, print_error
 from ablate.termination import Terminated, exit_code, raise_terminated, requests
 
 VERBS = {
@@ -27,6 +27,8 @@ VERBS = {
     "completion": "print the script by which a shell completes all this",
 }
 HIDDEN = ("complete",)  # what the shell's completion asks; whatever its words, they are not for it
+
+FAILED = 1  # the exit code where the command was right and could not be carried out
 
 HELP = f"""Which architectural change is worth having, and how sure are we?
 
@@ -63,8 +65,11 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `ablate options | head` is fine
         return 0
     except OSError as error:  # a place that cannot be read or written; a full disk
-        if os.environ.get("ABLATE_TRACEBACK") or error.filename is None:
+        if os.environ.get("ABLATE_TRACEBACK") or (error.filename is None and not disk_error(error)):
             raise
+        if line := disk_error(error):
+            print_error(line)
+            return FAILED
         print_error(f"{error.filename}: {error.strerror}")
         return UserError.exit_code
 

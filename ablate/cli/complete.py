@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ablate.errors import UserError
+from ablate.terminal import say
 
 HELP = """Print what the last of WORDS, those that stand behind `ablate`, may become: a line each.
 
@@ -29,7 +30,7 @@ def run(words: list[str]) -> int:
         found = candidates(words[1:] if words[:1] == ["--"] else words)
     except (UserError, OSError):
         found = []
-    print("".join(f"{candidate}\n" for candidate in found), end="")
+    say("".join(f"{candidate}\n" for candidate in found), end="")
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ablate.cli import arguments
 from ablate.errors import UserError
+from ablate.terminal import say
 from ablate.text import aligned
 
 FORMATS = ("text", "csv", "json")
@@ -38,14 +39,14 @@ def run(words: list[str]) -> int:
         raise UserError(f"--format {form}: must be one of {', '.join(FORMATS)}")
     overrides = arguments.only_overrides(given, "ablate cost")
     if "--reference" in given.flags:
-        print(FORMS[form](list(_rows(given.flags["--reference"], overrides))))
+        say(FORMS[form](list(_rows(given.flags["--reference"], overrides))))
         return 0
     from ablate.config import compose
 
     cfg = compose(overrides)
     from ablate.cost import cost
 
-    print(_one(cost(cfg), form))
+    say(_one(cost(cfg), form))
     return 0
 
 

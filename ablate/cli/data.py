@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from ablate.cli import arguments
 from ablate.errors import UserError, nearest
+from ablate.terminal import say
 from ablate.text import aligned
 
 HELP = """Prepare a corpus, or read its source and name everything that is wrong in it.
@@ -39,9 +40,9 @@ def run(words: list[str]) -> int:
 def _prepare(cfg: DictConfig) -> int:
     from ablate.data import build_corpus
 
-    description = build_corpus.prepare(cfg, progress=print).describe()
+    description = build_corpus.prepare(cfg, progress=say).describe()
     cells = [[key, f"{value:,}" if isinstance(value, int) else str(value)] for key, value in description.items()]
-    print("\n".join(aligned(cells)))
+    say("\n".join(aligned(cells)))
     return 0
 
 
@@ -50,7 +51,7 @@ def _check(cfg: DictConfig) -> int:
 
     problems = build_corpus.check(cfg)
     for line in problems.examples:
-        print(line)
+        say(line)
     wrong, odd = sum(problems.skipped.values()), sum(problems.noted.values())
-    print(f"{cfg.data.name}: {wrong} faults, {odd} oddities")
+    say(f"{cfg.data.name}: {wrong} faults, {odd} oddities")
     return 1 if wrong else 0

@@ -7,6 +7,7 @@ from typing import Any
 from ablate.cli import arguments
 from ablate.errors import UserError
 from ablate.run.folder import RunFolder, read_record, run_path
+from ablate.terminal import say
 from ablate.text import aligned, shown
 
 HELP = """Say in which settings two runs differ: only those that can change a result.
@@ -29,9 +30,9 @@ def run(words: list[str]) -> int:
     rows = differences(one.read_config() or {}, other.read_config() or {})
     rows += [(key, first[key], second[key]) for key in first if first[key] != second[key]]
     for line in aligned([[key, f"{shown(before)}  ->  {shown(after)}"] for key, before, after in rows]):
-        print(line)
+        say(line)
     if not rows:
-        print("no setting differs that can change a result")
+        say("no setting differs that can change a result")
     return 0
 
 
@@ -48,12 +49,12 @@ def _folder(word: str) -> RunFolder:
 
 
 def _facts(folder: RunFolder) -> dict[str, Any]:
-    """The data and the versions that a run was made with; nulls without a record that can be read.
+    """The data and the versions that a run was made with; nulls without a record, as before a run has begun.
 
-    A run that was moved to another place may be compared all the same.
+    A run that was moved to another place may be compared all the same; raises `UserError` for a damaged record.
     """
     try:
         record = read_record(folder.record)
-    except ValueError:
-        record = None
+    except ValueError as error:
+        raise UserError(f"{folder.record} {error}") from None
     return {"data": record and record.data_sha256, "versions": record and record.versions}

@@ -7,6 +7,7 @@ from pathlib import Path
 from ablate.cli import arguments
 from ablate.errors import UserError
 from ablate.naming import check_sweep_name
+from ablate.terminal import say
 
 HELP = """Write sweeps/NAME.yaml in the current folder: a small sweep that runs as it is, each key explained.
 
@@ -41,5 +42,5 @@ def run(words: list[str]) -> int:
             file.write(TEMPLATE.read_text(encoding="utf-8"))
     except FileExistsError:
         raise UserError(f"{path} is there already; move it away, or give another name") from None
-    print(f"{path}: edit it, then  ablate plan {name}  and  ablate sweep {name}")
+    say(f"{path}: edit it, then  ablate plan {name}  and  ablate sweep {name}")
     return 0

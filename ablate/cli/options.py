@@ -5,6 +5,7 @@ from __future__ import annotations
 from ablate.cli import arguments
 from ablate.config import options
 from ablate.errors import UserError, nearest
+from ablate.terminal import say
 from ablate.text import aligned
 
 HELP = """List what can be chosen in each group; * marks the baseline's choice.
@@ -25,9 +26,9 @@ def run(words: list[str]) -> int:
         if group not in options.groups():
             raise UserError(f"{group}: unknown group{nearest(group, options.groups())}")
         if equals:
-            print(options.file_of(group, option).read_text(encoding="utf-8").rstrip())
+            say(options.file_of(group, option).read_text(encoding="utf-8").rstrip())
         else:
-            print(_listing(group))
+            say(_listing(group))
     return 0
 
 

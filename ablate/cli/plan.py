@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ablate.cli import arguments
 from ablate.cli.sweep import SETTINGS, split
+from ablate.terminal import say
 
 HELP = """Say what a sweep would run, how long that takes, and which differences it could detect.
 
@@ -28,5 +29,5 @@ def run(words: list[str]) -> int:
         from ablate.cli.counting import costs
 
         settings["count"] = costs
-    print(describe(name, overrides, **settings))
+    say(describe(name, overrides, **settings))
     return 0

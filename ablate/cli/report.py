@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from ablate.cli import arguments
+from ablate.terminal import say
 
 HELP = """Write reports/NAME/ from the sweep's run folders; runs whose folders are gone are taken from the records
 next to the report, if they match the sweep as it is now (remove records.jsonl to leave them out).
@@ -25,8 +26,8 @@ def run(words: list[str]) -> int:
 
     paths = Paths.only(given.overrides)
     written = build.build(name, paths.runs, paths.reports, paths.sweeps)
-    print(written)
+    say(written)
     left_out = build.problems(written.parent)
     for problem in left_out:
-        print(f"left out: {problem}", file=sys.stderr)
+        say(f"left out: {problem}", file=sys.stderr)
     return 1 if left_out and "--strict" in given.flags else 0

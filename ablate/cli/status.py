@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ablate.cli import arguments
+from ablate.terminal import say
 
 HELP = """Say which runs of a sweep are done, running, failed or missing, and what failed of.
 
@@ -18,5 +19,5 @@ def run(words: list[str]) -> int:
     name = arguments.one_name(given, "sweep", "ablate status")
     from ablate.sweep import status
 
-    print(status.describe(name, given.overrides))
+    say(status.describe(name, given.overrides))
     return 0

@@ -7,6 +7,7 @@ from ablate.errors import UserError
 from ablate.run.record import Record
 from ablate.study import definition, runs
 from ablate.study.paths import Paths
+from ablate.terminal import say
 from ablate.training import processes
 
 
@@ -14,7 +15,7 @@ def print_result(record: Record) -> Record:
     """The record of a run, after one line of how it ended is printed by the process that writes it."""
     if record.final_loss is not None and processes.is_main():
         ended = f"{record.status}, final loss {record.final_loss:.4f} nats a token"
-        print(f"{record.row}, seed {record.seed}: {ended}")
+        say(f"{record.row}, seed {record.seed}: {ended}")
     return record
 
 

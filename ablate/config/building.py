@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from ablate.config.compatibility import check_parts
 from ablate.config.instantiation import fill
 from ablate.config.options import MODEL_SLOTS
+from ablate.errors import UserError
 
 if TYPE_CHECKING:
     from ablate.model.build import Model
@@ -28,7 +29,12 @@ def build_model(cfg: DictConfig, device: str = "cpu") -> Model:
     from ablate.model.build import build
 
     check_parts(cfg)
-    model = build(fill_slots(cfg), fill(cfg, "shape"), dropout=cfg.dropout, seed=cfg.seed.init, device=device)
+    try:
+        model = build(fill_slots(cfg), fill(cfg, "shape"), dropout=cfg.dropout, seed=cfg.seed.init, device=device)
+    except (RuntimeError, TypeError, OverflowError) as error:
+        if not any(word in str(error).lower() for word in ("overflow", "too big")):
+            raise
+        raise UserError("the model has a matrix of more entries than can be counted; lower its widths") from None
     groups = fill(cfg, "parameter_groups")
     parameter_groups.groups(model, groups, steps=1)  # that their names exist
     return model

@@ -8,7 +8,9 @@ attention  `mask_orders` it can keep, `supports`: which hooks of a position it c
 position   `needs`: which hooks it does its work in
 head       `needs`: what the embedding must be made of, which `offers` it
 stack      `needs`: which stacks a model must have for it to make sense; `repeats`: whether it applies a layer more than
-           once; `mixes_segments`: whether it lets tokens of one document reach another
+           once
+any of a layer's parts, and a stack: `mixes_segments`, if true, says that what one document holds can change the outputs
+           of another, whatever the mask of the attention
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from ablate.config.slots import SLOTS
 from ablate.errors import UserError
 
 CHECKED = (*options.MODEL_SLOTS, "objective", "optimizer", "schedule")
-COMPARED = ("objective", "topology", "norm", "residual", "attention", "position", "embedding", "head", "stack")
+IN_LAYERS = ("norm", "residual", "block", "activation", "feedforward", "attention", "position")
+COMPARED = ("objective", "topology", *IN_LAYERS, "embedding", "head", "stack")
 
 
 def check_parts(cfg: DictConfig) -> None:
@@ -83,12 +86,12 @@ def _refusals(cfg: DictConfig, contents: Mapping[str, Any]) -> Iterator[str]:
     parts = Parts(
         cfg, {group: fill(contents, group) for group in COMPARED}, {group: _named(cfg, group) for group in COMPARED}
     )
-    for check in (_fields, _tables, _stacks, _segments):
+    for check in (_fields, _tables, _stacks):
         yield from check(parts)
     for stack, order in parts.declares("topology").mask_orders.items():
         depth = cfg.stack[stack].n_layers
         side = Side(parts, stack, order, [Place(stack, layer, depth, SELF_ATTENTION) for layer in range(depth)])
-        for check_side in (_placement, _reuse, _leaks, _orders, _hooks):
+        for check_side in (_placement, _reuse, _leaks, _segments, _orders, _hooks):
             yield from check_side(side)
 
 
@@ -123,15 +126,6 @@ def _stacks(parts: Parts) -> Iterator[str]:
             f"{parts.name['stack']} is for models of {' and '.join(sorted(needed, reverse=True))}, and "
             f"{parts.name['topology']} has no {_listed(lacking)}"
             f"{_choose('topology', lambda option: needed.issubset(option.func.stacks))}"
-        )
-
-
-def _segments(parts: Parts) -> Iterator[str]:
-    """Whether documents can be kept apart."""
-    if parts.cfg.data.document_mask and any(stack.func.mixes_segments for stack in parts.filled["stack"].values()):
-        yield (
-            f"{parts.name['stack']} mixes the tokens of neighbours, whatever their documents; "
-            "set data.document_mask=false"
         )
 
 
@@ -172,6 +166,27 @@ def _leaks(side: Side) -> Iterator[str]:
             f"{side.parts.name['norm']} takes its statistics over all tokens of the batch, so in the {side.stack} each "
             f"token would see those after it{_choose('norm', lambda option: not _uses_batch_statistics(option, side))}"
         )
+
+
+def _segments(side: Side) -> Iterator[str]:
+    """Whether documents can be kept apart."""
+    parts = side.parts
+    if not parts.cfg.data.document_mask:
+        return
+    remedy = "set data.document_mask=false"
+
+    def mixes(option: Any) -> bool:
+        return any(_mixes_segments(_at(option, layer)) for layer in side.layers)
+
+    for group in IN_LAYERS:
+        if mixes(parts.filled[group]):
+            choices = _fitting(group, lambda option: not mixes(option))
+            yield (
+                f"{parts.name[group]} lets what one document holds change the outputs of another; {remedy}"
+                f"{f', or choose {group}={choices}' if choices else ''}"
+            )
+    if _mixes_segments(parts.filled["stack"][side.stack].func):
+        yield f"{parts.name['stack']} mixes the tokens of neighbours, whatever their documents; {remedy}"
 
 
 def _orders(side: Side) -> Iterator[str]:
@@ -238,6 +253,11 @@ def _suits(objective: Any, topology: Any) -> bool:
 
 def _uses_batch_statistics(norm: Any, side: Side) -> bool:
     return any(_at(norm, layer).uses_batch_statistics for layer in side.layers)
+
+
+def _mixes_segments(option: Any) -> bool:
+    """What a class declares; most slots have no base class that would say that it does not."""
+    return bool(getattr(option, "mixes_segments", False) or getattr(option, "uses_batch_statistics", False))
 
 
 def _at(chosen: Any, place: Any) -> Any:

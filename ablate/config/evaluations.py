@@ -19,7 +19,7 @@ from ablate.config import instantiation, options
 
 Tree = dict[str, Any]
 GROUP, PART_OF_TRAINING = "evaluation", "part_of_training"
-SCHEMA = 1  # raised when an evaluation of this package would no longer give the same scores
+SCHEMA = 2  # raised when an evaluation of this package would no longer give the same scores
 
 
 def of_training(chosen: Any) -> Any:

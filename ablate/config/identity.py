@@ -9,12 +9,16 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ablate.config import evaluations, instantiation
+from ablate.config.batch import share_by
 from ablate.config.instantiation import PARTIAL
 from ablate.config.keys import flatten, plain
+from ablate.errors import UserError
 
-SCHEMA = 2  # raised when the same config would no longer give the same numbers
+SCHEMA = 3  # raised when the same config would no longer give the same numbers
+REASONS = {3: "held-out text is drawn evenly from all of it"}  # why, by the schema that came with it
 
-WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups",)
+MICRO_BATCH = "trainer.micro_batch"
+WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups", "trainer.skip_spikes")
 WITHOUT_EFFECT = (
     "sweep",
     "row",
@@ -37,12 +41,15 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The resolved config as flat `key: value` pairs, without the keys that cannot change a result.
 
-    Evaluations that are not part of training are such keys; each has a hash of its own.
+    Evaluations that are not part of training are such keys; each has a hash of its own. With dropout the micro-batch
+    is the number of sequences that a device takes at once, also where that follows from the number of devices: masks
+    are drawn for each micro-batch of the global batch, whichever device has it. The kind of device is left out: `auto`
+    is decided where a run is trained, and the record says what it was (`hardware`).
     """
     config = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
     return {
         key: value
-        for key, value in flatten(evaluations.with_those_of_training(config)).items()
+        for key, value in _with_micro_batch(flatten(evaluations.with_those_of_training(config))).items()
         if not _under(key, WITHOUT_EFFECT)
         and (value or key not in WITHOUT_EFFECT_IF_EMPTY)
         and key.rpartition(".")[2] != PARTIAL
@@ -57,6 +64,12 @@ def identity(cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:
         content["code"] = own
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def schema_reasons(one: int, other: int) -> str:
+    """Why the same config gives other numbers under these two schemas, as ": since 3 ..."; empty where not known."""
+    first, last = sorted((one, other))
+    return "".join(f": since {schema} {reason}" for schema, reason in REASONS.items() if first < schema <= last)
 
 
 def own_code(cfg: DictConfig | dict[str, Any]) -> dict[str, str]:
@@ -78,7 +91,26 @@ def differences(one: DictConfig | dict[str, Any], other: DictConfig | dict[str, 
     """The effective keys in which two configs differ, as (key, value in one, value in the other)."""
     first, second = effective(one), effective(other)
     keys = sorted(first.keys() | second.keys())
+    if _has_dropout(first) != _has_dropout(second):  # it is a number with dropout alone: not a difference of its own
+        keys = [key for key in keys if key != MICRO_BATCH]
     return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
+
+
+def _with_micro_batch(flat: dict[str, Any]) -> dict[str, Any]:
+    """The flat config, with the micro-batch as a number where masks depend on it; as it is without all it follows from.
+
+    An option with noise of another kind has that number as a key of its own, `sequences: ${at_once:}`.
+    """
+    if not _has_dropout(flat):
+        return flat
+    try:
+        return {**flat, MICRO_BATCH: share_by(flat.get).micro_batch}
+    except UserError:  # a part of a config, or one that cannot be trained
+        return flat
+
+
+def _has_dropout(flat: dict[str, Any]) -> bool:
+    return any(value for key, value in flat.items() if key.rpartition(".")[2] == "dropout" and key != "seed.dropout")
 
 
 def _under(key: str, roots: tuple[str, ...]) -> bool:

@@ -1,22 +1,22 @@
-"""What a config's `_target_` makes; it names code of this project, or of a package that the user trusts by name."""
+"""What a config's `_target_` makes, once every target in it was judged."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import options, sources
-from ablate.config.options import PLUGINS, plugins
+from ablate.config import options, sources, targets
 from ablate.config.slots import SLOTS, TARGET, Slot, slot_at
+from ablate.config.targets import PARTIAL, inner_slot
 from ablate.errors import UserError, nearest
-
-PARTIAL = "_partial_"
 
 
 def walk(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -27,18 +27,6 @@ def walk(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from walk(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, tree
-
-
-def problems(tree: Any, path: str = "") -> list[str]:
-    """A line for each `_target_` in plain containers that may not be called; imports nothing."""
-    return [f"{key}={target}: {reason}" for key, target, reason in refusals(tree, path)]
-
-
-def refusals(tree: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Each `_target_` that may not be called: its key, its value, and why not."""
-    for key, target in walk(tree, path):
-        if key.rpartition(".")[2] == TARGET and (reason := _refusal(target)):
-            yield key, target, reason
 
 
 def fill(cfg: DictConfig | Mapping[str, Any], path: str) -> Any:
@@ -55,26 +43,21 @@ def fill(cfg: DictConfig | Mapping[str, Any], path: str) -> Any:
     return {name: instantiate(inner, within, f"{path}.{name}") for name, inner in content.items()}
 
 
-def instantiate(content: Mapping[str, Any], slot: Slot | None = None, path: str = "") -> Any:
-    """What `content` describes by its `_target_`, made by Hydra after every target in it was checked.
+def instantiate(content: Mapping[str, Any], slot: Slot, path: str = "") -> Any:
+    """What `content`, the option at a slot's `path`, describes by its `_target_`, made: a factory or an object.
 
-    With a `slot` the option at its `path` is made as that slot has it: a factory or an object, of a class that fits.
+    Everything that it names is judged before anything is imported. Raises `UserError` for what may not be called, and
+    for a class that does not fit the slot.
     """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate as hydra_instantiate
-
-    if errors := problems(content):
-        raise UserError("\n".join(errors))
+    if isinstance(content, Mapping) and TARGET in content:
+        refused = [f"{key}={target}: {reason}" for key, target, reason in targets.refusals_of_option(content, slot, "")]
+        if refused:
+            raise UserError("\n".join(refused)).of(options.called(path or slot.path, content))
     try:
-        complete = _complete(content, slot, is_option=True)
+        option = _option(content, slot, slot)
     except UserError as error:
-        raise (error.of(options.called(path or slot.path, content)) if slot else error) from None
-    try:
-        return hydra_instantiate(complete, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
+        raise error.of(options.called(path or slot.path, content)) from None
+    return option.made()
 
 
 def vacancy(slot: Slot) -> str:
@@ -92,30 +75,62 @@ def _plain(cfg: DictConfig | Mapping[str, Any], path: str) -> Any:
     return OmegaConf.to_container(content, resolve=True) if OmegaConf.is_config(content) else content
 
 
-def _complete(content: Any, slot: Slot | None, *, is_option: bool) -> dict[str, Any]:
-    """The content with `_partial_` at every depth; raises `UserError` for an option that does not fit its slot."""
+@dataclass(frozen=True)
+class Option:
+    """A class or function with what it is called with, options inside options; and whether that is done at once."""
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    is_factory: bool
+
+    def made(self) -> Any:
+        """The factory, or the object."""
+        arguments = {key: _made(value) for key, value in self.arguments.items()}
+        return partial(self.function, **arguments) if self.is_factory else self.function(**arguments)
+
+
+def _made(value: Any) -> Any:
+    """A value with the options in it made."""
+    if isinstance(value, Option):
+        return value.made()
+    if isinstance(value, Mapping):
+        return {key: _made(inner) for key, inner in value.items()}
+    return [_made(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _option(content: Any, slot: Slot | None, around: Slot) -> Option:
+    """An option that was judged, ready to be made; raises `UserError` where it does not fit `slot`.
+
+    Without a slot, as below a key of a plugin's class, it is made as the slot `around` has it, if it does not say.
+    """
     if not isinstance(content, Mapping) or TARGET not in content:
-        raise UserError(vacancy(slot) if slot else f"{content}: has no _target_")
+        raise UserError(vacancy(slot or around))
     made = _located(content[TARGET])
     has_options = getattr(made, "holds_options", False)
-    if slot and is_option and not has_options and (reason := misfit(made, slot)):
+    if slot and not has_options and (reason := misfit(made, slot)):
         raise UserError(reason)
-    is_partial = bool(slot and slot.is_factory and not has_options)
-    if not (slot and is_option):
-        is_partial = content.get(PARTIAL, is_partial)
-    if reason := _wrong_keys(made, content, is_partial):
+    is_factory = (slot or around).is_factory and not has_options
+    if slot is None:
+        is_factory = bool(content.get(PARTIAL, is_factory))
+    if reason := _wrong_keys(made, content, is_factory):
         raise UserError(reason)
-    inner = {key: _complete_within(value, slot, has_options) for key, value in content.items()}
-    return {**inner, PARTIAL: is_partial}
+    owner = str(content[TARGET])
+    arguments = {
+        key: _within(value, inner_slot(owner, key, slot), slot or around)
+        for key, value in content.items()
+        if key not in (TARGET, PARTIAL)
+    }
+    return Option(made, arguments, is_factory)
 
 
-def _complete_within(value: Any, slot: Slot | None, is_option: bool) -> Any:
+def _within(value: Any, slot: Slot | None, around: Slot) -> Any:
+    """The value of a key with the options in it, which fill `slot`."""
     if isinstance(value, Mapping):
         if TARGET in value:
-            return _complete(value, slot, is_option=is_option)
-        return {key: _complete_within(inner, slot, is_option) for key, inner in value.items()}
+            return _option(value, slot, around)
+        return {key: _within(inner, slot, around) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_complete_within(inner, slot, is_option) for inner in value]
+        return [_within(inner, slot, around) for inner in value]
     return value
 
 
@@ -131,41 +146,25 @@ def misfit(made: Any, slot: Slot) -> str:
     return f"{made.__module__}.{made.__qualname__} has no {named}; inherit {slot.base}, or declare {them}"
 
 
-def _wrong_keys(made: Any, content: Mapping[str, Any], is_partial: bool) -> str:
+def _wrong_keys(made: Any, content: Mapping[str, Any], is_factory: bool) -> str:
     """Which of an option's keys its class does not take, or lacks; empty where all is well."""
     try:
         signature = inspect.signature(made)
     except (TypeError, ValueError):
         return ""
     name = f"{made.__module__}.{made.__qualname__}"
-    given = [key for key in content if not (key.startswith("_") and key.endswith("_"))]
+    given = [str(key) for key in content if key not in (TARGET, PARTIAL)]
     arguments = signature.parameters
     if not any(one.kind is one.VAR_KEYWORD for one in arguments.values()):
         for key in given:
             if key not in arguments:
                 return f"{name} takes no {key!r}{nearest(key, arguments)}"
-    if not is_partial and "_args_" not in content:
+    if not is_factory:
         try:
             signature.bind(**dict.fromkeys(given))
         except TypeError as error:
             return f"{name}: {error}"
     return ""
-
-
-def _trusted() -> tuple[str, ...]:
-    return ("ablate", *plugins())
-
-
-def _is_trusted(name: str) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in _trusted())
-
-
-def _refusal(target: Any) -> str:
-    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
-        return "is not an import path"
-    if not _is_trusted(target):
-        return f"is outside {', '.join(_trusted())}; name its package in {PLUGINS} if you trust it"
-    return sources.absence(target)
 
 
 def code(tree: Any) -> dict[str, str]:
@@ -194,6 +193,6 @@ def _located(target: str) -> Any:
         raise UserError(f"_target_={target}: {module_name} has no {name!r}{nearest(name, vars(module))}")
     found = getattr(module, name)
     origin = getattr(found, "__module__", "")
-    if not _is_trusted(origin):
-        raise UserError(f"_target_={target}: comes from {origin!r}, outside {', '.join(_trusted())}")
+    if not targets.is_trusted(origin):
+        raise UserError(f"_target_={target}: comes from {origin!r}, outside {', '.join(targets.trusted())}")
     return found

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ablate import packaged
+from ablate import packaged, yaml_text
 from ablate.errors import UserError, nearest
 
 CONF = packaged.conf()
@@ -35,29 +32,6 @@ MODEL_SLOTS = (
 )
 Choice = str | list[str]
 PLUGINS = "ABLATE_PLUGINS"  # import prefixes, separated by commas, that a user adds to `ablate.`
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as OmegaConf reads it, several times as fast: 1e-6 is a number, a date is text, no key is given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping; raises `ConstructorError` for a key that is there twice."""
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {key.value}", key.start_mark)
-            seen.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
 
 
 def plugins() -> tuple[str, ...]:
@@ -131,11 +105,9 @@ def description(path: Path) -> str:
 def load(path: Path) -> dict[str, Any]:
     """The content of an option's file, interpolations as they stand; do not change what it returns."""
     try:
-        content = yaml.load(path.read_bytes(), Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else f"{path}"
-        raise UserError(f"{where}: no valid YAML ({getattr(error, 'problem', None) or error})") from None
+        content = yaml_text.parse(path.read_bytes(), yaml_text.OptionLoader)
+    except yaml_text.BadYAML as error:
+        raise UserError(f"{error.at(path)}: no valid YAML ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold keys and values")
     return content

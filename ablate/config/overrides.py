@@ -17,6 +17,8 @@ from ablate.config.renamed import RENAMED
 from ablate.errors import UserError, nearest
 
 ALIASES = {"seed": "seed.base"}
+MOST_CHARACTERS = 100_000
+BEYOND_NUMBERS = 10**100  # an int so large is no float, and no number of anything
 LABELS = ("sweep", "row")  # free text, so the override grammar does not apply to them
 
 
@@ -102,14 +104,22 @@ def _by_grammar(text: str, key: str) -> Override:
     from hydra.errors import HydraException
 
     is_group = key in options.groups()
+    if len(text) > MOST_CHARACTERS:
+        raise UserError(f"{key}: an override has at most {MOST_CHARACTERS:,} characters, and this has {len(text):,}")
     try:
         parsed = _parsed(text)
     except HydraException as error:
         problem = str(error).strip().splitlines()[0]
         raise UserError(f"{text}: cannot be read ({problem}); quote values with special characters") from None
+    except (RecursionError, ValueError):
+        raise UserError(
+            f"{text[:60]}...: cannot be read; it is nested too deep, or a number has too many digits"
+        ) from None
     if parsed.is_sweep_override():
         raise UserError(f"{text}: gives several values; `ablate train --multirun` runs each of them")
     value = copy.deepcopy(parsed.value())
+    if isinstance(value, int) and abs(value) > BEYOND_NUMBERS:
+        raise UserError(f"{text[:60]}...: the number has too many digits")
     if is_group:
         _check_choice(text, key, value)
     if not isinstance(value, dict):

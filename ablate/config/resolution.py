@@ -13,12 +13,39 @@ import re
 from typing import Any
 
 from ablate.config.resolvers import RESOLVERS
-from ablate.errors import UserError
+from ablate.errors import UserError, nearest
 
 Tree = dict[str, Any]
 
 _KEY = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 _CALL = re.compile(r"\$\{(\w+):([\w./, +-]*)\}")
+
+
+_START = re.compile(r"(\\*)\$\{\s*([^:{}$]*)([:}$])?")
+_HARMLESS = frozenset({"oc.select", "oc.deprecated", "oc.dict.keys", "oc.dict.values", *RESOLVERS})
+ENVIRONMENT = "oc.env"
+
+
+def objection(written: str, may_read_environment: bool) -> str:
+    """Why a text with interpolations is not followed; empty where it may be, or has none.
+
+    OmegaConf's own resolvers also read the environment and make new structure out of text, and a name of a resolver
+    can be put together out of other values; a config that a stranger wrote may do none of these.
+    """
+    for escape, head, end in _START.findall(written):
+        if escape:
+            return "\\${ would be read a second time; write the text without ${"
+        if end == "$":
+            return "the name in ${...} must be written out"
+        name = head.strip()
+        if end != ":" or name in _HARMLESS:
+            continue
+        if name == ENVIRONMENT and may_read_environment:
+            continue
+        if name == ENVIRONMENT:
+            return "the environment may only be read under paths, since the config is written to disk"
+        return f"${{{name}:...}} is not known here{nearest(name, RESOLVERS)}"
+    return ""
 
 
 class _Unknown(Exception):

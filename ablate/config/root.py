@@ -5,7 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ablate.ranges import COUNT, FRACTION, POSITIVE, PROPER_FRACTION, RATE, Ranges, one_of, whole
+from ablate.ranges import (
+    AMOUNT,
+    COUNT,
+    DEPTH,
+    FRACTION,
+    POSITIVE,
+    PROPER_FRACTION,
+    RATE,
+    SEED,
+    VOCABULARY,
+    WIDTH,
+    Ranges,
+    one_of,
+    whole,
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,7 @@ class Root:
 class Seeds:
     """One seed, and those of the streams that follow from it."""
 
-    ranges: ClassVar[Ranges] = {"base": whole(0), "data": whole(0), "init": whole(0), "dropout": whole(0)}
+    ranges: ClassVar[Ranges] = {"base": SEED, "data": SEED, "init": SEED, "dropout": SEED}
 
     base: int
     data: int
@@ -55,15 +69,15 @@ class Shape:
     """The base numbers from which the options derive theirs."""
 
     ranges: ClassVar[Ranges] = {
-        "d_model": COUNT,
-        "n_layers": COUNT,
-        "n_heads": COUNT,
-        "head_dim": COUNT,
+        "d_model": WIDTH,
+        "n_layers": DEPTH,
+        "n_heads": WIDTH,
+        "head_dim": WIDTH,
         "d_ff": COUNT,
-        "vocab_size": COUNT,
+        "vocab_size": VOCABULARY,
         "length": COUNT,
-        "batch_tokens": COUNT,
-        "steps": COUNT,
+        "batch_tokens": AMOUNT,
+        "steps": AMOUNT,
     }
 
     d_model: int
@@ -83,18 +97,19 @@ class Trainer:
 
     ranges: ClassVar[Ranges] = {
         "accelerator": one_of("auto", "cpu", "gpu"),
-        "devices": COUNT,
-        "nodes": COUNT,
+        "devices": whole(1, 1024),
+        "nodes": whole(1, 10_000),
         "precision": one_of("fp32", "bf16"),
         "compile": one_of("none", "model"),
-        "steps": COUNT,
-        "global_batch_tokens": COUNT,
-        "micro_batch": COUNT,
+        "steps": AMOUNT,
+        "global_batch_tokens": AMOUNT,
+        "micro_batch": AMOUNT,
         "clip_norm": POSITIVE,
-        "threads": COUNT,
-        "log_every": COUNT,
-        "evaluate_every": COUNT,
-        "checkpoint_every": COUNT,
+        "skip_spikes": POSITIVE,
+        "threads": whole(1, 4096),
+        "log_every": AMOUNT,
+        "evaluate_every": AMOUNT,
+        "checkpoint_every": AMOUNT,
     }
 
     accelerator: str
@@ -106,6 +121,7 @@ class Trainer:
     global_batch_tokens: int
     micro_batch: int | None
     clip_norm: float | None
+    skip_spikes: float | None
     threads: int
     log_every: int
     evaluate_every: int | None

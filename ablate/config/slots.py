@@ -84,6 +84,9 @@ SLOTS = {
     )
 }
 
+# What an option takes inside it that is in no slot of the config; its class names it in `inner_options`.
+INNER = {slot.path: slot for slot in (Slot("activation.function", "ablate.model.activation.relu"),)}
+
 
 def filled(config: Mapping[str, Any]) -> Iterator[tuple[Slot, str, Any]]:
     """Every slot with the path and the content of each of its places in a config of plain containers."""

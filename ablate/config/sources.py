@@ -74,13 +74,21 @@ def ancestry(target: str) -> Iterator[Definition]:
 
 def find(target: str) -> Definition | None:
     """The definition of `target`, followed through imports; None where it cannot be read."""
-    module_name, _, name = target.rpartition(".")
+    module_name, _, name = written_as(target).rpartition(".")
     module = _module(module_name) if module_name else None
-    if module is None:
-        return None
-    if name in module.defined:
-        return Definition(module.defined[name], module)
-    return find(module.imported[name]) if name in module.imported else None
+    return Definition(module.defined[name], module) if module and name in module.defined else None
+
+
+def written_as(target: str) -> str:
+    """The name of what is at an import path in the module that defines it, as far as imports can be followed."""
+    seen = set()
+    while target not in seen:  # a package may import a module of its own under the module's name
+        seen.add(target)
+        module_name, _, name = target.rpartition(".")
+        module = _module(module_name) if module_name else None
+        if module and name not in module.defined and name in module.imported:
+            target = module.imported[name]
+    return target
 
 
 def origin(expression: ast.expr, module: Module) -> str:

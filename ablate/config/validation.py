@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate.config import instantiation, options, resolution, slots, values
+from ablate.config import instantiation, options, resolution, slots, targets, values
 from ablate.config.keys import flatten, plain
 from ablate.config.resolvers import register
 from ablate.errors import UserError
@@ -30,8 +30,8 @@ def validate(cfg: DictConfig) -> None:
 
 def problems(raw: Tree, base: Tree | None = None, given: Collection[str] = ()) -> list[str]:
     """A line for each mistake in a config, plain containers `raw`; `given` keys keep the type they have in `base`."""
-    if leaks := _environment(raw):
-        return leaks  # before anything is resolved
+    if objections := _objections(raw):
+        return objections  # before anything is resolved
     flat, errors = resolve(raw)
     if base is not None and given:
         errors += _types(flat, base, given)
@@ -44,7 +44,7 @@ def problems(raw: Tree, base: Tree | None = None, given: Collection[str] = ()) -
 def _options(raw: Tree, given: Collection[str]) -> list[str]:
     """A line for each option that names no class, or one that may not be called; of a key in `given`, by that key."""
     errors = [f"{_called(raw, path)} {instantiation.vacancy(slot)}" for slot, path in slots.vacancies(raw)]
-    for key, target, reason in instantiation.refusals(raw):
+    for key, target, reason in targets.refusals(raw):
         path = next((path for _, path, _ in slots.filled(raw) if key.startswith(f"{path}.")), "")
         if not path or _among(key, given):
             errors.append(f"{key}={target}: {reason}")
@@ -91,15 +91,19 @@ def _resolve_one_by_one(cfg: DictConfig) -> tuple[dict[str, Any], list[str]]:
     return flat, errors
 
 
-def _environment(raw: dict[str, Any]) -> list[str]:
-    """Environment variables may say where things lie, nothing else: the config is written to disk."""
+def _objections(raw: dict[str, Any]) -> list[str]:
+    """A line for each interpolation that is not followed.
+
+    Environment variables may say where things lie, nothing else: the config is written to disk.
+    """
     errors = []
     for key, value in instantiation.walk(raw):
-        if not (isinstance(value, str) and "${" in value and "oc.env" in value):
+        if not (isinstance(value, str) and "${" in value):
             continue
-        if not key.startswith("paths."):
-            errors.append(f"{key}: the environment may only be read under paths, since the config is written to disk")
-        elif SECRET.search(value):
+        is_path = key.startswith("paths.")
+        if reason := resolution.objection(value, may_read_environment=is_path):
+            errors.append(f"{key}: {reason}")
+        elif is_path and resolution.ENVIRONMENT in value and SECRET.search(value):
             errors.append(f"{key}: a secret would be written to disk with the config")
     return errors
 

@@ -22,6 +22,7 @@ from ablate.naming import check_sweep_name
 from ablate.ranges import Range, Relation
 
 OFFER = "ablate.ranges."
+ANY = Range("", lambda _: True, most=2**63 - 1)  # of a key without a range: what torch can count
 
 
 def problems(flat: Mapping[str, Any]) -> list[str]:
@@ -40,7 +41,9 @@ def _ranges(flat: Mapping[str, Any], owners: Mapping[str, str]) -> Iterator[str]
     tables = _tables(owners, "ranges")
     for key, value in flat.items():
         one, _ = _declared(key, tables)
-        if one and not isinstance(value, (dict, list)) and (problem := one.problem(value)):
+        if isinstance(value, (dict, list)):
+            continue
+        if problem := (one or ANY).problem(value):
             yield f"{key}={value}: {problem}"
 
 

@@ -97,10 +97,11 @@ class Batches:
         return {name: tensor[index * rows : (index + 1) * rows] for name, tensor in batch.items()}
 
     def evaluation(self, n_tokens: int, seed: int) -> list[Batch]:
-        """Held-out batches of `n_tokens` input tokens, at least one window: the first windows, always the same masks.
+        """Held-out batches of `n_tokens` input tokens, at least one window, drawn from all of the validation part.
 
-        They depend only on the text, the objective and `seed`, so that runs with other batch sizes can be compared; the
-        last batch may be smaller. If the validation part has fewer windows, all of them are used.
+        Each of its windows is equally likely, and none is drawn twice. Windows and masks depend only on the text, the
+        objective and `seed`, so that runs with other batch sizes can be compared; the last batch may be smaller. If the
+        validation part has fewer windows, all of them are used.
         """
         length = self.objective.raw_length
         available, requested = self.corpus.validation.n_windows(length), max(n_tokens // self.objective.length, 1)
@@ -113,7 +114,8 @@ class Batches:
             )
         drawn, count = [], min(available, requested)
         for number, start in enumerate(range(0, count, EVALUATION_WINDOWS)):
-            windows = self.corpus.validation.windows(np.arange(start, min(start + EVALUATION_WINDOWS, count)), length)
+            places = np.arange(start, min(start + EVALUATION_WINDOWS, count))
+            windows = self.corpus.validation.windows(permute(places, available, seed, epoch=0), length)
             drawn.append(self.objective.apply(windows, _generator("evaluation", seed, number)))
         return _batches({name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}, self.sequences)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
 import shutil
-import time
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,19 @@ import numpy as np
 from omegaconf import DictConfig
 
 from ablate.config.instantiation import fill
-from ablate.data.corpus import MANIFEST, Corpus
+from ablate.data.corpus import Corpus
 from ablate.data.corpus_request import CorpusRequest, corpus_request
 from ablate.data.data_faults import DataFaults
-from ablate.data.shards import Writer, entries, entry
-from ablate.data.tokenizer_backends import Tokenizer
-from ablate.errors import UserError
-from ablate.run.files import atomic_write
+from ablate.data.encoder import Encoder
+from ablate.data.manifest import MANIFEST, write_manifest
+from ablate.data.shards import Writer, entry
+from ablate.data.spool import Spool
+from ablate.data.ticker import Progress, Ticker
+from ablate.errors import UserError, disk_error
 from ablate.run.lock import held_in_turn
 
-BATCH = 1 << 21  # characters that are encoded at once
-EVERY = 2.0  # seconds between two lines of progress
+SAMPLE_SEED = 20210611  # of the text that a tokenizer is trained on; no run's seed
 PARTS = ("train", "validation")
-
-Progress = Callable[[str], None]
 
 
 def prepare(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> Corpus:
@@ -37,15 +34,17 @@ def prepare(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> C
 
     It is written to a temporary folder and renamed at the end, so that a process that dies leaves nothing that looks
     complete. One process prepares, others wait for it. `progress` is called with a line of text every few seconds.
+    Raises UserError where the disk is full or cannot be written.
     """
-    request = corpus_request(cfg)
+    request = corpus_request(cfg, progress)
     folder = request.folder
-    if not (folder / MANIFEST).exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        waiting = f"{folder.name}: another process prepares it; waiting"
-        with held_in_turn(folder.parent / f".{folder.name}.lock", waiting=lambda: progress(waiting)):
-            if not (folder / MANIFEST).exists():
-                _make(request, folder, progress)
+    with _disk_errors(folder.parent):
+        if not (folder / MANIFEST).exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            waiting = f"{folder.name}: another process prepares it; waiting"
+            with held_in_turn(folder.parent / f".{folder.name}.lock", waiting=lambda: progress(waiting)):
+                if not (folder / MANIFEST).exists():
+                    _make(request, folder, progress)
     return Corpus(folder)
 
 
@@ -69,47 +68,22 @@ def _make(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     temporary = folder.parent / f"{prefix}{os.getpid()}"
     temporary.mkdir()
     try:
-        build(request, temporary, progress)
-        temporary.rename(folder)
+        with _disk_errors(folder.parent):  # here, while the disk is as full as it was
+            build(request, temporary, progress)
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-class Spool:
-    """Documents of one part, kept on disk until the tokenizer is known."""
-
-    def __init__(self, file: Path):
-        self.file, self.lengths = file, array("q")  # bytes of each document
-        self._open = open(file, "xb")  # noqa: SIM115 (closed by `close`)
-
-    def add(self, text: bytes) -> None:
-        self._open.write(text)
-        self.lengths.append(len(text))
-
-    def texts(self) -> Iterator[str]:
-        self._open.flush()
-        with open(self.file, "rb") as opened:
-            for length in self.lengths:
-                yield opened.read(length).decode()
-
-    def close(self) -> None:
-        self._open.close()
-        self.file.unlink()
-
-
-class Ticker:
-    """Reports progress, at most every few seconds unless something new starts."""
-
-    def __init__(self, report: Progress, name: str):
-        self._report, self._name, self._last = report, name, time.monotonic()
-
-    def say(self, line: str) -> None:
-        self._report(f"{self._name}: {line}")
-        self._last = time.monotonic()
-
-    def maybe(self, line: str) -> None:
-        if time.monotonic() - self._last >= EVERY:
-            self.say(line)
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """What a disk refuses, as a UserError that names `folder`, where corpora are stored."""
+    try:
+        yield
+    except OSError as error:
+        if not (line := disk_error(error, folder)):
+            raise
+        raise UserError(f"{line}; nothing was prepared") from None
 
 
 def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
@@ -122,36 +96,28 @@ def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     duplicates = _divide(request, faults, spools, ticker)
 
     ticker.say("making the tokenizer")
-    tokenizer = request.tokenizer.make(spools["train"].texts())
+    tokenizer = request.tokenizer.make(spools["train"].sample(SAMPLE_SEED))
     (folder / tokenizer.file).write_bytes(tokenizer.content())
-    token_bytes = np.zeros(layout.vocab_size, np.uint16)
-    token_bytes[: tokenizer.size] = tokenizer.bytes_per_piece()
-    token_bytes[[layout.pad_id, layout.eos_id]] = 0
-
-    parts: dict[str, dict[str, Any]] = {}
-    piece_bytes = 0
-    for part in PARTS:
-        writer = Writer(folder, part, layout.dtype)
-        parts[part], piece_bytes = _encode(spools[part], writer, tokenizer, layout.eos_id, token_bytes, ticker)
-    if not _adds_up(piece_bytes, parts["validation"]):
-        token_bytes[:] = 0
-        ticker.say("the tokenizer's pieces do not add up to the text: there will be no bits per byte")
-    np.save(folder / "token_bytes.npy", token_bytes)
-    manifest = {
+    for kind, count in tokenizer.notes.items():
+        faults.note(kind, tokenizer.file, count)
+        ticker.say(f"{count} {kind}")
+    encoder = Encoder(tokenizer, layout, PARTS, faults, ticker)
+    parts = {part: encoder.write(spools[part], Writer(folder, part, layout.dtype)) for part in PARTS}
+    np.save(folder / "token_bytes.npy", encoder.token_bytes(parts["validation"]["bytes"]))
+    np.save(folder / "token_counts.npy", encoder.counts["train"])
+    content = {
         "name": request.name,
-        "sha256": "",
         "asked": request.fingerprint,
         "layout": layout.as_dict(),
         **parts,
         "tokenizer": {**entry(folder / tokenizer.file), "pieces": tokenizer.size},
         "token_bytes": entry(folder / "token_bytes.npy"),
+        "token_counts": entry(folder / "token_counts.npy"),
         "duplicates": duplicates,
         "problems": faults.as_dict(),
     }
-    content = [layout.as_dict(), [[item["file"], item["sha256"]] for item in entries(manifest)]]
-    manifest["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     _to_disk(folder)
-    atomic_write(folder / MANIFEST, json.dumps(manifest, indent=1))
+    manifest = write_manifest(folder, content)
     ticker.say(_summary(manifest))
 
 
@@ -185,42 +151,6 @@ def _divide(request: CorpusRequest, faults: DataFaults, spools: dict[str, Spool]
     return documents - len(seen)
 
 
-def _adds_up(piece_bytes: int, part: dict[str, Any]) -> bool:
-    """Whether the pieces' bytes are those of the text: within 1 %, and one byte a document (a space put before it)."""
-    return bool(abs(piece_bytes - part["bytes"]) <= 0.01 * part["bytes"] + part["documents"])
-
-
-def _encode(
-    spool: Spool, writer: Writer, tokenizer: Tokenizer, eos_id: int, token_bytes: np.ndarray, ticker: Ticker
-) -> tuple[dict[str, Any], int]:
-    """Write a part's documents as tokens, each followed by `eos_id`.
-
-    Returns the manifest's entry for the part, and the bytes of text that its pieces represent.
-    """
-    end = np.array([eos_id], np.uint32)
-    batch: list[str] = []
-    size = done = piece_bytes = 0
-
-    def flush() -> int:
-        documents = tokenizer.encode(batch)
-        writer.add([np.concatenate([ids, end]) for ids in documents])
-        return sum(int(token_bytes[ids].sum(dtype=np.int64)) for ids in documents)
-
-    for text in spool.texts():
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH:
-            piece_bytes += flush()
-            done += len(batch)
-            batch, size = [], 0
-            ticker.maybe(f"encoded {done:,} of {len(spool.lengths):,} documents of the {writer.part} part")
-    if batch:
-        piece_bytes += flush()
-    total = sum(spool.lengths)
-    spool.close()
-    return {**writer.close(), "bytes": total}, piece_bytes
-
-
 def _to_disk(folder: Path) -> None:
     """Flush every file to the disk, so that after a power cut a manifest never describes files that were lost."""
     for file in [*folder.iterdir(), folder]:
@@ -237,5 +167,7 @@ def _summary(manifest: dict[str, Any]) -> str:
         f"{train['tokens']:,} tokens to train on in {train['documents']:,} documents, "
         f"{validation['tokens']:,} to validate on; {manifest['duplicates']:,} duplicates left out"
     )
-    skipped = ", ".join(f"{count} {kind}" for kind, count in faults["skipped"].items())
-    return line + (f"; skipped: {skipped}" if skipped else "")
+    for word in ("skipped", "noted"):
+        if counts := ", ".join(f"{count} {kind}" for kind, count in faults[word].items()):
+            line += f"; {word}: {counts}"
+    return line

@@ -18,6 +18,7 @@ from typing import Any
 from ablate.data import docstrings
 from ablate.data.cpu_count import cores
 from ablate.data.data_faults import DataFaults
+from ablate.data.file_hashes import Hashes, hash_files
 
 # Folders and files without documentation: tests, vendored copies, examples of wrong syntax.
 SKIPPED = re.compile(
@@ -37,7 +38,7 @@ class Builtin:
     def __init__(self, packages: Sequence[str], characters: int):
         self.packages, self.characters = list(packages), int(characters)
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, hashes: Hashes = hash_files) -> dict[str, Any]:
         """What determines the text: the versions of Python and of each package."""
         return {
             "source": "builtin",

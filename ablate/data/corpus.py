@@ -1,28 +1,26 @@
 """A corpus on disk: text prepared once into token shards with a manifest, and opened for training.
 
 <paths.data>/<name>-<hash of the request>/
-    manifest.json            the request, the ids, counts, faults in the data, the hash of every file
+    manifest.json            the request, the ids, counts, faults in the data, the hash of every file and its own
     train-00000.bin          tokens, uint16 or uint32          validation-00000.bin
     train-offsets.npy        where documents begin             validation-offsets.npy
     tokenizer.json           or tokenizer.model
     token_bytes.npy          bytes of text that each id represents
+    token_counts.npy         how often each id occurs in the train part
 """
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablate.data.shards import Reader, verify
+from ablate.data.manifest import read_manifest
+from ablate.data.shards import Reader, check_counts, verify
 from ablate.data.tokenizer_backends import Tokenizer, load
 from ablate.data.vocabulary import Layout
-from ablate.errors import UserError
-
-MANIFEST = "manifest.json"
 
 
 class Corpus:
@@ -34,11 +32,12 @@ class Corpus:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.manifest: dict[str, Any] = _read_manifest(folder)
+        self.manifest: dict[str, Any] = read_manifest(folder)
         verify(folder, self.manifest)
         self.name: str = self.manifest["name"]
         self.sha256: str = self.manifest["sha256"]
         self.layout = Layout(**self.manifest["layout"])
+        check_counts(folder, self.manifest, self.layout.dtype)
         self.train = Reader(folder, self.manifest["train"], self.layout.dtype)
         self.validation = Reader(folder, self.manifest["validation"], self.layout.dtype)
 
@@ -69,9 +68,18 @@ class Corpus:
 
     @cached_property
     def token_bytes(self) -> np.ndarray:
-        """Bytes of text that each id represents, (vocab_size,) uint16; 0 for end, padding and sentinels."""
+        """Bytes of text that each id represents, (vocab_size,) float64; 0 for end, padding and sentinels.
+
+        Over the validation part they add up to its text as it was read.
+        """
         sizes: np.ndarray = np.load(self.folder / self.manifest["token_bytes"]["file"], allow_pickle=False)
         return sizes
+
+    @cached_property
+    def text_ids(self) -> np.ndarray:
+        """The ids that text of the train part has, ascending int64, without the end-of-sequence."""
+        counts = np.load(self.folder / self.manifest["token_counts"]["file"], allow_pickle=False)
+        return np.flatnonzero(counts)
 
     def describe(self) -> dict[str, Any]:
         """The `data` entry of a run's record."""
@@ -87,11 +95,3 @@ class Corpus:
             "python": self.manifest["asked"]["source"].get("python"),
             "skipped": sum(self.manifest["problems"]["skipped"].values()),
         }
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / MANIFEST}: cannot be read ({error}); delete {folder} to prepare it again") from None

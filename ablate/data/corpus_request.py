@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablate.config.instantiation import fill
 from ablate.config.root import Data
+from ablate.data.file_hashes import MEMORY, FileHashes
 from ablate.errors import UserError
 from ablate.ranges import check
 from ablate.run.files import sha256
 
-VERSION = 1  # raised when the same request would give other tokens
+VERSION = 2  # raised when the same request would give other tokens
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -39,8 +41,11 @@ class CorpusRequest:
         return self.root / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def corpus_request(cfg: DictConfig | dict) -> CorpusRequest:
-    """The corpus that `cfg.data`, `cfg.tokenizer` and `cfg.paths.data` describe; UserError for invalid values."""
+def corpus_request(cfg: DictConfig | dict, progress: Callable[[str], None] = lambda line: None) -> CorpusRequest:
+    """The corpus that `cfg.data`, `cfg.tokenizer` and `cfg.paths.data` describe; UserError for invalid values.
+
+    Files of text are hashed the first time, and `progress` called with a line where that takes long.
+    """
     data, tokenizer = (group_of(cfg, group) for group in ("data", "tokenizer"))
     share = data["validation_share"]
     check(Data, "data", validation_share=share, on_error=data["on_error"])
@@ -48,15 +53,17 @@ def corpus_request(cfg: DictConfig | dict) -> CorpusRequest:
         raise UserError(
             f"data.name={data['name']!r}: must be letters, digits and _, after the first character also . and -"
         )
+    root = Path(str(OmegaConf.select(cfg, "paths.data") if isinstance(cfg, DictConfig) else cfg["paths"]["data"]))
     source = fill(cfg, "data.source")
+    with FileHashes(root / MEMORY, lambda line: progress(f"{data['name']}: {line}")) as hashes:
+        of_source = source.fingerprint(hashes)
     fingerprint = {
         "version": VERSION,
-        "source": source.fingerprint(),
+        "source": of_source,
         "tokenizer": {**tokenizer, **_contents_of_files(tokenizer)},
         "validation_share": share,
         "on_error": data["on_error"],
     }
-    root = Path(str(OmegaConf.select(cfg, "paths.data") if isinstance(cfg, DictConfig) else cfg["paths"]["data"]))
     return CorpusRequest(data["name"], root, source, fill(cfg, "tokenizer"), share, data["on_error"], fingerprint)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ablate.config.root import Data
 from ablate.errors import UserError
 from ablate.ranges import check
+from ablate.terminal import printable
 
 
 class DataFaults:
@@ -26,16 +27,16 @@ class DataFaults:
 
     def bad(self, kind: str, where: str, detail: str = "") -> None:
         """Report a document or file that cannot be used, e.g. bad("invalid UTF-8", "a.jsonl:7")."""
-        line = f"{where}: {kind}" + (f" ({detail})" if detail else "")
+        line = _printable(f"{where}: {kind}" + (f" ({detail})" if detail else ""))
         if self.on_error == "fail":
             raise UserError(f"{line}; data.on_error=skip would leave it out and count it")
         self.skipped[kind] += 1
         self._remember(line)
 
-    def note(self, kind: str, where: str) -> None:
-        """Report an oddity that loses no text."""
-        self.noted[kind] += 1
-        self._remember(f"{where}: {kind}")
+    def note(self, kind: str, where: str, count: int = 1) -> None:
+        """Report an oddity that spoils no document, or so many of them at one place."""
+        self.noted[kind] += count
+        self._remember(_printable(f"{where}: {kind}"))
 
     def _remember(self, line: str) -> None:
         if self.limit is None or len(self.examples) < self.limit:
@@ -48,3 +49,8 @@ class DataFaults:
             "noted": dict(sorted(self.noted.items())),
             "examples": self.examples,
         }
+
+
+def _printable(line: str) -> str:
+    """The line as one line: a line end in a file's name is written as an escape."""
+    return printable(line.replace("\n", "\\n"))

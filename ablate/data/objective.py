@@ -26,7 +26,8 @@ Arrays = dict[str, np.ndarray]
 class Objective:
     """Turns windows (rows, raw_length) into a batch; `documents` adds segments and positions of a row's documents.
 
-    Subclasses set `raw_length` (tokens of text that a row needs), and define `apply`. They declare what they give: the
+    Subclasses set `raw_length` (tokens of text that a row needs), and define `apply`. `text_ids` are the ids that text
+    has: those that occur in the train part, where there is a corpus. They declare what they give: the
     fields of a batch beside `targets`, `scored`, segments and positions, or a tuple of several such sets where that
     follows from the stacks of the model. A topology must read all of one set, and nothing else.
     """
@@ -34,10 +35,12 @@ class Objective:
     ranges: ClassVar[Ranges] = {"length": COUNT}
     gives: ClassVar[frozenset[str] | tuple[frozenset[str], ...]]
     raw_length: int
+    text_ids: np.ndarray
 
     def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int):
         self.layout, self.stacks, self.documents, self.length = layout, stacks, documents, length
         self.raw_length = length
+        self.text_ids = np.arange(layout.text_size)
 
     def apply(self, windows: np.ndarray, rng: np.random.Generator) -> Arrays:
         """The batch of these windows: ids, segments and positions, each (rows, length); and, if not all targets count,
@@ -171,7 +174,7 @@ class Masked(Objective):
     """Some tokens are masked and predicted in place (Devlin et al. 2019).
 
     probability: fraction of each row that is predicted, the same number of tokens in each. Of those, keep_share stay
-    unchanged, random_share are replaced by a random piece, and the others by the mask symbol.
+    unchanged, random_share are replaced by a random id out of those that text has, and the others by the mask symbol.
     """
 
     ranges: ClassVar[Ranges] = {"probability": PROPER_FRACTION}
@@ -204,7 +207,7 @@ class Masked(Objective):
         fate = rng.random(windows.shape)  # below keep_share: kept; in the next random_share: random; else masked
         ids = np.where(chosen & (fate >= self.keep_share), windows.dtype.type(self.layout.mask_id), windows)
         is_random = chosen & (fate >= self.keep_share) & (fate < self.keep_share + self.random_share)
-        ids[is_random] = rng.integers(0, self.layout.text_size, np.count_nonzero(is_random))
+        ids[is_random] = self.text_ids[rng.integers(0, len(self.text_ids), np.count_nonzero(is_random))]
         batch = {"encoder_ids": ids, "targets": windows, "scored": chosen}
         if self.documents:
             batch |= self._sides(encoder=segment.of_documents(windows, self.layout.eos_id))
@@ -215,4 +218,5 @@ def build(cfg: Mapping[str, Any], corpus: Any) -> Objective:
     """The objective that `cfg.objective` describes, for the ids of `corpus` and the stacks of `cfg.topology`."""
     make, topology = fill(cfg, "objective"), fill(cfg, "topology")
     made: Objective = make(corpus.layout, topology.func.stacks, cfg["data"]["document_mask"])
+    made.text_ids = corpus.text_ids
     return made

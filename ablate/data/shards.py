@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import json
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
 
-from ablate.errors import UserError
-from ablate.run.files import atomic_write, sha256
+from ablate.data.file_hashes import MEMORY, FileHashes, hash_files
+from ablate.errors import UserError, disk_error
+from ablate.run.files import sha256
 
 SHARD_TOKENS = 1 << 28  # tokens after which a new file is begun
-LARGE = 1 << 28  # bytes from which a file is not hashed again while its size and modification time are unchanged
-STAMPS = ".verified.json"
+LARGE = 1 << 28  # bytes from which a file's hash is remembered
 
 
 class Writer:
@@ -115,12 +114,13 @@ def entry(file: Path) -> dict[str, Any]:
     return {"file": file.name, "sha256": sha256(file)}
 
 
-def entries(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+def entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The entries of all files that a manifest describes."""
     parts = [manifest["train"], manifest["validation"]]
     return [
         manifest["tokenizer"],
         manifest["token_bytes"],
+        manifest["token_counts"],
         *(part["offsets"] for part in parts),
         *(s for part in parts for s in part["shards"]),
     ]
@@ -130,40 +130,49 @@ _verified: set[tuple[str, str, int, int]] = set()  # (path, sha256, size, time) 
 
 
 def verify(folder: Path, manifest: dict[str, Any]) -> None:
-    """Raise UserError if a file of a corpus is missing or differs from its manifest; each is hashed once a process."""
-    stamps = _read_stamps(folder)
-    fresh = False
-    for item in entries(manifest):
-        file = folder / item["file"]
-        try:
-            stat = file.stat()
-        except OSError:
-            raise UserError(f"{file}: is missing; delete {folder} to prepare it again") from None
-        key = (str(file), item["sha256"], stat.st_size, stat.st_mtime_ns)
-        stamp = [item["sha256"], stat.st_size, stat.st_mtime_ns]
-        is_large = stat.st_size >= LARGE
-        if key in _verified or (is_large and stamps.get(file.name) == stamp):
-            continue
-        if sha256(file) != item["sha256"]:
+    """Raise UserError if a file of a corpus is missing or differs from its manifest; each is hashed once a process.
+
+    The hash of a large one is remembered beside it, so that the next process need not read it.
+    """
+    again = f"delete {folder} to prepare it again"
+    with FileHashes(folder / MEMORY) as remembered:
+        for item in entries(manifest):
+            file = folder / item["file"]
+            try:
+                stat = file.lstat()
+            except OSError as error:
+                raise UserError(disk_error(error, file) or f"{file}: is missing; {again}") from None
+            if not S_ISREG(stat.st_mode):
+                raise UserError(f"{file}: is not a file of its own (a link or a folder); {again}")
+            key = (str(file), item["sha256"], stat.st_size, stat.st_mtime_ns)
+            if key in _verified:
+                continue
+            hashes = remembered if stat.st_size >= LARGE else hash_files
+            if hashes([str(file)]) != [item["sha256"]]:
+                raise UserError(f"{file}: changed after it was prepared (its hash differs from the manifest); {again}")
+            _verified.add(key)
+
+
+def check_counts(folder: Path, manifest: dict[str, Any], dtype: np.dtype) -> None:
+    """Raise UserError if the files of a corpus do not have the tokens and documents that its manifest counts."""
+    for part in (manifest["train"], manifest["validation"]):
+        sizes = {shard["file"]: shard["tokens"] * dtype.itemsize for shard in part["shards"]}
+        wrong = [file for file, size in sizes.items() if (folder / file).stat().st_size != size]
+        offsets = part["offsets"]["file"]
+        if sum(shard["tokens"] for shard in part["shards"]) != part["tokens"] or not _fit(folder / offsets, part):
+            wrong.append(offsets)
+        if wrong:
             raise UserError(
-                f"{file}: changed after it was prepared (its hash differs from the manifest); "
+                f"{folder / wrong[0]}: does not have the tokens that the manifest counts; "
                 f"delete {folder} to prepare it again"
             )
-        _verified.add(key)
-        if is_large:
-            stamps[file.name], fresh = stamp, True
-    if fresh:
-        _write_stamps(folder, stamps)
 
 
-def _read_stamps(folder: Path) -> dict[str, list[Any]]:
+def _fit(file: Path, part: dict[str, Any]) -> bool:
+    """Whether a part's offsets are one more than its documents, and end where its tokens end."""
     try:
-        stamps: dict[str, list[Any]] = json.loads((folder / STAMPS).read_text())
-        return stamps
-    except (OSError, ValueError):
-        return {}
-
-
-def _write_stamps(folder: Path, stamps: dict[str, list[Any]]) -> None:
-    with contextlib.suppress(OSError):  # a shared corpus without write permission: hashed again next time
-        atomic_write(folder / STAMPS, json.dumps(stamps))
+        offsets = np.load(file, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        return False
+    is_list = offsets.shape == (part["documents"] + 1,) and offsets.dtype == np.int64
+    return bool(is_list and offsets[0] == 0 and offsets[-1] == part["tokens"])

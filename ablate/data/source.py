@@ -1,27 +1,36 @@
-"""Documents from files and from the Hub, read by the `datasets` library; bad ones are reported by file and line."""
+"""Documents from files and from the Hub; bad ones are reported by file and line."""
 
 from __future__ import annotations
 
-import difflib
 import glob
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ablate.data.data_faults import DataFaults
-from ablate.data.readers import first_line, is_text, numbered_lines, stream
+from ablate.data.file_hashes import Hashes, hash_files
+from ablate.data.local_files import LocalFiles, ending_of
+from ablate.data.readers import LONGEST, NoColumn, column, first_line, is_text, numbered_lines
 from ablate.errors import UserError, nearest
+from ablate.ranges import COUNT, Ranges, check
 
 SPLITS = ("paragraph", "line", "document")
+PATTERN = re.compile(r"[*?\[\]]|::")  # what the `datasets` library takes for a pattern or a chain of addresses
 
 
 class Source(Protocol):
     """Where documents come from."""
 
-    def fingerprint(self) -> dict[str, Any]:
-        """What determines the documents, as JSON: a corpus is prepared again when it changes."""
+    def fingerprint(self, hashes: Hashes = hash_files) -> dict[str, Any]:
+        """What determines the documents, as JSON: a corpus is prepared again when it changes.
+
+        A file stands in it by the hash of its content, which `hashes` gives (and remembers), never by its times.
+        """
         ...
 
     def documents(self, faults: DataFaults) -> Iterator[str]:
@@ -29,14 +38,10 @@ class Source(Protocol):
         ...
 
 
-def _stamps(files: Sequence[str]) -> list[list[Any]]:
-    """Name, size and modification time of each file."""
-    stats = [(Path(file).name, os.stat(file)) for file in files]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-
-
 class Local:
-    """Local files: .txt, .jsonl, .parquet, .arrow, the first two also with .gz.
+    """Local files: .txt; JSON lines as .jsonl, .ndjson, .json; each also compressed; .parquet, .arrow.
+
+    A .json file may also be one array of objects.
 
     files: paths, folders or globs, one or a list.
     text: the key or column with the text.
@@ -50,17 +55,21 @@ class Local:
                 f"data.split_txt={split_txt}: must be one of {', '.join(SPLITS)}{nearest(str(split_txt), SPLITS)}"
             )
         self.text, self.split_txt = text, split_txt
-        self.files = _expand([files] if isinstance(files, str) else list(files or []))
+        self._found = LocalFiles([files] if isinstance(files, str) else list(files or []))
+        self.files = self._found.files
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Names, sizes and modification times of the files, and how they are read."""
-        return {"source": "local", "files": _stamps(self.files), "text": self.text, "split_txt": self.split_txt}
+    def fingerprint(self, hashes: Hashes = hash_files) -> dict[str, Any]:
+        """Names and hashes of the files in their order, and how they are read; not where they are."""
+        names = (Path(file).name for file in self.files)
+        files = [list(pair) for pair in zip(names, hashes(self.files), strict=True)]
+        return {"source": "local", "files": files, "text": self.text, "split_txt": self.split_txt}
 
     def documents(self, faults: DataFaults) -> Iterator[str]:
         """The documents file by file, in the given order; the files of one glob sorted by name."""
+        self._found.note(faults)
         for file in self.files:
             count, skipped = 0, faults.skipped.total()
-            for text in _reader(file)(self, file, faults) if os.path.getsize(file) else ():
+            for text in _reader(file)(self, file, faults):
                 yield text
                 count += 1
             if not count and faults.skipped.total() == skipped:
@@ -68,25 +77,47 @@ class Local:
 
     def _from_txt(self, file: str, faults: DataFaults) -> Iterator[str]:
         block: list[str] = []
-        start, spoiled = 1, False
+        start, size, spoiled = 1, 0, False
         for number, line in numbered_lines(file, faults):
-            if line is None:  # not UTF-8: the whole document is left out
+            if line is None:  # cannot be used: the whole document is left out
                 spoiled = self.split_txt != "line"
                 continue
             ends = self.split_txt == "line" or (self.split_txt == "paragraph" and not line.strip())
             if not block:
-                start = number
+                start, size = number, 0
             if line.strip() or self.split_txt == "document":
                 block.append(line)
+                size += len(line) + 1
+            if size > LONGEST and not spoiled:
+                faults.bad("document too long", f"{file}:{start}", f"more than {LONGEST:,} characters")
+                spoiled = True
             if ends:
                 if block and not spoiled:
                     yield from _usable("\n".join(block), f"{file}:{start}", faults)
                 block, spoiled = [], False
-        if (block or self.split_txt == "document") and not spoiled:
+            elif spoiled:
+                block = []
+        if block and not spoiled:
             yield from _usable("\n".join(block), f"{file}:{start}", faults)
 
     def _from_jsonl(self, file: str, faults: DataFaults) -> Iterator[str]:
-        for number, line in numbered_lines(file, faults):
+        return self._rows(numbered_lines(file, faults), file, faults)
+
+    def _from_json(self, file: str, faults: DataFaults) -> Iterator[str]:
+        """JSON lines, or one array of objects."""
+        lines = numbered_lines(file, faults)
+        head = list(itertools.islice(lines, 1))
+        while head and not (head[-1][1] or "").strip() and (line := next(lines, None)):
+            head.append(line)
+        start = (head[-1][1] or "").strip() if head else ""
+        whole = itertools.chain(head, lines)
+        if start == "{":
+            faults.bad("one JSON object over several lines", file, "must be JSON lines, or one array of objects")
+            return iter(())
+        return self._from_array(whole, file, faults) if start.startswith("[") else self._rows(whole, file, faults)
+
+    def _rows(self, lines: Iterator[tuple[int, str | None]], file: str, faults: DataFaults) -> Iterator[str]:
+        for number, line in lines:
             where = f"{file}:{number}"
             if line is None:
                 continue
@@ -96,42 +127,52 @@ class Local:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                at = (
-                    f"{error.msg} at character {error.pos + 1}"
-                    if isinstance(error, json.JSONDecodeError)
-                    else first_line(error)
-                )
-                faults.bad("broken JSON", where, at)
+                faults.bad("broken JSON", where, _reason(error))
                 continue
-            if not isinstance(row, dict):
-                faults.bad("not a JSON object", where, f"a {type(row).__name__}")
-                continue
-            yield from _text_of(row, self.text, where, faults)
+            yield from _text_in(row, self.text, where, faults)
+
+    def _from_array(self, lines: Iterator[tuple[int, str | None]], file: str, faults: DataFaults) -> Iterator[str]:
+        text, size = [], 0
+        for _, line in lines:
+            if line is None:
+                return  # reported by its reader
+            text.append(line)
+            size += len(line) + 1
+            if size > LONGEST:
+                faults.bad("JSON array too long", file, f"more than {LONGEST:,} characters; write it as JSON lines")
+                return
+        try:
+            rows = json.loads("\n".join(text))
+        except (ValueError, RecursionError) as error:
+            faults.bad("broken JSON", file, _reason(error))
+            return
+        for number, row in enumerate(rows, 1):
+            yield from _text_in(row, self.text, f"{file}: item {number}", faults)
 
     def _from_table(self, file: str, faults: DataFaults) -> Iterator[str]:
-        kind = "parquet" if file.endswith(".parquet") else "arrow"
+        kind = ending_of(file).removeprefix(".")
+        number = 0
         try:
-            rows = stream(kind, data_files=[file], split="train")
-            if rows.column_names is not None and self.text not in rows.column_names:
-                _refuse_column(self.text, rows.column_names, file)
-            rows = rows.select_columns([self.text])
-            number = 0
-            for batch in rows.with_format("arrow").iter(batch_size=1000):
-                for text in batch.column(0).to_pylist():
-                    number += 1
-                    yield from _text_of({self.text: text}, self.text, f"{file}: row {number}", faults)
+            for text in column(file, kind, self.text) if os.path.getsize(file) else ():
+                number += 1
+                yield from _text_of({self.text: text}, self.text, f"{file}: row {number}", faults)
         except UserError:
             raise
-        except Exception as error:  # pyarrow and datasets raise many types for a truncated file
+        except NoColumn as error:
+            _refuse_column(self.text, error.columns, file)
+        except Exception as error:  # pyarrow raises many types for a truncated file
             faults.bad(f"unreadable {kind} file", file, first_line(error))
 
 
 class Hub:
     """A dataset on the Hugging Face Hub (or any other that `datasets` can load), streamed while preparing.
 
-    path, subset, split, revision, files: as for `datasets.load_dataset` (files are its data_files).
+    path, subset, split, revision, files: as for `datasets.load_dataset` (files are its data_files; one that has the
+    name of a file on this machine is that file, whatever characters are in it).
     text: the column with the text. limit: documents to take; None takes all.
     """
+
+    ranges: ClassVar[Ranges] = {"limit": COUNT}
 
     def __init__(
         self,
@@ -139,46 +180,113 @@ class Hub:
         subset: str | None,
         split: str,
         revision: str | None,
-        files: str | Sequence[str] | None,
+        files: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None,
         text: str,
         limit: int | None,
     ):
+        check(Hub, "data", limit=limit)
         self.path = path
         self.arguments: dict[str, Any] = {"name": subset, "split": split, "revision": revision, "data_files": files}
         self.text, self.limit = text, limit
 
-    def fingerprint(self) -> dict[str, Any]:
-        """The arguments, and the stamps of those files that are local; pin a revision if a dataset may change."""
+    def fingerprint(self, hashes: Hashes = hash_files) -> dict[str, Any]:
+        """The arguments, and the hashes of those files that are local; pin a revision if a dataset may change."""
         request = {"source": "hub", "path": self.path, **self.arguments, "text": self.text, "limit": self.limit}
-        return {**request, "on_disk": on_disk} if (on_disk := _stamps(self._on_disk())) else request
+        names, files = self._on_disk()
+        on_disk = [list(pair) for pair in zip(names, hashes(files), strict=True)]
+        return {**request, "on_disk": on_disk} if on_disk else request
 
-    def _on_disk(self) -> list[str]:
-        files = self.arguments["data_files"] or []
-        names = [self.path, *([files] if isinstance(files, str) else files)]
-        local = [file for name in names for file in sorted(glob.glob(name)) if "://" not in name]
-        inside = [str(file) for folder in local if os.path.isdir(folder) for file in sorted(Path(folder).rglob("*"))]
-        return [file for file in (*local, *inside) if os.path.isfile(file)]
+    @property
+    def _files(self) -> list[str]:
+        files: list[str] = []
+        _changed(self.arguments["data_files"], files.append)
+        return files
+
+    def _local(self, name: str) -> str | None:
+        """The file or folder on this machine that has this very name, taken from the folder `path` if that is one."""
+        places = (os.path.join(self.path, name), name) if os.path.isdir(self.path) else (name,)
+        return next((place for place in places if os.path.exists(place)), None)
+
+    def _on_disk(self) -> tuple[list[str], list[str]]:
+        """Names and paths of the local files, in a fixed order; a file in a folder by its path in there."""
+        names: list[str] = []
+        files: list[str] = []
+        for given in (self.path, *self._files):
+            found = [place] if (place := self._local(given)) else [] if "://" in given else sorted(glob.glob(given))
+            for path in found:
+                inside = sorted(Path(path).rglob("*")) if os.path.isdir(path) else [Path(path)]
+                for file in filter(Path.is_file, inside):
+                    names.append(os.path.relpath(file, path) if str(file) != path else file.name)
+                    files.append(str(file))
+        return names, files
 
     def documents(self, faults: DataFaults) -> Iterator[str]:
         """The documents shard by shard, up to `limit`; a shard that cannot be read counts as one bad document."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield from itertools.islice(self._all(folder, faults), self.limit)
+
+    def _all(self, folder: str, faults: DataFaults) -> Iterator[str]:
         label = "/".join(str(part) for part in (self.path, self.arguments["name"], self.arguments["split"]) if part)
         try:
-            rows = stream(self.path, **self.arguments)
+            rows = self._stream(folder)
             columns, shards = rows.column_names, rows.num_shards
+        except UserError:
+            raise
         except Exception as error:  # no network, dataset or split: each library below has its own type
             raise UserError(f"{label}: cannot be loaded ({first_line(error)}){_offline()}") from None
         if columns is not None and self.text not in columns:
             _refuse_column(self.text, columns, label)
-        count = 0
         for index in range(shards):
             shard = f"{label}: shard {index + 1} of {shards}"
-            for text in self._shard(rows.shard(shards, index) if shards > 1 else rows, shard, faults):
-                yield text
-                count += 1
-                if count == self.limit:
-                    return
+            yield from self._shard(rows.shard(shards, index) if shards > 1 else rows, shard, faults)
+
+    def _stream(self, folder: str) -> Any:
+        """The dataset as a stream, which leaves no copy on disk.
+
+        Local names that the library would take for patterns are reached through links in `folder`.
+        """
+        import datasets
+
+        def linked(name: str) -> str:
+            place = self._local(name)
+            if not place or not PATTERN.search(place):
+                return name
+            link = os.path.join(folder, str(len(os.listdir(folder))), PATTERN.sub("_", os.path.basename(place)))
+            os.makedirs(os.path.dirname(link))
+            os.symlink(os.path.abspath(place), link)
+            return link
+
+        if os.path.isdir(self.path):
+            self._check_folder()
+        files = _changed(self.arguments["data_files"], linked)
+        return datasets.load_dataset(self.path, **{**self.arguments, "data_files": files}, streaming=True)
+
+    def _check_folder(self) -> None:
+        """Raise UserError for names by which the library would read other files, or leave some out."""
+        if found := PATTERN.search(os.path.realpath(self.path)):
+            raise UserError(f"data.path={self.path}: has {found[0]} in its name, a pattern to the library; rename it")
+        for file in Path(self.path).rglob("*::*"):
+            raise UserError(f"data.path={self.path}: {file.name!r} has :: in its name, so the library would skip it")
 
     def _shard(self, rows: Any, label: str, faults: DataFaults) -> Iterator[str]:
+        """The documents of a shard; with data.on_error=skip only if it can be read to its end.
+
+        Until then they wait in a temporary file: what a damaged shard gives before its checksum may be garbage.
+        """
+        texts = self._texts(rows, label, faults)
+        if faults.on_error == "fail":
+            yield from texts
+            return
+        with tempfile.TemporaryFile("w+") as waiting:
+            for text in texts:
+                if text is None:
+                    return
+                waiting.write(json.dumps(text) + "\n")
+            waiting.seek(0)
+            yield from map(json.loads, waiting)
+
+    def _texts(self, rows: Any, label: str, faults: DataFaults) -> Iterator[Any]:
+        """The documents of a shard, and None where it cannot be read further."""
         number = 0
         try:
             for row in rows:
@@ -188,57 +296,37 @@ class Hub:
             raise
         except Exception as error:  # whatever the reader of that format raises
             faults.bad("unreadable", f"{label}, after row {number}", first_line(error))
+            yield None
 
 
-def _expand(patterns: list[str]) -> list[str]:
-    """The files that paths, folders and globs match, each once; UserError if there are none."""
-    if not patterns:
-        raise UserError("data.files is empty: give paths or globs, as in data.files='[my/*.jsonl.gz]'")
-    files: dict[str, None] = {}
-    for pattern in map(str, patterns):
-        pattern = os.path.expanduser(pattern)
-        if os.path.isdir(pattern):
-            inside = sorted(str(path) for path in Path(pattern).rglob("*") if path.is_file())
-            found = [file for file in inside if _ending(file)]
-            if not found:
-                raise UserError(f"data.files: no {', '.join(ENDINGS)} file in {pattern}")
-        else:
-            found = sorted(glob.glob(pattern, recursive=True)) if not os.path.isfile(pattern) else [pattern]
-            if not found:
-                raise UserError(f"data.files: no file matches {pattern}{_neighbour(pattern)}")
-        files.update(dict.fromkeys(found))
-    for file in files:
-        _reader(file)
-    return list(files)
-
-
-def _neighbour(pattern: str) -> str:
-    folder = os.path.dirname(pattern) or "."
-    if not os.path.isdir(folder):
-        return f" (there is no folder {folder})"
-    near = difflib.get_close_matches(os.path.basename(pattern), os.listdir(folder), n=1, cutoff=0.5)
-    return f"; did you mean {os.path.join(folder, near[0])!r}?" if near else ""
-
-
-ENDINGS: dict[str, Callable[[Local, str, DataFaults], Iterator[str]]] = {
+READERS: dict[str, Callable[[Local, str, DataFaults], Iterator[str]]] = {
     ".txt": Local._from_txt,
-    ".txt.gz": Local._from_txt,
     ".jsonl": Local._from_jsonl,
-    ".jsonl.gz": Local._from_jsonl,
+    ".ndjson": Local._from_jsonl,
+    ".json": Local._from_json,
     ".parquet": Local._from_table,
     ".arrow": Local._from_table,
 }
 
 
-def _ending(file: str) -> str | None:
-    return next((ending for ending in ENDINGS if file.endswith(ending)), None)
-
-
 def _reader(file: str) -> Callable[[Local, str, DataFaults], Iterator[str]]:
-    ending = _ending(file)
-    if ending is None:
-        raise UserError(f"data.files: {file}: must be one of {', '.join(ENDINGS)}")
-    return ENDINGS[ending]
+    kind, _, _ = ending_of(file).removeprefix(".").partition(".")  # without that of the compression
+    return READERS[f".{kind}"]
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    """What is wrong with JSON, and where in its line."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos + 1}"
+    return first_line(error)
+
+
+def _text_in(row: Any, key: str, where: str, faults: DataFaults) -> Iterator[str]:
+    """The text of a row of JSON, unless it is no object or has none."""
+    if isinstance(row, dict):
+        yield from _text_of(row, key, where, faults)
+    else:
+        faults.bad("not a JSON object", where, f"a {type(row).__name__}")
 
 
 def _text_of(row: dict[str, Any], key: str, where: str, faults: DataFaults) -> Iterator[str]:
@@ -259,11 +347,22 @@ def _usable(text: str, where: str, faults: DataFaults) -> Iterator[str]:
     elif not is_text(text):
         faults.bad("invalid Unicode", where, "half of a surrogate pair")
     else:
+        if "\0" in text:
+            faults.note("NUL characters, kept", where)
         yield text
 
 
 def _refuse_column(text: str, columns: Sequence[str], where: str) -> None:
     raise UserError(f"data.text={text}: {where} has the columns {', '.join(columns)}{nearest(text, columns)}")
+
+
+def _changed(files: Any, change: Callable[[str], Any]) -> Any:
+    """Names of files, one, a list, or lists by split, with each of them changed."""
+    if isinstance(files, Mapping):
+        return {split: _changed(part, change) for split, part in files.items()}
+    if isinstance(files, str) or files is None:
+        return change(files) if files else None
+    return [change(file) for file in files]
 
 
 def _offline() -> str:

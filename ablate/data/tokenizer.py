@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,22 +18,25 @@ import numpy as np
 from ablate.data import vocabulary
 from ablate.data.cpu_count import cores
 from ablate.data.tokenizer_backends import SPECIAL, HuggingFace, SentencePiece, Tokenizer
+from ablate.data.tokenizer_description import normalised
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError, nearest
-from ablate.ranges import COUNT, Ranges
+from ablate.ranges import VOCABULARY, Ranges
 
 COUNTED = 2_000_000  # characters of text in which pieces are counted, to sort them by frequency
+LONGEST_WORD = 256  # characters of a run without a change to or from white space; BPE training is quadratic in them
+LONG = re.compile(rf"\S{{{LONGEST_WORD + 1},}}|\s{{{LONGEST_WORD + 1},}}")
 ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "[SEP]")
 PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>")
 
 
 class Trained:
-    """A tokenizer trained on the first `characters` of the text; smaller ids are more frequent, as clusters need.
+    """A tokenizer trained on `characters` of the text; smaller ids are more frequent, as clusters need.
 
     vocab_size: ids in total, including `sentinels`.
     """
 
-    ranges: ClassVar[Ranges] = {"vocab_size": COUNT}
+    ranges: ClassVar[Ranges] = {"vocab_size": VOCABULARY}
 
     def __init__(self, vocab_size: int, sentinels: int, characters: int):
         self.vocab_size, self.sentinels, self.characters = vocab_size, sentinels, characters
@@ -43,8 +47,16 @@ class Trained:
         return vocabulary.trained(self.vocab_size, self.sentinels)
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
-        """Train on `texts`; the same texts give the same tokenizer."""
-        return self._train(list(_first(texts, self.characters)), self.layout.text_size)
+        """Train on the first `characters` of `texts`, a shuffled sample; the same texts give the same tokenizer."""
+        sample, cut = [], 0
+        for text in _first(texts, self.characters):
+            parts = _with_words_cut(text)
+            sample += parts
+            cut += len(parts) - 1
+        made = self._train(sample, self.layout.text_size)
+        if cut:
+            made.notes[f"cuts of words longer than {LONGEST_WORD} characters, to train the tokenizer"] = cut
+        return made
 
     def _train(self, sample: list[str], size: int) -> Tokenizer:
         raise NotImplementedError
@@ -74,7 +86,10 @@ class BPE(Trained):
 
 
 class Unigram(Trained):
-    """Unigram (Kudo 2018) with byte fallback, by SentencePiece, lossless: nothing is normalised."""
+    """Unigram (Kudo 2018) with byte fallback, by SentencePiece.
+
+    Nothing is normalised, and it is lossless but for U+2581, by which it represents a space: that becomes a space.
+    """
 
     def _train(self, sample: list[str], size: int) -> Tokenizer:
         import sentencepiece
@@ -120,11 +135,12 @@ class Unigram(Trained):
 class Loaded:
     """The tokenizer in a `tokenizer.json` or a SentencePiece model, with its own ids followed by the sentinels.
 
+    Special pieces that a text spells are text. What would shorten a text, add to it or draw at random is switched off.
     eos, pad: its pieces for end-of-sequence and padding; None takes the first usual name that it has, or else adds an
     id. Raises UserError if the file does not exist or is not a tokenizer.
     """
 
-    ranges: ClassVar[Ranges] = {"vocab_size": COUNT}
+    ranges: ClassVar[Ranges] = {"vocab_size": VOCABULARY}
 
     def __init__(self, file: str | None, vocab_size: int, sentinels: int, eos: str | None, pad: str | None):
         if not file:
@@ -146,8 +162,7 @@ class Loaded:
                 )
             pad, eos = tokenizer.pad_id, tokenizer.eos_id
         else:
-            pad = self._id_of("pad", self.pad, PADS, tokenizer.pieces)
-            eos = self._id_of("eos", self.eos, ENDS, tokenizer.pieces)
+            pad, eos = (None if piece is None else tokenizer.pieces[piece] for piece in self._ends(tokenizer.pieces))
         name = f"tokenizer.file={self.file}"
         return vocabulary.loaded(self.vocab_size, self.sentinels, tokenizer.size, pad, eos, name)
 
@@ -160,17 +175,28 @@ class Loaded:
         content = Path(self.file).read_bytes()
         is_json = content.lstrip()[:1] == b"{"
         try:
-            return HuggingFace(content.decode()) if is_json else SentencePiece(content)
+            return self._from_json(content.decode()) if is_json else SentencePiece(content)
+        except UserError:
+            raise
         except Exception as error:  # both libraries raise various types for a file that they cannot read
             kind = "a tokenizer.json" if is_json else "a SentencePiece model or JSON"
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"tokenizer.file={self.file}: not {kind} ({reason})") from None
 
-    def _id_of(self, key: str, piece: str | None, usual: Sequence[str], pieces: dict[str, int]) -> int | None:
+    def _from_json(self, description: str) -> HuggingFace:
+        ends = self._ends(HuggingFace(description).pieces)
+        description, switched_off = normalised(description, [piece for piece in ends if piece is not None])
+        return HuggingFace(description, {f"{name} of the tokenizer, switched off": 1 for name in switched_off})
+
+    def _ends(self, pieces: dict[str, int]) -> tuple[str | None, str | None]:
+        """The pieces for padding and end-of-sequence, where there are such."""
+        return self._piece("pad", self.pad, PADS, pieces), self._piece("eos", self.eos, ENDS, pieces)
+
+    def _piece(self, key: str, piece: str | None, usual: Sequence[str], pieces: dict[str, int]) -> str | None:
         if piece is not None and piece not in pieces:
             raise UserError(f"tokenizer.{key}={piece}: no such piece in {self.file}{nearest(piece, pieces)}")
         names = usual if piece is None else (piece,)
-        return next((pieces[name] for name in names if name in pieces), None)
+        return next((name for name in names if name in pieces), None)
 
 
 def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
@@ -183,7 +209,17 @@ def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
             return
 
 
+def _with_words_cut(text: str) -> list[str]:
+    """The text in parts, whose words have no more than LONGEST_WORD characters."""
+    parts, begun = [], 0
+    for word in LONG.finditer(text):
+        for end in range(word.start() + LONGEST_WORD, word.end(), LONGEST_WORD):
+            parts.append(text[begun:end])
+            begun = end
+    return [*parts, text[begun:]]
+
+
 def _frequencies(tokenizer: Tokenizer, sample: Sequence[str]) -> np.ndarray:
-    """How often each id occurs at the start of the sample, (size,) int64."""
+    """How often each id occurs at the start of the shuffled sample, (size,) int64."""
     ids = tokenizer.encode(list(_first(sample, COUNTED)))
     return np.bincount(np.concatenate(ids), minlength=tokenizer.size)

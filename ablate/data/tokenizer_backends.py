@@ -10,15 +10,25 @@ from typing import Protocol
 import numpy as np
 
 from ablate.data.cpu_count import cores
+from ablate.errors import UserError
 
+MARK = "\u2581"  # represents a space in the pieces of SentencePiece and of those like it
 SPECIAL = ("<pad>", "<eos>", "<unk>")  # ids 0, 1, 2 of a tokenizer that is trained here; text that spells them is text
 
 
 class Tokenizer(Protocol):
-    """What preparing a corpus needs of a tokenizer: all ids are below `size`; `file` names the file of its content."""
+    """What preparing a corpus needs of a tokenizer: all ids are below `size`; `file` names the file of its content.
+
+    notes: what the manifest should say of how it was made, with a count each.
+    unknown_id: of text that it has no piece for; None where there is no such text.
+    reads_mark_as_space: whether U+2581, which represents a space in its pieces, becomes a space where a text has it.
+    """
 
     file: str
     size: int
+    notes: dict[str, int]
+    unknown_id: int | None
+    reads_mark_as_space: bool
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, uint32, without specials; all cores."""
@@ -42,7 +52,7 @@ class HuggingFace:
 
     file = "tokenizer.json"
 
-    def __init__(self, description: str):
+    def __init__(self, description: str, notes: dict[str, int] | None = None):
         from tokenizers import Tokenizer as Fast
 
         cores()
@@ -52,28 +62,45 @@ class HuggingFace:
         self._fast.encode_special_tokens = True
         self.pieces: dict[str, int] = self._fast.get_vocab(with_added_tokens=True)
         self.size = max(self.pieces.values()) + 1
+        self.notes = notes or {}
         self._description = description
+        described = json.loads(description)
+        model = described["model"]
+        unknown = model.get("unk_token")
+        self.unknown_id: int | None = model.get("unk_id") if unknown is None else self.pieces.get(unknown)
+        # a byte-level vocabulary writes each byte as one character
+        self._is_in_bytes = '"ByteLevel"' in json.dumps([described.get("pre_tokenizer"), described.get("decoder")])
+        self.reads_mark_as_space = not self._is_in_bytes and any(MARK in piece for piece in self.pieces)
+        special = {token["id"] for token in described.get("added_tokens") or () if token["special"]}
+        self._special = np.zeros(self.size, bool)
+        self._special[sorted(special - {self.unknown_id})] = True
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, uint32, without specials; all cores."""
+        """The ids of each text, uint32, without specials; all cores. Raises UserError if text became a special id."""
         encoded = self._fast.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(found.ids, np.uint32) for found in encoded]
+        found = [np.array(encoding.ids, np.uint32) for encoding in encoded]
+        for ids in found:
+            if (bad := ids[self._special[ids]]).size:
+                piece = self._fast.id_to_token(int(bad[0]))
+                raise UserError(
+                    f"the tokenizer reads text as its special piece {piece!r}; take another tokenizer, "
+                    "or another piece as tokenizer.eos or tokenizer.pad"
+                )
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._fast.decode([int(i) for i in ids if i < self.size], skip_special_tokens=True)
 
     def bytes_per_piece(self) -> np.ndarray:
-        """Bytes of text that each id represents, (size,) uint16; 0 for specials."""
+        """Bytes of text that each id represents, (size,) uint16; 0 for specials, 1 for an unknown piece."""
         described = json.loads(self._description)
-        special = {token["id"] for token in described.get("added_tokens") or () if token["special"]}
         prefix = described["model"].get("continuing_subword_prefix") or ""
-        in_bytes = '"ByteLevel"' in json.dumps([described.get("pre_tokenizer"), described.get("decoder")])
         sizes = np.zeros(self.size, np.uint16)
         for piece, index in self.pieces.items():
-            if index in special or (piece in SPECIAL and index == SPECIAL.index(piece)):
-                continue
-            # a byte-level vocabulary writes each byte as one character
-            sizes[index] = len(piece) if in_bytes else _bytes_of(piece.removeprefix(prefix))
+            if index == self.unknown_id:
+                sizes[index] = 1
+            elif not self._special[index] and not (piece in SPECIAL and index == SPECIAL.index(piece)):
+                sizes[index] = len(piece) if self._is_in_bytes else _bytes_of(piece.removeprefix(prefix))
         return sizes
 
     def content(self) -> bytes:
@@ -84,13 +111,17 @@ class SentencePiece:
     """A SentencePiece model, `tokenizer.model`."""
 
     file = "tokenizer.model"
+    reads_mark_as_space = True
 
-    def __init__(self, model: bytes):
+    def __init__(self, model: bytes, notes: dict[str, int] | None = None):
         import sentencepiece
 
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.size = self._processor.get_piece_size()
         self._model = model
+        self.notes = notes or {}
+        unknown = self._processor.unk_id()
+        self.unknown_id: int | None = unknown if unknown >= 0 else None
 
     @property
     def pad_id(self) -> int | None:
@@ -129,7 +160,7 @@ def load(path: Path) -> Tokenizer:
 
 
 def _bytes_of(piece: str) -> int:
-    """UTF-8 bytes of a piece's text, in which U+2581 represents a space and <0x41> a single byte."""
+    """UTF-8 bytes of a piece's text, in which MARK represents a space and <0x41> a single byte."""
     if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
         return 1
-    return len(piece.replace("\u2581", " ").encode())
+    return len(piece.replace(MARK, " ").encode())

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from ablate.config import evaluations, resolved
 from ablate.config.instantiation import instantiate
-from ablate.config.slots import slot_at
+from ablate.config.slots import SLOTS
 from ablate.evaluation.contract import Evaluation
 
 
@@ -18,5 +18,5 @@ def build(cfg: DictConfig) -> dict[str, Evaluation]:
 def _made(name: str, content: dict[str, object]) -> Evaluation:
     options = {key: value for key, value in content.items() if key != evaluations.PART_OF_TRAINING}
     path = f"{evaluations.GROUP}.{name}"
-    made: Evaluation = instantiate(options, slot_at(path), path)
+    made: Evaluation = instantiate(options, SLOTS[f"{evaluations.GROUP}.*"], path)
     return made

@@ -9,22 +9,22 @@ from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.evaluation.contract import Batch, Context, Evaluation
-from ablate.ranges import COUNT, Ranges, check
+from ablate.ranges import AMOUNT, COUNT, Ranges, check
 from ablate.run.score import Curve, Score
 
 NAME = "loss_by_position"
 
 
 class LossByPosition(Evaluation):
-    """The mean nats a target token in `bins` equal stretches of the target positions, on the first `tokens` held-out
-    input tokens, whose masks are drawn from `seed`.
+    """The mean nats a target token in `bins` equal stretches of the target positions, on `tokens` input tokens
+    drawn evenly from all of the held-out text; windows and masks follow from `seed`.
 
     The score is the loss in the last stretch that has targets, with its standard error over sequences; the curve has
     each stretch's loss at its last position, counted from 1. Weighted by their targets the losses add up to the
     held-out loss over the same tokens.
     """
 
-    ranges: ClassVar[Ranges] = {"bins": COUNT, "tokens": COUNT}
+    ranges: ClassVar[Ranges] = {"bins": COUNT, "tokens": AMOUNT}
 
     def __init__(self, *, bins: int, tokens: int, seed: int):
         check(type(self), "evaluation.by_position", bins=bins)

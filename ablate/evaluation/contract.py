@@ -50,8 +50,9 @@ class Context:
 
     config: the run's composed config, to build or train another model from.
     corpus: the prepared text, with the layout of its ids and the bytes that each id stands for.
-    heldout: (tokens, seed) -> held-out batches of about `tokens` input tokens, as the objective makes them, the masks
-        drawn from `seed`; of several processes each gets its own share. Tensors are on the CPU; `on_device` moves them.
+    heldout: (tokens, seed) -> held-out batches of about `tokens` input tokens, as the objective makes them, windows and
+        masks drawn from `seed`; of several processes each gets its own share. Tensors are on the CPU; `on_device`
+        moves them.
     device, rank, world_size: where this process calculates, and which of how many it is.
     autocast: a context manager in which the model calculates in `precision` (fp32 or bf16).
     seed: the seed of the run; torch's generators start from it in every evaluation.
@@ -81,8 +82,8 @@ class Context:
 
     @property
     def token_bytes(self) -> Tensor:
-        """Bytes of text that each id stands for, int64 (V,), on the device."""
-        return torch.as_tensor(self.corpus.token_bytes).long().to(self.device)
+        """Bytes of text that each id stands for, float64 (V,), on the device; not always whole numbers."""
+        return torch.as_tensor(self.corpus.token_bytes).double().to(self.device)
 
     def on_device(self, batch: Batch) -> Batch:
         """The batch with its tensors on the device."""

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from ablate.evaluation.contract import BITS_PER_BYTE, LOSS, Context, Evaluation, StopRequested, evaluating
-from ablate.ranges import COUNT, Ranges
+from ablate.ranges import AMOUNT, Ranges
 from ablate.run.score import Score
 
 
 class HeldOut(Evaluation):
-    """The loss in nats a target token and, where the targets stand for text, in bits a byte, on the first `tokens`
-    held-out input tokens, whose masks are drawn from `seed`."""
+    """The loss in nats a target token and, where the targets stand for text, in bits a byte, on `tokens`
+    input tokens drawn evenly from all of the held-out text; windows and masks follow from `seed`."""
 
-    ranges: ClassVar[Ranges] = {"tokens": COUNT}
+    ranges: ClassVar[Ranges] = {"tokens": AMOUNT}
 
     def __init__(self, *, tokens: int, seed: int):
         self.tokens, self.seed = tokens, seed
@@ -84,7 +84,7 @@ def heldout_loss(
             sums += summed(batch, nll, token_bytes[batch["targets"]])
     nats, tokens, size = reduce(sums).tolist()
     bits_per_byte = nats / math.log(2) / size if size else None
-    return HeldOutLoss(nats / tokens, bits_per_byte, int(tokens), int(size))
+    return HeldOutLoss(nats / tokens, bits_per_byte, int(tokens), round(size))
 
 
 def summed(batch: dict[str, Tensor], *amounts: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from ablate.errors import UserError
+from ablate.run.files import read_json
 from ablate.run.folder import RunFolder
 from ablate.run.lock import is_held
 from ablate.run.record import DONE, RUNNING, Record
@@ -105,7 +106,7 @@ def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> None:
     for kind in ("train", "validation"):
         run.define_metric(f"{kind}/*", step_metric="step")
     state = folder / "wandb" / STATE
-    done = json.loads(state.read_text())["step"] if state.exists() else 0
+    done = step if isinstance(step := read_json(state).get("step"), int) else 0
     for row in _rows(run_folder.metrics, lambda: _has_ended(run_folder)):
         step = int(row["step"])
         if step >= done:

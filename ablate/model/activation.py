@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ class Plain(nn.Module):
     """f(h), elementwise."""
 
     gated = False
+    inner_options: ClassVar[dict[str, str]] = {"function": "activation.function"}
 
     def __init__(self, parts: Parts, place: Place, *, function: Callable[[Tensor], Tensor]):
         super().__init__()
@@ -29,6 +31,7 @@ class Gated(nn.Module):
     """f(gate) * up: the gated linear units of Shazeer 2020 (https://arxiv.org/abs/2002.05202)."""
 
     gated = True
+    inner_options: ClassVar[dict[str, str]] = {"function": "activation.function"}
 
     def __init__(self, parts: Parts, place: Place, *, function: Callable[[Tensor], Tensor]):
         super().__init__()

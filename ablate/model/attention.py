@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ablate.model.contract import CAUSAL, CROSS_ATTENTION, FULL, PREFIX, Context, Parts, Place, View
 from ablate.model.position import BIAS, MIX, QUERIES, ROTATE, Position
-from ablate.ranges import COUNT, Ranges, Relations, check, groups_of
+from ablate.ranges import WIDTH, Ranges, Relations, check, groups_of
 
 INVISIBLE = -1e9  # added to the score of a query and a key that it must not see
 
@@ -86,8 +86,9 @@ class Attention(nn.Module):
     apply to the memory. Raises UserError if n_heads is not a multiple of n_kv_heads.
     """
 
-    ranges: ClassVar[Ranges] = {"n_heads": COUNT, "n_kv_heads": COUNT, "head_dim": COUNT}
+    ranges: ClassVar[Ranges] = {"n_heads": WIDTH, "n_kv_heads": WIDTH, "head_dim": WIDTH}
     relations: ClassVar[Relations] = {"n_kv_heads": groups_of("n_heads")}
+    inner_options: ClassVar[dict[str, str]] = {"cross": "attention"}
     supports = frozenset({ROTATE, BIAS, MIX, QUERIES})
     mask_orders = frozenset({FULL, CAUSAL, PREFIX})
     looks: str | None = None  # the name of the pattern, under which layers share its mask; None: not shared

@@ -49,6 +49,7 @@ class LightweightConvolution(nn.Module):
 
     ranges: ClassVar[Ranges] = {"width": COUNT, "n_kernels": COUNT}
     relations: ClassVar[Relations] = {"within_segments": required_by("data.document_mask")}
+    inner_options: ClassVar[dict[str, str]] = {"cross": "attention"}
     supports: ClassVar[frozenset[str]] = frozenset()
     mask_orders = frozenset({FULL, CAUSAL})
 

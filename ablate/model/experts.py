@@ -27,7 +27,8 @@ class Experts(nn.Module):
     loss that spreads tokens over experts; it is added in evaluation too, never to the exact nll.
 
     Because a group's tokens compete for capacity, a token's output depends on others if an expert overflows: on other
-    examples, and in TopTwo on later tokens. Below capacity tokens are independent. Router and gates are float32.
+    examples and documents, and in TopTwo on later tokens. Below capacity tokens are independent. Router and gates are
+    float32.
 
     Raises UserError for fewer experts than choices, and for a width whose ratio is not a whole number.
     """
@@ -40,6 +41,7 @@ class Experts(nn.Module):
         "min_capacity": COUNT,
     }
     choices = 1
+    mixes_segments = True
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor
 from ablate.errors import UserError
 from ablate.model.contract import SELF_ATTENTION, Context, Parts, Place, View
 from ablate.model.stack import PlainStack
-from ablate.ranges import COUNT, Ranges, Relations, halves
+from ablate.ranges import DEPTH, Ranges, Relations, halves
 
 
 class FunnelStack(PlainStack):
@@ -33,7 +33,7 @@ class FunnelStack(PlainStack):
     that cannot be halved that often: it is not padded.
     """
 
-    ranges: ClassVar[Ranges] = {"n_blocks": COUNT}
+    ranges: ClassVar[Ranges] = {"n_blocks": DEPTH}
     relations: ClassVar[Relations] = {"n_blocks": halves("objective.length")}
     needs = frozenset({"encoder", "decoder"})
     mixes_segments = True

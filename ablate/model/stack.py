@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.model.contract import Context, Parts, Place
-from ablate.ranges import COUNT, Ranges
+from ablate.ranges import DEPTH, Ranges
 
 
 class PlainStack(nn.Module):
@@ -19,7 +19,7 @@ class PlainStack(nn.Module):
     Raises UserError if n_layers is not a multiple of the layers of a block.
     """
 
-    ranges: ClassVar[Ranges] = {"n_layers": COUNT}
+    ranges: ClassVar[Ranges] = {"n_layers": DEPTH}
     needs: frozenset[str] = frozenset()  # the stacks that a model must have for this one to make sense
     repeats = False  # whether a layer is applied more than once
     mixes_segments = False  # whether tokens of one segment reach another other than by attention

@@ -25,7 +25,7 @@ from ablate.model.activation import relu
 from ablate.model.attention import attend, attention_weights, mask_to_bias
 from ablate.model.contract import CAUSAL, FULL, PREFIX, Context, Parts, Place, declare
 from ablate.model.position import BIAS, MIX, QUERIES, ROTATE, Position
-from ablate.ranges import COUNT, Ranges, Relations, covers
+from ablate.ranges import COUNT, WIDTH, Ranges, Relations, covers
 
 
 class Synthesizer(nn.Module):
@@ -35,8 +35,9 @@ class Synthesizer(nn.Module):
     the memory.
     """
 
-    ranges: ClassVar[Ranges] = {"n_heads": COUNT, "head_dim": COUNT, "max_length": COUNT}
+    ranges: ClassVar[Ranges] = {"n_heads": WIDTH, "head_dim": WIDTH, "max_length": COUNT}
     relations: ClassVar[Relations] = {"max_length": covers("objective.length")}
+    inner_options: ClassVar[dict[str, str]] = {"cross": "attention"}
     supports = frozenset({BIAS, MIX})
     mask_orders = frozenset({FULL, CAUSAL, PREFIX})
 

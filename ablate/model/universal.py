@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ablate.model.contract import Context, Parts, Place, declare
 from ablate.model.stack import PlainStack
-from ablate.ranges import COUNT, POSITIVE, Ranges, whole
+from ablate.ranges import DEPTH, POSITIVE, Ranges, whole
 
 
 class UniversalStack(PlainStack):
@@ -27,9 +27,9 @@ class UniversalStack(PlainStack):
     """
 
     ranges: ClassVar[Ranges] = {
-        "n_steps": COUNT,
-        "steps_before": whole(0),
-        "steps_after": whole(0),
+        "n_steps": DEPTH,
+        "steps_before": whole(0, 10_000),
+        "steps_after": whole(0, 10_000),
         "step_scale": POSITIVE,
     }
     repeats = True

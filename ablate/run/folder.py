@@ -15,22 +15,34 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ablate import yaml_text
 from ablate.errors import UserError
 from ablate.naming import check_sweep_name, slug
-from ablate.run import lock
-from ablate.run.files import atomic_write, remove_temporary
+from ablate.run import json_text, lock, metrics_csv
+from ablate.run.files import IS_LINK, atomic_write, refuse_links, remove_temporary
 from ablate.run.json_object import DamagedJSON
-from ablate.run.record import Record
+from ablate.run.record import NewerRecord, Record
 
-_REPLACED = ".replaced-"
+_REPLACED, _DAMAGED = ".replaced-", ".damaged-"
 DEATH = "died.txt"
 _SEED = re.compile(r"seed-(\d+)")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a folder has of a record: the record, nothing at all, or what is wrong with it: "record.json cannot be ...".
+
+    is_damaged: it says nothing that can be believed, so that another attempt may replace it; without it a record with a
+    problem is another's: of another run, or of a newer version.
+    """
+
+    record: Record | None
+    problem: str = ""
+    is_damaged: bool = False
 
 
 class RunFolder:
@@ -53,14 +65,19 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run while inside; raises `lock.Busy` where another process does.
+        """Hold the run while inside; raises `lock.Busy` where another process does, and `UserError` for a link in it.
 
         What a killed writer left half written is swept away first.
         """
+        self.refuse_links()
         with lock.held(self.lock_file):
             for folder in (self.path, self.checkpoints):
                 remove_temporary(folder)
             yield
+
+    def refuse_links(self) -> None:
+        """Raise `UserError` where anything that is written here would land elsewhere, by a symbolic link."""
+        refuse_links(self.path, self.checkpoints)
 
     def write_failure(self, process: int, reason: str) -> None:
         """Note what one of a run's processes died of."""
@@ -98,55 +115,69 @@ class RunFolder:
 
     def read(self) -> Record | None:
         """The record, or None where there is none; raises `UserError` where it is damaged or of another run."""
-        record, problem = self.examine()
-        if problem:
-            raise UserError(f"{self.path}/{problem}; move the folder away to run it anew")
-        return record
+        found = self.examine()
+        if found.problem:
+            raise UserError(f"{self.path}/{found.problem}; move the folder away to run it anew")
+        return found.record
 
-    def examine(self) -> tuple[Record | None, str]:
-        """The record and an empty string; or None and, where there is one, what is wrong: "record.json cannot be ...".
+    def examine(self) -> Reading:
+        """The record, and what is wrong where it cannot be used.
 
         Whoever judges by a record reads it here, so that a run that counts for one counts for all.
         """
         try:
             record = read_record(self.record)
+        except NewerRecord as error:
+            return Reading(None, f"{self.record.name} cannot be used: {error}")
         except ValueError as error:
-            return None, f"{self.record.name} {error}"
-        if record is not None and seed_of(self.path) is not None and not _is_at(record, self.path):
-            return None, f"{self.record.name} is of another run ({record.sweep}, {record.row}, seed {record.seed})"
-        return record, ""
+            return Reading(None, f"{self.record.name} {error}", is_damaged=True)
+        if record is None:
+            return Reading(None)
+        if seed_of(self.path) is not None and not _is_at(record, self.path):
+            of = f"({record.sweep:.40}, {record.row:.80}, seed {record.seed})"
+            return Reading(None, f"{self.record.name} is of another run {of}")
+        if against := metrics_csv.contradiction(record, self.metrics):
+            return Reading(None, f"{self.record.name} {against}", is_damaged=True)
+        return Reading(record)
 
     def read_config(self) -> dict[str, Any] | None:
         """The config that it was made with, or None where there is none; raises `UserError` where it cannot be read."""
         try:
-            content = yaml.load(self.config.read_text(encoding="utf-8"), Loader=_LOADER)
+            content = yaml_text.parse(self.config.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"{self.config} cannot be read ({' '.join(str(error).split())[:100]})") from None
         if not isinstance(content, dict):
             raise UserError(f"{self.config} must be a mapping")
         return content
 
-    def write(self, record: Record) -> None:
-        """Replace the record; raises `ValueError` for a number that JSON cannot hold."""
-        text = json.dumps(record.to_json(), indent=1, allow_nan=False)
+    def write(self, record: Record) -> Record:
+        """Replace the record; returns it as it is written, with its checksum.
+
+        Raises `ValueError` for a number that JSON cannot hold.
+        """
+        written = record.with_checksum()
+        text = json.dumps(written.to_json(), indent=1, allow_nan=False)
         self.path.mkdir(parents=True, exist_ok=True)
         atomic_write(self.record, text + "\n")
+        return written
 
 
 def read_record(path: Path) -> Record | None:
     """The record in the file at `path`, or None where there is none; raises `ValueError` with what is wrong with it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_text.read(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"cannot be read ({error})") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot be read ({' '.join(str(error).split())[:160]})") from None
     if not isinstance(content, dict):
         raise ValueError("must be a mapping")
     try:
         return Record.from_json(content)
+    except NewerRecord:
+        raise
     except DamagedJSON as error:
         raise ValueError(f"cannot be used: {error}") from None
 
@@ -168,10 +199,32 @@ def seed_of(folder: Path) -> int | None:
 
 def set_aside(folder: Path) -> Path:
     """Rename a run's folder to the first free `<folder>.replaced-<n>`, which counts as a run no more; returns that."""
-    number = 1
-    while (target := folder.with_name(f"{folder.name}{_REPLACED}{number}")).exists():
-        number += 1
+    target = _first_free(folder, _REPLACED)
     os.rename(folder, target)
+    return target
+
+
+def set_content_aside(folder: Path) -> Path:
+    """Move what is in a run's folder to where `set_aside` would, for the holder of its lock; lock and log stay."""
+    target = _first_free(folder, _REPLACED)
+    target.mkdir()
+    for path in sorted(folder.iterdir()):
+        if path.name not in ("lock", "log.txt"):
+            os.rename(path, target / path.name)
+    return target
+
+
+def set_file_aside(path: Path) -> Path:
+    """Rename a damaged file to the first free `<file>.damaged-<n>`; returns that."""
+    target = _first_free(path, _DAMAGED)
+    os.rename(path, target)
+    return target
+
+
+def _first_free(path: Path, ending: str) -> Path:
+    number = 1
+    while os.path.lexists(target := path.with_name(f"{path.name}{ending}{number}")):
+        number += 1
     return target
 
 
@@ -189,11 +242,12 @@ def run_folders(runs: Path | str, sweep: str = "*") -> Iterator[Path]:
 
 
 def run_path(runs: Path | str, sweep: str, row: str, seed: int) -> Path:
-    """`runs/<sweep>/<row-slug>/seed-<n>`; raises `UserError` where that would be outside `runs`."""
+    """`runs/<sweep>/<row-slug>/seed-<n>`; raises `UserError` where a link leads out of `runs`, which may be one."""
     check_sweep_name(str(sweep))
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed={seed}: must be a whole number, 0 or more")
     path = Path(runs) / sweep / slug(row) / seed_folder(seed)
-    if not path.resolve().is_relative_to(Path(runs).resolve()):
-        raise UserError(f"{path} leads out of {runs}")
+    for folder in (path.parents[1], path.parent, path):
+        if folder.is_symlink():
+            raise UserError(f"{folder} {IS_LINK}, or make a link of {runs}")
     return path

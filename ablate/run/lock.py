@@ -6,10 +6,13 @@ import contextlib
 import fcntl
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ablate.errors import UserError
+from ablate.run.files import follow_no_link
 from ablate.run.record import now
 
 TRIES = 10  # to get a lock, which whoever looks at its state touches for a moment
@@ -55,7 +58,7 @@ def held_in_turn(
 def is_held(path: Path) -> bool:
     """Whether a live process holds the lock at `path`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -72,8 +75,10 @@ def is_held(path: Path) -> bool:
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = follow_no_link(path, os.O_RDWR | os.O_CREAT)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UserError(f"{path} is no file that can be locked; remove it")
         yield descriptor
     finally:
         os.close(descriptor)

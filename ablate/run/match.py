@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ablate.config.identity import SCHEMA, code_changes, differences, identity
+from ablate.config.identity import MICRO_BATCH, SCHEMA, code_changes, differences, identity, schema_reasons
 from ablate.errors import UserError
 from ablate.run.folder import RunFolder
 from ablate.run.record import Record
@@ -27,8 +27,9 @@ def changes(
         if record.identity == identity(cfg, data_sha256 or record.data_sha256 or ""):
             return ""
         if record.identity_schema != SCHEMA:
+            reasons = schema_reasons(record.identity_schema, SCHEMA)
             age = "an older" if record.identity_schema < SCHEMA else "a newer"
-            return f"made with {age} config schema (identity.SCHEMA {record.identity_schema}, now {SCHEMA})"
+            return f"made with {age} config schema (identity.SCHEMA {record.identity_schema}, now {SCHEMA}{reasons})"
     try:
         before = folder.read_config()
     except UserError as error:
@@ -43,8 +44,17 @@ def changes(
 
 def setting_changes(before: dict[str, Any], after: DictConfig | dict[str, Any]) -> list[str]:
     """A phrase for each setting that can change a result and differs between two configs, the first few by name."""
-    phrases = [f"{key} was {shown(old)}, is {shown(new)}" for key, old, new in differences(before, after)]
+    phrases = [
+        f"{key} was {shown(old)}, is {shown(new)}{_remedy(key, old)}" for key, old, new in differences(before, after)
+    ]
     return phrases[:MOST] + ([f"{len(phrases) - MOST} more settings"] if len(phrases) > MOST else [])
+
+
+def _remedy(key: str, old: Any) -> str:
+    """What to set where a person may have changed another key, from which this one follows."""
+    if key != MICRO_BATCH or old is None:
+        return ""
+    return f" (the sequences that a device takes at once; set {key}={old}, or as many devices as before)"
 
 
 def data_changes(record: Record, data_sha256: str | None) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from ablate.run.json_object import OPTIONAL, DamagedJSON, JSONObject
@@ -16,7 +17,15 @@ SCHEMA = 1  # of record.json; raised when a key changes its meaning
 RUNNING, DONE, DIVERGED, FAILED, PREEMPTED = "running", "done", "diverged", "failed", "preempted"
 STATES = (RUNNING, DONE, DIVERGED, FAILED, PREEMPTED)
 FINISHED = (DONE, DIVERGED)  # a divergence is a result
+LARGEST_LOSS = 1e9  # nats a token; what is above has diverged, or is no loss
+LARGEST = 2**53  # of any other number: up to there every reader of JSON takes it for the same
+LARGEST_COUNT = 1e30  # of operations
+OF_THE_REPORT = ("kind", "settings")  # keys that a line of records.jsonl has besides those of record.json
 STARTING = "starting"  # in progress.json, the phase of a run, begun or resumed, that has not yet taken a step
+
+
+class NewerRecord(DamagedJSON):
+    """A record that may be whole, but is of a version that knows more: it is not to be replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +96,26 @@ class Loss(JSONObject):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spike(JSONObject):
+    """A step at which the loss, or the gradient norm, rose far above that of the steps before."""
+
+    step: int
+    what: str  # loss or gradient norm
+    value: float
+    deviations: float  # standard deviations above the mean of the last 128 steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spikes(JSONObject):
+    """What was unsteady about the training: steps at least six deviations (or trainer.skip_spikes) above the mean."""
+
+    count: int
+    skipped: int  # how many of them trained nothing, as trainer.skip_spikes has it
+    first_step: int
+    largest: Spike
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record(JSONObject):
     """A run: its request, what it was made with, what it cost, how it ended.
 
@@ -129,19 +158,39 @@ class Record(JSONObject):
     seconds: float | None = None  # of wall time, over all attempts
     attempts: int | None = None
     started: str | None = None  # when the first attempt began: UTC
+    spikes: Spikes | None = field(default=None, metadata=OPTIONAL)  # of the training loss; absent where there was none
+    rebuilt: str = field(default="", metadata=OPTIONAL)  # why and from what, where the run's own record was damaged
+    checksum: str | None = field(default=None, compare=False, metadata=OPTIONAL)  # SHA-256 of all other keys
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The record that `content` describes; raises `DamagedJSON` where that cannot be a record of this version."""
+        """The record that `content` describes; raises `DamagedJSON` where that cannot be a record of this version.
+
+        Records of earlier versions have no checksum, and are held against the bounds of their numbers alone.
+        """
         schema = content.get("schema")
         if isinstance(schema, (int, float)) and schema > SCHEMA:
-            raise DamagedJSON(f"has schema {schema!r}; this version reads up to {SCHEMA}")
+            raise NewerRecord(f"has schema {schema!r:.40}; this version reads up to {SCHEMA}")
+        if content.get("checksum") is not None and content["checksum"] != checksum(content):
+            raise DamagedJSON("damaged: its checksum differs")
         record = super().from_json(content)
         if record.status not in STATES:
-            raise DamagedJSON(f"status must be one of {', '.join(STATES)}, and is {record.status!r:.60}")
-        if record.status == DONE and (record.final_loss is None or not math.isfinite(record.final_loss)):
-            raise DamagedJSON("says done, but has no final loss")
+            raise NewerRecord(f"status must be one of {', '.join(STATES)}, and is {record.status!r:.60}")
+        _check_numbers(record)
+        if record.status == DONE:
+            record._check_done()
         return record
+
+    def _check_done(self) -> None:
+        if self.final_loss is None:
+            raise DamagedJSON("says done, but has no final loss")
+        last = self.loss.final_step if self.loss else None
+        if self.step is not None and last is not None and self.step < last:
+            raise DamagedJSON(f"says done, but after {self.step} of {last} steps")
+
+    def with_checksum(self) -> Self:
+        """The record as it is written, with the checksum of its other content."""
+        return replace(self, checksum=checksum(self.to_json()))
 
     @property
     def final_loss(self) -> float | None:
@@ -157,6 +206,34 @@ class Record(JSONObject):
     def exclusive_speed(self) -> float | None:
         """Steps per second, measured with nothing else running."""
         return self.steps_per_second.exclusive if self.steps_per_second else None
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """The SHA-256 of a record's JSON, in any order; a line of records.jsonl has that of its record."""
+    counted = {key: value for key, value in content.items() if key not in ("checksum", *OF_THE_REPORT)}
+    text = json.dumps(counted, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_loss(value: float) -> bool:
+    """Whether a number can be a cross-entropy: 0 or more, and small enough to calculate with."""
+    return 0 <= value <= LARGEST_LOSS
+
+
+def _check_numbers(part: JSONObject, where: str = "") -> None:
+    """Refuse numbers that nothing in a record can be: negative ones, and those too large to calculate with."""
+    for name, value in vars(part).items():
+        if isinstance(value, JSONObject):
+            _check_numbers(value, f"{where}{name}.")
+        elif isinstance(value, (int, float)):
+            largest = LARGEST_COUNT if name in ("ops_paper", "flops_per_step") else LARGEST
+            if isinstance(part, Loss) and name in ("early", "final"):
+                largest = LARGEST_LOSS
+            if not 0 <= value <= largest:
+                raise DamagedJSON(f"{where}{name} must be from 0 to {largest:g}, and is {value!r:.40}")
+    for task, value in getattr(part, "downstream", {}).items():
+        if not abs(value) <= LARGEST_COUNT:
+            raise DamagedJSON(f"downstream.{task} must be a finite number, and is {value!r:.40}")
 
 
 def now() -> str:

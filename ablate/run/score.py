@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+SPREAD = "_std"  # the ending of the column with the standard deviation of a score over seeds
+LARGEST = 1e30  # what a score may be, of either sign
 
 # Columns that tables of runs and of rows have anyway, and kinds of curves: no score may have one of these names.
 COLUMNS = frozenset(
@@ -83,11 +86,34 @@ class Score:
         curve = known.get("curve")
         if isinstance(curve, Mapping):
             known["curve"] = Curve(str(curve["x"]), _numbers(curve["xs"]), _numbers(curve["ys"]))
-        if isinstance(known.get("outcomes"), Sequence):
+        if known.get("outcomes") is not None:
             known["outcomes"] = _numbers(known["outcomes"])
-        return cls(**known)
+        score = cls(**known)
+        score._check()
+        return score
+
+    def _check(self) -> None:
+        """Raise ValueError for a value of another type."""
+        if not _is_number(self.value):
+            raise ValueError(f"value must be a finite number, and is {self.value!r:.40}")
+        for key in ("items", "standard_error", "chance"):
+            if getattr(self, key) is not None and not _is_number(getattr(self, key)):
+                raise ValueError(f"{key} must be a finite number, and is {getattr(self, key)!r:.40}")
+        for key, kind, word in (("unit", str, "a string"), ("higher_is_better", bool, "true or false")):
+            if not isinstance(getattr(self, key), kind):
+                raise ValueError(f"{key} must be {word}, and is {getattr(self, key)!r:.40}")
+        if not isinstance(self.source, Mapping):
+            raise ValueError("source must be a mapping")
+        if self.curve is not None and not isinstance(self.curve, Curve):
+            raise ValueError("curve must be a mapping")
 
 
-def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
+def _numbers(values: Any) -> tuple[float, ...]:
     """The numbers as they are: a whole number is written as one again."""
-    return tuple(value if isinstance(value, (int, float)) else float(value) for value in values)
+    if not isinstance(values, (list, tuple)) or not all(map(_is_number, values)):
+        raise ValueError("must be a list of finite numbers")
+    return tuple(values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST

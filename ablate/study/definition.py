@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from ablate.study import published
 from ablate.study.inheritance import KINDS, extended, find, names, read
 
 GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
+MOST_ROWS, MOST_SEEDS, MOST_RUNS = 10_000, 1_000, 100_000  # above any study; below what no disk has folders for
+NOT_OF_A_STUDY = {"paths": "where a machine keeps things", "logger": "where the results are sent"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ def parse(name: str, text: str, path: Path) -> Sweep:
         raise UserError(f"{path}: protocol {protocol!r} {tail}")
     base = _overrides(content.get("base", []), "base", path)
     baseline, rows, sections = _rows(content, base, path)
+    seeds = _seeds(content.get("seeds", {}), path)
+    if (runs := seeds.baseline + (len(rows) - 1) * seeds.rows) > MOST_RUNS:
+        raise UserError(
+            f"{path}: {len(rows):,} rows with their seeds are {runs:,} runs; at most {MOST_RUNS:,} are planned"
+        )
     return Sweep(
         name=name,
         path=path,
@@ -81,7 +89,7 @@ def parse(name: str, text: str, path: Path) -> Sweep:
         rows={baseline: rows[baseline]} | rows,
         sections=sections,
         reference=_reference(content.get("reference"), path),
-        seeds=_seeds(content.get("seeds", {}), path),
+        seeds=seeds,
         early_fraction=_early_fraction(content.get("early_fraction"), path),
         notes=_text(content, "notes", path),
     )
@@ -103,8 +111,8 @@ def _overrides(value: Any, where: str, path: Path) -> tuple[str, ...]:
             raise UserError(f"{path}: {where}: {override!r} is not an override such as norm=rmsnorm")
         if (key := key_of(override)) in GIVEN_BY_THE_SWEEP:
             raise UserError(f"{path}: {where}: {key} is given by the sweep itself; leave it out")
-        if key.split(".")[0] == "paths":
-            raise UserError(f"{path}: {where}: {key} says where a machine keeps things; give it on the command line")
+        if reason := NOT_OF_A_STUDY.get(key.split(".")[0].split("/")[0]):
+            raise UserError(f"{path}: {where}: {key} says {reason}; give it on the command line")
         if key in keys:
             raise UserError(f"{path}: {where}: {key} is set twice")
         keys.add(key)
@@ -138,6 +146,8 @@ def _rows(
             if label in rows:
                 raise UserError(f"{path}: {label!r} is in {sections[label]} and in {section}")
             rows[label], sections[label] = overrides, section
+    if len(rows) > MOST_ROWS:
+        raise UserError(f"{path}: {len(rows):,} rows; a sweep has at most {MOST_ROWS:,}")
     rows.setdefault(baseline, ())
     sections[baseline] = "baseline"
     if len(rows) < 2:
@@ -183,6 +193,8 @@ def _grid(axes: Any, baseline: str, base: tuple[str, ...], path: Path) -> tuple[
         if len(set(written[key])) < len(values):
             raise UserError(f"{path}: grid: {key} has a value twice")
         _overrides(written[key][:1], f"grid: {key}", path)
+    if (points := math.prod(map(len, written.values()))) > MOST_ROWS:
+        raise UserError(f"{path}: grid: {points:,} points; a sweep has at most {MOST_ROWS:,} rows")
     rows = {" ".join(point): point for point in itertools.product(*written.values())}
     for label, point in rows.items():
         _check_row(label, point, False, path)
@@ -246,6 +258,8 @@ def _seeds(value: Any, path: Path) -> Seeds:
             raise UserError(f"{path}: seeds: unknown key {key!r}{nearest(key, known)}")
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise UserError(f"{path}: seeds: {key} must be a whole number of at least 1, and is {number!r}")
+        if number > MOST_SEEDS:
+            raise UserError(f"{path}: seeds: {key} must be at most {MOST_SEEDS:,}, and is {number}")
     seeds = Seeds(**value)
     if seeds.baseline < seeds.rows:
         raise UserError(f"{path}: seeds: the baseline needs at least as many as the rows ({seeds.rows})")

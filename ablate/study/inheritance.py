@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ablate import packaged
+from ablate import packaged, yaml_text
 from ablate.config.renamed import RENAMED
 from ablate.errors import UserError, nearest
 from ablate.naming import is_sweep_name
@@ -44,31 +41,12 @@ def names(folder: str | Path) -> list[str]:
     return [*own, *(name for name in others if name not in own)]
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key that a mapping has twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is not text; put it in quotes", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def read(text: str, path: Path) -> dict[str, Any]:
+    """The mapping that `text`, the content of `path`, holds; raises `UserError`."""
     try:
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{path}{where}: {problem}") from None
+        content = yaml_text.parse(text, yaml_text.TextKeyLoader)
+    except yaml_text.BadYAML as error:
+        raise UserError(f"{error.at(path)}: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a sweep file is a mapping with the keys {', '.join(KEYS)}")
     return content

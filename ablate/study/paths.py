@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config import options, resolved
-from ablate.config.overrides import key_of
+from ablate.config.overrides import key_of, read
 from ablate.errors import UserError, nearest
 
 
@@ -37,11 +37,16 @@ class Paths:
     def of(cls, overrides: Sequence[str] = ()) -> Paths:
         """The folders as `overrides` such as paths.runs=/scratch/runs set them; UserError for an unknown ${...}."""
         folders = dict(options.load(options.CONF / "config.yaml")["paths"])
-        for override in overrides:
-            if (key := key_of(override)).startswith("paths."):
-                folders[key.removeprefix("paths.")] = override.partition("=")[2].strip("'\"")
+        given = [text for text in overrides if key_of(text).startswith("paths.")]
+        values, errors = read(given)  # by the grammar that reads them for a run
+        if errors:
+            raise UserError("\n".join(errors))
+        folders |= {override.key.removeprefix("paths."): override.value for override in values}
         try:
             found = resolved(OmegaConf.create({"paths": folders}))["paths"]
         except OmegaConfBaseException as error:
             raise UserError(f"paths: {str(error).splitlines()[0]}") from None
+        for name in cls.__dataclass_fields__:
+            if not isinstance(found[name], str) or not found[name] or "\0" in found[name]:
+                raise UserError(f"paths.{name}={found[name]}: must be the path of a folder")
         return cls(**{name: Path(found[name]) for name in cls.__dataclass_fields__})

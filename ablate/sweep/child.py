@@ -13,6 +13,7 @@ from typing import Any
 
 from ablate.errors import UserError, print_error
 from ablate.run.files import atomic_write
+from ablate.terminal import say
 
 
 def train(job: dict[str, Any]) -> int:
@@ -41,7 +42,7 @@ def prepare(job: dict[str, Any]) -> int:
     hashes = []
     try:
         if not errors:
-            hashes = [build_corpus.prepare(restored(config), progress=print).sha256 for config in job["configs"]]
+            hashes = [build_corpus.prepare(restored(config), progress=say).sha256 for config in job["configs"]]
     except UserError as error:
         errors.append(error)
     lines = "\n".join(map(str, errors))

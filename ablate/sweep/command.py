@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from ablate.sweep.progress import Display
 from ablate.sweep.scheduler import Driver, Tally
 from ablate.sweep.session import Options, Session
 from ablate.sweep.workers import Program, Starters
+from ablate.terminal import say
 
 if TYPE_CHECKING:
     from ablate.sweep.slurm import SlurmStarters
@@ -47,7 +47,7 @@ def run(
     sweep = definition.load(name, paths.sweeps)
     items = preflight.compose_all(sweep, runs.planned(sweep, overrides, chosen.only), paths, overrides)
     if dry_run:
-        print(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out or sys.stdout)
+        say(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out)
         return 0
     differing = preflight.check_against_disk(sweep, items, chosen.replace)
     jobs = chosen.jobs or jobs_at_a_time(item.trainer for item in items)
@@ -65,7 +65,7 @@ def run(
     if chosen.report:
         from ablate.report import build
 
-        print(f"{name}: {build.build(name, paths.runs, paths.reports, paths.sweeps)}", file=out or sys.stdout)
+        say(f"{name}: {build.build(name, paths.runs, paths.reports, paths.sweeps)}", file=out)
         close_sweep(items[0].config["logger"], name, paths.runs, paths.reports)
     return code
 
@@ -80,8 +80,9 @@ def _starters(name: str, program: Program, options: Options, paths: Paths, jobs:
 
 def _work(session: Session, items: list[preflight.RunRequest], differing: dict[preflight.RunRequest, str]) -> int:
     began = time.monotonic()
-    states = {look(item.folder).state for item in items}
-    if differing or states - set(FINISHED) - ({FAILED} if session.options.retry is None else set()):
+    found = [look(item.folder) for item in items]
+    settled = {*FINISHED} | ({FAILED} if session.options.retry is None else set())
+    if differing or any(status.state not in settled or status.is_damaged for status in found):
         hashes = prepare(session, items)
         if session.interruption:
             return 1

@@ -20,7 +20,7 @@ LOOKED_AT = 40  # runs of other sweeps, at most: a plan is to answer at once
 
 def finished_runs(runs_folder: Path) -> dict[Path, Record]:
     """The records of the runs that are done, of all sweeps under `runs_folder`, in the order of their paths."""
-    found = {folder: RunFolder(folder).examine()[0] for folder in run_folders(runs_folder)}
+    found = {folder: RunFolder(folder).examine().record for folder in run_folders(runs_folder)}
     return {folder: record for folder, record in found.items() if record and record.status == DONE}
 
 

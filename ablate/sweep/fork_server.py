@@ -27,6 +27,7 @@ from typing import Any
 
 from ablate.data.cpu_count import cores
 from ablate.orphans import die_with_parent
+from ablate.run.files import follow_no_link
 
 # Read by glibc when a process starts: keep big blocks instead of handing them back to the kernel after each step.
 ENVIRONMENT = {
@@ -179,7 +180,7 @@ def call(entry: str, argument: Any, log: str | None) -> int:
 
 def _send_output_to(log: str) -> None:
     os.makedirs(os.path.dirname(log), exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = follow_no_link(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

@@ -13,6 +13,7 @@ from ablate.config.composing import resolve, written
 from ablate.config.root import Trainer
 from ablate.errors import UserError
 from ablate.run import match
+from ablate.run.files import refuse_links
 from ablate.run.folder import RunFolder, run_path, set_aside
 from ablate.run.lock import is_held
 from ablate.run.record import DONE
@@ -77,8 +78,15 @@ def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: S
 
 
 def check_against_disk(sweep: Sweep, items: Sequence[RunRequest], replace: bool) -> dict[RunRequest, str]:
-    """The runs whose folder was made with another config, and what differs; refuses them if not to `replace`."""
-    found = {item: changes for item in items if (changes := _changes(item))}
+    """The runs whose folder was made with another config, and what differs; refuses them if not to `replace`.
+
+    To `replace` are also those whose record cannot be used.
+    """
+    for folder in {item.folder.parents[1] for item in items}:
+        refuse_links(folder)
+    for item in items:
+        RunFolder(item.folder).refuse_links()
+    found = {item: changes for item in items if (changes := (replace and _problem(item)) or _changes(item))}
     _refuse_live(found)
     refused: dict[tuple[str, str], list[int]] = {}
     for item, changes in found.items():
@@ -122,8 +130,13 @@ def _refuse_live(changed: dict[RunRequest, str]) -> None:
             )
 
 
+def _problem(item: RunRequest) -> str:
+    """What is wrong with the record on disk; empty where there is none, or nothing is."""
+    return RunFolder(item.folder).examine().problem
+
+
 def _changes(item: RunRequest, data_sha256: str | None = None) -> str:
     """How the run on disk differs from the one to make; empty where it does not, or where there is none to compare."""
     folder = RunFolder(item.folder)
-    record, _ = folder.examine()  # a damaged one has failed, and is for whoever retries it
+    record = folder.examine().record  # of a damaged one the config is compared
     return match.changes(folder, record, item.config, data_sha256)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ablate.duration import duration
 from ablate.run.record import STARTING
+from ablate.terminal import printable, say
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -100,9 +101,9 @@ class Display:
     def say(self, line: str) -> None:
         """Print one line that stays."""
         if self.live:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         else:
-            print(line, file=self.out, flush=True)
+            say(line, file=self.out)
 
     def show(self, totals: Totals, running: list[Running]) -> None:
         """Bring the live state up to date."""
@@ -118,7 +119,7 @@ class Display:
         if self.live:
             from rich.text import Text
 
-            self.live.update(Text(line))
+            self.live.update(Text(printable(line)))
         elif time.monotonic() - self.last >= self.every and line:
             self.last = time.monotonic()
             self.say(line)
@@ -160,10 +161,10 @@ def _table(totals: Totals, running: list[Running]) -> Group:
         table.add_column(column, justify="right")
     for run in running:
         table.add_row(
-            Text(run.name),
+            Text(printable(run.name)),
             ProgressBar(total=max(run.steps, 1), completed=run.step, width=24),
             f"{run.step}/{run.steps}" if run.steps else "starting",
             "" if run.loss is None else f"{run.loss:.3f}",
             duration(run.left(None)),
         )
-    return Group(Text(summary(totals), style="bold"), table)
+    return Group(Text(printable(summary(totals)), style="bold"), table)

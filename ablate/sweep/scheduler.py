@@ -15,7 +15,7 @@ from ablate.errors import UserError
 from ablate.run.folder import RunFolder
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING, SCHEMA, Record
-from ablate.run.status import RunStatus, heartbeat, look
+from ablate.run.status import RunStatus, heartbeat, look, seconds_spent
 from ablate.study.definition import Sweep
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.progress import Running, Totals
@@ -112,7 +112,7 @@ class Driver:
                 self._count(item, found, f"another process has it, without a sign of life for {duration(silent)}")
             else:
                 self.elsewhere.append(item)
-        elif item.is_settled(found) or (found.state == FAILED and not self._may_retry(item)):
+        elif item.is_settled(found) or (found.state == FAILED and not found.is_damaged and not self._may_retry(item)):
             self._count(item, found)
         else:
             self._start(item)
@@ -319,6 +319,7 @@ def write_failure(sweep: Sweep, item: RunRequest, reason: str) -> None:
                 seed=run.seed,
                 status=FAILED,
             )
-            folder.write(replace(record, status=FAILED, reason=reason))
+            seconds = seconds_spent(item.folder, record)
+            folder.write(replace(record, status=FAILED, reason=reason, seconds=seconds))
     except (Busy, OSError, UserError):
         pass  # someone has begun it anew, or the disk is full: the driver names it all the same

@@ -4,35 +4,79 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from ablate.errors import UserError
+from ablate.run.folder import RunFolder, run_folders, seed_of
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING
 from ablate.run.status import INTERRUPTED, MISSING, STATES, RunStatus, heartbeat, look
-from ablate.study import definition, runs
+from ablate.study import definition, inheritance, runs
+from ablate.study.definition import Sweep
+from ablate.study.membership import Membership
 from ablate.study.paths import Paths
 from ablate.text import aligned
 
+DIFFERENT = "different"  # finished, but with another configuration than the sweep now has
+
 
 def describe(name: str, overrides: Sequence[str] = ()) -> str:
-    """A table of the states of all runs of a sweep, and a line for each that failed or diverged."""
+    """A table of the states of all runs of a sweep, and a line for each that failed, diverged or does not belong.
+
+    A sweep without a file has the runs that there are. Raises `UserError` where there is neither.
+    """
     paths = Paths.only(overrides)
-    sweep = definition.load(name, paths.sweeps)
-    found = {run: look(run.folder(paths.runs)) for run in runs.planned(sweep)}
-    seeds = range(max(sweep.seeds_of(row) for row in sweep.rows))
-    cells = {(run.row, run.seed): _cell(status) for run, status in found.items()}
+    if inheritance.find(name, paths.sweeps) is None and (folders := [*run_folders(paths.runs, name)]):
+        found = _of_folders(folders)
+    else:
+        found = _of_sweep(definition.load(name, paths.sweeps), paths)
+    rows = [*dict.fromkeys(row for row, _ in found)]
+    seeds = sorted({seed for _, seed in found})
+    cells = {run: _cell(status) for run, status in found.items()}
     table = [["", *(f"seed {seed}" for seed in seeds)]]
-    table += [[row, *(cells.get((row, seed), "") for seed in seeds)] for row in sweep.rows]
-    lines = [f"{sweep.name}: {_counts(list(found.values()))}", ""]
+    table += [[row, *(cells.get((row, seed), "") for seed in seeds)] for row in rows]
+    lines = [f"{name}: {_counts(list(found.values()))}", ""]
     lines += aligned(table, right=range(1, len(table[0])), gap=" ")
-    without_result = {run: status for run, status in found.items() if status.state in (FAILED, DIVERGED)}
+    without_result = {run: status for run, status in found.items() if status.state in (FAILED, DIVERGED, DIFFERENT)}
     lines += [""] if without_result else []
-    for run, status in without_result.items():
-        lines.append(f"{run.row}, seed {run.seed}: {status.state}: {status.reason or 'no reason known'}")
+    for (row, seed), status in without_result.items():
+        lines.append(f"{row}, seed {seed}: {status.state}: {status.reason or 'no reason known'}")
     return "\n".join(lines)
+
+
+def _of_sweep(sweep: Sweep, paths: Paths) -> dict[tuple[str, int], RunStatus]:
+    """Every planned run as the sweep would find it, in the order of the rows."""
+    membership = Membership(sweep)
+    planned = runs.planned(sweep)
+    found = {(run.row, run.seed): look(run.folder(paths.runs)) for run in planned}
+    order = {row: number for number, row in enumerate(sweep.rows)}
+    return {run: _judged(found[run], membership) for run in sorted(found, key=lambda run: (order[run[0]], run[1]))}
+
+
+def _judged(status: RunStatus, membership: Membership) -> RunStatus:
+    """The status; `DIFFERENT`, and why, for a finished run that the sweep as it is now does not count."""
+    if not status.finished or status.record is None:
+        return status
+    try:
+        changes = membership.changes(RunFolder(status.folder), status.record)
+    except UserError:  # a row of a package that is not installed here
+        return status
+    return replace(status, state=DIFFERENT, problem=changes) if changes else status
+
+
+def _of_folders(folders: Sequence[Path]) -> dict[tuple[str, int], RunStatus]:
+    """Every run that has a folder, by the label of its record or, without one, the name of its folder."""
+    found = {}
+    for folder in folders:
+        status = look(folder)
+        label = status.record.row if status.record else folder.parent.name
+        found[label, seed_of(folder) or 0] = status
+    return found
 
 
 def _counts(found: list[RunStatus]) -> str:
     counts = Counter(item.state for item in found)
-    parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    parts = [f"{counts[state]} {state}" for state in (*STATES, DIFFERENT) if counts[state]]
     return f"{len(found)} runs: {', '.join(parts)}"
 
 

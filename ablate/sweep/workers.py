@@ -21,6 +21,7 @@ from ablate import agent
 from ablate.errors import UserError, print_error
 from ablate.orphans import die_with_parent
 from ablate.process_tree import descendants, is_stopped
+from ablate.run.files import follow_no_link
 from ablate.run.folder import RunFolder
 from ablate.sweep import fork_server
 from ablate.sweep.devices import Slots, uses_gpu
@@ -227,7 +228,7 @@ def start_fresh(
         command = agent.command(devices, module, arguments, folder)
     log.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    with open(log, "ab") as output:
+    with open(log, "ab", opener=follow_no_link) as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -14,11 +14,12 @@ from omegaconf import DictConfig
 
 from ablate.config import fill, identity, resolved
 from ablate.data import build_corpus
-from ablate.errors import UserError
+from ablate.errors import UserError, disk_error
 from ablate.run import match
 from ablate.run.files import atomic_write
-from ablate.run.folder import RunFolder
+from ablate.run.folder import RunFolder, set_content_aside, set_file_aside
 from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, Record, now
+from ablate.run.status import seconds_spent
 from ablate.training import later, processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
@@ -31,7 +32,8 @@ class Attempt:
     """A run to make, the folder where it goes, and `found`, the record that an earlier attempt left there.
 
     Only the main process writes. A record that is done or diverged is never written again, but for the scores of
-    evaluations that it lacks.
+    evaluations that it lacks. A damaged one, whose `damage` says what is wrong with it, is rebuilt or set aside; one of
+    another run or of a newer version is refused.
     """
 
     def __init__(
@@ -47,7 +49,10 @@ class Attempt:
         self.is_main = processes.is_main()
         self.say = Log(folder.log) if self.is_main else lambda line: None
         self.began = time.monotonic()
-        self.found = folder.read()
+        reading = folder.examine()
+        self.damage = reading.problem if reading.is_damaged and self.is_main else ""
+        self.found = None if self.damage else folder.read()
+        self.seconds = seconds_spent(folder.path, self.found) if self.found else 0.0  # of the attempts before
         self.record = self.found or self._begun()
         self.missing: list[str] = []  # evaluations that a finished run lacks
 
@@ -74,19 +79,24 @@ class Attempt:
             try:
                 work(interruption)
             except UserError as error:
-                if not self.found:
+                if not (self.found or self.damage):
                     self._finish(FAILED, str(error).splitlines()[0])
                 raise
             except (Interrupted, KeyboardInterrupt):
                 self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGINT).name)
             except Exception as error:  # whatever a run dies of is its own result
-                reason = record_fields.reason_of(error)
+                reason = record_fields.reason_of(error, self.folder.path)
                 if processes.is_worker():  # the others may learn of it only as of a connection that is closed
                     self.folder.write_failure(processes.rank(), reason)
-                if not self.is_main:
-                    print(f"process {processes.rank()}: {traceback.format_exc().rstrip()}", file=sys.stderr, flush=True)
-                self.say(traceback.format_exc().rstrip())
+                if not disk_error(error):  # which is no fault of a line of code
+                    self._say_traceback()
                 self._end(FAILED, reason)
+
+    def _say_traceback(self) -> None:
+        text = traceback.format_exc().rstrip()
+        if not self.is_main:
+            print(f"process {processes.rank()}: {text}", file=sys.stderr, flush=True)
+        self.say(text)
 
     def _work(self, interruption: Interruption) -> None:
         if not self._prepare():
@@ -96,20 +106,31 @@ class Attempt:
         if self.is_main:
             self.folder.forget_failures()
             atomic_write(self.folder.config, record_fields.as_yaml(resolved(self.cfg)))
-        self._write(record_fields.before_training(self.record, self.cfg, self.corpus, self.identity, self.meta_model))
+        known = record_fields.before_training(self.record, self.cfg, self.corpus, self.identity, self.meta_model)
+        self._write(dataclasses.replace(known, seconds=self._seconds()))
+        if self.is_main:
+            self.folder.progress.unlink(missing_ok=True)  # whose time is in the record now
+        self._warn_of_other_hardware()
         self._mirror()
         self._train(interruption)
 
     def _begun(self) -> Record:
-        return record_fields.begun(self.cfg, self.overrides, self.command, self.found)
+        return record_fields.begun(self.cfg, self.overrides, self.command, self.found, self.seconds)
+
+    def _seconds(self) -> float:
+        """Of wall time, over all attempts until now."""
+        return self.seconds + time.monotonic() - self.began
 
     def _prepare(self) -> bool:
         """Prepare the text and compare this run with what is in the folder; False where that is a result already."""
-        begun = self._begun()
-        if not self.found:
-            self._write(begun)
+        if not (self.found or self.damage):
+            self._write(self._begun())
         self.corpus = build_corpus.prepare(self.cfg, progress=self.say)
         self.identity = identity(self.cfg, self.corpus.sha256)
+        if self.damage:
+            self._compare(None)
+            self._repair()
+        begun = self._begun()
         if self.found and self.found.identity:
             self._compare(self.found)
             if self.found.status in FINISHED:
@@ -118,11 +139,34 @@ class Attempt:
         self._write(begun)
         return True
 
-    def _compare(self, found: Record) -> None:
+    def _repair(self) -> None:
+        """Rebuild a damaged record from what is beside it, or make room for another attempt; nothing is deleted."""
+        from ablate.training import rebuilding  # torch
+        from ablate.training.checkpoint import CheckpointFolder
+
+        rebuilt = rebuilding.record(self._begun(), self.damage, self.cfg, self.corpus, self.folder, self.identity)
+        if rebuilt:
+            kept, then = set_file_aside(self.folder.record), "it is rebuilt from metrics.csv and the weights"
+            self.found = rebuilt
+            self._write(rebuilt)
+        elif CheckpointFolder(self.folder.checkpoints).all():
+            kept, then = set_file_aside(self.folder.record), "the run goes on from its checkpoint"
+        else:
+            kept, then = set_content_aside(self.folder.path), "the run is made again"
+        self.say(f"{self.folder.path}/{self.damage}; moved to {kept.name}, {then}")
+        self.damage = ""
+
+    def _compare(self, found: Record | None) -> None:
         """Refuse a folder with another run."""
         if changes := match.changes(self.folder, found, self.cfg, self.corpus.sha256):
             remedy = "choose another sweep, row or seed, or move that folder away"
             raise UserError(match.refusal(self.folder.path, changes, remedy))
+
+    def _warn_of_other_hardware(self) -> None:
+        """Say where a run goes on on another kind of device, which is no part of what it is."""
+        before, now_on = (one and one.hardware and one.hardware.kind for one in (self.found, self.record))
+        if before and before != now_on:
+            self.say(f"warning: begun on {before}, now trains on {now_on}: other rounding, other dropout masks")
 
     def _mirror(self) -> None:
         """Let the logger's mirror, if it has one, follow this attempt."""
@@ -161,14 +205,14 @@ class Attempt:
         if self.found and self.found.status in FINISHED:
             self.record = dataclasses.replace(self.found, status=status, reason=reason)  # not written over a result
             return
-        seconds = (self.record.seconds or 0.0) + time.monotonic() - self.began
-        ended = dataclasses.replace(self.record, status=status, reason=reason, seconds=seconds, finished=now())
+        ended = dataclasses.replace(self.record, status=status, reason=reason, seconds=self._seconds(), finished=now())
+        if self.damage:
+            self.record = ended  # not written over a record of which something may be left
+            return
         try:
             self._write(ended)
         except OSError as error:  # a full disk: the folder looks interrupted, and can be resumed
-            print(f"the record cannot be written: {error}", flush=True)
+            print(f"the record cannot be written: {disk_error(error) or error}", flush=True)
 
     def _write(self, record: Record) -> None:
-        self.record = record
-        if self.is_main:
-            self.folder.write(record)
+        self.record = self.folder.write(record) if self.is_main else record

@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.evaluation.contract import BITS_PER_BYTE, LOSS, StopRequested
 from ablate.run.folder import RunFolder
-from ablate.run.record import STARTING
+from ablate.run.record import STARTING, is_loss
 from ablate.run.score import Score
 from ablate.training.checkpoint import CheckpointFolder
 from ablate.training.interruption import Interruption
@@ -91,6 +91,8 @@ class RunCallback(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Do what is due after the last step."""
         progress = self.progress
+        if line := progress.spikes.news():
+            self.say(line)
         if progress.diverged:
             trainer.should_stop = True
             return
@@ -142,7 +144,7 @@ class RunCallback(L.Callback):
         except StopRequested:
             return False
         loss, density = found[LOSS], found.get(BITS_PER_BYTE)
-        if not loss.is_finite:
+        if not is_loss(loss.value):
             self.progress.diverged = f"the held-out loss was {loss.value} at step {step}"
             return True
         bits_per_byte, size = (density.value, density.items) if density else (None, 0)

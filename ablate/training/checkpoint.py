@@ -4,13 +4,15 @@
     checkpoints/step-00000120.ckpt.sha256    written before the checkpoint takes its place
     checkpoints/step-00000060.ckpt ...       the one before stays until the next
 
-A file is written beside its final place, synced, and renamed. Before it is read its checksum is compared; where that
-fails the one before is taken, and said so. Nothing in a checkpoint is ever executed.
+A file is written beside its final place, synced, and renamed. Before it is read its checksum is compared, and whether
+it holds what a run saves; where that fails the one before is taken, and said so. Nothing in a checkpoint is ever
+executed, and no link is followed.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from ablate.run.files import atomic_file, atomic_write, sha256
 from ablate.training.lightning import CheckpointIO
 
 KEPT = 2
+SAVED = ("state_dict", "callbacks", "run")  # mappings in every checkpoint of a run
 _NAME = re.compile(r"step-(\d{8,})\.ckpt")
 
 
@@ -59,30 +62,44 @@ def load(path: Path) -> dict[str, Any]:
     """Read what `save` wrote, onto the CPU; raises `CheckpointError` where it is not as it was written."""
     if problem := damage(path):
         raise CheckpointError(f"{path} {problem}")
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return content
-    except Exception as error:  # a foreign file whose checksum is right: whatever unpickling refuses
-        raise CheckpointError(f"{path} is not a checkpoint: {str(error).splitlines()[0]}") from None
+    return _unpickled(path)
 
 
 def damage(path: Path) -> str:
     """What is wrong with a file that `save` wrote; empty where it is whole."""
+    for file, what in ((path, "is"), (_checksum(path), "has a checksum that is")):
+        if file.is_symlink():
+            return f"{what} a symbolic link"
     try:
-        expected = _checksum(path).read_text().strip()
+        expected = _checksum(path).read_bytes().strip()
     except OSError:
         return "has no checksum"
     try:
         found = sha256(path)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    return "" if found == expected else "is damaged: its checksum is not the one written with it"
+    return "" if found.encode() == expected else "is damaged: its checksum is not the one written with it"
+
+
+def _unpickled(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """The tensors and plain containers in a file; with `mmap` its tensors are not read before they are used."""
+    try:
+        content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # a foreign file whose checksum is right: whatever unpickling refuses
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is not a checkpoint: {reason}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
+    return content
 
 
 def remove(path: Path) -> None:
-    """Delete a file and its checksum."""
-    path.unlink(missing_ok=True)
-    _checksum(path).unlink(missing_ok=True)
+    """Delete a file and its checksum, or what stands in their places."""
+    for place in (path, _checksum(path)):
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
 
 
 class CheckpointFolder:
@@ -108,12 +125,10 @@ class CheckpointFolder:
         """
         damaged: list[Path] = []
         for path in self.all():
-            problem = damage(path)
+            problem = damage(path) or _foreign(path)
             if not problem:
-                for other in (
-                    damaged if set_aside else ()
-                ):  # out of the way, so that it is not kept in place of a whole one
-                    other.rename(other.with_name(f"{other.name}.damaged"))
+                if set_aside:
+                    _set_aside(damaged)
                 return path
             warn(f"checkpoint {path} {problem}; going back to the one before")
             damaged.append(path)
@@ -127,12 +142,31 @@ class CheckpointFolder:
             remove(path)
         for checksum in self.path.glob("*.ckpt.sha256"):
             if not checksum.with_suffix("").exists():
-                checksum.unlink()
+                remove(checksum.with_suffix(""))
 
     def clear(self) -> None:
         """Delete all of them."""
         for path in self.all():
             remove(path)
+
+
+def _foreign(path: Path) -> str:
+    """Why a file whose checksum is right is not what a run saves; empty where it is."""
+    try:
+        content = _unpickled(path, mmap=True)
+    except CheckpointError as error:
+        return str(error).removeprefix(f"{path} ")
+    lacking = [key for key in SAVED if not isinstance(content.get(key), dict)]
+    return f"is not a checkpoint: it has no {' and no '.join(lacking)}" if lacking else ""
+
+
+def _set_aside(damaged: list[Path]) -> None:
+    """Move them out of the way, so that none is kept in place of a whole one."""
+    for path in damaged:
+        target = path.with_name(f"{path.name}.damaged")
+        remove(target)
+        path.rename(target)
+        remove(path)  # its checksum
 
 
 def _checksum(path: Path) -> Path:

@@ -22,11 +22,13 @@ from ablate.run.score import Score
 from ablate.training import checkpoint, environment, processes
 from ablate.training.callback import RunCallback
 from ablate.training.device import device_type
+from ablate.training.first_loss import FirstLoss
 from ablate.training.interruption import Interruption
 from ablate.training.lightning import DDPStrategy, L, LightningEnvironment, TorchElasticEnvironment
 from ablate.training.module import Training
 from ablate.training.progress import Agenda, Progress
 from ablate.training.scoring import Scored, Scoring, autocast
+from ablate.training.spikes import Spikes
 
 HARMLESS = (  # what Lightning and torch say of things that are as they should be
     ".*`dataloader_iter`.*",
@@ -65,7 +67,7 @@ class Fit:
         environment.forget_peak_memory(self.device_type)
         self.batches = Batches(cfg, corpus)
         self.scoring = Scoring(cfg, corpus, self.batches, folder, identity)
-        self.progress = Progress()
+        self.progress = Progress(Spikes(cfg.trainer.skip_spikes))
         self.peak_memory: int | None = None
         self.agenda = agenda(cfg)
         self.model = build_model(cfg)
@@ -85,6 +87,7 @@ class Fit:
             autocast=autocast(cfg.trainer.precision, self.device_type),
             mark={"identity": identity, "config": effective(cfg)},
         )
+        self.first_loss = FirstLoss(self.model, cfg.shape.vocab_size, say)
         self.callback = callback(
             folder,
             self.agenda,
@@ -95,7 +98,7 @@ class Fit:
             say,
             is_main=processes.is_main(),
             save_last=cfg.keep_checkpoints == "all" or bool(self.scoring.after),
-            listeners=listeners,
+            listeners=(self.first_loss, *listeners),
         )
 
     def run(self) -> Outcome:
@@ -105,7 +108,8 @@ class Fit:
         if not self.callback.has_stopped:
             self._keep()
         measured = {**self._measured(), **self.callback.scored.fields()}
-        return Outcome(self.callback.has_stopped, self.progress.diverged, measured)
+        diverged = self.first_loss.explained(self.progress.diverged, self.progress.step)
+        return Outcome(self.callback.has_stopped, diverged, measured)
 
     def train(self, checkpoint_path: Path | None = None) -> None:
         """Train until the callback ends it."""
@@ -159,6 +163,7 @@ class Fit:
                 "tokens": final and final["tokens"],
                 "bytes": final and final["bytes"],
             },
+            **self.progress.spikes.fields(),
         }
 
 

@@ -57,7 +57,7 @@ def score(
         scoring = Scoring(cfg, corpus, Batches(cfg, corpus), folder, identity)
         model = build_model(cfg)
         content = checkpoint.load(folder.weights)
-        if content["identity"] != identity:
+        if content.get("identity") != identity:
             raise UserError(f"{folder.weights} belongs to another run; delete it")
         model.load_state_dict(content["state_dict"])
         stop = _stop(folder, cfg.trainer.steps, interruption)

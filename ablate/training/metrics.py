@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.run.files import atomic_write
+from ablate.terminal import printable
 from ablate.termination import say
 
 COLUMNS = ("step", "time", "loss", "learning_rate", "grad_norm", "kind", "bits_per_byte")
@@ -46,11 +47,14 @@ def _cell(value: Any) -> str:
 
 
 class Heartbeat:
-    """progress.json: step, steps, time (seconds since 1970), loss, phase; at most about once a second."""
+    """progress.json: step, steps, time (seconds since 1970), loss, phase; at most about once a second.
+
+    elapsed: seconds since the attempt began to train, so that the time of one that is killed is not lost.
+    """
 
     def __init__(self, path: Path, steps: int) -> None:
         self.path, self.steps = path, steps
-        self.next = 0.0
+        self.next, self.began = 0.0, time.monotonic()
 
     def beat(self, step: int, loss: float | None, phase: str) -> None:
         """Write how far the run is, whatever the time."""
@@ -59,6 +63,7 @@ class Heartbeat:
             "step": step,
             "steps": self.steps,
             "time": time.time(),
+            "elapsed": round(time.monotonic() - self.began, 3),
             "loss": loss,
             "phase": phase,
             "pid": os.getpid(),
@@ -76,6 +81,7 @@ class Log:
 
     def __call__(self, line: str) -> None:
         """Say one line."""
+        line = printable(line)
         say(line)
         if self.path is not None:
             with contextlib.suppress(OSError), open(self.path, "a", encoding="utf-8") as file:

@@ -32,7 +32,8 @@ class Training(L.LightningModule):
     A model of 3 ms a step would spend a tenth of its time in the trainer's hooks if they ran at each step; they run
     where there is something to do. For the same reason nothing is logged through Lightning.
 
-    A step whose loss or gradient is not finite is not taken: `progress.diverged` says why, the weights stay finite.
+    A step whose loss or gradient is not finite is not taken: `progress.diverged` says why, the weights stay finite. One
+    that `progress.spikes` has skipped leaves weights and optimizer as they are, and counts as a step all the same.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Training(L.LightningModule):
 
     def train_dataloader(self) -> Steps:
         """This rank's micro-batches from the current step on."""
-        return Steps(self.micro, self.share, self.global_rank, self.global_step)
+        return Steps(self.micro, self.share, self.global_rank, self.progress.step)
 
     def on_train_start(self) -> None:
         """Look up once what every step needs."""
@@ -125,10 +126,11 @@ class Training(L.LightningModule):
             return
 
         rate = self.schedule(step)
-        rates.set_rate(self.optimizer.param_groups, rate, step)
-        if self.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.trained, self.clip_norm, norm)
-        self.optimizer.step()
+        if not progress.spikes.take(step + 1, loss, norm_value):
+            rates.set_rate(self.optimizer.param_groups, rate, step)
+            if self.clip_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(self.trained, self.clip_norm, norm)
+            self.optimizer.step()
         for average in self.averaged:
             torch.distributed.all_reduce(average.div_(self.trainer.world_size))
         for parameter in self.trained:
@@ -165,11 +167,12 @@ class Training(L.LightningModule):
             nats, targets, loss, norm_value = torch.stack([*sums, norm.double()]).tolist()
         else:
             requests = [sums.new_tensor(float(request)) for request in self.stop_or_pause_requests()]
-            reduced = torch.stack([*sums, *requests])  # (5,): nats, targets, loss, stop, pause
+            # (6,): nats, targets, loss, norm, stop, pause. The norm is the same everywhere; its mean is so to the bit.
+            reduced = torch.stack([*sums, norm.double(), *requests])
             torch.distributed.all_reduce(reduced)
-            nats, targets, loss, stop, pause = reduced.tolist()
+            nats, targets, loss, norm_sum, stop, pause = reduced.tolist()
             self.requests_of_any = stop > 0, pause > 0
-            norm_value = norm.item()
+            norm_value = norm_sum / self.trainer.world_size
         return nats / targets if targets else 0.0, loss / self.share.count, norm_value
 
 

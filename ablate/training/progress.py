@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from ablate.training.spikes import Spikes
+
 REMEMBERED = 4096  # step durations; enough for a median, few enough for every checkpoint
 
 
@@ -47,13 +49,14 @@ def _hits(step: int, every: int | None) -> bool:
 class Progress:
     """The numbers of a run under way, changed by each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, spikes: Spikes | None = None) -> None:
         self.step = 0  # steps done
         self.diverged = ""  # why no further step can be taken
         self.gradient_norm = 0.0
         self.learning_rate = 0.0
         self.seconds = 0.0  # spent on steps
         self.timer = StepTimer()
+        self.spikes = spikes or Spikes()
         self._loss_sum = 0.0
         self._loss_steps = 0
 
@@ -83,6 +86,7 @@ class Progress:
             "seconds": self.seconds,
             "durations": torch.tensor(list(self.timer.durations), dtype=torch.float64),
             "waits": torch.tensor(list(self.timer.waits), dtype=torch.float64),
+            "spikes": self.spikes.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -92,6 +96,8 @@ class Progress:
         self.seconds = state["seconds"]
         self.timer.durations.extend(state["durations"].tolist())
         self.timer.waits.extend(state["waits"].tolist())
+        if "spikes" in state:  # not in a checkpoint of an older version
+            self.spikes.load_state_dict(state["spikes"])
 
 
 class StepTimer:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from ablate.config import MODEL_SLOTS, own_code
 from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
+from ablate.errors import causes, disk_error
 from ablate.run.record import RUNNING, SCHEMA, Data, Record, now
 from ablate.training import environment, processes
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 AXES = {*MODEL_SLOTS, "objective", "data", "tokenizer", "optimizer", "schedule"}
 
 
-def begun(cfg: DictConfig, overrides: Sequence[str], command: str, found: Record | None) -> Record:
-    """What is known from the start, and what an earlier attempt, `found`, leaves to this one."""
+def begun(
+    cfg: DictConfig, overrides: Sequence[str], command: str, found: Record | None, seconds: float = 0.0
+) -> Record:
+    """What is known from the start, and what an earlier attempt, `found`, leaves to it; `seconds` spent so far."""
     fresh = Record(
         schema=SCHEMA,
         sweep=cfg.sweep,
@@ -44,7 +47,7 @@ def begun(cfg: DictConfig, overrides: Sequence[str], command: str, found: Record
         identity=found.identity,
         code=found.code,
         data=found.data,
-        seconds=found.seconds or 0.0,
+        seconds=seconds,
         attempts=found.attempts or 0,
         started=found.started or fresh.started,
         unknown=found.unknown,
@@ -93,14 +96,15 @@ def tags(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{key}:{value}" for key, _, value in pairs if key in AXES)
 
 
-def reason_of(error: BaseException) -> str:
-    """What a run died of, in a line, with what helps where that is known."""
+def reason_of(error: BaseException, folder: Path | None = None) -> str:
+    """What a run died of, in a line, with what helps where that is known; `folder` is where it writes."""
     text = " ".join(str(error).split())[:300]
     kind = type(error).__name__
     if kind in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
         return f"out of memory ({text or kind}); a smaller trainer.micro_batch needs less"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full ({error.filename or text})"
+    named = next((cause.filename for cause in causes(error) if isinstance(cause, OSError) and cause.filename), None)
+    if line := disk_error(error, named or folder):
+        return line
     return f"{kind}: {text}" if text else kind
 
 

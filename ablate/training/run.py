@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from ablate.errors import UserError, print_error
+from ablate.errors import UserError, disk_error, print_error
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, Record
@@ -61,6 +61,11 @@ def exit_code(call: Callable[[], Record]) -> int:
     except UserError as error:
         print_error(error)
         return error.exit_code
+    except OSError as error:  # before there was a record that could say so
+        if not (line := disk_error(error)):
+            raise
+        print_error(line)
+        return EXIT_CODES[FAILED]
     if record.status == PREEMPTED:
         return exit_code_of(signal.Signals[record.reason])
     return EXIT_CODES[record.status]

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ablate.ranges import COUNT, PART, POSITIVE, Ranges
+from ablate.ranges import AMOUNT, PART, POSITIVE, Ranges
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class InverseSquareRoot:
     ranges: ClassVar[Ranges] = {
         "peak": POSITIVE,
         "timescale": POSITIVE,
-        "warmup_steps": COUNT,
+        "warmup_steps": AMOUNT,
         "rate_scale": POSITIVE,
         "step_scale": POSITIVE,
     }
@@ -50,7 +50,7 @@ class InverseSquareRootDecay(InverseSquareRoot):
     Shazeer 2020 (https://arxiv.org/abs/2002.05202) decays over the last tenth.
     """
 
-    ranges: ClassVar[Ranges] = {"steps": COUNT, "decay": PART}
+    ranges: ClassVar[Ranges] = {"steps": AMOUNT, "decay": PART}
 
     steps: int
     decay: float
@@ -64,7 +64,7 @@ class InverseSquareRootDecay(InverseSquareRoot):
 class Constant:
     """peak * min(1, step / warmup_steps): the fine-tuning schedule of Narang et al. 2021 with 20,000 warm-up steps."""
 
-    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "warmup_steps": COUNT}
+    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "warmup_steps": AMOUNT}
 
     peak: float
     warmup_steps: int
@@ -77,7 +77,7 @@ class Constant:
 class Cosine:
     """Linear warm-up, then half a cosine from `peak` to `final` * peak (Loshchilov and Hutter 2017)."""
 
-    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "steps": COUNT, "warmup": PART, "final": PART}
+    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "steps": AMOUNT, "warmup": PART, "final": PART}
 
     peak: float
     steps: int
@@ -95,7 +95,7 @@ class Cosine:
 class Linear:
     """Linear warm-up, then a straight line from `peak` to `final` * peak."""
 
-    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "steps": COUNT, "warmup": PART, "final": PART}
+    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "steps": AMOUNT, "warmup": PART, "final": PART}
 
     peak: float
     steps: int
@@ -116,7 +116,7 @@ class WarmupStableDecay:
     Hu et al. 2024 (MiniCPM, https://arxiv.org/abs/2404.06395); Hägele et al. 2024.
     """
 
-    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "steps": COUNT, "warmup": PART, "decay": PART, "final": PART}
+    ranges: ClassVar[Ranges] = {"peak": POSITIVE, "steps": AMOUNT, "warmup": PART, "decay": PART, "final": PART}
 
     peak: float
     steps: int

@@ -33,7 +33,7 @@ from ablate.evaluation.contract import Batch, Context, StopRequested, evaluating
 from ablate.model.build import Model
 from ablate.run.files import atomic_write, read_json
 from ablate.run.folder import RunFolder
-from ablate.run.score import COLUMNS, Score
+from ablate.run.score import COLUMNS, SPREAD, Score
 from ablate.training.record_fields import reason_of
 
 NAME = re.compile(r"[\w.-]+")  # of a score: it becomes a column
@@ -171,7 +171,10 @@ class Scoring:
         content = read_json(self._folder(name) / "scores.json")
         if content.get("identity") != self.identity:
             return None
-        return {key: Score.from_json(score) for key, score in content["scores"].items()}
+        try:
+            return {key: Score.from_json(score) for key, score in content["scores"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError):  # damaged: it is taken again
+            return None
 
 
 def autocast(precision: str, device_type: str) -> Callable[[], AbstractContextManager]:
@@ -190,6 +193,8 @@ def _checked(scores: Any, source: Mapping[str, str]) -> dict[str, Score]:
             raise ValueError(f"{name!r} cannot name a score: letters, digits and . _ - only")
         if name in COLUMNS:
             raise ValueError(f"{name!r} cannot name a score: reports have a column of that name")
+        if name.endswith(SPREAD):
+            raise ValueError(f"{name!r} cannot name a score: reports give the spread of a score under such a name")
         if not score.is_finite:
             raise ValueError(f"{name} was {score.value}")
         json.dumps(score.to_json(), allow_nan=False)

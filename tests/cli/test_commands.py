@@ -98,6 +98,9 @@ def test_options_of_one_group_and_one_option(capsys):
         (["sweep", "tny"], ["no sweep 'tny' in sweeps; did you mean 'tiny'? (there are: tiny, activations"]),
         (["sweep", "tiny", "jbs=2"], ["jbs=2: no setting and no group; did you mean 'jobs'?"]),
         (["sweep", "tiny", "jobs=two"], ["jobs=two: must be a whole number"]),
+        (["sweep", "tiny", "timeout=soon"], ["timeout=soon: must be a number"]),
+        (["sweep", "tiny", "only="], ["only= needs a value"]),
+        (["sweep", "tiny", "-n"], ["-n: unknown flag"]),
         (["sweep", "tiny", "replace=yes"], ["replace=yes: must be true or false"]),
         (["sweep", "tiny", "jobs=1", "jobs=2"], ["jobs=2: jobs is given twice"]),
         (["sweep", "tiny", "--dry"], ["--dry: unknown flag; did you mean '--dry-run'?"]),
@@ -111,6 +114,10 @@ def test_options_of_one_group_and_one_option(capsys):
         (
             ["cost", "--reference", "tiny", "topology=causal_decoder", "stack=funnel"],
             ["tiny: Base: stack=funnel is for models of"],
+        ),
+        (
+            ["cost", "--reference", "tiny", "feedforward.d_ff=${of:2/7,shape.d_ff}"],
+            ["tiny: Base: ", "tiny: RMS Norm: ", "tiny: GeLU, (x): ", "is 54.8571, and must be whole"],
         ),
         (["cost", "--format"], ["--format needs a value"]),
         (["cost", "--reference", "tny"], ["no sweep 'tny'"]),
@@ -136,7 +143,7 @@ def test_a_mistake_gets_one_line_and_exit_code_2(words, told, here, capsys):
 
 
 @pytest.mark.parametrize(
-    "text, told", [("a: [1", "cannot be read (while parsing"), ("[1, 2]", "config.yaml must be a mapping")]
+    "text, told", [("a: [1", "cannot be read (did not find expected"), ("[1, 2]", "config.yaml must be a mapping")]
 )
 def test_a_damaged_config_is_told_by_diff(text, told, tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(text)
@@ -186,6 +193,180 @@ def test_cost_of_one_configuration(capsys):
     assert counted["parameters"] == 223_043_328 and 11.06e12 <= counted["ops_paper"] <= 11.07e12
     assert cli.run(["cost", "shape=paper"]) == 0
     assert "223,043,328" in capsys.readouterr().out
+
+
+def test_the_version(capsys):
+    import ablate
+
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"{ablate.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (KeyboardInterrupt(), 130, "ablate: interrupted\n"),
+        (FileNotFoundError(2, "No such file or directory", "a/b"), 2, "ablate: a/b: No such file or directory\n"),
+    ],
+)
+def test_how_a_verb_can_end(error, code, told, monkeypatch, capsys):
+    def fail(words):
+        raise error
+
+    monkeypatch.setattr("ablate.cli.options.run", fail)
+    assert cli.run(["options"]) == code
+    assert capsys.readouterr().err == told
+
+
+def test_an_error_without_a_file_is_no_mistake_of_the_user(monkeypatch):
+    def fail(words):
+        raise OSError("odd")
+
+    monkeypatch.setattr("ablate.cli.options.run", fail)
+    with pytest.raises(OSError, match="odd"):
+        cli.run(["options"])
+
+
+def test_cost_as_text_and_csv(here, capsys):
+    given = ["feedforward.d_ff=64", "shape=nano"]
+    assert cli.run(["cost", *given, "--format", "json"]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert list(counted) == [
+        *("parameters", "non_embedding", "active", "ops_paper", "flops_per_step", "tokens_per_step")
+    ]
+    assert cli.run(["cost", *given, "--format", "csv"]) == 0
+    header, line = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert header == list(counted) and line == [str(number) for number in counted.values()]
+    assert cli.run(["cost", *given]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [[key, f"{number:,}"] for key, number in counted.items()]
+    assert [line.split()[2:] for line in lines] == [
+        [f"{counted[key] / size:.4g}", letter]
+        for key, size, letter in (
+            ("parameters", 1e3, "k"),
+            ("non_embedding", 1e3, "k"),
+            ("active", 1e3, "k"),
+            ("ops_paper", 1e6, "M"),
+            ("flops_per_step", 1e9, "G"),
+            ("tokens_per_step", 1e3, "k"),
+        )
+    ]
+
+
+def test_cost_of_a_sweep_as_text(here, capsys):
+    assert cli.run(["cost", "--reference", "tiny"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [
+        *("row", "parameters", "parameters_published_m", "ops_paper", "ops_published_t", "flops_per_step")
+    ]
+    assert cli.run(["cost", "--reference", "tiny", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["row"] for row in rows] == ["Base", "RMS Norm", "GeLU, (x)"]
+    for line, row in zip(lines[1:], rows, strict=True):
+        shown = [f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in list(row.values())[1:] if value]
+        assert line.startswith(row["row"]) and line[len(row["row"]) :].split() == shown
+        assert len(line) == len(lines[0])
+    assert rows[0]["ops_published_t"] is None and rows[1]["ops_published_t"] == 11.1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (999, ""),
+        (1000, "  1 k"),
+        (10**6, "  1 M"),
+        (1_234_567_890, "  1.235 G"),
+        (10**12, "  1 T"),
+        (10**16, "  1e+04 T"),
+    ],
+)
+def test_short_numbers(value, text):
+    from ablate.cli.cost import _short
+
+    assert _short(value) == text
+
+
+def test_a_corpus_is_prepared_and_checked(here, capsys):
+    from ablate.config import compose
+    from ablate.data import build_corpus
+
+    (here / "good.txt").write_text("".join(f"Number {number} of some lines of text.\n\n" for number in range(4000)))
+    given = ["data=local", "data.files=[good.txt]", "paths.data=corpora", "shape.vocab_size=768"]
+    assert cli.run(["data", "prepare", *given]) == 0
+    told = capsys.readouterr().out
+    description = build_corpus.prepare(compose(given)).describe()
+    shown = [line.split(None, 1) for line in told.splitlines()[-len(description) :]]
+    assert shown == [
+        [key, f"{value:,}" if isinstance(value, int) else str(value)] for key, value in description.items()
+    ]
+    assert cli.run(["data", "check", *given]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "local: 0 faults, 0 oddities"
+    (here / "bad.jsonl").write_text('{"text": "good"}\n{"text": 3}\n{"text": ""}\nnot JSON\n')
+    assert cli.run(["data", "check", "data=local", "data.files=[bad.jsonl]"]) == 1
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 2 and all("bad.jsonl" in line for line in lines)
+    assert last.startswith("local: ") and last.split()[1] != "0"
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "others"),
+    [
+        (["a=b"], None, ["a=b"]),
+        (["slurm=false", "a=b"], None, ["a=b"]),
+        (["slurm=true"], {}, []),
+        (["slurm.minutes=240", "a=b", "slurm.partition=gpu"], {"minutes": 240, "partition": "gpu"}, ["a=b"]),
+        (["slurm=false", "slurm.minutes=7"], {"minutes": 7}, []),
+        (["slurmy=1"], None, ["slurmy=1"]),
+    ],
+)
+def test_settings_of_a_cluster(words, settings, others):
+    from ablate.cli.sweep import slurm
+
+    assert slurm(words) == (settings, others)
+
+
+def test_settings_of_a_cluster_need_values():
+    from ablate.cli.sweep import slurm
+    from ablate.errors import UserError
+
+    with pytest.raises(UserError, match="slurm=yes: must be true or false"):
+        slurm(["slurm=yes"])
+    with pytest.raises(UserError, match="slurm.partition= needs a value"):
+        slurm(["slurm.partition="])
+
+
+def test_settings_reach_the_driver(here, monkeypatch):
+    from ablate.sweep import command
+
+    given = []
+    monkeypatch.setattr(command, "run", lambda *words, **settings: given.append((words, settings)) or 0)
+    words = ["jobs=3", "only=Base", "retry=failed", "replace=true", "timeout=1.5", "patience=9", "timing=0"]
+    assert cli.run(["sweep", "tiny", *words, "report=false", "norm=rmsnorm", "slurm.minutes=4", "--dry-run"]) == 0
+    settings = {"jobs": 3, "only": "Base", "retry": "failed", "replace": True, "timeout": 1.5, "patience": 9.0}
+    settings |= {"timing": 0.0, "report": False, "slurm": {"minutes": 4}, "dry_run": True}
+    assert given == [(("tiny", ["norm=rmsnorm"]), settings)]
+    given.clear()
+    assert cli.run(["sweep", "tiny"]) == 0
+    assert given == [(("tiny", []), {"dry_run": False})]
+
+
+@pytest.mark.parametrize(
+    ("status", "loss", "rank", "told"),
+    [
+        ("done", 1.23456, "0", "RMS Norm, seed 2: done, final loss 1.2346 nats a token\n"),
+        ("failed", None, "0", ""),
+        ("done", 1.5, "1", ""),
+    ],
+)
+def test_how_a_run_ended_is_printed_once(status, loss, rank, told, monkeypatch, capsys):
+    from ablate.cli.sweep_row import print_result
+    from ablate.run.record import Loss, Record
+
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+    record = Record(schema=1, sweep="s", row="RMS Norm", seed=2, status=status, loss=Loss(final=loss))
+    assert print_result(record) is record
+    assert capsys.readouterr().out == told
 
 
 def test_cost_of_a_sweep_beside_published_numbers(here, capsys):

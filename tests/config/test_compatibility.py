@@ -31,6 +31,17 @@ from ablate.errors import UserError
             ["stack=funnel mixes the tokens of neighbours", "data.document_mask=false"],
         ),
         (
+            ["feedforward=switch", "data.document_mask=true"],
+            [
+                "feedforward=switch lets what one document holds change the outputs of another",
+                "set data.document_mask=false, or choose feedforward=dense or",
+            ],
+        ),
+        (
+            ["norm=batchnorm_encoder", "data.document_mask=true"],
+            ["norm=batchnorm_encoder lets what one document holds change", "or choose norm=layernorm or"],
+        ),
+        (
             ["norm=batchnorm_encoder", "sharing=encoder"],
             [
                 "the batch statistics of norm=batchnorm_encoder would be mixed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from ablate.config import compose, differences, identity, resolved
+from ablate.config import compose, differences, effective, identity, resolved
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,34 @@ def test_what_mixes_sequences_depends_on_how_many_a_device_takes_at_once(option)
     alone, shared = compose([option]), compose([option, "trainer.devices=2"])
     assert identity(alone, "x") != identity(shared, "x")
     assert identity(shared, "x") != identity(compose([option, "trainer.devices=2", "trainer.micro_batch=8"]), "x")
+
+
+DROPOUT = "dropout=0.1"
+
+
+def test_with_dropout_it_depends_on_how_many_sequences_a_device_takes_at_once():
+    of = lambda *more: identity(compose([DROPOUT, *more]), "x")  # noqa: E731
+    assert of() != of("trainer.devices=2") != of("trainer.nodes=4")
+    assert of() != of("trainer.micro_batch=4")
+    # 32 sequences: masks are those of a slice of the global batch, whichever device has it
+    assert of() == of("trainer.micro_batch=32")
+    assert of("trainer.devices=2") == of("trainer.micro_batch=16") == of("trainer.nodes=2")
+    assert of("trainer.devices=2", "trainer.micro_batch=8") == of("trainer.micro_batch=8")
+
+
+def test_with_the_dropout_of_a_part_too():
+    config = resolved(compose(["trainer.devices=2"]))
+    of = lambda rate, micro: identity(  # noqa: E731
+        {**config, "attention": {**config["attention"], "dropout": rate},
+         "trainer": {**config["trainer"], "micro_batch": micro}}, "x"
+    )  # fmt: skip
+    assert of(0.1, None) == of(0.1, 16) != of(0.1, 8)
+    assert of(0.0, None) != of(0.0, 16)  # as it is written, where nothing is drawn
+
+
+def test_what_is_effective_is_so_for_itself():
+    flat = effective(compose([DROPOUT, "trainer.devices=2"]))
+    assert effective(flat) == flat and flat["trainer.micro_batch"] == 16
 
 
 def test_the_text_belongs_to_it():

@@ -75,6 +75,8 @@ def test_one_seed_sets_three_streams():
     cfg = compose(["seed=3"])
     assert (cfg.seed.base, cfg.seed.data, cfg.seed.init, cfg.seed.dropout) == (3, 3, 3, 3)
     assert compose(["seed.init=${plus:1000,seed.base}", "seed=3"]).seed.init == 1003
+    with pytest.raises(UserError, match="plus:a,seed.base.*'a' is not a number"):
+        compose(["seed.init=${plus:a,seed.base}"])
     assert compose(["seed={base: 4, data: 1}"]).seed.data == 1
 
 

@@ -65,8 +65,7 @@ LINES = {
         "norm=nested: encoder._target_={package}.norms.MyNrom: {package}.norms has no 'MyNrom'; did you mean 'MyNorm'?"
     ),
     "norm=wrong": (
-        "norm=wrong: ablate.model.attention.Attention has no uses_batch_statistics; "
-        "inherit ablate.model.norm.Norm, or declare it"
+        "norm=wrong: _target_=ablate.model.attention.Attention: is no option of norm (see ablate options norm)"
     ),
     "norm=function": (
         "norm=function: {package}.norms.function has no uses_batch_statistics; "

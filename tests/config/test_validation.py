@@ -8,6 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablate.config import compose, instantiate, resolved, validate
+from ablate.config.slots import SLOTS
+from ablate.config.validation import problems
 from ablate.errors import UserError
 
 IMPOSSIBLE = [
@@ -124,6 +126,39 @@ def test_nothing_is_imported_to_refuse_a_target():
 
 def test_what_a_module_only_imported_is_not_called():
     with pytest.raises(UserError, match="comes from 'pathlib"):
-        instantiate({"_target_": "ablate.run.folder.Path", "_args_": ["x"]})
+        instantiate({"_target_": "ablate.run.folder.Path", "_args_": ["x"]}, SLOTS["norm"])
     with pytest.raises(UserError, match="did you mean 'RMSNorm'"):
-        instantiate({"_target_": "ablate.model.norm.RMSNrm", "_partial_": True})
+        instantiate({"_target_": "ablate.model.norm.RMSNrm", "_partial_": True}, SLOTS["norm"])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "${oc.decode:${oc.env:CANARY}}",
+        "${oc.create:{_target_: os.system}}",
+        "${oc.${data.name}:CANARY}",
+        r"\${oc.env:CANARY}",
+        r"x\\\${oc.env:CANARY}",
+        "${now:%Y}",
+        "${hydra:runtime.cwd}",
+        "${ oc.env :CANARY}",
+    ],
+)
+@pytest.mark.parametrize("key", ["name", "source.packages"])
+def test_an_interpolation_neither_reads_the_environment_nor_makes_structure(written, key, monkeypatch):
+    monkeypatch.setenv("CANARY", "CANARY123")
+    tree = OmegaConf.to_container(compose())
+    if key == "name":
+        tree["data"]["name"] = written
+    else:
+        tree["data"]["source"]["packages"] = [written]
+    (line,) = problems(tree)
+    assert line.startswith(f"data.{key}") and "CANARY123" not in line
+
+
+def test_only_a_path_is_read_from_the_environment_and_not_in_two_steps(monkeypatch):
+    monkeypatch.setenv("CANARY", "CANARY123")
+    for written in ("${oc.decode:${oc.env:CANARY}}", r"\${oc.env:CANARY}", "${oc.${data.name}:CANARY}"):
+        tree = OmegaConf.to_container(compose())
+        tree["paths"]["runs"] = written
+        assert len(problems(tree)) == 1, written

@@ -138,3 +138,37 @@ def test_nothing_heavy_is_imported_to_judge_a_config():
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."}
     )
     assert done.stdout == "False\n", done.stderr
+
+
+def option_classes():
+    """Every class that an option of the project names, at any depth, with the keys that the option gives it."""
+    from ablate.config import options
+
+    def walk(content, where):
+        if isinstance(content, dict):
+            if isinstance(content.get("_target_"), str):
+                yield content["_target_"], where
+            for key, value in content.items():
+                yield from walk(value, f"{where}.{key}")
+
+    for group, files in options.groups().items():
+        for option in files:
+            path = options.CONF / group / f"{option}.yaml"
+            yield from walk(options.load(path), f"{group}={option}")
+
+
+@pytest.mark.parametrize(("target", "where"), sorted(set(option_classes())), ids=lambda word: word)
+def test_a_range_is_of_a_key_that_the_class_has(target, where):
+    """A range under a misspelt key would let anything in."""
+    import importlib
+    import inspect
+
+    module, _, name = target.rpartition(".")
+    made = getattr(importlib.import_module(module), name)
+    known = set()
+    for one in inspect.getmro(made) if inspect.isclass(made) else [made]:
+        init = one.__init__ if inspect.isclass(one) else one
+        known |= set(inspect.signature(init).parameters) if init is not object.__init__ else set()
+    for table in ("ranges", "relations"):
+        for key in getattr(made, table, {}):
+            assert key.split(".")[0] in known, f"{target}.{table}: {key}"

@@ -111,8 +111,47 @@ def test_evaluation_is_the_same_for_every_run(batches, shared):
         assert equal(a, b)
     assert len(one.evaluation(2048, 1)) == 4 and len(one.evaluation(1, 1)) == 1
     assert not equal(one.evaluation(512, 1)[0], one.evaluation(512, 3)[0])
-    causal = batches("topology=causal_decoder").evaluation(512, 1)[0]["targets"].numpy()
-    assert (causal == shared[0].validation.windows(np.arange(16), 32)).all()
+    causal = batches("topology=causal_decoder")
+    n = shared[0].validation.n_windows(32)
+    whole = {tuple(window): place for place, window in enumerate(shared[0].validation.windows(np.arange(n), 32))}
+    drawn = [whole[tuple(window)] for window in causal.evaluation(512, 1)[0]["targets"].numpy()]
+    assert len(set(drawn)) == 16 and max(drawn) > n * 2 / 3 and min(drawn) < n / 3
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_evaluation_draws_from_both_sources_of_a_sorted_mixture(config, tmp_path, share):
+    """Two sources one after the other: their shares of the evaluated tokens are those of the held-out text."""
+    words = ("alpha", "omega")
+    first = write_jsonl(tmp_path / "a.jsonl", [f"{words[0]} {text}" for text in texts(int(1000 * share), seed=1)])
+    second = [f"{words[1]} {text.upper()}" for text in texts(1000 - int(1000 * share), seed=2)]
+    cfg = config(
+        [first, write_jsonl(tmp_path / "b.jsonl", second)],
+        *("topology=causal_decoder", "shape.length=32", "shape.batch_tokens=512", "data.validation_share=0.3"),
+    )
+    made = build_corpus.prepare(cfg)
+    n = made.validation.n_windows(32)
+    capitals = np.array([len(piece) > 3 and piece.isupper() for piece in _pieces(made)])
+
+    def share_of_second(windows):
+        return (capitals[windows].mean(axis=1) > 0.2).mean()
+
+    expected = share_of_second(made.validation.windows(np.arange(n), 32))
+    drawn = torch.cat([batch["targets"] for batch in Batches(cfg, made).evaluation(32 * 300, 7)]).numpy()
+    assert len(drawn) == 300 < n / 4 and 0.05 < expected < 0.6
+    assert abs(share_of_second(drawn) - expected) < 3 * (expected * (1 - expected) / 300) ** 0.5
+
+
+def _pieces(made):
+    """The text of each id."""
+    return [made.tokenizer.decode([index]).strip() for index in range(made.vocab_size)]
+
+
+def test_shares_of_two_processes_are_the_whole(batches):
+    """Each process takes every second slice of the same list."""
+    whole = batches().evaluation(2048, 1)
+    parts = [batches().evaluation(2048, 1)[rank::2] for rank in range(2)]
+    again = [batch for pair in zip(*parts, strict=True) for batch in pair]
+    assert all(equal(one, other) for one, other in zip(whole, again, strict=True))
 
 
 def test_evaluation_does_not_depend_on_the_batch(batches):
@@ -134,6 +173,15 @@ def test_evaluation_takes_all_there_is_and_says_so(batches, shared, caplog):
     assert sum(len(batch["targets"]) for batch in found) == n
     assert [len(batch["targets"]) for batch in found[:-1]] == [16] * (len(found) - 1)
     assert f"has {n} windows" in caplog.text and "all are used" in caplog.text
+
+
+def test_random_ids_come_from_the_text(batches, shared):
+    """Not bytes that do not occur, sentinels or unused ids."""
+    there = batches("topology=encoder", "objective.random_share=1.0", "objective.keep_share=0.0")
+    assert there.objective.text_ids.tolist() == shared[0].text_ids.tolist()
+    drawn = torch.cat([there.train(step)["encoder_ids"] for step in range(20)]).unique().numpy()
+    assert len(shared[0].text_ids) < shared[0].layout.text_size - 100
+    assert set(drawn.tolist()) <= {*shared[0].text_ids.tolist(), shared[0].eos_id}
 
 
 def test_too_little_text(shared):

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -14,12 +15,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from ablate.data import build_corpus, shards
+from ablate.data import build_corpus, file_hashes, shards
 from ablate.data.corpus import Corpus
 from ablate.data.corpus_request import corpus_request
+from ablate.data.spool import Spool
 from ablate.data.tokenizer_backends import HuggingFace
 from ablate.errors import UserError
+from ablate.run.files import sha256
 from tests.data.conftest import texts, write_jsonl
 
 
@@ -68,6 +72,46 @@ def test_the_tokenizer_sees_no_validation_text(config, tmp_path, monkeypatch):
     assert set(seen) == set(documents_of(made, "train"))
 
 
+def test_text_is_sampled_evenly_from_short_and_long_documents(tmp_path):
+    """The beginning of a sample has its share of one long document and of the short ones behind it."""
+    spool = Spool(tmp_path / "spool.txt")
+    long = "\u00e9" * 600_000
+    short = [f"{number} " + "b" * 500 for number in range(2400)]
+    for text in (long, *short):
+        spool.add(text.encode())
+    drawn = list(spool.sample(1))
+    assert drawn == list(spool.sample(1)) != list(spool.sample(2))
+    whole = "".join(drawn)
+    assert whole.count("\u00e9") == 600_000 and {text for text in drawn if "b" in text} == set(short)
+    beginning = "".join(drawn)[:200_000].encode()
+    assert len(beginning.decode().replace("\u00e9", "").encode()) / len(beginning) == pytest.approx(0.5, abs=0.15)
+    odd = Spool(tmp_path / "odd.txt")
+    odd.add(("x" + "\u00e9" * 20_000).encode())  # a cut falls into a character
+    assert "".join(odd.sample(1)).count("\u00e9") == 19_998
+    spool.close(), odd.close()
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_the_tokenizer_is_trained_on_both_languages_of_a_mixture(config, tmp_path, kind):
+    """Two languages one after the other, and a budget of characters that the first alone would use up."""
+    one = texts(400)
+    table = str.maketrans(
+        "abcdefghijklmnopqrstuvwxyz",
+        "\u0430\u0431\u0432\u0433\u0434\u0435\u0436\u0437\u0438\u0439\u043a\u043b\u043c\u043d\u043e\u043f\u0440\u0441\u0442\u0443\u0444\u0445\u0446\u0447\u0448\u0449",
+    )
+    other = [text.lower().translate(table) for text in texts(400, seed=1)]
+    files = [write_jsonl(tmp_path / "one.jsonl", one), write_jsonl(tmp_path / "two.jsonl", other)]
+    made = build_corpus.prepare(config(files, f"tokenizer={kind}", "tokenizer.characters=100000"))
+    pieces = [made.tokenizer.decode([index]) for index in range(made.tokenizer.size)]
+    of_second = [piece for piece in pieces if len([c for c in piece if "\u0430" <= c <= "\u044f"]) > 1]
+    of_first = [piece for piece in pieces if len([c for c in piece if "a" <= c <= "z"]) > 1]
+    assert min(len(of_first), len(of_second)) > 60
+    again = build_corpus.prepare(
+        config(files, f"tokenizer={kind}", "tokenizer.characters=100000", "seed=5", "data.name=b")
+    )
+    assert again.sha256 == made.sha256
+
+
 def test_asking_again_does_nothing(config, file, monkeypatch):
     cfg = config(file)
     assert not corpus_request(cfg).folder.exists()
@@ -78,8 +122,8 @@ def test_asking_again_does_nothing(config, file, monkeypatch):
     assert build_corpus.prepare(cfg).sha256 == Corpus(corpus_request(cfg).folder).sha256 == made.sha256
     assert not [name for name in os.listdir(made.folder.parent) if "tmp" in name]
     assert sorted(os.listdir(made.folder)) == [
-        "manifest.json", "token_bytes.npy", "tokenizer.json", "train-00000.bin", "train-offsets.npy",
-        "validation-00000.bin", "validation-offsets.npy",
+        "manifest.json", "token_bytes.npy", "token_counts.npy", "tokenizer.json", "train-00000.bin",
+        "train-offsets.npy", "validation-00000.bin", "validation-offsets.npy",
     ]  # fmt: skip
 
 
@@ -105,7 +149,9 @@ def test_the_request_determines_the_folder(config, file):
     without_effect = ["data.document_mask=true", "seed=3", "objective.length=32", "shape.steps=10"]
     assert corpus_request(config(file, *without_effect)).folder == corpus_request(config(file)).folder
     os.utime(file, (1, 1))
-    assert corpus_request(config(file)).folder not in folders  # a file that was written again is read again
+    assert corpus_request(config(file)).folder in folders  # a file is known by its content
+    write_jsonl(file, texts(201))
+    assert corpus_request(config(file)).folder not in folders
 
 
 def test_unigram_and_a_tokenizer_from_a_file(config, file, tmp_path):
@@ -127,26 +173,74 @@ def test_a_corpus_opens_its_tokenizer_again(config, file, overrides):
     assert made.tokenizer.size <= made.vocab_size
 
 
-def test_pieces_that_are_not_the_text_give_no_bits_per_byte(config, file, tmp_path):
-    """Spaces are no pieces here, so that their bytes would be missing."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+def whole_bits_per_byte(cfg, made):
+    """The bytes that an evaluation of all of the held-out text counts, and the bytes of that text."""
+    from ablate.data.batches import Batches
 
+    there = Batches(cfg, made)
+    counted = sum(made.token_bytes[batch["targets"].numpy()].sum() for batch in there.evaluation(10**8, 1))
+    length = there.objective.raw_length
+    used = made.validation.n_windows(length) * length / made.validation.n_tokens
+    return counted / used, made.manifest["validation"]["bytes"]
+
+
+def words_alone():
+    """Spaces are no pieces here."""
     words = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    words.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     special = ["[UNK]", "</s>"]
-    words.train_from_iterator(texts(200), trainers.WordLevelTrainer(special_tokens=special, show_progress=False))
-    words.save(str(tmp_path / "words.json"))
-    given = [
-        "tokenizer=file",
-        f"tokenizer.file={tmp_path / 'words.json'}",
-        "tokenizer.eos='</s>'",
-        "tokenizer.vocab_size=16384",
-    ]
-    lines = []
-    made = build_corpus.prepare(config(file, *given), progress=lines.append)
-    assert not made.token_bytes.any() and any("no bits per byte" in line for line in lines)
-    for kind in ("bpe", "unigram"):
-        assert build_corpus.prepare(config(file, f"tokenizer={kind}")).token_bytes.any()
+    words.train_from_iterator(texts(5), trainers.WordLevelTrainer(special_tokens=special, show_progress=False))
+    return "words.json", words.to_str().encode()
+
+
+def with_dummy_prefix():
+    """A SentencePiece model as it is by default: a space in front, NFKC, unknown characters."""
+    import sentencepiece
+
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts(50)), model_writer=written, vocab_size=150, minloglevel=2
+    )
+    return "usual.model", written.getvalue()
+
+
+@pytest.mark.parametrize("make", [None, words_alone, with_dummy_prefix])
+def test_bytes_are_those_of_the_text(config, tmp_path, make):
+    """Of short documents with ligatures, capitals and characters that the tokenizer does not know."""
+    documents = [f"{text[:20]} {number} \ufb01x \u65e5\u672c" for number, text in enumerate(texts(3000, words=12))]
+    file = write_jsonl(tmp_path / "short.jsonl", documents)
+    given = ["topology=causal_decoder", "shape.length=16", "shape.batch_tokens=512", "data.validation_share=0.3"]
+    if make:
+        name, content = make()
+        (tmp_path / name).write_bytes(content)
+        given += ["tokenizer=file", f"tokenizer.file={tmp_path / name}"]
+    cfg = config(file, *given)
+    made = build_corpus.prepare(cfg)
+    counted, true = whole_bits_per_byte(cfg, made)
+    assert counted == pytest.approx(true, rel=1e-3)
+    assert made.token_bytes[[made.eos_id, made.pad_id]].sum() == 0
+    if not make:  # each piece is the text that it represents
+        assert (made.token_bytes == made.token_bytes.round()).all()
+    unknown = made.manifest["problems"]["noted"].get("text that the tokenizer does not know", 0)
+    assert (unknown > 2000) == bool(make)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_mark_that_is_read_as_a_space_is_counted(config, tmp_path, kind):
+    documents = [*texts(200), *(f"a\u2581b\u2581 {number}" for number in range(50))]
+    made = build_corpus.prepare(config(write_jsonl(tmp_path / "text.jsonl", documents), f"tokenizer={kind}"))
+    noted = made.manifest["problems"]["noted"]
+    assert noted == ({"U+2581, read as a space by the tokenizer": 100} if kind == "unigram" else {})
+    text = made.tokenizer.decode(made.tokenizer.encode(["a\u2581b"])[0])
+    assert text == ("a b" if kind == "unigram" else "a\u2581b")
+
+
+def test_ids_of_text_are_those_that_the_train_part_has(config, file):
+    made = build_corpus.prepare(config(file, "tokenizer=unigram"))
+    stream = made.train.windows(np.array([0]), made.train.n_tokens)[0]
+    assert made.text_ids.tolist() == sorted(set(stream.tolist()) - {made.eos_id})
+    assert len(made.text_ids) < made.layout.text_size - 200  # bytes that do not occur
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused_before_any_reading(config, file, tmp_path, monkeypatch):
@@ -160,7 +254,15 @@ def test_a_tokenizer_that_does_not_fit_is_refused_before_any_reading(config, fil
 
 
 @pytest.mark.parametrize(
-    "name", ["train-00000.bin", "validation-00000.bin", "train-offsets.npy", "token_bytes.npy", "tokenizer.json"]
+    "name",
+    [
+        "train-00000.bin",
+        "validation-00000.bin",
+        "train-offsets.npy",
+        "token_bytes.npy",
+        "token_counts.npy",
+        "tokenizer.json",
+    ],
 )
 def test_a_changed_file_is_refused(config, file, name):
     cfg = config(file)
@@ -186,13 +288,16 @@ def test_a_flipped_bit_is_found_by_the_next_process(config, file):
 
 def test_large_files_are_hashed_once(config, file, monkeypatch):
     monkeypatch.setattr(shards, "LARGE", 1)
+    monkeypatch.setattr(file_hashes, "SETTLED", 0)
     made = build_corpus.prepare(config(file))
+    hashed = []
+    monkeypatch.setattr(file_hashes, "sha256", lambda path: hashed.append(os.path.basename(path)) or sha256(path))
     shards._verified.clear()
-    monkeypatch.setattr(shards, "sha256", None)
-    assert build_corpus.prepare(config(file)).sha256 == made.sha256
+    Corpus(made.folder)
+    assert not hashed
     os.utime(made.folder / "train-00000.bin", (1, 1))
-    with pytest.raises(TypeError):
-        build_corpus.prepare(config(file))
+    Corpus(made.folder)
+    assert hashed == ["train-00000.bin"]
 
 
 def test_a_manifest_that_cannot_be_read(config, file):
@@ -231,7 +336,7 @@ def test_skipped_documents_are_counted_in_the_manifest(config, tmp_path):
         opened.write('{"text": null}\n{"text": ""}\nbroken\n')
     with pytest.raises(UserError, match="text.jsonl:201: no text"):
         build_corpus.prepare(config(file))
-    assert not [name for name in os.listdir(tmp_path / "corpora") if not name.endswith(".lock")]
+    assert not [name for name in os.listdir(tmp_path / "corpora") if name.startswith("local")]
     lines = []
     made = build_corpus.prepare(config(file, "data.on_error=skip"), lines.append)
     problems = made.manifest["problems"]
@@ -260,7 +365,7 @@ def test_what_makes_no_corpus(config, tmp_path, documents, overrides, reason):
 def test_others_wait_for_the_one_that_prepares(config, file):
     cfg = config(file)
     folder = corpus_request(cfg).folder
-    folder.parent.mkdir()
+    folder.parent.mkdir(exist_ok=True)
     lines, made = [], []
     with open(folder.parent / f".{folder.name}.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -290,7 +395,7 @@ print(build_corpus.prepare(compose(sys.argv[2:])).sha256)
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("fault", ["_encode", "atomic_write"])
+@pytest.mark.parametrize("fault", ["entry", "write_manifest"])
 def test_a_kill_leaves_nothing_that_is_taken_for_whole(config, file, tmp_path, fault):
     overrides = ["data=local", f"data.files={file}", f"paths.data={tmp_path / 'corpora'}", "shape.vocab_size=768"]
     killed = subprocess.run([sys.executable, "-c", PREPARE, fault, *overrides], capture_output=True, check=False)

@@ -141,6 +141,7 @@ def test_pieces_fill_what_is_cut(n, pieces):
     "length, density, mean, reason",
     [
         (2, 0.15, 3.0, "objective.length=2: too short"),
+        (8, 0.5, 1.0, "objective.length=8: no amount of text gives inputs of exactly this .*; 7 is possible"),
         (64, 1.5, 3.0, "objective.noise_density=1.5"),
         (64, 0.15, 0.5, "objective.mean_span=0.5"),
         (64, 0.9, 1.0, "choose a longer mean_span or a lower noise_density"),
@@ -251,6 +252,16 @@ def test_masked_hides_replaces_and_keeps():
     assert ids.max() == SMALL.mask_id and (ids[scored & ~hidden] < SMALL.text_size).all()
     where = scored.mean(axis=0)
     assert abs(where - 0.15).max() < 0.04  # no place is preferred
+
+
+def test_random_ids_are_ids_of_text():
+    objective = Masked(SMALL, ENCODER, False, 100, 0.15, 1.0, 0.0)
+    objective.text_ids = np.array([5, 7, 400])
+    text = windows(200, 100)
+    batch = objective.apply(text, rng())
+    drawn = batch["encoder_ids"][batch["scored"]]
+    assert set(drawn.tolist()) == {5, 7, 400} and drawn.dtype == text.dtype
+    assert Counter(drawn.tolist())[5] / len(drawn) == pytest.approx(1 / 3, abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,21 @@
 """Files of every kind, and every fault with its file and line."""
 
+import bz2
 import gzip
+import importlib
 import json
+import lzma
+import os
+import re
+import tracemalloc
 
 import datasets
+import pyarrow
 import pytest
+from pyarrow import ipc, parquet
 
+from ablate.config import compose
+from ablate.data import compressed, readers, source
 from ablate.data.data_faults import DataFaults
 from ablate.data.source import Hub, Local
 from ablate.errors import UserError
@@ -19,6 +29,19 @@ def read(files, policy="fail", **options):
 
 def lines_of(documents):
     return b"".join(json.dumps({"text": text}).encode() + b"\n" for text in documents)
+
+
+PACKERS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+def damaged(content, how):
+    """Compressed content with one bit flipped, in its checksum (which gives all of the text before), or cut off."""
+    if how == "cut":
+        return content[: len(content) // 2]
+    place = -6 if how == "checksum" else len(content) // 2
+    flipped = bytearray(content)
+    flipped[place] ^= 1
+    return bytes(flipped)
 
 
 def test_all_kinds_of_files_give_the_same_documents(tmp_path):
@@ -43,6 +66,197 @@ def test_what_a_document_is_in_a_text_file(tmp_path):
     assert read([file], split_txt="document")[0] == ["one\ntwo\n\n\nthree"]
     with pytest.raises(UserError, match="paragraph.*did you mean 'paragraph'"):
         read([file], split_txt="paragraphs")
+
+
+NAMES = (
+    "data[1]",
+    "q?",
+    "s*",
+    "a::b",
+    "h#a",
+    "p%20",
+    "sp ace",
+    "-l",
+    "~t",
+    "~",
+    "ü",
+    "line\nend",
+    "{x}",
+    "$HOME",
+    "\udcff",
+)
+DECOYS = ("data1", "qq", "so", "b", "h", "p ", "sp", "l", "t")
+
+
+def write_kinds(folder, name):
+    """A file of each kind whose only document is its own name."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    line = json.dumps({"text": text}).encode()
+    for ending, content in (
+        (".txt", text.encode()),
+        (".jsonl", line),
+        (".ndjson", line),
+        (".json", b"[" + line + b"]"),
+    ):
+        (folder / f"{name}{ending}").write_bytes(content)
+        for packed, pack in PACKERS.items():
+            (folder / f"{name}{ending}.{packed}").write_bytes(pack(content))
+    table = pyarrow.table({"text": [text]})
+    parquet.write_table(table, folder / "table")
+    (folder / "table").rename(folder / f"{name}.parquet")
+    for ending, new in ((".arrow", ipc.new_stream), (".ARROW", ipc.new_file)):
+        with open(folder / f"{name}{ending}", "wb") as opened, new(opened, table.schema) as writer:
+            writer.write_table(table)
+    return text
+
+
+def test_a_file_is_read_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in DECOYS:
+        write_kinds(tmp_path, name)
+    for name in NAMES:
+        text = write_kinds(tmp_path, name)
+        files = [file for file in tmp_path.iterdir() if file.name.startswith(f"{name}.")]
+        assert len(files) == 4 * (1 + len(PACKERS)) + 3
+        for file in files:
+            assert read([file])[0] == [text], file
+            assert read([file.name])[0] == [text], file.name
+
+
+def test_what_is_no_name_of_a_file_is_a_glob(tmp_path):
+    for name in ("data[1].txt", "data1.txt", "data2.txt"):
+        (tmp_path / name).write_text(name)
+    assert read([tmp_path / "data[1].txt"])[0] == ["data[1].txt"]
+    assert read([tmp_path / "data[12].txt"])[0] == ["data1.txt", "data2.txt"]
+    assert read([tmp_path / "data?.txt"])[0] == ["data1.txt", "data2.txt"]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://a.b/c.jsonl", "hf://datasets/a/b.parquet", "s3://a/*.txt", "zip://a::b.zip"]
+)
+def test_an_address_is_no_file_of_this_machine(address):
+    with pytest.raises(UserError, match="is an address.*data=hub"):
+        Local([address])
+
+
+def test_endings_are_matched_without_regard_to_case(tmp_path):
+    (tmp_path / "A.TXT").write_text("one")
+    (tmp_path / "B.JsonL.GZ").write_bytes(gzip.compress(GOOD))
+    assert read([tmp_path])[0] == ["one", "good"]
+
+
+def test_what_a_folder_has_besides_is_left_out_and_named(tmp_path):
+    folder = tmp_path / "my"
+    for name in (
+        "a.txt", "b/c.JSONL", "notes.md", "b/more.MD", "x.csv", ".draft.txt", ".git/config.txt", "__MACOSX/._a.txt",
+        "a.txt~", "#a.txt#", "README", "table.parquet.gz", "c.7z",
+    ):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('{"text": "' + name + '"}' if name.endswith("JSONL") else name)
+    (folder / "gone.txt").symlink_to("nowhere")
+    (folder / "linked").symlink_to(folder / "b")
+    os.mkfifo(folder / "pipe.txt")
+    documents, faults = read([folder])
+    assert documents == ["a.txt", "b/c.JSONL"] and not faults.skipped
+    reasons = {"hidden": 2, "__MACOSX": 1, "backup": 2, "no ending": 1, "broken link": 1, "link to a folder": 1}
+    reasons |= {".md": 2, ".csv": 1, ".gz": 1, ".7z": 1, "not a file": 1}
+    assert faults.noted == {f"files not read ({reason})": count for reason, count in reasons.items()}
+    assert f"{folder} (b/more.MD, notes.md): files not read (.md)" in faults.examples
+    for name in (".draft.txt", "linked"):  # what is named is read
+        assert len(read([folder / name])[0]) == 1
+    with pytest.raises(UserError, match=r"no .txt, .* file in .*it has 1 hidden$"):
+        Local([str(folder / "__MACOSX")])
+
+
+def test_a_json_file_is_lines_or_one_array(tmp_path):
+    rows = [{"text": "one"}, {"text": "two"}, {"text": 3}]
+    file = tmp_path / "a.json"
+    for text in (
+        json.dumps(rows),
+        json.dumps(rows, indent=1),
+        "\ufeff\n\n" + json.dumps(rows),
+        *["\n".join(map(json.dumps, rows))],
+    ):
+        file.write_text(text)
+        documents, faults = read([file], "skip")
+        assert documents == ["one", "two"] and faults.skipped == {"no text": 1}
+    for text, reason in (
+        (json.dumps({"text": "one"}, indent=1), "one JSON object over several lines .must be JSON lines, or one array"),
+        ("[1]", "a.json: item 1: not a JSON object"),
+        ("[", "a.json: broken JSON"),
+        ("[" * 100_000, "a.json: broken JSON"),
+        ('{"data": []}', "a.json:1: no text .no key 'text', only 'data'"),
+        ("\n\n", "a.json: empty file"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=reason):
+            read([file])
+
+
+def test_zstandard_is_read_where_its_package_is_installed(tmp_path):
+    file = tmp_path / "a.jsonl.zst"
+    if importlib.util.find_spec("zstandard"):
+        pack = importlib.import_module("zstandard").ZstdCompressor(write_checksum=True).compress
+        file.write_bytes(pack(GOOD) + damaged(pack(lines_of(texts(50))), "bit"))
+        documents, faults = read([file], "skip")
+        assert documents == ["good"] and faults.skipped == {"damaged zstandard": 1}
+    else:
+        file.write_bytes(b"")
+        with pytest.raises(UserError, match="a.jsonl.zst: .* not installed; pip install zstandard"):
+            Local([str(file)])
+
+
+def test_only_line_ends_end_a_line(tmp_path):
+    odd = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+    (tmp_path / "a.txt").write_text(f"one{odd}two\nthree", newline="")
+    assert read([tmp_path / "a.txt"], split_txt="line")[0] == [f"one{odd}two", "three"]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": odd + "x"}, ensure_ascii=False) + "\n" + GOOD.decode())
+    assert read([tmp_path / "a.jsonl"])[0] == [odd + "x", "good"]
+
+
+@pytest.mark.parametrize("ends, noted", [("\r\n", "CRLF"), ("\r", "old Macintosh line ends .CR.")])
+def test_other_line_ends_are_noted_wherever_they_are(tmp_path, ends, noted):
+    """The first is far behind what is read at once."""
+    text = "line\n" * 500_000 + f"one{ends}two{ends}{ends}three"
+    (tmp_path / "a.txt").write_text(text, newline="")
+    documents, faults = read([tmp_path / "a.txt"], split_txt="line")
+    assert documents[-3:] == ["one", "two", "three"] and len(faults.noted) == 1
+    assert re.search(noted, next(iter(faults.noted)))
+    assert read([tmp_path / "a.txt"])[0] == ["line\n" * 500_000 + "one\ntwo", "three"]
+
+
+def test_a_line_end_that_is_cut_in_two_is_one(tmp_path):
+    for size in range(8190, 8195):
+        (tmp_path / "a.txt").write_text("x" * size + "\r\ny", newline="")
+        assert read([tmp_path / "a.txt"])[0] == ["x" * size + "\ny"]
+
+
+def test_nul_characters_are_noted(tmp_path):
+    (tmp_path / "a.txt").write_text("one\0two")
+    documents, faults = read([tmp_path / "a.txt"])
+    assert documents == ["one\0two"] and faults.noted == {"NUL characters, kept": 1}
+
+
+def test_a_line_without_end_is_refused_and_not_held_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LONGEST", 1 << 20)
+    monkeypatch.setattr(source, "LONGEST", 1 << 20)
+    file = tmp_path / "a.jsonl"
+    with open(file, "wb") as opened:
+        opened.write(GOOD)
+        for _ in range(64):
+            opened.write(b"x" * (1 << 20))
+        opened.write(b"\n" + GOOD)
+    with pytest.raises(UserError, match="a.jsonl:2: line too long .more than 1,048,576 characters"):
+        read([file])
+    tracemalloc.start()
+    documents, faults = read([file], "skip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert documents == ["good", "good"] and faults.skipped == {"line too long": 1} and peak < 16e6, peak
+    (tmp_path / "a.txt").write_text("line\n" * 400_000 + "\nnext")
+    assert read([tmp_path / "a.txt"], "skip")[0] == ["next"]
+    with pytest.raises(UserError, match="a.txt:1: document too long"):
+        read([tmp_path / "a.txt"], split_txt="document")
 
 
 def test_globs_folders_and_repeated_files(tmp_path):
@@ -124,12 +338,49 @@ def test_a_document_with_a_bad_line_is_left_out_entirely(tmp_path):
     assert read([tmp_path / "a.txt"], "skip", split_txt="document")[0] == []
 
 
-def test_a_truncated_gzip_gives_the_lines_before_the_cut(tmp_path):
-    documents = texts(200)
-    (tmp_path / "a.jsonl.gz").write_bytes(FAULTS["truncated gzip"][1])
-    found, faults = read([tmp_path / "a.jsonl.gz"], "skip")
-    assert 50 < len(found) < 200 and found == documents[: len(found)]
-    assert f":{len(found) + 1}" in faults.examples[0]
+@pytest.mark.parametrize("how", ["bit", "checksum", "cut"])
+@pytest.mark.parametrize("ending", PACKERS)
+def test_nothing_of_a_damaged_member_is_read(tmp_path, ending, how):
+    pack = PACKERS[ending]
+    first, second, third = (lines_of(texts(200, seed=seed)) for seed in range(3))
+    file = tmp_path / f"a.jsonl.{ending}"
+    file.write_bytes(pack(first) + damaged(pack(second), how) + (b"" if how == "cut" else pack(third)))
+    with pytest.raises(UserError, match=f"a.jsonl.{ending}:"):
+        read([file])
+    documents, faults = read([file], "skip")
+    assert documents == texts(200)
+    assert faults.skipped.total() == 1 and f"{file}:201: " in faults.examples[0]
+    assert "its first 1 members are read" in faults.examples[0]
+    file.write_bytes(damaged(pack(second), how))
+    assert read([file], "skip")[0] == []
+
+
+def test_members_and_padding_are_read_as_one_text(tmp_path):
+    for ending, pack in PACKERS.items():
+        file = tmp_path / f"a.txt.{ending}"
+        file.write_bytes(pack(b"on") + pack(b"e\n\ntw") + b"\0" * 512 + pack(b"") + pack(b"o"))
+        assert read([file])[0] == ["one", "two"]
+
+
+def test_a_document_that_goes_on_in_a_damaged_member_is_left_out(tmp_path):
+    bad = damaged(gzip.compress(b"er\n" * 100), "checksum")
+    for start in (b"one\n\ntwo oth", b"one\n\ntwo\nthree\n"):
+        (tmp_path / "a.txt.gz").write_bytes(gzip.compress(start) + bad)
+        assert read([tmp_path / "a.txt.gz"], "skip")[0] == ["one"]
+        assert "one" in read([tmp_path / "a.txt.gz"], "skip", split_txt="line")[0]
+        assert "two oth" not in read([tmp_path / "a.txt.gz"], "skip", split_txt="line")[0]
+
+
+def test_a_bomb_is_read_in_small_blocks(tmp_path):
+    """A member that is a thousand times as large as its file, and one of bzip2 a million times."""
+    peaks = {}
+    for ending, pack in PACKERS.items():
+        (tmp_path / f"a.txt.{ending}").write_bytes(pack(bytes(1 << 26)))
+        tracemalloc.start()
+        compressed.find_damage(str(tmp_path / f"a.txt.{ending}"))
+        peaks[ending] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert max(peaks.values()) < 20e6, peaks
 
 
 def test_a_bad_line_far_into_a_file_costs_no_other(tmp_path):
@@ -195,6 +446,42 @@ def test_a_streamed_set_comes_shard_by_shard(c4):
     assert list(mirror.documents(DataFaults())) == expected
     some = hub("json", files=str(c4 / "*00001-of*"))
     assert list(some.documents(DataFaults())) == texts(40, seed=1)
+
+
+def test_files_of_a_set_are_read_whatever_their_names(c4, tmp_path):
+    line = '{"text": "%s"}\n'
+    for name in ("data[1].jsonl", "data1.jsonl", "a::b.jsonl", "s*.jsonl", "so.jsonl"):
+        (tmp_path / name).write_text(line % name)
+    for name in ("data[1].jsonl", "a::b.jsonl", "s*.jsonl"):
+        one = hub("json", files=str(tmp_path / name))
+        assert list(one.documents(DataFaults())) == [name]
+        assert [entry[0] for entry in one.fingerprint()["on_disk"]] == [name]
+    by_split = hub("json", files={"train": str(tmp_path / "s*.jsonl"), "test": [str(tmp_path / "so.jsonl")]})
+    assert list(by_split.documents(DataFaults())) == ["s*.jsonl"] and len(by_split.fingerprint()["on_disk"]) == 2
+    several = [str(tmp_path / name) for name in ("s*.jsonl", "data1.jsonl", "data[1].jsonl")]
+    assert list(hub("json", files=several).documents(DataFaults())) == ["s*.jsonl", "data1.jsonl", "data[1].jsonl"]
+    (c4 / "a::b.json").write_text(line)
+    with pytest.raises(UserError, match="'a::b.json' has :: in its name"):
+        list(hub(c4).documents(DataFaults()))
+    with pytest.raises(UserError, match=r"en\[1\]: has \[ in its name"):
+        list(hub(c4.rename(tmp_path / "en[1]")).documents(DataFaults()))
+
+
+def test_nothing_of_a_damaged_shard_is_read(c4):
+    """The damage is behind what the library reads at once."""
+    broken = c4 / "c4-train.00001-of-00003.json.gz"
+    broken.write_bytes(damaged(gzip.compress(lines_of(texts(30_000, words=48))), "checksum"))
+    faults = DataFaults("skip")
+    assert list(hub(c4).documents(faults)) == texts(40, seed=0) + texts(40, seed=2)
+    assert faults.skipped == {"unreadable": 1}
+
+
+@pytest.mark.parametrize("limit", [0, -1, 2.5, "7", True])
+def test_a_limit_is_a_whole_number(limit):
+    with pytest.raises(UserError, match=f"^data.limit={limit}: must be a whole number, 1 or more$"):
+        hub("json", limit=limit)
+    with pytest.raises(UserError, match="^data.(source.)?limit=[^\\n]*: must [^\\n]*$"):
+        compose(["data=hub", "data.path=json", f"data.limit={json.dumps(limit)}"])
 
 
 def test_a_broken_shard_is_named_and_the_others_are_read(c4):

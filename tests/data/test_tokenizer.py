@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -79,6 +80,18 @@ def test_only_the_first_characters_are_read():
     BPE(768, 100, 1000).make(endless())
 
 
+@pytest.mark.parametrize("kind", TRAINED)
+def test_long_words_are_cut_to_train_and_that_is_noted(kind):
+    """Uncut, 200,000 letters in one word took 23 seconds."""
+    letters = np.random.default_rng(0).integers(97, 123, 200_000).astype(np.uint8).tobytes().decode()
+    began = time.monotonic()
+    made = TRAINED[kind](2048, 100, 10**6).make([*texts(50), letters, "a" + " " * 300])
+    assert time.monotonic() - began < 10
+    assert list(made.notes.values()) == [200_000 // 256 + 1]
+    assert made.decode(made.encode([letters])[0]) == letters
+    assert TRAINED[kind](768, 100, 10**6).make(texts(50)).notes == {}
+
+
 def test_too_small_a_vocabulary():
     with pytest.raises(UserError, match="vocab_size=600 leaves 472 pieces .* at least 640"):
         _ = BPE(600, 100, 1).layout
@@ -127,6 +140,20 @@ def test_a_foreign_tokenizer_keeps_its_ids(tmp_path):
         _ = Loaded(str(file), 600, 100, "<|endoftxt|>", None).layout
     with pytest.raises(UserError, match=f"its {size} pieces with 100 sentinels need .*tokenizer.vocab_size is 448"):
         _ = Loaded(str(file), 448, 100, None, None).layout
+
+
+@pytest.mark.parametrize("given", [("<eos>", None), (None, "<pad>")])
+def test_a_sentencepiece_model_keeps_its_own_end_and_padding(given, tmp_path):
+    made = Unigram(768, 100, 10**6).make(texts(300))
+    file = tmp_path / made.file
+    file.write_bytes(made.content())
+    with pytest.raises(UserError, match="tokenizer.eos and tokenizer.pad: a SentencePiece model defines its own"):
+        _ = Loaded(str(file), 768, 100, *given).layout
+
+
+def test_a_text_that_is_too_poor_for_unigram_is_refused():
+    with pytest.raises(UserError, match="tokenizer=unigram: cannot be trained on this text"):
+        Unigram(768, 100, 10**6).make([])
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_what_is_out_of_range_is_refused(plugin):
 def test_the_objective_hides_inputs_and_no_targets(plugin):
     from my_variants.objectives import WordDropout
 
-    layout = SimpleNamespace(pad_id=0, mask_id=99)
+    layout = SimpleNamespace(pad_id=0, mask_id=99, text_size=90)
     objective = WordDropout(layout, ("decoder",), False, length=50, probability=0.2)
     windows = np.random.default_rng(0).integers(1, 90, (40, 50))
     batch = objective.apply(windows, np.random.default_rng(1))

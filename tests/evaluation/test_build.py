@@ -24,8 +24,8 @@ def test_each_is_made_from_its_options():
         ("evaluation.by_position.bins=0", "evaluation.by_position.bins=0: must be a whole number, 1 or more"),
         (
             "evaluation.by_position._target_=ablate.run.score.Curve",
-            "evaluation=by_position: ablate.run.score.Curve has no evaluate; "  # noqa: ISC004
-            "inherit ablate.evaluation.contract.Evaluation, or declare it",
+            "evaluation.by_position._target_=ablate.run.score.Curve: is no option of evaluation "  # noqa: ISC004
+            "(see ablate options evaluation)",
         ),
         (
             "evaluation.by_position._target_=tests.evaluation.test_build.Stranger",

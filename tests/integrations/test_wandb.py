@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ablate.errors import UserError
 from ablate.integrations import wandb
 from ablate.integrations.wandb import run_id
 from tests.faults import faults
@@ -48,6 +49,11 @@ def inspected(path):
         return subprocess.run(command, capture_output=True, text=True, check=True)
 
     return json.loads(call("--summary").stdout), [json.loads(line) for line in call().stdout.splitlines()]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no run to mirror"):
+        wandb.mirror_run(wandb.Mirror("ablate", None, 0), tmp_path, None)
 
 
 def test_a_run_is_mirrored_whole(asked):

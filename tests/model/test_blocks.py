@@ -123,6 +123,18 @@ def test_unknown_sublayer_is_refused():
         tiny("block.sublayers.decoder=[self_attention,feedforwrd]")
 
 
+def test_a_block_without_sublayers_is_refused():
+    with pytest.raises(UserError, match="block.sublayers.encoder: must name at least one sub-layer"):
+        tiny("block.sublayers.encoder=[]")
+    with pytest.raises(UserError, match="block.sublayers.decoder: must name at least one sub-layer"):
+        tiny("topology=causal_decoder", "block.sublayers.decoder=[cross_attention]")  # no encoder to attend to
+
+
+def test_cross_attention_in_an_encoder_is_refused():
+    with pytest.raises(UserError, match="block.sublayers.encoder: cross_attention is for decoders"):
+        tiny("block.sublayers.encoder=[self_attention,cross_attention]")
+
+
 def test_sublayers_can_be_left_out_and_repeated():
     model = tiny("topology=encoder", "block.sublayers.encoder=[feedforward,self_attention,feedforward]")
     kinds = [type(step.sublayers[0]).__name__ for step in model.topology.encoder.stack.blocks[0].steps]

@@ -9,6 +9,7 @@ from torch.nn import functional
 from ablate.config import build_model, compose
 from ablate.data import vocabulary
 from ablate.errors import UserError
+from ablate.model.clusters import cluster_sizes
 from tests.model.tiny import SHAPE, batch_for, overrides, set_all, tiny, train_step
 
 V, D = SHAPE["vocab_size"], SHAPE["d_model"]
@@ -135,6 +136,8 @@ def test_vectors_start_with_the_deviation_of_a_table(init, option):
         (["clusters", "embedding.shares=[1/2,1/2]", "embedding.special=0"], {}, "leave none for the last cluster"),
         (["clusters", "embedding.widths=[24,8]"], {}, "embedding.widths: must be 3"),
         (["clusters", "embedding.widths=[24,8,0]"], {}, "embedding.widths: 24, 8, 0: each must be from 1 to 24"),
+        (["clusters", "embedding.widths=[25,8,2]"], {}, "embedding.widths: 25, 8, 2: each must be from 1 to 24"),
+        (["clusters", "embedding.shares=[0,1/2]"], {}, "0 of embedding.shares: .* = 64 is 0, and must be at least 1"),
         (["factorized", "embedding.tie=[encodr]"], {}, "'encodr' must be one of.*did you mean 'encoder'"),
     ],
 )
@@ -162,3 +165,30 @@ def test_clusters_are_narrow_for_rare_ids_only_in_width():
     vectors = as_table(embedding)[17:64]
     assert torch.linalg.matrix_rank(vectors) == 2
     torch.testing.assert_close(vectors, functional.linear(embedding.clusters[2].table[:47], embedding.clusters[2].up.T))
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "shares", "special", "apart", "sizes"),
+    [
+        (10, ["1/2"], 0, False, [5, 5]),
+        (10, ["9/10"], 0, False, [9, 1]),  # one id is enough for the last cluster
+        (10, ["1/10", "8/10"], 0, False, [1, 8, 1]),  # and for the others
+        (10, ["1/1"], 5, False, [5, 5]),  # the special ids alone are a last cluster, too
+        (10, [], 9, True, [1, 9]),  # one piece is enough
+        (10, ["1/2"], 2, True, [4, 4, 2]),
+        (10, ["1/2"], 2, False, [4, 6]),
+    ],
+)
+def test_the_least_that_clusters_can_have(vocab_size, shares, special, apart, sizes):
+    assert cluster_sizes(vocab_size, shares, special, apart) == sizes
+
+
+def test_special_ids_apart_leave_the_last_cluster_empty():
+    with pytest.raises(UserError, match="1/1 of the pieces leave none for the last cluster"):
+        cluster_sizes(10, ["1/1"], 5, True)
+
+
+@pytest.mark.parametrize("widths", [[24, 8, 1], [1, 1, 1], [24, 24, 24]])
+def test_a_width_is_from_1_to_that_of_the_model(widths):
+    embedding = embedding_of("embedding=clusters", f"embedding.widths={widths}".replace(" ", ""))
+    assert [cluster.table.shape[1] for cluster in embedding.clusters] == widths

@@ -1,4 +1,4 @@
-"""Reports of two made-up sweeps, stored whole; where words or numbers change on purpose, renew them from the root by
+"""Reports of three made-up sweeps, stored whole; where words or numbers change on purpose, renew them from the root by
 
     python -m tests.report.stored_reports
 
@@ -8,19 +8,25 @@ and read the differences before they are committed.
 import shutil
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 from ablate.report import build
-from tests.report.synthetic import false_alarm_sweep, troubled_sweep
+from ablate.report.render.plots import drawing
+from tests.report.described import described
+from tests.report.synthetic import false_alarm_sweep, mixed_sweep, troubled_sweep
 
 FOLDER = Path(__file__).parent / "stored"
-FILES = ("report.md", "evidence.csv", "results.csv", "runs.csv")
-SWEEPS = {"false-alarm": false_alarm_sweep, "troubled": troubled_sweep}
+FILES = ("report.md", "evidence.csv", "results.csv", "runs.csv", "table.tex", "plots.txt")
+SWEEPS = {"false-alarm": false_alarm_sweep, "troubled": troubled_sweep, "mixed": mixed_sweep}
 
 
 def made(name, root):
-    """Make the sweep `name` and its report below `root`; returns the report's folder."""
-    maker = SWEEPS[name](root)
-    return build.build(maker.name, maker.runs, maker.reports, maker.sweeps).parent
+    """Make the sweep `name` and its report below `root`, plots described in plots.txt; returns the report's folder."""
+    maker, figures = SWEEPS[name](root), []
+    with mock.patch.object(drawing, "save", lambda figure, path: figures.append(f"{path.name}: {described(figure)}")):
+        folder = build.build(maker.name, maker.runs, maker.reports, maker.sweeps).parent
+    (folder / "plots.txt").write_text("\n".join(figures))
+    return folder
 
 
 def renew():

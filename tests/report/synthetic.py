@@ -2,11 +2,14 @@
 
 import json
 import math
+import shlex
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from ablate.config.identity import SCHEMA
+from ablate.config.overrides import merge
 from ablate.report.analysis.verdicts import Row, Verdicts
 from ablate.run.folder import run_path
 from ablate.statistics.moderated import Comparison
@@ -108,8 +111,8 @@ class Maker:
             "seed": seed,
             "status": status,
             "reason": "",
-            "overrides": ["shape=nano", "data=local", *extra, *overrides, *given],
-            "command": f"ablate train sweep={self.name} row='{label}' seed={seed}",
+            "overrides": merge(["shape=nano", "data=local"], extra, overrides, given),
+            "command": shlex.join(["ablate", "train", f"sweep={self.name}", f"row={label}", f"seed={seed}", *extra]),
             "identity": "0123456789abcdef",
             "versions": {"ablate": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
             "git": {"sha": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
@@ -164,17 +167,17 @@ class Maker:
         record |= changes
         (path / "record.json").write_text(json.dumps(record))
         (path / "config.yaml").write_text(yaml.safe_dump(SETTINGS | (settings or {})))
-        self._write_metrics(path, seed, final, status)
+        self._write_metrics(path, seed, final, early, status)
         return path
 
-    def _write_metrics(self, path, seed, final, status):
+    def _write_metrics(self, path, seed, final, early, status):
         noise = np.random.default_rng([seed, len(str(path.parent.name))])
         lines = ["step,time,loss,learning_rate,grad_norm,kind,bits_per_byte"]
         last = self.steps if status == "done" else self.steps * 2 // 5
         for step in range(10, last + 1, 10):
             loss = final + 2.6 * (math.exp(-step / (self.steps / 6)) - math.exp(-6)) + float(noise.normal(0, 0.03))
             lines.append(f"{step},{step / 14:.3f},{loss!r},0.01,1.0,train,")
-        lines.append(f"{self.steps // 8},1.0,{final + 1.1!r},,,validation,2.1")
+        lines.append(f"{self.steps // 8},1.0,{early!r},,,validation,2.1")
         if status == "diverged":
             lines.append(f"{last + 10},9.9,nan,0.01,inf,train,")
         elif status == "done":
@@ -283,7 +286,7 @@ def verdicts(deltas, errors=0.01, baseline="Vanilla Transformer"):
                 1.0,
                 True,
             ),
-            *(1.0, 1.0, {}, {}, {}),
+            *(1.0, 1.0, {}, {}, {}, SCHEMA),
             comparison=comparison,
             early_comparison=comparison,
             verdict="no difference detected",
@@ -326,5 +329,55 @@ def false_alarm_sweep(root):
         for seed in range(3 if overrides else 5):
             noise = (seed * 3 + number * 2) % 5 / 1000
             maker.run(label, seed, overrides, final=5.0 + maker.seed_effects[seed] + difference + noise)
+    maker.write_sweep()
+    return maker
+
+
+def mixed_sweep(root):
+    """What a report has to add: scores of evaluations, other versions, lost and unbegun rows, a control untested."""
+    maker = Maker(root, name="mixed", data="builtin")
+    maker.question = "What is said of runs that were not made alike?"
+    maker.notes = "The first paragraph.\n\nThe second, with `code` and a | bar."
+    maker.reference = "narang2021"
+
+    def scores(seed, **values):
+        found = {
+            name: {"value": value + seed / 10, "unit": unit, "higher_is_better": unit == "accuracy", "items": 50}
+            | {"source": {"evaluation": name, "hash": f"{seed % 2 if name == 'recall' else 0:016d}"}}
+            for name, (value, unit) in values.items()
+        }
+        return {"downstream": {name: score["value"] for name, score in found.items()}, "scores": found}
+
+    def measured(seed, better):
+        return scores(seed, recall=(60 + 2 * better, "accuracy"), perplexity=(30 - better, "nats"))
+
+    for seed in range(5):
+        maker.run(maker.baseline, seed, final=5.0 + maker.seed_effects[seed], **measured(seed, 0))
+    rows = {"GeLU": ("gelu", -0.002), "Swish": ("swish", 0.004), "ELU": ("elu", 0.02), "SwiGLU": ("swiglu", -0.04)}
+    for number, (label, (activation, difference)) in enumerate(rows.items()):
+        maker.add(label, "activation", [f"activation={activation}"])
+        for seed in range(3):
+            loss = 5.0 + maker.seed_effects[seed] + difference + (seed * 3 + number * 2) % 5 / 1000
+            changes = measured(seed, 2 - number)
+            if label == "ELU" and seed == 1:
+                changes = {"scores_failed": {"recall": "RuntimeError: no such\ntask"}}
+            if label == "Swish":
+                changes["git"] = {"sha": "f" * 40, "dirty": seed == 2}
+                changes["versions"] = {"ablate": "0.1.0", "python": "3.12.1", "torch": "2.12.0"}
+            if label == "SwiGLU":
+                changes |= {"extra": ["trainer.log_every=5"], "seconds": 4000.0}
+            maker.run(label, seed, [f"activation={activation}"], final=loss, **changes)
+    maker.add("GeGLU", "activation", ["activation=geglu"])
+    for seed in range(3):  # all diverge before a loss is known at the end
+        maker.run(
+            *("GeGLU", seed, ["activation=geglu"]), status="diverged", reason=f"the loss is nan at step {70 + seed}"
+        )
+    maker.add("LiGLU", "activation", ["activation=liglu"])
+    for seed in range(3):  # above the loss of a uniform guess
+        maker.run("LiGLU", seed, ["activation=liglu"], final=9.0 + seed)
+    maker.add("A/A", "control", ["seed.init=${plus:1000,seed.base}"])
+    maker.run("A/A", 0, ["seed.init=${plus:1000,seed.base}"], final=5.01)
+    for kind in ("Sigmoid", "SeLU", "GLU", "Softplus"):
+        maker.add(kind, "to come", [f"activation={kind.lower()}"])
     maker.write_sweep()
     return maker

@@ -225,6 +225,8 @@ def test_a_demonstration_says_so_in_its_first_line(tmp_path):
             "different tokenizer",
         ),
         ({"settings": {"evaluation": {"tokens": 1024, "seed": 1}}}, "different evaluation"),
+        ({"identity_schema": 2}, "different identity schema"),
+        ({"identity_schema": 1}, ""),  # as records have it that do not say it
         ({"settings": {"optimizer": {"_target_": "ablate.training.adam.Adam"}}}, ""),
     ],
 )
@@ -272,6 +274,20 @@ def test_a_run_that_ends_above_a_uniform_guess_has_diverged(tmp_path):
     assert "**lost** learned nothing, which counts as diverged: 2 runs" in make(maker).read_text()
 
 
+def test_rows_with_spikes_are_named(tmp_path):
+    maker = Maker(tmp_path)
+    maker.add("RMS norm", "norms", ["norm=rmsnorm"])
+    maker.write_sweep()
+    maker.run(maker.baseline, 0)
+    largest = {"step": 90, "what": "loss", "value": 9.5, "deviations": 8.0}
+    for seed, skipped in ((0, 0), (1, 2)):
+        spikes = {"count": 2, "skipped": skipped, "first_step": 80, "largest": largest}
+        maker.run("RMS norm", seed, ["norm=rmsnorm"], spikes=spikes)
+    said = make(maker).read_text()
+    assert "**RMS norm**: 4 spikes of loss or gradient norm while training (seeds 0 and 1), 2 skipped" in said
+    assert said.count(" spikes of loss") == 1
+
+
 def test_a_seed_of_the_baseline_that_learned_nothing_counts_nowhere(tmp_path):
     maker = Maker(tmp_path)
     for label in ("sound", "more"):
@@ -293,7 +309,11 @@ def test_a_seed_of_the_baseline_that_learned_nothing_counts_nowhere(tmp_path):
 @pytest.mark.parametrize("who", ["row", "baseline"])
 @pytest.mark.parametrize(
     "changes, why",
-    [({"sha": "f" * 64}, "different data"), ({"settings": {"evaluation": {"tokens": 1024}}}, "different evaluation")],
+    [
+        ({"sha": "f" * 64}, "different data"),
+        ({"settings": {"evaluation": {"tokens": 1024}}}, "different evaluation"),
+        ({"identity_schema": 2}, "different identity schema"),
+    ],
 )
 def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
     """As when a fresh clone trains one more seed on a text that is no longer the same."""
@@ -309,6 +329,8 @@ def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
     assert (row.verdict, row.why) == ("not comparable", f"{why} in some of {owner}")
     if why == "different data":
         assert f"more than one data set: {'d' * 64} (5 runs), {'f' * 64} (1 run)" in make(maker).read_text()
+    if why == "different identity schema":
+        assert ("Runs of different identity schemas are not compared: 1 (5 runs), 2 (1 run)") in make(maker).read_text()
 
 
 def test_the_table_for_a_paper_tells_verdicts_apart(small):
@@ -367,7 +389,7 @@ def test_baseline_runs_without_a_step_in_common_draw_no_curves(tmp_path):
         path = maker.run(maker.baseline, seed, final=5 + seed / 50)
         if seed == 0:
             lines = (path / "metrics.csv").read_text().splitlines()
-            (path / "metrics.csv").write_text("\n".join(lines[:3]) + "\n")
+            (path / "metrics.csv").write_text("\n".join([*lines[:3], lines[-1]]) + "\n")
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 60)
     report = make(maker)
     assert not (report.parent / "loss_curves.png").exists() and (report.parent / "forest.png").exists()

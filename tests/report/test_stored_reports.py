@@ -1,4 +1,4 @@
-"""Reports of made-up sweeps against stored ones, file by file and whole: one with a false alarm, one with troubles."""
+"""Reports of made-up sweeps held to stored ones, file by file: a false alarm, troubles, runs that differ in kind."""
 
 import pytest
 

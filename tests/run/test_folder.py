@@ -16,7 +16,7 @@ from ablate.naming import slug
 from ablate.run.files import TEMPORARY, atomic_file, atomic_write
 from ablate.run.folder import RunFolder, run_path, set_aside, was_set_aside
 from ablate.run.lock import Busy
-from ablate.run.record import Loss, Record
+from ablate.run.record import Loss, Record, checksum
 from ablate.run.status import look
 
 RECORD = Record(schema=1, sweep="s", row="r", seed=0, status="done", loss=Loss(final=1.5))
@@ -55,7 +55,7 @@ def test_no_row_leads_out_of_the_runs_folder(tmp_path, row):
 def test_a_link_that_leads_out_is_refused(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "sweep").symlink_to(tmp_path)
-    with pytest.raises(UserError, match="leads out"):
+    with pytest.raises(UserError, match="sweep is a symbolic link"):
         run_path(tmp_path / "runs", "sweep", "row", 0)
 
 
@@ -104,7 +104,8 @@ def test_records_are_read_back(tmp_path):
     assert folder.read() is None
     folder.write(RECORD)
     assert folder.read() == RECORD
-    assert folder.record.read_text() == json.dumps(RECORD.to_json(), indent=1) + "\n"
+    content = RECORD.to_json() | {"checksum": checksum(RECORD.to_json())}
+    assert folder.record.read_text() == json.dumps(content, indent=1) + "\n"
 
 
 @pytest.mark.parametrize("content", ["", '{"status": "do', "[]", "\xff", "{}", '{"schema": 99}', "[" * 100_000])

@@ -71,6 +71,11 @@ def test_values_given_as_json_are_checked():
         record.with_json({"stp": 3})
 
 
+def test_a_curve_has_a_y_for_every_x():
+    with pytest.raises(ValueError, match="as many xs as ys, not 2 and 1"):
+        Curve("position", (1.0, 2.0), (0.5,))
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -81,7 +86,16 @@ def test_values_given_as_json_are_checked():
         ({"status": "finished"}, "status must be one of running, done, .*, and is 'finished'"),
         ({"loss": {"final": "low"}}, "loss.final must be a number, and is 'low'"),
         ({"loss": None}, "says done, but has no final loss"),
-        ({"loss": {"final": float("nan")}}, "says done, but has no final loss"),
+        ({"loss": {"final": float("nan")}}, "loss.final must be from 0 to 1e[+]09, and is nan"),
+        ({"loss": {"final": -5.0}}, "loss.final must be from 0 to 1e[+]09, and is -5.0"),
+        ({"loss": {"final": 1e308}}, "loss.final must be from 0 to 1e[+]09, and is 1e[+]308"),
+        ({"loss": {"final": True}}, "loss.final must be a number, and is True"),
+        ({"loss": []}, "loss must be a mapping"),
+        ({"step": 12, "loss": {"final": 5.0, "final_step": 40}}, "says done, but after 12 of 40 steps"),
+        ({"seed": 10**29}, "seed must be from 0 to"),
+        ({"seconds": -1}, "seconds must be from 0 to"),
+        ({"downstream": {"x": 1e200}}, "downstream.x must be a finite number"),
+        ({"checksum": "0" * 64}, "damaged: its checksum differs"),
         ({"versions": ["torch"]}, "versions must be a mapping"),
         ({"versions": {"torch": 2}}, "versions.torch must be a string, and is 2"),
         ({"overrides": "norm=rmsnorm"}, "overrides must be a list"),

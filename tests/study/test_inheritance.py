@@ -105,9 +105,13 @@ def test_rows_are_added_to_sections(write, tmp_path):
         ("extends: parent\ndrop: SwiGLU\n", "drop must be a list of labels"),
         ("extends: parent\nadd: [SwiGLU]\n", "add must hold rows such as"),
         ("extends: parent\nadd: {}\nrows: {ReLU: [], GLU: [activation=glu]}\n", "cannot list rows of its own as well"),
+        ("extends: grid\nadd: {GLU: [activation=glu]}\n", "add and drop need a sweep that lists its rows"),
+        ("extends: grid\ndrop: [ReLU]\n", "add and drop need a sweep that lists its rows"),
+        ("extends: 3\n", "extends must name another sweep, and is 3"),
         (PARENT + "add: {GLU: [activation=glu]}\n", "name it with extends"),
     ],
 )
 def test_what_cannot_be_added_or_dropped(write, tmp_path, text, told):
+    write("grid", "question: q\ngrid: {activation: [relu, swiglu]}\n")
     write("child", text)
     assert told in refusal(tmp_path, "child")

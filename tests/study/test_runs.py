@@ -125,6 +125,7 @@ def test_sections():
     assert sweep.sections == {"B": "baseline", "R": "norm", "G": "activation"}
 
 
+AXES = "question: q\ngrid: {{{}}}\n"
 MISTAKES = {
     "unknown key": (GOOD + "seedz: 3", "unknown key 'seedz'; did you mean 'seeds'"),
     "yaml": (GOOD + "early_fraction: [0.1", "line "),
@@ -133,6 +134,9 @@ MISTAKES = {
     "not text": (GOOD.replace("GELU:", "1:"), "line 6: key 1 is not text; put it in quotes"),
     "no mapping": ("- a", "a sweep file is a mapping"),
     "empty": ("", "a sweep file is a mapping"),
+    "a number for notes": (GOOD + "notes: 3", "notes must be text, and is 3"),
+    "a list for the question": (GOOD.replace("Which activation?", "[a]"), "question must be text, and is ['a']"),
+    "a number for the baseline": (GOOD.replace("baseline: ReLU", "baseline: 7"), "baseline must be text, and is 7"),
     "no question": (GOOD.replace("question", "notes"), "question is missing"),
     "no baseline": (GOOD.replace("baseline: ReLU", ""), "baseline is missing"),
     "wrong baseline": (GOOD.replace("baseline: ReLU", "baseline: Relu"), "did you mean 'ReLU'"),
@@ -140,6 +144,18 @@ MISTAKES = {
     "protocol": (GOOD + "protocol: x", "protocol 'x' is unknown"),
     "both": (GOOD + "grid: {norm: [a]}", "give one of rows, grid or sections; there is rows and grid"),
     "none": ("question: q\nbaseline: B", "there is none of them"),
+    "no sections": ("question: q\nbaseline: B\nsections: [a]", "sections must hold sections of rows"),
+    "empty sections": ("question: q\nbaseline: B\nsections: {}", "sections must hold sections of rows"),
+    "no rows in a section": ("question: q\nbaseline: B\nsections: {norm: [a]}", "norm must hold rows such as"),
+    "in two sections": (
+        "question: q\nbaseline: B\nsections: {a: {R: [norm=rmsnorm]}, b: {R: [norm=rmsnorm]}}",
+        "'R' is in a and in b",
+    ),
+    "in its own section and in that of the baseline": (
+        "question: q\nbaseline: B\nsections: {a: {B: [], R: [norm=rmsnorm]}, b: {B: []}}",
+        "'B' is in a and in b",
+    ),
+    "paths": (GOOD.replace("activation=gelu", "paths.runs=x"), "'GELU': paths.runs says where a machine keeps things"),
     "only baseline": ("question: q\nbaseline: B\nrows: {B: []}", "nothing but the baseline"),
     "no list": (GOOD.replace("[activation=gelu]", "activation=gelu"), "must be a list of overrides"),
     "no override": (GOOD.replace("activation=gelu", "gelu"), "'gelu' is not an override"),
@@ -151,6 +167,13 @@ MISTAKES = {
     "seeds": (GOOD.replace("rows: 2", "row: 2"), "seeds: unknown key 'row'; did you mean 'rows'"),
     "seeds zero": (GOOD.replace("rows: 2", "rows: 0"), "at least 1"),
     "seeds few": (GOOD.replace("rows: 2", "rows: 4"), "the baseline needs at least as many"),
+    "seeds many": (GOOD.replace("{baseline: 3, rows: 2}", "{baseline: 1000000000}"), "baseline must be at most 1,000"),
+    "seeds more": (GOOD.replace("rows: 2", "rows: 1000000000"), "rows must be at most 1,000, and is 1000000000"),
+    "seeds beyond": (GOOD.replace("rows: 2", f"rows: {'9' * 5000}"), "a number has 5,000 characters"),
+    "seeds list": (GOOD.replace("{baseline: 3, rows: 2}", "[1000000000]"), "seeds must be such as"),
+    "runs": (AXES.format(f"a: {[*range(1000)]}") + "baseline: a=1\nseeds: {baseline: 900, rows: 900}", "900,000 runs"),
+    "grid large": (AXES.format(", ".join(f"a{i}: {[*range(10)]}" for i in range(9))), "1,000,000,000 points"),
+    "laughs": ("a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i},*a{i}]\n" for i in range(20)), "repeats values"),
     "seeds no map": (GOOD.replace("{baseline: 3, rows: 2}", "3"), "seeds must be such as"),
     "early": (GOOD.replace("0.25", "1.5"), "early_fraction must be between 0 and 1"),
     "an old name": (GOOD.replace("early_fraction", "early"), "early is now called early_fraction"),
@@ -158,6 +181,13 @@ MISTAKES = {
     "label": (GOOD.replace("GELU:", '"a\\nb":'), "cannot label a row"),
     "interpolation": (GOOD.replace("GELU:", "'${seed.base}':"), "cannot label a row"),
     "grid value": ("question: q\ngrid: {norm: [[a]]}", "cannot be a value of an axis"),
+    "no grid": ("question: q\ngrid: [norm]", "grid must hold axes such as"),
+    "empty grid": ("question: q\ngrid: {}", "grid must hold axes such as"),
+    "empty axis": ("question: q\ngrid: {norm: []}", "norm must be a list of values, and is []"),
+    "empty value": ("question: q\ngrid: {norm: ['']}", "norm: '' cannot be a value of an axis"),
+    "an axis of the shape": ("question: q\ngrid: {shape.d_ff: [64, 128]}", "no row changes the shape"),
+    "an axis that the sweep gives": ("question: q\ngrid: {seed.base: [0, 1]}", "seed.base is given by the sweep"),
+    "no point": (GRID + "baseline: norm=rmsnorm\n", "no point 'norm=rmsnorm' in the grid"),
     "grid twice": ("question: q\ngrid: {norm: [a, a]}", "has a value twice"),
     "grid scalar": ("question: q\ngrid: {norm: a}", "must be a list of values"),
 }  # fmt: skip
@@ -167,6 +197,19 @@ MISTAKES = {
 def test_a_mistake_gets_one_line_that_names_it(text, expected):
     line = refusal(text)
     assert line.startswith("sweeps/try.yaml") and expected in line
+
+
+def test_labels_that_would_share_a_folder_are_refused(monkeypatch):
+    monkeypatch.setattr(definition, "slug", str.casefold)
+    line = refusal(GOOD.replace("SwiGLU", "gelu"))
+    assert "'gelu' and 'GELU' would share the folder 'gelu'" in line
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"question: \xff")])
+def test_a_file_that_cannot_be_read_is_named(make, tmp_path):
+    make(tmp_path / "mine.yaml")
+    with pytest.raises(UserError, match="mine.yaml.* cannot be read: "):
+        definition.load("mine", tmp_path)
 
 
 def test_an_unknown_sweep_names_the_nearest(tmp_path):

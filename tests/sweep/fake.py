@@ -15,7 +15,7 @@ from pathlib import Path
 from ablate.config import identity, resolved, restored
 from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
 from ablate.run.files import atomic_write
-from ablate.run.folder import RunFolder, run_path
+from ablate.run.folder import RunFolder, run_path, set_content_aside
 from ablate.run.lock import Busy
 from ablate.run.record import SCHEMA, Data, Loss, Record
 
@@ -55,6 +55,8 @@ def _train(cfg, job, folder):
         command=job["command"], status="running", identity=identity(cfg, DATA), identity_schema=IDENTITY_SCHEMA,
         data=Data(sha256=DATA),
     )  # fmt: skip
+    if folder.examine().is_damaged:
+        set_content_aside(folder.path)
     old = folder.read()
     if old and old.status in ("done", "diverged"):
         _trace("again", cfg.row, cfg.seed.base)

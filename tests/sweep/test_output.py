@@ -13,6 +13,7 @@ from ablate.run.folder import RunFolder
 from ablate.sweep import status, timing
 from ablate.sweep.describe import describe
 from ablate.sweep.progress import Display, Running, Totals, summary
+from tests.run.sealed import sealed
 from tests.sweep.conftest import SWEEP
 
 pytestmark = pytest.mark.timeout(60)
@@ -32,7 +33,7 @@ def test_plan_knows_from_earlier_runs_how_long_and_how_noisy(place):
         record = json.loads(path.read_text())
         record |= {"seconds": 60.0, "parameters": {"total": 1234567}}
         record["loss"]["final"] += 0.01 * (record["seed"] == 1) * (record["row"] == "Rms")
-        path.write_text(json.dumps(record))
+        path.write_text(sealed(record))
     said = describe("try", place.overrides)
     assert "6 done, 3 to run" in said
     assert "time: about 2 min with jobs=2: 3 runs of about 60 s, as 6 runs of this sweep did" in said
@@ -82,7 +83,7 @@ def test_status_of_runs_that_were_killed_and_are_under_way(place):
     place.drive()
     (folder,) = place.runs.glob("try/rms*/seed-0")
     record = json.loads((folder / "record.json").read_text())
-    (folder / "record.json").write_text(json.dumps({**record, "status": "running"}))
+    (folder / "record.json").write_text(sealed({**record, "status": "running"}))
     assert "interrupted 5/10" in status.describe("try", place.overrides)
     with open(folder / "lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -188,7 +189,7 @@ def test_a_record_that_the_report_leaves_out_counts_as_failed(place):
         ({"loss": {"final": None}}, "record.json cannot be used: says done, but has no final loss"),
         ({"sweep": "other"}, "record.json is of another run (other, Rms, seed 0)"),
     ):
-        text = json.dumps(record | changes)
+        text = sealed(record | changes)
         path.write_text(text)
         assert f"Rms, seed 0: failed: {problem}" in status.describe("try", place.overrides)
         left_out = collect("try", place.runs, place.folder / "sweeps").sweep["skipped"]

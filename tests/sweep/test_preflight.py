@@ -8,6 +8,7 @@ import pytest
 from ablate.errors import UserError
 from ablate.run.folder import RunFolder
 from ablate.sweep import command
+from tests.run.sealed import sealed
 from tests.sweep.conftest import PROGRAM, SWEEP
 
 pytestmark = pytest.mark.timeout(60)
@@ -69,7 +70,7 @@ def test_another_text_is_refused(place, monkeypatch):
 
         record["data"]["sha256"] = "b" * 64
         record["identity"] = identity(compose(record["overrides"]), "b" * 64)
-        path.write_text(json.dumps(record))
+        path.write_text(sealed(record))
     place.write(SWEEP.replace("rows: 1", "rows: 2"))
     message = "Base · seed 0 already contains a run .* trained on different data .data.sha256 was b{12}, is a{12}"
     with pytest.raises(UserError, match=message):
@@ -85,6 +86,12 @@ def test_every_row_that_cannot_run_is_named_before_any_begins(place):
     first, second = str(caught.value).splitlines()
     assert first.startswith("try: Rms: norm=rmsnrm: unknown option; did you mean 'rmsnorm'")
     assert second.startswith("try: Gelu: activation=gellu")
+    assert not place.trace("start")
+
+
+def test_a_run_of_two_nodes_is_refused(place):
+    with pytest.raises(UserError, match="trainer.nodes: a sweep starts runs of one node each"):
+        place.drive("trainer.nodes=2")
     assert not place.trace("start")
 
 

@@ -88,6 +88,27 @@ def test_two_processes_are_one_with_accumulation(asked, of_two):
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], rtol=1e-5, atol=1e-6)
     assert folder_of(two).read().hardware.devices == 2
+    assert folder_of(two).read().identity == folder_of(one).read().identity
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_that_draw_other_masks_are_another_run(asked):
+    one, two = asked("sweep=one", "dropout=0.1"), asked("sweep=two", "dropout=0.1", "trainer.devices=2")
+    made = [run(overrides) for overrides in (one, two)]
+    assert made[0].loss.final != pytest.approx(made[1].loss.final, rel=1e-5)
+    assert made[0].identity != made[1].identity
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_skip_the_same_steps(asked):
+    options = ["shape.steps=100", "trainer.skip_spikes=1.5"]  # which noise exceeds, too
+    one = asked("sweep=one", "trainer.micro_batch=4", *options)
+    two = asked("sweep=two", "trainer.devices=2", "trainer.micro_batch=4", *options)
+    made = [run(overrides) for overrides in (one, two)]
+    assert made[0].spikes.count == made[1].spikes.count == made[0].spikes.skipped > 0
+    assert made[0].loss.final == pytest.approx(made[1].loss.final, rel=1e-5)
 
 
 @pytest.mark.slow

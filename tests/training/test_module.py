@@ -191,8 +191,25 @@ def test_step_times_leave_out_the_warm_up_and_what_is_skipped(monkeypatch):
     timer.tick(0.05)
     assert list(timer.durations) == [1.0, 1.0, 0.5]
     assert timer.steps_per_second()["median"] == 1.0 and timer.steps_per_second()["p75"] == pytest.approx(1 / 0.75)
+    assert timer.steps_per_second()["p25"] == 1.0
     assert timer.data_wait_fraction() == pytest.approx(0.25 / 2.5)
     assert StepTimer().steps_per_second() == {"median": None, "p25": None, "p75": None}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "quartiles"),
+    [
+        ([1.0, 2.0, 4.0, 8.0, 16.0], {"p25": 1 / 8, "median": 1 / 4, "p75": 1 / 2}),
+        ([16.0, 1.0, 8.0, 2.0, 4.0], {"p25": 1 / 8, "median": 1 / 4, "p75": 1 / 2}),  # in whatever order
+        ([1.0, 2.0], {"p25": 1 / 1.75, "median": 1 / 1.5, "p75": 1 / 1.25}),
+        ([4.0], {"p25": 1 / 4, "median": 1 / 4, "p75": 1 / 4}),
+    ],
+)
+def test_quartiles_of_the_speed(seconds, quartiles):
+    """A quarter of the steps is as slow as p25 or slower: the third quartile of the durations."""
+    timer = StepTimer()
+    timer.durations.extend(seconds)
+    assert timer.steps_per_second() == pytest.approx(quartiles)
 
 
 @pytest.mark.parametrize(

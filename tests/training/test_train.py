@@ -1,6 +1,9 @@
 """One run from its overrides to its record."""
 
+import dataclasses
 import json
+import os
+import re
 import signal
 import time
 
@@ -9,18 +12,20 @@ import torch
 import yaml
 
 from ablate.config import compose
+from ablate.data import build_corpus
 from ablate.errors import UserError
 from ablate.run import record
 from ablate.run.folder import RunFolder
 from ablate.training import run as train
 from ablate.training.attempt import Attempt
 from tests.faults import faults
-from tests.training.standin import TINY, Corpus, folder_of, in_child, result, run
+from tests.run.sealed import sealed
+from tests.training.standin import TINY, Corpus, folder_of, in_child, result, run, start, wait
 
 KEYS = (
     "schema sweep row overrides command seed identity identity_schema code status reason versions git hardware data "
     "parameters ops_paper flops_per_step tokens_per_step steps_per_second tokens_per_second mfu peak_memory_bytes "
-    "data_wait_fraction loss step finished downstream tags seconds attempts started"
+    "data_wait_fraction loss step finished downstream tags seconds attempts started checksum"
 ).split()
 
 
@@ -32,6 +37,7 @@ def test_a_run_leaves_its_folder_and_its_record(asked):
     found = folder.read()
     content = json.loads(folder.record.read_text())
     assert found == made and found.to_json() == content and list(content) == KEYS
+    assert content["checksum"] == record.checksum(content) == made.checksum
     assert found.status == "done" and found.reason == "" and found.schema == record.SCHEMA
     assert (found.sweep, found.row, found.seed, found.overrides) == ("first", "tiny", 3, tuple(overrides))
     assert found.steps_per_second.p25 <= found.steps_per_second.median <= found.steps_per_second.p75
@@ -89,6 +95,36 @@ def test_a_folder_of_another_run_is_refused_with_the_keys_that_differ(asked):
     assert folder_of(asked()).read().status == "done"
 
 
+def test_another_number_of_devices_is_another_run_with_dropout_and_the_same_without(asked):
+    run(asked())
+    with pytest.raises(UserError) as caught:
+        run(asked("trainer.devices=2"))
+    assert len(str(caught.value).splitlines()) == 1
+    assert "trainer.micro_batch was 8, is 4 (the sequences that a device takes at once; set trainer.micro_batch=8" in (
+        str(caught.value)
+    )
+    plain = run(asked("row=plain", "dropout=0"))
+    assert run(asked("row=plain", "dropout=0", "trainer.devices=2")) == plain
+
+
+DEEP = ("shape.n_layers=6", "norm=none", "shape.d_model=48", "shape.d_ff=96")
+
+
+def test_a_first_loss_far_from_a_uniform_guess_is_said_with_what_helps(asked):
+    run(asked(*DEEP, "shape.steps=2"))
+    said = folder_of(asked()).log.read_text()
+    assert "warning: the first loss is" in said and "a uniform guess has 5.075" in said
+    assert "nothing keeps the size of the hidden states with norm=none; residual=rezero, residual=fixup" in said
+    run(asked("row=usual", "shape.steps=2"))
+    assert "warning" not in folder_of(asked("row=usual")).log.read_text()
+
+
+def test_a_first_loss_that_is_not_finite_is_said_with_what_helps(asked):
+    found = run(asked(*DEEP, "activation=squared_relu", "shape.steps=2"))
+    assert found.status == "diverged" and found.reason.startswith("the ") and "at step 1; nothing keeps" in found.reason
+    assert "init=gpt2" in found.reason
+
+
 def test_a_folder_of_a_run_on_other_data_is_refused(asked, monkeypatch):
     run(asked())
     monkeypatch.setattr(Corpus, "sha256", "e" * 64)
@@ -105,24 +141,132 @@ def test_a_run_of_an_older_config_schema_is_refused(asked, written):
     run(asked())
     folder = folder_of(asked())
     content = json.loads(folder.record.read_text())
-    assert content.pop("identity_schema") == 2
+    del content["checksum"]  # which older records do not have
+    assert content.pop("identity_schema") == 3
     folder.record.write_text(json.dumps(content | {"identity": "0" * 16} | written))
-    with pytest.raises(UserError, match=r"made with an older config schema \(identity.SCHEMA 1, now 2\)"):
+    with pytest.raises(
+        UserError, match=r"made with an older config schema \(identity.SCHEMA 1, now 3: since 3 held-out text"
+    ):
         run(asked())
 
 
-def test_a_damaged_record_or_one_of_another_run_is_refused_and_left_alone(asked):
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"seed": 7}, "is of another run"),
+        ({"schema": 2}, "cannot be used: has schema 2; this version reads up to 1"),
+        ({"status": "paused"}, "cannot be used: status must be one of"),
+    ],
+)
+def test_a_record_of_another_run_or_of_a_newer_version_is_refused_and_left_alone(asked, changes, problem):
     folder = folder_of(asked())
     run(asked())
-    content = json.loads(folder.record.read_text())
-    for changes, problem in (
-        ({"seed": 7}, "is of another run"),
-        ({"loss": None}, "cannot be used: says done, but has no"),
-    ):
-        folder.record.write_text(json.dumps(content | changes))
-        with pytest.raises(UserError, match=f"record.json {problem}.*; move the folder away to run it anew"):
-            run(asked())
-        assert json.loads(folder.record.read_text()) == content | changes
+    content = json.loads(folder.record.read_text()) | changes
+    folder.record.write_text(sealed(content))
+    before = folder.record.read_text(), folder.metrics.read_text()
+    with pytest.raises(UserError, match=f"record.json {problem}.*; move the folder away to run it anew"):
+        run(asked())
+    assert (folder.record.read_text(), folder.metrics.read_text()) == before
+
+
+DAMAGES = {
+    "no end": lambda text: text[:100],
+    "empty": lambda text: "",
+    "a lower loss": lambda text: re.sub(r'"final": [0-9.]+', '"final": 1.5', text),
+    "no loss": lambda text: json.dumps({**json.loads(text), "loss": None, "checksum": None}),
+    "a lower loss and no checksum": lambda text: re.sub(
+        r'"checksum": "\w+"', '"checksum": null', re.sub(r'"final": [0-9.]+', '"final": 1.5', text)
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("keep", ["weights", "none", "all"])
+def test_a_damaged_record_is_rebuilt_or_the_run_made_again(asked, damage, keep, capsys):
+    overrides = asked(f"keep_checkpoints={keep}")
+    whole = run(overrides)
+    folder = folder_of(overrides)
+    damaged = DAMAGES[damage](folder.record.read_text())
+    folder.record.write_text(damaged)
+    assert folder.examine().is_damaged
+    made = run(overrides)
+    assert folder.read() == made and made.status == "done"
+    assert (made.loss.final, made.loss.early, made.identity) == (whole.loss.final, whole.loss.early, whole.identity)
+    assert (made.parameters, made.step, made.data) == (whole.parameters, whole.step, whole.data)
+    said = capsys.readouterr().out
+    if keep == "none":
+        kept = folder.path.with_name("seed-0.replaced-1") / "record.json"
+        assert "moved to seed-0.replaced-1, the run is made again" in said and not made.rebuilt
+        assert kept.with_name("metrics.csv").exists() and not kept.with_name("lock").exists()
+    else:
+        kept = folder.path / "record.json.damaged-1"
+        assert "it is rebuilt from metrics.csv and the weights" in said
+        assert made.rebuilt.startswith("record.json ") and made.rebuilt.endswith("the weights and the config")
+    assert kept.read_text() == damaged
+    assert run(overrides) == made
+
+
+def test_weights_of_another_run_rebuild_nothing(asked):
+    run(asked("sweep=other", "seed=1"))
+    run(asked())
+    folder, other = folder_of(asked()), folder_of(asked("sweep=other", "seed=1"))
+    for name in ("weights.pt", "weights.pt.sha256"):
+        (folder.checkpoints / name).write_bytes((other.checkpoints / name).read_bytes())
+    folder.record.write_text("{")
+    assert run(asked()).rebuilt == "" and folder.path.with_name("seed-0.replaced-1").exists()
+
+
+def test_a_damaged_record_of_a_stopped_run_costs_no_step(asked, capsys):
+    assert in_child(asked(), faults.at_step(20, signal.SIGTERM)) == 143
+    folder = folder_of(asked())
+    folder.record.write_text("{")
+    made = run(asked())
+    assert made.status == "done" and "resumed at step 21" in capsys.readouterr().out
+    assert (folder.path / "record.json.damaged-1").read_text() == "{"
+
+
+def test_a_damaged_record_of_another_config_is_refused(asked):
+    run(asked())
+    folder = folder_of(asked())
+    folder.record.write_text("{")
+    with pytest.raises(UserError, match="norm._target_ was"):
+        run(asked("norm=rmsnorm"))
+    assert folder.record.read_text() == "{" and not folder.path.with_name("seed-0.replaced-1").exists()
+
+
+def test_a_mistake_or_a_fault_does_not_write_over_a_damaged_record(asked, monkeypatch):
+    run(asked())
+    folder = folder_of(asked())
+    folder.record.write_text('{"status": "done"')
+    for error in (UserError("no such text"), OSError("the text is gone")):
+
+        def prepare(cfg, progress=None, error=error):
+            raise error
+
+        monkeypatch.setattr(build_corpus, "prepare", prepare)
+        if isinstance(error, UserError):
+            with pytest.raises(UserError, match="no such text"):
+                run(asked())
+        else:
+            assert (run(asked()).status, folder.record.read_text()) == ("failed", '{"status": "done"')
+    assert folder.record.read_text() == '{"status": "done"'
+
+
+def test_seconds_are_those_of_all_attempts_the_killed_ones_too(asked):
+    overrides = asked("trainer.checkpoint_every=5")
+
+    def slow_until_killed():
+        faults.at_step(20, signal.SIGSTOP)()
+
+    pid = start(overrides, slow_until_killed)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    folder = folder_of(overrides)
+    beat = json.loads(folder.progress.read_text())
+    folder.progress.write_text(json.dumps({**beat, "elapsed": 1000.0}))
+    os.kill(pid, signal.SIGKILL)
+    assert wait(pid) == -signal.SIGKILL
+    assert 1000 < run(overrides).seconds < 1100
+    assert 1000 < folder.read().seconds < 1100
 
 
 def test_keys_of_other_versions_outlive_an_attempt(asked):
@@ -130,10 +274,21 @@ def test_keys_of_other_versions_outlive_an_attempt(asked):
     assert in_child(overrides, faults.at_step(20, signal.SIGTERM)) == 143
     folder = folder_of(overrides)
     content = json.loads(folder.record.read_text())
-    folder.record.write_text(json.dumps({"newer": [1], **content, "loss": None}))
+    content = {"newer": [1], **content, "loss": None}
+    folder.record.write_text(sealed(content))
     assert run(overrides).status == "done"
     content = json.loads(folder.record.read_text())
     assert content["newer"] == [1] and list(content) == ["newer", *KEYS]
+
+
+def test_a_run_that_goes_on_on_another_kind_of_device_says_so(asked):
+    overrides = asked("trainer.checkpoint_every=7")
+    assert in_child(overrides, faults.at_step(20, signal.SIGTERM)) == 143
+    folder = folder_of(overrides)
+    found = folder.read()
+    folder.write(dataclasses.replace(found, hardware=dataclasses.replace(found.hardware, kind="cuda")))
+    assert run(overrides).status == "done"
+    assert "warning: begun on cuda, now trains on cpu" in folder.log.read_text()
 
 
 def test_a_stopped_run_is_not_touched_by_who_asks_for_another(asked):
@@ -200,6 +355,26 @@ def test_what_cannot_be_made_is_refused_in_a_line(asked, override, told, capsys)
     assert train.exit_code(lambda: run(overrides)) == 2
     told_lines = capsys.readouterr().err.strip().splitlines()
     assert len(told_lines) == 1 and told_lines[0].startswith("ablate: ") and told in told_lines[0]
+
+
+def test_fewer_gpus_than_asked_for_are_refused(monkeypatch):
+    from ablate.training.device import device_type
+
+    for there, devices, accelerator, kind in ((2, 2, "auto", "cuda"), (2, 2, "gpu", "cuda"), (2, 4, "cpu", "cpu")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: there)  # noqa: B023
+        cfg = compose([f"trainer.devices={devices}", f"trainer.accelerator={accelerator}"])
+        assert device_type(cfg) == kind
+    with pytest.raises(UserError, match="trainer.devices=4: there are 2 CUDA devices here"):
+        device_type(compose(["trainer.devices=4"]))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert device_type(compose(["trainer.devices=4"])) == "cpu"
+
+
+def test_several_nodes_are_started_by_torchrun():
+    from ablate.training import processes
+
+    with pytest.raises(UserError, match="trainer.nodes=2: start it on each node with torchrun --nnodes 2"):
+        processes.launch(compose(["trainer.nodes=2"]), [], "ablate train trainer.nodes=2")
 
 
 def test_bf16_trains_in_float32_weights(asked):

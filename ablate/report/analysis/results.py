@@ -19,13 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ablate.config import evaluations
-from ablate.config.renamed import renamed
 from ablate.errors import UserError
 from ablate.report.text import csv_plain, csv_text, is_number, one_line
-from ablate.run.files import atomic_write
+from ablate.run import json_text
+from ablate.run.files import atomic_write, refuse_links
 from ablate.run.folder import RunFolder, run_folders, run_path, was_set_aside
+from ablate.run.json_object import DamagedJSON
 from ablate.run.record import Record
+from ablate.study import definition, inheritance
+from ablate.study.definition import Sweep
+from ablate.study.membership import Membership
 
 if TYPE_CHECKING:
     import pandas
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 RECORDS, CURVES = "records.jsonl", "curves.csv"
 CURVE_COLUMNS = ("row", "seed", "kind", "step", "loss")
 CURVE_POINTS = 48
+MOST_BYTES = 512 * 2**20  # of records.jsonl
 Point = tuple[float, float]
 RUN_NUMBERS = {
     "parameters": ("parameters", "total"),
@@ -112,54 +116,53 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
     more run does not lose the others.
     """
     folder = Path(runs_dir) / name
-    records: list[dict[str, Any]] = []
+    lines: dict[tuple[str, int], dict[str, Any]] = {}
+    found: dict[tuple[str, int], tuple[Record, RunFolder]] = {}
     skipped: list[dict[str, str]] = []
-    curves: dict[tuple[str, int, str], list[Point]] = {}
-    folders: dict[tuple[str, int], RunFolder] = {}
+
+    def skip(path: str, reason: str) -> None:
+        skipped.append({"path": path, "reason": one_line(reason)})
+
     for path in run_folders(runs_dir, name):
-        shown = path.relative_to(folder).as_posix()
-        record, problem = RunFolder(path).examine()
-        if problem:
-            skipped.append({"path": shown, "reason": one_line(problem)})
-        if record is None:
-            continue
-        records.append(_line_of(record, RunFolder(path)))
-        folders[record.row, record.seed] = RunFolder(path)
-    found = {(record["row"], record["seed"]) for record in records}
+        reading = RunFolder(path).examine()
+        if reading.problem:
+            skip(path.relative_to(folder).as_posix(), reading.problem)
+        elif reading.record is not None:
+            run = reading.record.row, reading.record.seed
+            found[run], lines[run] = (reading.record, RunFolder(path)), _line_of(reading.record, RunFolder(path))
     older = older or Results({}, [])
-    without_folder = [record for record in older.records if (record["row"], record["seed"]) not in found]
-    header = _header(name, Path(sweeps_dir), records + without_folder)
-    planned = {row["row"]: tuple(row["overrides"]) for row in header["rows"]}
-    steps = _steps(records, header["baseline"])
-    for run, its_folder in folders.items():
+    without_folder = [line for line in older.records if (line["row"], line["seed"]) not in found]
+    sweep = _sweep(name, Path(sweeps_dir), required=not (lines or without_folder))
+    header = _header(sweep) if sweep else _header_of_runs(name, [*lines.values(), *without_folder])
+    membership = Membership(sweep) if sweep else None
+    steps = _steps([*lines.values()], header["baseline"])
+    kept: list[dict[str, Any]] = []
+    curves: dict[tuple[str, int, str], list[Point]] = {}
+    for run, (record, its_folder) in found.items():
+        if reason := membership.reason(record, its_folder) if membership else "":
+            skip(its_folder.path.relative_to(folder).as_posix(), reason)
+            continue
+        kept.append(lines[run])
         curves |= {(*run, kind): points for kind, points in _read_curves(its_folder.metrics, steps).items()}
-    kept = []
-    for line in records:
-        if reason := _foreign(line, planned):
-            path = folders[line["row"], line["seed"]].path.relative_to(folder)
-            skipped.append({"path": path.as_posix(), "reason": reason})
-        else:
-            kept.append(line)
-            curves |= {(line["row"], line["seed"], name): points for name, points in _score_curves(line).items()}
-    as_planned = {row: (*header["base"], *overrides) for row, overrides in planned.items()}
+        curves |= {(*run, name): points for name, points in _score_curves(lines[run]).items()}
     for line in without_folder:
         run = line["row"], line["seed"]
-        if reason := _replaced(run_path(runs_dir, name, *run)) or _foreign(line, as_planned):
-            skipped.append({"path": f"{RECORDS}: {line['row']}, seed {line['seed']}", "reason": reason})
+        reason = _replaced(run_path(runs_dir, name, *run))
+        if reason := reason or (membership.reason(Record.from_json(line)) if membership else ""):
+            skip(f"{RECORDS}: {line['row']}, seed {line['seed']}", reason)
         else:
             kept.append(line)
             curves |= {key: points for key, points in older.curves.items() if key[:2] == run}
-    order = {label: number for number, label in enumerate(planned)}
+    order = {row["row"]: number for number, row in enumerate(header["rows"])}
     kept.sort(key=lambda record: (order[record["row"]], record["seed"]))
     header["skipped"] = sorted(skipped, key=lambda problem: problem["path"])
-    runs = {(record["row"], record["seed"]) for record in kept}
-    chosen = {key: curves[key] for key in sorted(curves, key=str) if key[:2] in runs}
-    return Results(header, kept, chosen)
+    return Results(header, kept, {key: curves[key] for key in sorted(curves, key=str)})
 
 
 def write(results: Results, folder: Path | str) -> None:
     """Write records.jsonl and curves.csv, canonically: the same results give the same bytes."""
     folder = Path(folder)
+    refuse_links(folder)  # plots are written in place
     folder.mkdir(parents=True, exist_ok=True)
     lines = [_canonical(line) for line in (results.sweep, *results.records)]
     text = io.StringIO()
@@ -174,17 +177,27 @@ def write(results: Results, folder: Path | str) -> None:
 def read(folder: Path | str) -> Results:
     """Read what `write` wrote; raises `UserError` naming the file and line that cannot be read."""
     folder = Path(folder)
-    lines = []
+    path = folder / RECORDS
     try:
-        for number, line in enumerate((folder / RECORDS).read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                raise UserError(f"{folder / RECORDS}, line {number}: not JSON") from None
+        texts = json_text.read_text(path, MOST_BYTES).splitlines()
     except FileNotFoundError:
         raise UserError(f"no {RECORDS} in {folder}: nothing was collected there") from None
-    if not lines or not isinstance(lines[0], dict) or lines[0].get("kind") != "sweep":
-        raise UserError(f"{folder / RECORDS}, line 1: must describe the sweep")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    lines = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            lines.append(json_text.parse(text))
+        except ValueError as error:
+            what = "not JSON" if isinstance(error, json.JSONDecodeError) else f"cannot be used: {error}"
+            raise UserError(f"{path}, line {number}: {what}") from None
+    if not lines or not _describes_sweep(lines[0]):
+        raise UserError(f"{path}, line 1: must describe the sweep")
+    rows = {row["row"] for row in lines[0]["rows"]}
+    for number, line in enumerate(lines[1:], start=2):
+        if problem := _problem_of(line, rows):
+            raise UserError(f"{path}, line {number}: cannot be used: {problem}")
+    sweep, records = _without_repeats(lines[0], lines[1:])
     curves: dict[tuple[str, int, str], list[Point]] = {}
     try:
         with open(folder / CURVES, encoding="utf-8", newline="") as file:
@@ -195,7 +208,55 @@ def read(folder: Path | str) -> Results:
         raise UserError(f"no {CURVES} in {folder}; it belongs next to {RECORDS}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / CURVES}: not in the format of loss curves ({error})") from None
-    return Results(lines[0], lines[1:], curves)
+    return Results(sweep, records, curves)
+
+
+def _describes_sweep(line: Any) -> bool:
+    """Whether the first line of records.jsonl has what a report reads of it."""
+    if not isinstance(line, dict) or line.get("kind") != "sweep" or not isinstance(line.get("rows"), list):
+        return False
+    texts = all(isinstance(line.get(key), str) for key in ("name", "question", "baseline"))
+    rows = all(
+        isinstance(row, dict)
+        and all(isinstance(row.get(key), str) for key in ("row", "section"))
+        and isinstance(row.get("overrides"), list)
+        and type(row.get("seeds")) is int
+        for row in line["rows"]
+    )
+    skipped = line.get("skipped", [])
+    listed = isinstance(skipped, list) and all(
+        isinstance(part, dict) and {"path", "reason"} <= {*part} for part in skipped
+    )
+    return texts and rows and listed and isinstance(line.get("base"), list)
+
+
+def _problem_of(line: Any, rows: set[str]) -> str:
+    """What is wrong with a line of records.jsonl that should be a run's record; empty where nothing is."""
+    if not isinstance(line, dict):
+        return "must be a mapping"
+    try:
+        record = Record.from_json(line)
+    except DamagedJSON as error:
+        return str(error)
+    if not isinstance(line.get("settings", {}), dict):
+        return "settings must be a mapping"
+    return "" if record.row in rows else f"the sweep has no row {record.row!r}"
+
+
+def _without_repeats(
+    sweep: dict[str, Any], records: list[dict[str, Any]]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Each run once, the first of its lines; the sweep's line says where another one differs from that."""
+    first: dict[tuple[str, int], dict[str, Any]] = {}
+    skipped = []
+    for record in records:
+        known = first.setdefault((record["row"], record["seed"]), record)
+        if known != record:
+            path = f"{RECORDS}: {record['row']}, seed {record['seed']}"
+            skipped.append({"path": path, "reason": "is there twice, and differs; the first is taken"})
+    if skipped:
+        sweep = {**sweep, "skipped": [*sweep.get("skipped", []), *skipped]}
+    return sweep, [*first.values()]
 
 
 def number(record: dict[str, Any], *keys: str) -> float:
@@ -204,6 +265,12 @@ def number(record: dict[str, Any], *keys: str) -> float:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return float(value) if is_number(value) else np.nan
+
+
+def identity_schema(record: dict[str, Any]) -> int:
+    """Under which schema the identity of a run was made; older records do not say it."""
+    schema = number(record, "identity_schema")
+    return 1 if np.isnan(schema) else int(schema)
 
 
 def _line_of(record: Record, folder: RunFolder) -> dict[str, Any]:
@@ -273,13 +340,14 @@ def _thinned(points: list[Point], steps: int) -> list[Point]:
     return [(members[-1][0], sum(loss for _, loss in members) / len(members)) for members in bins.values()]
 
 
-def _header(name: str, sweeps_dir: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The sweep as its file defines it, or, for runs without a sweep file, as the runs themselves imply."""
-    from ablate.study import definition, inheritance
+def _sweep(name: str, sweeps_dir: Path, required: bool) -> Sweep | None:
+    """The sweep as its file defines it; None for runs without a sweep file, where it is not `required`."""
+    if inheritance.find(name, sweeps_dir) is None and not required:
+        return None
+    return definition.load(name, sweeps_dir)
 
-    if inheritance.find(name, sweeps_dir) is None and records:
-        return _header_of_runs(name, records)
-    sweep = definition.load(name, sweeps_dir)
+
+def _header(sweep: Sweep) -> dict[str, Any]:
     rows = [
         {"row": row, "section": sweep.sections[row], "overrides": list(overrides), "seeds": sweep.seeds_of(row)}
         for row, overrides in sweep.rows.items()
@@ -299,6 +367,7 @@ def _header(name: str, sweeps_dir: Path, records: list[dict[str, Any]]) -> dict[
 
 
 def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """A sweep as the runs themselves imply it."""
     labels = sorted({record["row"] for record in records}, key=lambda label: (label != "baseline", label))
     rows = [
         {
@@ -317,17 +386,6 @@ def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
 def _replaced(folder: Path) -> str:
     """Why the older record of a run without a folder is left out; empty where it may be kept."""
     return "moved aside for a run with a different config, which has not been made yet" if was_set_aside(folder) else ""
-
-
-def _foreign(record: dict[str, Any], planned: dict[str, tuple[str, ...]]) -> str:
-    """Why a run does not belong to the sweep; empty where it does."""
-    if record["row"] not in planned:
-        return f"the sweep has no row {record['row']!r}"
-    overrides = record.get("overrides")
-    given = {renamed(str(override)) for override in overrides} if isinstance(overrides, list) else None
-    wanted = [text for text in planned[record["row"]] if not evaluations.is_without_effect(text)]
-    absent = [text for text in wanted if given is not None and renamed(text) not in given]
-    return f"made without {', '.join(absent)}, which the sweep now sets for this row" if absent else ""
 
 
 def _text(record: dict[str, Any], *keys: str) -> str:

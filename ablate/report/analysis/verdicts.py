@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ablate.config import evaluations
+from ablate.config.identity import SCHEMA
 from ablate.report.analysis import metrics
 from ablate.report.analysis.metrics import Metric
-from ablate.report.analysis.results import Results, number
+from ablate.report.analysis.results import Results, identity_schema, number
 from ablate.report.text import decimals
 from ablate.run.record import DIVERGED, DONE, FAILED
 from ablate.statistics import moderated
@@ -55,6 +56,7 @@ class Row:
     downstream: dict[str, list[float]]
     settings: dict[str, Any]
     data: dict[str, Any]
+    schema: int  # of the identity of its runs
     mixed: str = ""  # why its own runs are not repetitions of one another, such as "different data"
     comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
     early_comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
@@ -148,11 +150,16 @@ def difference(row: Row, baseline: Row) -> str:
     for who, mixed in (("its own runs", row.mixed), ("the baseline's runs", baseline.mixed)):
         if mixed:
             return f"{mixed} in some of {who}"
-    return _unlike((row.settings, row.data), (baseline.settings, baseline.data))
+    return _unlike((row.settings, row.data, row.schema), (baseline.settings, baseline.data, baseline.schema))
 
 
-def _unlike(one: tuple[dict[str, Any], dict[str, Any]], other: tuple[dict[str, Any], dict[str, Any]]) -> str:
-    """Why two runs, each given as (settings, data), cannot be compared; empty where they can."""
+Made = tuple[dict[str, Any], dict[str, Any], int]  # the settings of a run, its data, the schema of its identity
+
+
+def _unlike(one: Made, other: Made) -> str:
+    """Why two runs cannot be compared; empty where they can."""
+    if one[2] != other[2]:
+        return "different identity schema"
     if one[0] and other[0]:
         for part in ("tokenizer", "objective", "length", "evaluation"):
             if _part(one[0], part) != _part(other[0], part):
@@ -209,7 +216,7 @@ def _row(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[int
     speeds = [number(record, "steps_per_second", "median") for record in done]
     exclusive = [number(record, "steps_per_second", "exclusive") for record in done]
     tasks = sorted({task for record in done for task in record.get("downstream") or {}})
-    made = [(record.get("settings") or {}, record.get("data") or {}) for record in done]
+    made = [(record.get("settings") or {}, record.get("data") or {}, identity_schema(record)) for record in done]
     return Row(
         label=planned["row"],
         section=planned["section"],
@@ -233,6 +240,7 @@ def _row(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[int
         downstream={task: [number(record, "downstream", task) for record in done] for task in tasks},
         settings=known[0].get("settings") or {} if known else {},
         data=known[0].get("data") or {} if known else {},
+        schema=identity_schema(known[0]) if known else SCHEMA,
         mixed=next(filter(None, (_unlike(run, made[0]) for run in made)), ""),
     )
 

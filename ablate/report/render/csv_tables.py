@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ablate.report.analysis.results import Results
@@ -24,6 +24,7 @@ from ablate.report.analysis.verdicts import (
     spread,
 )
 from ablate.report.text import counted, csv_text, fixed, latex_escape, scaled
+from ablate.run.score import SPREAD
 
 RESULT_COLUMNS = (
     "row",
@@ -77,7 +78,15 @@ def results_csv(verdicts: Verdicts) -> str:
     for row in verdicts:
         scores = [figure for task in tasks for figure in _scores(row, task)]
         lines.append([*_result(row, speeds[row.label]), *scores])
-    return _csv([*RESULT_COLUMNS, *(name for task in tasks for name in (task, f"{task}_std"))], lines)
+    return _csv([*RESULT_COLUMNS, *(name for task in tasks for name in (task, _spread(task, tasks)))], lines)
+
+
+def _spread(task: str, tasks: Sequence[str]) -> str:
+    """The column of a score's standard deviation, told apart from scores of that name, as older records may have."""
+    name = f"{task}{SPREAD}"
+    while name in tasks:
+        name += "_"
+    return name
 
 
 def _result(row: Row, speed: float) -> list[Any]:

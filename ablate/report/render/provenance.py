@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ablate.config.identity import schema_reasons
 from ablate.config.renamed import renamed
 from ablate.duration import duration
-from ablate.report.analysis.results import Results, number
+from ablate.report.analysis.results import Results, identity_schema, number
 from ablate.report.analysis.verdicts import Verdicts, median
 from ablate.report.text import MISSING, counted, listed, md_code, md_escape, md_fenced, one_line
 from ablate.run.record import DIVERGED, DONE, FAILED
@@ -27,8 +28,15 @@ class Provenance:
 
     @property
     def troubles(self) -> list[str]:
-        """Runs that diverged, failed or are missing, records that were left out, and what differs between runs."""
-        return [*self._bad_runs(), *self._missing(), *self._evaluations(), *self._skipped(), *self._mixed()]
+        """Runs that diverged, failed, are missing or unsteady, records that were left out, what differs among runs."""
+        return [
+            *self._bad_runs(),
+            *self._missing(),
+            *self._spikes(),
+            *self._evaluations(),
+            *self._skipped(),
+            *self._mixed(),
+        ]
 
     def _bad_runs(self) -> Iterable[str]:
         for status in (DIVERGED, FAILED):
@@ -60,6 +68,20 @@ class Provenance:
                 states = [f"unfinished: {_seed_list(begun)}"] if begun else []
                 states += [f"not started: {counted(never, 'run')}"] if never > 0 else []
                 yield f"**{md_escape(row.label)}** is missing {counted(row.missing, 'run')} ({'; '.join(states)})"
+
+    def _spikes(self) -> Iterable[str]:
+        """Rows whose training was unsteady."""
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for record in self.done:
+            if record.get("spikes"):
+                rows.setdefault(record["row"], []).append(record)
+        for label, records in rows.items():
+            counts = [record["spikes"]["count"] for record in records]
+            skipped = sum(record["spikes"]["skipped"] for record in records)
+            yield (
+                f"**{md_escape(label)}**: {counted(sum(counts), 'spike')} of loss or gradient norm while training "
+                f"({_seed_list([record['seed'] for record in records])}){f', {skipped} skipped' if skipped else ''}"
+            )
 
     def _evaluations(self) -> Iterable[str]:
         """Evaluations that failed, and scores that were not measured in the same way, or not of all finished runs."""
@@ -94,6 +116,10 @@ class Provenance:
         for what, keys in fields.items():
             if values := self._mixture(_value_at(keys)):
                 yield f"Runs were made with more than one {md_escape(what)}: {values}"
+        if values := self._mixture(identity_schema):
+            schemas = [identity_schema(record) for record in self.done]
+            reasons = schema_reasons(min(schemas), max(schemas)).replace(": since", "; since")
+            yield f"Runs of different identity schemas are not compared: {values}{md_escape(reasons)}"
         if values := self._mixture(lambda record: " ".join(_extras(record, self.sweep)) or "none"):
             yield f"Runs had different command-line overrides: {values}"
         if dirty := sum(bool(_at(record, "git", "dirty")) for record in self.done):

@@ -56,6 +56,13 @@ def test_what_is_there(maker):
     assert kinds == {"train", "validation"} and len(found.curves) == 12
 
 
+def test_curves_belong_to_the_records(maker, tmp_path):
+    write(gathered(maker), tmp_path)
+    (tmp_path / results.CURVES).unlink()
+    with pytest.raises(UserError, match=r"no curves\.csv in .*; it belongs next to records\.jsonl"):
+        read(tmp_path)
+
+
 def test_written_and_read_back(maker, tmp_path):
     found = gathered(maker)
     write(found, tmp_path / "a")
@@ -97,7 +104,7 @@ def test_broken_and_foreign_records_are_named(maker):
     for seed, words in {
         3: "cannot be read",
         4: "schema 99",
-        5: "no final loss",
+        5: "NaN is no number",
         6: "another run",
         7: "versions",
         8: "norm=rmsnorm",
@@ -112,8 +119,8 @@ def _digest(label):
     return hashlib.sha256(label.encode()).hexdigest()[:6]
 
 
-def test_a_record_of_numbers_that_are_none(maker, tmp_path):
-    maker.run("RMS Norm", 0, ["norm=rmsnorm"], final=4.9, mfu=float("inf"), steps_per_second=None, parameters={})
+def test_a_record_without_some_of_its_numbers(maker, tmp_path):
+    maker.run("RMS Norm", 0, ["norm=rmsnorm"], final=4.9, mfu=None, steps_per_second=None, parameters={})
     found = gathered(maker)
     write(found, tmp_path / "out")
     record = read(tmp_path / "out").records[3]
@@ -276,3 +283,30 @@ def test_what_is_measured_after_training_makes_nothing_incomparable(tmp_path, la
     found = gathered(maker)
     (row,) = judge(found).rows
     assert found.sweep["skipped"] == [] and row.verdict not in ("not comparable", "no verdict") and row.mixed == ""
+
+
+def test_a_record_that_is_there_twice_counts_once(tmp_path, maker):
+    write(gathered(maker), tmp_path / "out")
+    records = tmp_path / "out" / "records.jsonl"
+    lines = records.read_text().splitlines()
+    records.write_text("\n".join([*lines, lines[1]]) + "\n")
+    again = read(tmp_path / "out")
+    assert len(again.records) == len(lines) - 1 and not again.sweep["skipped"]
+    other = json.loads(lines[1])
+    other["loss"]["final"] += 0.5
+    records.write_text("\n".join([*lines, json.dumps(other)]) + "\n")
+    again = read(tmp_path / "out")
+    assert [*map(json.dumps, again.records)] == [json.dumps(json.loads(line)) for line in lines[1:]]
+    assert "is there twice, and differs" in again.sweep["skipped"][0]["reason"]
+
+
+@pytest.mark.parametrize("damage", ['{"final": -1', '{"final": 1e999', '{"final": NaN', '{"final": []'])
+def test_a_damaged_line_is_named(tmp_path, maker, damage):
+    write(gathered(maker), tmp_path / "out")
+    records = tmp_path / "out" / "records.jsonl"
+    head, first, *lines = records.read_text().splitlines()
+    first = first.replace('"loss":{', '"loss":' + damage + ",")
+    first = first.replace(',"final":5.0', ',"other":5.0')
+    records.write_text("\n".join([head, first, *lines]) + "\n")
+    with pytest.raises(UserError, match="line 2: "):
+        read(tmp_path / "out")

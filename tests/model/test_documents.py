@@ -1,0 +1,77 @@
+"""With `data.document_mask` no document changes the outputs of another, whatever the options; or they are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ablate.config import build_model, compose
+from ablate.errors import UserError
+from tests.model.test_options import OPTIONS, SWITCHES, TOPOLOGIES, awake
+from tests.model.tiny import batch_for, overrides
+
+CAN_MIX = {  # what is refused because of documents alone, in some topology
+    "norm=batchnorm", "norm=batchnorm_encoder", "feedforward=mixture_of_experts", "feedforward=switch", "stack=funnel",
+    "attention=lightweight_convolution", "attention=dynamic_convolution", "block=evolved",
+}  # fmt: skip
+
+
+def built(option, topology, document_mask):
+    """The tiny model; None where the combination is refused."""
+    given = [f"topology={topology}", f"data.document_mask={document_mask}", *option.split("|")]
+    try:
+        return build_model(compose(overrides(*given)))
+    except UserError:
+        return None
+
+
+def scored(model, batch):
+    """What is known of each token in the end: hidden states and, flat, their likelihoods."""
+    torch.manual_seed(0)  # where a router draws
+    with torch.no_grad():
+        return model.topology(batch)[0], model(batch)[1]
+
+
+def changed(batch, document):
+    """The batch with other ids in one document of each row, in whatever stack."""
+    ids = {
+        name: torch.where(batch[name.replace("_ids", "_segments")] == document, (tensor + 7) % 160 + 2, tensor)
+        for name, tensor in batch.items()
+        if name.endswith("_ids")
+    }
+    return {**batch, **ids}
+
+
+def check_documents(model):
+    batch = batch_for(model, padded=True)
+    segments = batch[f"{model.topology.scored}_segments"]
+    before = scored(model, batch)
+    for document, other in ((1, 2), (2, 1)):
+        after = scored(model, changed(batch, document))
+        assert not torch.equal(after[0][segments == document], before[0][segments == document])
+        for new, old in zip(after, before, strict=True):
+            kept = segments == other if new.shape[: segments.dim()] == segments.shape else (segments == other).flatten()
+            torch.testing.assert_close(new[kept], old[kept], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("option", [*OPTIONS, *SWITCHES])
+def test_documents_do_not_see_each_other(option, topology):
+    model = built(option, topology, document_mask=True)
+    if model is None:
+        assert option.partition("|")[0] in CAN_MIX or built(option, topology, document_mask=False) is None
+        return
+    awake(model)
+    for mode in (model.train, model.eval):
+        mode()
+        if "dropout" not in option:
+            check_documents(model)
+
+
+@pytest.mark.parametrize("option", ["feedforward=mixture_of_experts", "feedforward=switch"])
+def test_what_is_refused_does_mix(option):
+    """Experts with few places, which the tokens of all documents compete for."""
+    places = [f"feedforward.experts.capacity.{stack}.train=0.25" for stack in ("encoder", "decoder")]
+    model = built("|".join([option, *places, "feedforward.experts.min_capacity=1"]), "causal_decoder", False)
+    with pytest.raises(AssertionError):
+        check_documents(awake(model).train())
