@@ -1,4 +1,4 @@
-"""User-supplied strings escaped for Markdown, CSV and LaTeX, and numbers formatted."""
+"""User-supplied strings escaped for Markdown and CSV, and numbers formatted."""
 
 from __future__ import annotations
 
@@ -10,26 +10,20 @@ from typing import TypeGuard
 MISSING = "–"
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
 _LINE_START = re.compile(r"^(\d+)([.)])(?= |$)|^([#+=-])")
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
+_LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)  # GitHub makes a link of an address in plain text
+_BIDI = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def one_line(text: object) -> str:
-    """The text without line breaks and control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    """The text without line breaks, control characters, and those that change the direction of what follows."""
+    plain = str(text).translate(_BIDI)
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split())
 
 
 def md_escape(text: object) -> str:
     """The text as Markdown that shows it literally: no markup, link, HTML or table cell can begin in it."""
-    escaped = _MARKDOWN.sub(r"\\\1", one_line(text))
+    escaped = _LINK.sub(r"\\", _MARKDOWN.sub(r"\\\1", one_line(text)))
     escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _LINE_START.sub(lambda found: f"{found[1]}\\{found[2]}" if found[1] else f"\\{found[3]}", escaped)
 
@@ -60,11 +54,6 @@ def csv_text(text: object) -> str:
 def csv_plain(cell: str) -> str:
     """The text that `csv_text` turned into a cell."""
     return cell[1:] if cell.startswith("'") else cell
-
-
-def latex_escape(text: object) -> str:
-    """The text as LaTeX that shows it literally."""
-    return "".join(_LATEX.get(character, character) for character in one_line(text))
 
 
 def shortened(text: object, longest: int = 40) -> str:

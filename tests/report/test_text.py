@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.report import text
+from ablate.report.render import latex
 
 markdown = pytest.importorskip("markdown_it")
 
@@ -30,6 +31,17 @@ NASTY = [
 
 def rendered(source):
     return markdown.MarkdownIt("gfm-like", {"linkify": False}).render(source)
+
+
+@pytest.mark.parametrize("address", ["http://example.com", "see HTTPS://example.com/x", "www.example.com"])
+def test_an_address_does_not_become_a_link(address):
+    escaped = text.md_escape(address)
+    assert "://" not in escaped and "www." not in escaped  # which GitHub looks for
+    assert shown(rendered(escaped)) == address
+
+
+def test_nothing_changes_the_direction_of_what_follows():
+    assert text.one_line("a\u202eb\u2066c\u200fd") == "abcd" and text.csv_text("\u202e=cmd") == "'=cmd"
 
 
 def shown(html):
@@ -82,8 +94,8 @@ def test_no_csv_cell_is_a_formula_and_none_is_lost(string):
 
 
 def test_latex():
-    assert text.latex_escape("a < b > c|d") == r"a \textless{} b \textgreater{} c\textbar{}d"
-    assert text.latex_escape(r"50 % of a_b & \x{~^$#}") == (
+    assert latex.latex_escape("a < b > c|d") == r"a \textless{} b \textgreater{} c\textbar{}d"
+    assert latex.latex_escape(r"50 % of a_b & \x{~^$#}") == (
         r"50 \% of a\_b \& \textbackslash{}x\{\textasciitilde{}\textasciicircum{}\$\#\}"
     )
 

@@ -23,7 +23,8 @@ from ablate.report.analysis.verdicts import (
     score_places,
     spread,
 )
-from ablate.report.text import counted, csv_text, fixed, latex_escape, scaled
+from ablate.report.render.latex import beyond_pdflatex, latex_escape
+from ablate.report.text import counted, csv_text, fixed, scaled
 from ablate.run.score import SPREAD
 
 RESULT_COLUMNS = (
@@ -140,8 +141,10 @@ def table_tex(verdicts: Verdicts, places: int) -> str:
     speeds = comparable_speeds(verdicts)
     tasks = list(verdicts.metrics)
     heads = ["Row", "Params", "Ops", "Step/s", "Early loss", "Final loss", "Difference", *map(latex_escape, tasks)]
+    foreign = "".join(beyond_pdflatex(text) for text in (*(row.label for row in verdicts), *tasks))
     lines = [
         r"% needs \usepackage{booktabs}",
+        *([f"% needs XeLaTeX or LuaLaTeX, and a font that has {' '.join(dict.fromkeys(foreign))}"] if foreign else []),
         r"% bold: better than the baseline; dagger: worse; plain: no difference detected",
         r"% in parentheses: why there is no verdict",
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
