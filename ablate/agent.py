@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -23,7 +24,7 @@ from ablate.process_tree import descendants, is_stopped, parent_of, variable
 from ablate.run.folder import RunFolder
 
 NOTICED_AFTER = 10.0  # seconds that a process is stopped until the run's log says so
-ENDED_AFTER = 600.0  # seconds that a process is stopped until the run is ended
+ENDED_AFTER = 300.0  # seconds that a process is stopped until the run is ended
 TO_SAVE = 110  # seconds that the processes have to save after a SIGTERM
 LOOK_EVERY = 1.0
 
@@ -46,7 +47,7 @@ def main() -> int:
         return 128 + ended.sigval
     except ChildFailedError as error:
         watch.conclude(watch.verdict or verdict(error.failures, watch.reported()))
-        return max(failure.exitcode for failure in error.failures.values()) or 1
+        return min(error.failures.values(), key=lambda failure: failure.timestamp).exitcode
     return 0
 
 
@@ -61,11 +62,18 @@ def verdict(failures: Mapping[int, Any], reported: str) -> str:
     for process, failure in failures.items():
         if failure.timestamp <= first + 1 and failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
             hint = "; often the system ran out of memory" if failure.exitcode == -signal.SIGKILL else ""
-            return f"process {process} was killed ({signal.Signals(-failure.exitcode).name}){hint}"
+            return f"process {process} was killed ({_name(-failure.exitcode)}){hint}"
     silent = [str(process) for process, failure in failures.items() if failure.exitcode == -signal.SIGKILL]
-    if silent and "timed out" in reported.lower().replace("timeout", "timed out"):
+    if silent and re.search("time(d )?out", reported, re.IGNORECASE):
         return f"process {' and '.join(silent)} did not answer; the others waited until their time limit"
     return ""
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 class Watch(threading.Thread):
@@ -85,7 +93,8 @@ class Watch(threading.Thread):
     def look(self, found: Mapping[int, int]) -> None:
         """Judge the processes, {pid: number}, as they are now; time in which this process did not run counts once."""
         stopped = {pid for pid in found if is_stopped(pid)}
-        if max(self.seconds.values(), default=0.0) >= NOTICED_AFTER and not stopped and not self.verdict:
+        was_noticed = max(self.seconds.values(), default=0.0) >= NOTICED_AFTER
+        if was_noticed and not stopped and not self.verdict:
             print_error("no process is stopped any more")
             self._note("")
         self.seconds = {pid: self.seconds.get(pid, 0.0) + LOOK_EVERY for pid in stopped}

@@ -46,7 +46,7 @@ def measure(session: Session, items: Sequence[RunRequest]) -> None:
     with held_in_turn(folder / "timing.lock", until=lambda: bool(session.interruption)):
         found = {item: look(item.folder) for item in items if item.run.seed == 0}
         records = {item: status.record for item, status in found.items() if status.state == DONE and status.record}
-        known = read_json(folder / "timing.json").get("rows", {})
+        known = _known_rows(folder / "timing.json")
         again = session.options.timing is not None  # more time may do for what was skipped
         if session.interruption or all(_is_known(item, records[item], known, again) for item in records):
             return
@@ -86,10 +86,16 @@ def measure(session: Session, items: Sequence[RunRequest]) -> None:
         atomic_write(folder / "timing.json", text)
 
 
+def _known_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier pass; what is damaged counts as not timed."""
+    rows = read_json(path).get("rows")
+    return {row: timing for row, timing in rows.items() if isinstance(timing, dict)} if isinstance(rows, dict) else {}
+
+
 def _is_known(item: RunRequest, record: Record, known: dict[str, Any], again: bool) -> bool:
     """Whether the row was timed as it is now, or skipped and is not to be tried `again`."""
-    before = known.get(item.run.row) or {}
-    if not before or (again and record.exclusive_speed is None):
+    before = known.get(item.run.row)
+    if before is None or (again and record.exclusive_speed is None):
         return False
     return (before.get("identity"), before.get("exclusive")) == (record.identity, record.exclusive_speed)
 
@@ -122,8 +128,8 @@ class _Pass:
     def _once(self, item: RunRequest) -> tuple[float | None, str]:
         """Steps per second of a short run of its own; or None and why."""
         scratch, log, starters = self.folder / ".timing", self.folder / "timing.log", self.session.starters
-        shutil.rmtree(scratch, ignore_errors=True)
-        log.unlink(missing_ok=True)
+        _clear(scratch)
+        _clear(log)
         scratch.mkdir()
         result = scratch / "result.json"
         job = {"config": item.config, "scratch": str(scratch / "run"), "seconds": self.seconds}
@@ -132,9 +138,24 @@ class _Pass:
             if self.session.interruption or time.monotonic() > self.deadline + PATIENCE:
                 handle.stop(signal.SIGKILL)
             time.sleep(0.02)
-        speed = read_json(result).get("steps_per_second")
-        shutil.rmtree(scratch, ignore_errors=True)
+        speed = _speed(read_json(result).get("steps_per_second"))
+        _clear(scratch)
         return speed, "" if speed else last_line(log) or f"exit code {code}"
+
+
+def _speed(value: object) -> float | None:
+    """A speed that a file gives; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if value > 0 else None
+
+
+def _clear(path: Path) -> None:
+    """Delete a file, a link or a folder of an earlier pass."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _others(session: Session) -> bool:

@@ -69,7 +69,10 @@ class Attempt:
     def after_processes(self, code: int) -> Record:
         """The record that the run's processes left; says so where they died without a word."""
         cause, status = self.folder.failure(), self.record.status
-        if status == RUNNING or (cause and status == FAILED) or (self.folder.death() and status == PREEMPTED):
+        was_asked = code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+        # When one dies, torchrun asks the others to end, and the main process may have saved for that.
+        died_of_another = status == PREEMPTED and self.folder.death() and not was_asked
+        if status == RUNNING or (cause and status == FAILED) or died_of_another:
             self._end(FAILED, cause or f"its processes exited with code {code}")
         return self.record
 

@@ -39,6 +39,14 @@ from ablate.training.record_fields import reason_of
 NAME = re.compile(r"[\w.-]+")  # of a score: it becomes a column
 
 
+class FailedElsewhere(Exception):
+    """The evaluation under way has failed in another process."""
+
+
+class CollectiveError(RuntimeError):
+    """A collective operation has failed, so the processes can agree on nothing more: this one has to end."""
+
+
 @dataclass
 class Scored:
     """What the evaluations of a run came to: scores by name, and by evaluation why there are none."""
@@ -134,8 +142,12 @@ class Scoring:
         if _agreed(context, known is not None):
             result.add(name, known or {})
             return
-        scores, reason = self._evaluated(name, model, context)
-        if _agreed(context, bool(reason)):
+        try:
+            scores, reason = self._evaluated(name, model, context)
+            failed = _agreed(context, bool(reason))
+        except FailedElsewhere:  # which all processes know by now
+            reason, failed = "", True
+        if failed:
             result.failed[name] = reason or "it failed in another process"
             return
         if context.rank == 0:
@@ -150,7 +162,7 @@ class Scoring:
             with evaluating(model):
                 found = self.after[name].evaluate(model, dataclasses.replace(context, folder=self._folder(name)))
             return _checked(found, {"evaluation": name, "hash": self.hashes[name]}), ""
-        except StopRequested:
+        except (StopRequested, FailedElsewhere, CollectiveError):
             raise
         except (Exception, SystemExit) as error:  # whatever an evaluation dies of, the model is trained
             return {}, reason_of(error)
@@ -203,9 +215,26 @@ def _checked(scores: Any, source: Mapping[str, str]) -> dict[str, Score]:
 
 def _agreed(context: Context, flag: bool) -> bool:
     """Whether `flag` is true in any process."""
-    return context.total(torch.tensor(float(flag), device=context.device)).item() > 0
+    return flag if context.world_size == 1 else _any_process(flag, context.device)
+
+
+def _any_process(flag: bool, device: torch.device) -> bool:
+    return _all_reduced(torch.tensor(float(flag), device=device)).item() > 0
 
 
 def _sum_over_processes(sums: Tensor) -> Tensor:
-    torch.distributed.all_reduce(sums)
-    return sums
+    """`Context.total` of several processes; raises `FailedElsewhere` where the evaluation has failed in another.
+
+    One that has failed says so by `_agreed`, which the others meet here, before they would wait for its sums.
+    """
+    if _any_process(False, sums.device):
+        raise FailedElsewhere
+    return _all_reduced(sums)
+
+
+def _all_reduced(tensor: Tensor) -> Tensor:
+    try:
+        torch.distributed.all_reduce(tensor)
+    except Exception as error:
+        raise CollectiveError(str(error)) from error
+    return tensor

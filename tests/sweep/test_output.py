@@ -127,6 +127,44 @@ def test_a_timing_pass_without_time_says_whom_it_skipped(place):
     assert len(place.trace("measure")) == 9
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "3", '{"rows": []}', '{"rows": 3}', '{"rows": null}', '{"rows": {"Base": [1], "Rms": "x", "Gelu": 3}}', "{"],
+)
+def test_a_damaged_timing_file_is_made_again(place, content):
+    place.drive(timing=0)
+    path = place.runs / "try" / "timing.json"
+    path.write_text(content)
+    for name in (".timing", "timing.log"):  # of an earlier pass, of the wrong kind
+        (place.runs / "try" / name).unlink(missing_ok=True)
+    (place.runs / "try" / ".timing").write_text("a file")
+    (place.runs / "try" / "timing.log").mkdir()
+    code, _ = place.drive(timing=None)
+    rows = json.loads(path.read_text())["rows"]
+    assert code == 0 and set(rows) == {"Base", "Rms", "Gelu"} and all(row["exclusive"] for row in rows.values())
+
+
+def test_other_rows_of_an_earlier_pass_are_kept(place):
+    place.drive(timing=0)
+    path = place.runs / "try" / "timing.json"
+    path.write_text(json.dumps({"rows": {"Gone": {"identity": "x", "exclusive": 3.0}}}))
+    place.drive(timing=None)
+    assert set(json.loads(path.read_text())["rows"]) == {"Gone", "Base", "Rms", "Gelu"}
+
+
+@pytest.mark.parametrize("value", ["fast", -1.0, 0, True, [3.0], None, {}])
+def test_a_speed_that_is_none_is_not_believed(value):
+    assert timing._speed(value) is None and timing._speed(2) == 2.0
+
+
+def test_the_seconds_of_a_trial_share_the_budget():
+    def seconds(budget, rows):
+        return timing._Pass(None, None, budget, rows).seconds
+
+    assert seconds(60.0, 10) == pytest.approx(1.5)
+    assert seconds(60.0, 1000) == timing.SHORTEST and seconds(60.0, 1) == timing.LONGEST == seconds(60.0, 0)
+
+
 def test_a_timing_pass_is_of_all_rows_or_none(place):
     place.drive(timing=None)
     place.write(SWEEP.replace("Gelu:", "Swish: [activation=swish]\n  Gelu:"))

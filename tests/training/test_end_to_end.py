@@ -15,7 +15,7 @@ import torch
 
 from ablate.config import merge
 from ablate.errors import UserError
-from ablate.process_tree import descendants
+from ablate.process_tree import descendants, parent_of, variable
 from tests.faults import faults
 from tests.training.standin import folder_of, in_child, result, run
 
@@ -149,11 +149,11 @@ def test_two_processes_evaluate_together(asked):
         assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-4)
 
 
-def training_on_two(asked):
+def training_on_two(asked, errors=None):
     """(process, folder) of a run on two devices that takes its steps."""
     overrides = asked("trainer.devices=2", "shape.steps=100000")
     folder = folder_of(overrides)
-    process = subprocess.Popen([sys.executable, "-m", "ablate", "train", *overrides])
+    process = subprocess.Popen([sys.executable, "-m", "ablate", "train", *overrides], stderr=errors)
     deadline = time.monotonic() + 120
     while not folder.metrics.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -163,15 +163,17 @@ def training_on_two(asked):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_process_that_dies_takes_the_others_along(asked):
-    process, folder = training_on_two(asked)
+    process, folder = training_on_two(asked, subprocess.PIPE)
     main = json.loads(folder.progress.read_text())["pid"]
-    listed = subprocess.run(["pgrep", "-f", "ablate.worker"], capture_output=True, text=True, check=False)
-    others = [other for other in map(int, listed.stdout.split()) if other != main and parent(other) == parent(main)]
+    beside = [pid for pid in descendants(process.pid) if parent_of(pid) == parent_of(main)]
+    others = [pid for pid in beside if variable(pid, "RANK") == "1"]
     assert len(others) == 1
     os.kill(others[0], signal.SIGKILL)
-    began = time.monotonic()
-    assert process.wait(60) != 0 and time.monotonic() - began < 60
-    assert folder.read().status != "done"
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    record = folder.read()
+    assert record.status == "failed" and record.reason.startswith("process 1 was killed (SIGKILL)")
+    assert said.count(b"process 1 was killed (SIGKILL)") == 1 and b"process 0 was" not in said
     assert not os.path.exists(f"/proc/{main}")
 
 
@@ -188,10 +190,6 @@ def test_killed_it_leaves_no_process_behind(asked):
     while any(map(is_alive, family)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_alive, family))
-
-
-def parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def is_alive(pid):

@@ -1,0 +1,54 @@
+"""The short run that the timing pass takes of a row."""
+
+import pytest
+
+from ablate.config import compose
+from ablate.training import run as train
+from ablate.training import speed
+from ablate.training.progress import StepTimer
+
+
+@pytest.fixture
+def trial(asked, tmp_path):
+    """Measures a tiny run; returns the speeds and the files that it left."""
+
+    def measured(*overrides, seconds=0.2, steps=100000):
+        overrides = asked(f"shape.steps={steps}", *overrides)
+        speeds = train.measure(compose(overrides), tmp_path / "scratch", seconds)
+        return speeds, {path.name for path in (tmp_path / "scratch").rglob("*")}
+
+    return measured
+
+
+def test_it_trains_and_stops_after_the_seconds_it_is_given(trial, monkeypatch):
+    steps, durations = [], []
+    tick = StepTimer.tick
+
+    def counted(self, wait):
+        steps.append(tick(self, wait))
+        durations[:] = self.durations
+        return steps[-1]
+
+    monkeypatch.setattr(StepTimer, "tick", counted)
+    speeds, _ = trial(seconds=0.3)
+    assert 0 < speeds["p25"] <= speeds["median"] <= speeds["p75"]
+    assert speeds["median"] == pytest.approx(1 / sorted(durations)[len(durations) // 2], rel=0.2)
+    assert speed.LEAST_STEPS <= len(durations) < len(steps)  # the warm-up does not count
+    assert 0.25 < sum(durations) < 3
+
+
+def test_some_steps_count_however_long_they_take(trial, monkeypatch):
+    counts = []
+    tick = StepTimer.tick
+    monkeypatch.setattr(StepTimer, "tick", lambda self, wait: (tick(self, wait), counts.append(len(self.durations)))[0])
+    trial(seconds=0.0)
+    assert speed.LEAST_STEPS <= counts[-1] <= speed.LEAST_STEPS + 1
+
+
+def test_it_neither_evaluates_nor_saves_but_logs(trial, monkeypatch):
+    from ablate.training.scoring import Scoring
+
+    monkeypatch.setattr(Scoring, "context", lambda *args: pytest.fail("it evaluates"))
+    _, files = trial("trainer.log_every=5")
+    assert {"metrics.csv", "progress.json"} <= files
+    assert not any(name.endswith(".pt") or name == "record.json" for name in files)
