@@ -44,6 +44,7 @@ def main() -> int:
     try:
         run.run(run.parse_args([*options, "-m", job["module"], *job["arguments"]]))
     except SignalException as ended:
+        watch.forget()
         return 128 + ended.sigval
     except ChildFailedError as error:
         watch.conclude(watch.verdict or verdict(error.failures, watch.reported()))
@@ -96,7 +97,7 @@ class Watch(threading.Thread):
         was_noticed = max(self.seconds.values(), default=0.0) >= NOTICED_AFTER
         if was_noticed and not stopped and not self.verdict:
             print_error("no process is stopped any more")
-            self._note("")
+            self.forget()
         self.seconds = {pid: self.seconds.get(pid, 0.0) + LOOK_EVERY for pid in stopped}
         for pid, seconds in self.seconds.items():
             what = f"process {found[pid]} is stopped (SIGSTOP)"
@@ -112,6 +113,10 @@ class Watch(threading.Thread):
         if reason:
             print_error(reason)
             self._note(reason)
+
+    def forget(self) -> None:
+        """Take back a note on a process that is stopped: it goes on, or the run was asked to end and may resume."""
+        self._note("")
 
     def _note(self, what: str) -> None:
         if self.folder:

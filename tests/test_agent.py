@@ -110,6 +110,16 @@ def test_the_command_line_holds_the_job():
     assert json.loads(line[4]) == {"processes": 2, "module": "some.module", "arguments": ["a"], "folder": None}
 
 
+def run_agent(folder, worker, limit=60, **changed):
+    """Run the agent, in which constants are `changed`, on two processes of the script `worker`."""
+    (folder / "some_worker.py").write_text(worker)
+    changes = "".join(f"agent.{name} = {value}; " for name, value in changed.items())
+    line = agent.command(2, "some_worker", [], folder)
+    line[2:4] = ["-c", f"import sys; from ablate import agent; {changes}sys.exit(agent.main())"]
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}:{os.getcwd()}"}
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=limit, check=False)
+
+
 WORKER = """
 import os, signal, sys, time
 time.sleep(1)
@@ -123,10 +133,27 @@ time.sleep(120)
 @pytest.mark.timeout(100)
 @linux
 def test_one_that_dies_ends_all_also_where_the_other_waits(tmp_path):
-    (tmp_path / "waiting_worker.py").write_text(WORKER)
-    line = agent.command(2, "waiting_worker", [], tmp_path)
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}:{os.getcwd()}"}
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = run_agent(tmp_path, WORKER)
     assert done.returncode not in (0, 130, 143)
-    assert "process 1 was killed (SIGKILL)" in done.stderr
+    assert done.stderr.count("process 1 was killed (SIGKILL)") == 1
     assert RunFolder(tmp_path).death().startswith("process 1 was killed (SIGKILL)")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+@linux
+def test_a_stopped_one_ends_all_and_is_named(tmp_path):
+    done = run_agent(tmp_path, WORKER.replace("SIGKILL", "SIGSTOP"), NOTICED_AFTER=1.0, ENDED_AFTER=3.0)
+    assert "process 1 is stopped (SIGSTOP); all wait for it" in done.stderr
+    assert RunFolder(tmp_path).death().startswith("process 1 was stopped (SIGSTOP) for 3")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+@linux
+def test_a_run_that_is_asked_to_end_died_of_nothing(tmp_path):
+    RunFolder(tmp_path).write_death("process 1 is stopped (SIGSTOP)")
+    asks = "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+    asks += "os.environ['RANK'] == '0' and os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)\n"
+    assert run_agent(tmp_path, asks).returncode == 143
+    assert RunFolder(tmp_path).death() == ""

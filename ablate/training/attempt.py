@@ -69,9 +69,8 @@ class Attempt:
     def after_processes(self, code: int) -> Record:
         """The record that the run's processes left; says so where they died without a word."""
         cause, status = self.folder.failure(), self.record.status
-        was_asked = code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
         # When one dies, torchrun asks the others to end, and the main process may have saved for that.
-        died_of_another = status == PREEMPTED and self.folder.death() and not was_asked
+        died_of_another = status == PREEMPTED and self.folder.death()
         if status == RUNNING or (cause and status == FAILED) or died_of_another:
             self._end(FAILED, cause or f"its processes exited with code {code}")
         return self.record

@@ -333,6 +333,19 @@ def test_no_verdict_where_the_runs_of_a_row_differ(tmp_path, who, changes, why):
         assert ("Runs of different identity schemas are not compared: 1 (5 runs), 2 (1 run)") in make(maker).read_text()
 
 
+@pytest.mark.parametrize(("label", "line"), [("µP ≤ 2", None), ("漢🙂", "漢 🙂")])
+def test_the_table_for_a_paper_says_which_engine_it_needs(tmp_path, label, line):
+    maker = Maker(tmp_path)
+    maker.add(label, "section", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(3):
+        maker.run(maker.baseline, seed, final=5 + seed / 50)
+        maker.run(label, seed, ["norm=rmsnorm"], final=4 + seed / 60)
+    table = (make(maker).parent / "table.tex").read_text()
+    needs = f"% needs XeLaTeX or LuaLaTeX, and a font that has {line}"
+    assert (needs in table.splitlines()) if line else "XeLaTeX" not in table and table.isascii()
+
+
 def test_the_table_for_a_paper_tells_verdicts_apart(small):
     maker, report = small
     lines = {

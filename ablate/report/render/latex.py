@@ -75,5 +75,5 @@ def _is_known(character: str) -> bool:
 
 
 def _is_accented_latin(character: str) -> bool:
-    base, *accents = unicodedata.normalize("NFD", character)
+    base, *accents = list(unicodedata.normalize("NFD", character))
     return character <= "\u017f" and base.isascii() and len(accents) == 1 and accents[0] in _ACCENTS

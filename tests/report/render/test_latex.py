@@ -34,7 +34,7 @@ def test_what_it_leaves_is_what_every_font_of_latex_has():
         if beyond_pdflatex(character):
             continue
         left = [one for one in latex_escape(character) if not one.isascii()]
-        assert all(one.isalpha() and one <= "\u017f" or one in "¡¿" for one in left), hex(number)
+        assert all((one.isalpha() and one <= "\u017f") or one in "¡¿" for one in left), hex(number)
 
 
 @pytest.mark.parametrize(("label", "beyond"), [("🙂 ok", "🙂"), ("漢字漢", "漢字"), ("привет", "привет"), ("ąđ", "ąđ")])
