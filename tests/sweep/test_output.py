@@ -102,13 +102,15 @@ def test_plan_and_status_import_nothing_heavy(place):
 
 
 def test_the_timing_pass_times_each_row_in_rounds_there_and_back(place):
-    code, _ = place.drive(timing=None)
+    code, said = place.drive(timing=None)
     assert code == 0
     assert place.trace("measure") == ["Base", "Rms", "Gelu", "Gelu", "Rms", "Base", "Base", "Rms", "Gelu"]
     first = [record["steps_per_second"]["exclusive"] for (_, seed), record in place.records().items() if seed == 0]
     assert len(first) == 3 and all(100 <= speed < 107 for speed in first)
     timed = json.loads((place.runs / "try" / "timing.json").read_text())["rows"]
     assert set(timed) == {"Base", "Rms", "Gelu"} and len(timed["Rms"]["steps_per_second"]) == 3
+    assert all(row["exclusive"] == sorted(row["steps_per_second"])[1] for row in timed.values())
+    assert "timing 3 rows, one at a time, at most 60 s" in said
     place.drive(timing=None)
     assert len(place.trace("measure")) == 9  # known
     place.write(SWEEP.replace("Gelu:", "Swish: [activation=swish]\n  Gelu:"))
