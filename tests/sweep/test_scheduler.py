@@ -97,7 +97,14 @@ def test_a_retried_run_that_fails_again_is_tried_once(place):
 
 def test_diverged_and_preempted(place):
     place.behave(Rms="term", Gelu="diverged")
-    place.drive()
+    _, said = place.drive(jobs=1)
+    assert [line[:34].partition(":")[0].rstrip() for line in said.splitlines() if line.startswith("[")] == [
+        "[1/4] done     Base · seed 0",
+        "[1/4] stopped  Rms · seed 0",
+        "[2/4] diverged Gelu · seed 0",
+        "[3/4] done     Base · seed 1",
+    ]
+    assert "try: 2 done, 1 diverged, 1 preempted, after " in said
     place.behave()
     assert place.drive()[0] == 0
     assert place.trace("start")[4:] == ["Rms 0"]  # a preempted run is resumed, a diverged one is a result

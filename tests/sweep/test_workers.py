@@ -13,6 +13,7 @@ import pytest
 
 from ablate.sweep import devices, fork_server
 from ablate.sweep.workers import Forked, Starters, start_fresh
+from ablate.training.processes import TO_SAVE
 from tests.sweep.conftest import PROGRAM
 
 pytestmark = pytest.mark.timeout(90)
@@ -32,20 +33,32 @@ def report(argument):
     import threading
 
     seen = {"threads": threading.active_count(), "session": os.getsid(0) == os.getpid()}
-    seen["environment"] = dict(os.environ)
+    seen |= {"environment": dict(os.environ), "input": os.readlink("/proc/self/fd/0")}
     with open(argument, "a") as file:
         file.write(json.dumps(seen) + "\n")
     print("said to the log")
     return 5
 
 
-def test_a_forked_job_has_its_own_session_log_and_environment(tmp_path, place):
+@pytest.fixture
+def with_input(tmp_path):
+    """Something to read on the standard input of this process, as a terminal is."""
+    (tmp_path / "typed").write_text("typed for the driver")
+    before = os.dup(0)
+    with open(tmp_path / "typed") as file:
+        os.dup2(file.fileno(), 0)
+    yield
+    os.dup2(before, 0)
+    os.close(before)
+
+
+def test_a_forked_job_has_its_own_session_log_and_environment(tmp_path, place, with_input):
     forked = Forked("json")
     try:
         log = tmp_path / "a" / "log.txt"
         code = finished(forked.start("tests.sweep.test_workers:report", str(tmp_path / "seen"), log))
         seen = json.loads((tmp_path / "seen").read_text())
-        assert code == 5 and seen["session"] and seen["threads"] == 1
+        assert code == 5 and seen["session"] and seen["threads"] == 1 and seen["input"] == os.devnull
         assert fork_server.ENVIRONMENT.items() <= seen["environment"].items()
         assert log.read_text() == "said to the log\n"
     finally:
@@ -59,10 +72,16 @@ def test_a_preload_that_fails_is_no_failure_of_a_run(tmp_path):
         finished(forked.start("time:sleep", 0, tmp_path / "log"))
 
 
-def test_a_fresh_job(tmp_path, place):
+def test_a_fresh_job(tmp_path, place, with_input):
     log = tmp_path / "log.txt"
-    assert finished(start_fresh("tests.sweep.test_workers:report", str(tmp_path / "seen"), log)) == 5
-    assert json.loads((tmp_path / "seen").read_text())["session"] and "said to the log" in log.read_text()
+    job = start_fresh("tests.sweep.test_workers:report", str(tmp_path / "seen"), log, variables={"GPU": "5"})
+    assert finished(job) == 5
+    seen = json.loads((tmp_path / "seen").read_text())
+    assert seen["session"] and seen["input"] == os.devnull and "said to the log" in log.read_text()
+    assert {**fork_server.environment(), **TO_SAVE, "GPU": "5"}.items() - {**os.environ}.items() <= (
+        seen["environment"].items()
+    )
+    assert set(seen["environment"]["PYTHONPATH"].split(os.pathsep)) == {entry for entry in sys.path if entry}
 
 
 def test_stopping_a_fresh_job_ends_what_it_started(tmp_path, place):
