@@ -9,6 +9,7 @@ import pytest
 
 from ablate import ranges
 from ablate.config import options
+from ablate.config.root import SECTIONS
 from ablate.errors import UserError
 from ablate.ranges import (
     AMOUNT,
@@ -98,6 +99,6 @@ def test_a_range_is_of_a_key_that_its_class_has():
     files = (path for group in options.groups().values() for path in group.values())
     classes = {one for path in files for one in _classes(options.load(path)) if isinstance(one, type)}
     assert len(classes) > 50
-    for one in classes:
+    for one in (*classes, *SECTIONS.values()):
         keys = {key for above in one.__mro__ for key in inspect.signature(above.__init__).parameters}
         assert set(ranges.declared(one)) | set(ranges.declared(one, "relations")) <= keys, one
