@@ -174,6 +174,29 @@ def test_a_job_whose_time_is_over_saves(tmp_path, place):
     assert job.wait(30) == 9
 
 
+def saves_slowly(argument):
+    """A job that takes a while over its checkpoint."""
+
+    def save(*_):
+        time.sleep(0.5)
+        Path(argument).write_text("saved")
+        sys.exit(9)
+
+    signal.signal(signal.SIGTERM, save)
+    Path(argument).touch()
+    time.sleep(60)
+
+
+def test_a_forked_job_has_time_to_save_when_the_driver_ends(tmp_path, place):
+    forked, begun = Forked("json"), tmp_path / "begun"
+    job = forked.start("tests.sweep.test_workers:saves_slowly", str(begun), tmp_path / "log.txt")
+    while not begun.exists():
+        assert job.poll() is None
+        time.sleep(0.02)
+    forked.close()
+    assert begun.read_text() == "saved" and not place.processes()
+
+
 def test_text_is_prepared_on_all_cores(monkeypatch):
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
