@@ -235,6 +235,29 @@ def test_utilisation_is_told_of_known_devices_only(device, bf16, fp32):
         assert mfu(100e12, device, precision, devices=2) == expected
 
 
+@pytest.mark.parametrize(
+    ("step", "speed", "line"),
+    [
+        (120, 12.34, "step 120/200  loss 5.4321  12.3 steps/s  0:06 left"),
+        (1, 0.05, "step 1/200  loss 5.4321  0.05 steps/s  1:06:20 left"),
+        (200, 12.34, "step 200/200  loss 5.4321  12.3 steps/s  0:00 left"),
+        (1, None, "step 1/200  loss 5.4321"),
+    ],
+)
+def test_a_line_of_progress_says_what_is_left(step, speed, line):
+    from ablate.training.metrics import progress_line
+
+    assert progress_line(step, 200, 5.43214, speed) == line
+
+
+def test_the_processor_is_named_and_its_cores_counted():
+    from ablate.training.environment import hardware
+
+    found = hardware("cpu", 2)
+    assert found.device == found.processor and isinstance(found.processor, str) and found.processor.strip()
+    assert (found.kind, found.devices, found.cores) == ("cpu", 2, os.cpu_count())
+
+
 def test_the_peak_of_memory_is_that_of_one_model():
     from ablate.training import environment
 
