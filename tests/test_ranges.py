@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
+import hydra
 import pytest
 
 from ablate import ranges
+from ablate.config import options
+from ablate.config.root import SECTIONS
 from ablate.errors import UserError
 from ablate.ranges import (
     AMOUNT,
@@ -78,3 +83,22 @@ def test_a_class_has_the_ranges_of_those_above_it():
         ranges.check(Below, "group", n=1)
     with pytest.raises(UserError, match="^group.m=3 do not divide into group.n=2 groups$"):
         ranges.check(Below, "group", n=2, m=3)
+
+
+def _classes(content):
+    """The classes that an option's YAML names, at any depth."""
+    if isinstance(content, dict):
+        if "_target_" in content:
+            yield hydra.utils.get_object(content["_target_"])
+        for value in content.values():
+            yield from _classes(value)
+
+
+def test_a_range_is_of_a_key_that_its_class_has():
+    """A misspelt one would be held against nothing."""
+    files = (path for group in options.groups().values() for path in group.values())
+    classes = {one for path in files for one in _classes(options.load(path)) if isinstance(one, type)}
+    assert len(classes) > 50
+    for one in (*classes, *SECTIONS.values()):
+        keys = {key for above in one.__mro__ for key in inspect.signature(above.__init__).parameters}
+        assert set(ranges.declared(one)) | set(ranges.declared(one, "relations")) <= keys, one

@@ -87,7 +87,7 @@ def _resolve_one_by_one(cfg: DictConfig) -> tuple[dict[str, Any], list[str]]:
             if "MissingMandatoryValue" in str(error):
                 continue  # said where the value is missing
             reason = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
-            errors.append(f"{key}={written}: {'refers to itself' if 'recursion' in reason else reason}")
+            errors.append(f"{key}={written}: {'refers to itself' if 'recursi' in reason.lower() else reason}")
     return flat, errors
 
 

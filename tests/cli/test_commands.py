@@ -179,12 +179,16 @@ def test_hydra_shows_the_config_of_a_sweeps_row():
         assert line in done.stdout
 
 
-def test_a_traceback_for_those_who_ask(monkeypatch):
+def test_a_traceback_for_those_who_ask(here, monkeypatch):
     from ablate.errors import UserError
 
+    below_a_file = ["init", "mine", "paths.sweeps=sweeps/tiny.yaml/below"]
+    assert cli.run(["trian"]) == cli.run(below_a_file) == 2
     monkeypatch.setenv("ABLATE_TRACEBACK", "1")
     with pytest.raises(UserError):
         cli.run(["trian"])
+    with pytest.raises(NotADirectoryError):
+        cli.run(below_a_file)
 
 
 def test_cost_of_one_configuration(capsys):

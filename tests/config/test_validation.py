@@ -7,7 +7,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from ablate.config import compose, instantiate, resolved, validate
+from ablate.config import compose, instantiate, resolved, validate, validation
 from ablate.config.slots import SLOTS
 from ablate.config.validation import problems
 from ablate.errors import UserError
@@ -162,3 +162,19 @@ def test_only_a_path_is_read_from_the_environment_and_not_in_two_steps(monkeypat
         tree = OmegaConf.to_container(compose())
         tree["paths"]["runs"] = written
         assert len(problems(tree)) == 1, written
+
+
+def test_what_can_be_resolved_is_beside_what_cannot():
+    flat, errors = validation.resolve({"a": ["${b}", 1], "b": 3, "c": "${nothing}", "d": "???", "e": "${e}"})
+    assert flat == {"a": [3, 1], "b": 3}
+    assert [line.partition("=")[0].partition(" ")[0] for line in errors] == ["c", "d", "e"]
+    assert errors[1] == "d must be given, as in d=…" and errors[2].endswith("refers to itself")
+
+
+def test_a_number_without_a_range_is_one_that_torch_can_count():
+    from ablate.config.values import problems
+
+    assert problems({"mine.number": 2**63 - 1}) == []
+    assert problems({"mine.number": 2**63}) == [
+        "mine.number=9223372036854775808: must be at most 9,223,372,036,854,775,807"
+    ]

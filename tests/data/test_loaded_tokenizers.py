@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -156,3 +157,23 @@ def test_what_samples_shortens_or_adds_is_switched_off_and_said(config, tmp_path
     without = bpe()
     text = texts(1, seed=9)[0]
     assert one.tokenizer.encode([text])[0].tolist() == without.encode(text).ids
+
+
+@pytest.mark.parametrize("make", [t5, word_piece])
+def test_an_unknown_piece_counts_as_a_byte_and_a_special_one_as_none(tmp_path, make):
+    tokenizer = loaded(tmp_path, make()).make([])
+    sizes = tokenizer.bytes_per_piece()
+    assert sizes[tokenizer.unknown_id] == 1
+    special = [tokenizer.pieces[piece] for piece in ("</s>", "<pad>", "[SEP]", "[PAD]") if piece in tokenizer.pieces]
+    assert len(special) == 2 and not sizes[special].any()
+    words = dict(zip(tokenizer.pieces, sizes[[*tokenizer.pieces.values()]], strict=True))
+    assert words["the"] == 3
+
+
+def test_a_tokenizer_that_is_opened_sets_the_number_of_its_threads(tmp_path, monkeypatch):
+    """Before its library reads it, at the first use."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
+    bpe().save(str(tmp_path / "tokenizer.json"))
+    load(tmp_path / "tokenizer.json")
+    assert os.environ["RAYON_NUM_THREADS"] == "3"

@@ -197,6 +197,17 @@ def test_segments_and_positions():
     assert segments.shifted(text, 0, numbers).tolist() == [[0, 5, 6, 0, 7, 8, 9, 0, 0]]
 
 
+def test_as_many_sentinels_as_spans_are_enough():
+    spans_needed = SpanCorruption(SMALL, BOTH, False, 64, 0.15, 3.0).lengths.spans
+
+    def with_sentinels(count):
+        return SpanCorruption(Layout(1000, 872, count, pad_id=0, eos_id=1), BOTH, False, 64, 0.15, 3.0)
+
+    assert with_sentinels(spans_needed).apply(windows(2, 80), rng())["encoder_ids"].shape == (2, 64)
+    with pytest.raises(UserError, match=f"needs {spans_needed} sentinels.*set tokenizer.sentinels={spans_needed}"):
+        with_sentinels(spans_needed - 1)
+
+
 def test_causal_scores_every_token_once():
     objective = Causal(SMALL, DECODER, False, 64)
     text = windows(4, objective.raw_length)

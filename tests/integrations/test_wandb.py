@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,6 +55,28 @@ def inspected(path):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="no run to mirror"):
         wandb.mirror_run(wandb.Mirror("ablate", None, 0), tmp_path, None)
+
+
+def test_what_an_earlier_mirror_wrote_is_not_written_again(asked, monkeypatch):
+    """Of a run that was stopped and goes on: each of its mirrors begins behind the last step of the one before."""
+    overrides, logged = asked(), []
+    assert in_child(overrides, faults.at_step(20, signal.SIGTERM)) == 143
+    folder = folder_of(overrides)
+    (folder.path / "wandb").mkdir()
+    recorder = SimpleNamespace(
+        define_metric=lambda *_, **__: None,
+        log=lambda row, step: logged.append(step),
+        summary={},
+        finish=lambda exit_code: None,
+        settings=SimpleNamespace(sync_dir=folder.path),
+    )
+    monkeypatch.setattr(wandb, "_init", lambda *_, **__: recorder)
+    monkeypatch.setattr(wandb, "_send", lambda *_: None)
+    for go_on in (lambda: None, lambda: run(overrides), lambda: None):
+        go_on()
+        wandb.mirror_run(wandb.Mirror("ablate", None, 0), folder.path, None)
+    lines = folder.metrics.read_text().splitlines()
+    assert logged == [int(line.split(",")[0]) for line in lines[1:]] and logged[-1] == 40
 
 
 def test_a_run_is_mirrored_whole(asked):

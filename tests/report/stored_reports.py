@@ -1,4 +1,4 @@
-"""Reports of three made-up sweeps, stored whole; where words or numbers change on purpose, renew them from the root by
+"""Reports of made-up sweeps, stored whole; where words or numbers change on purpose, renew them from the root by
 
     python -m tests.report.stored_reports
 
@@ -13,11 +13,11 @@ from unittest import mock
 from ablate.report import build
 from ablate.report.render.plots import drawing
 from tests.report.described import described
-from tests.report.synthetic import false_alarm_sweep, mixed_sweep, troubled_sweep
+from tests.report.synthetic import false_alarm_sweep, lone_runs, mixed_sweep, troubled_sweep
 
 FOLDER = Path(__file__).parent / "stored"
 FILES = ("report.md", "evidence.csv", "results.csv", "runs.csv", "table.tex", "plots.txt")
-SWEEPS = {"false-alarm": false_alarm_sweep, "troubled": troubled_sweep, "mixed": mixed_sweep}
+SWEEPS = {"false-alarm": false_alarm_sweep, "troubled": troubled_sweep, "mixed": mixed_sweep, "lone-runs": lone_runs}
 
 
 def made(name, root):

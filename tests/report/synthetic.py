@@ -381,3 +381,14 @@ def mixed_sweep(root):
         maker.add(kind, "to come", [f"activation={kind.lower()}"])
     maker.write_sweep()
     return maker
+
+
+def lone_runs(root):
+    """Runs that were started one by one: no file says what the sweep is."""
+    maker = Maker(root, name="lone-runs", baseline="baseline")
+    for seed in range(3):
+        maker.run("baseline", seed, final=5.0 + maker.seed_effects[seed])
+        maker.run("norm=rmsnorm", seed, ["norm=rmsnorm"], final=5.06 + maker.seed_effects[seed] + seed / 1000)
+    maker.run("activation=swiglu", 0, ["activation=swiglu"], final=4.9)
+    maker.run("activation=swiglu", 4, ["activation=swiglu"], status="diverged", reason="the loss is nan at step 84")
+    return maker

@@ -55,3 +55,13 @@ def test_whatever_is_written_is_read_once(name):
 def test_what_is_no_folder_is_refused(value):
     with pytest.raises(UserError, match="paths.runs"):
         Paths.of([f"paths.runs={value}"])
+
+
+def test_a_command_without_runs_takes_folders_alone():
+    assert Paths.only(["paths.reports=/tmp/r"]).reports == Path("/tmp/r")
+    for text in ("norm=rmsnorm", "paths.report=/tmp/r", "paths.reports", "paths.reports="):
+        with pytest.raises(UserError, match="only paths.runs, .* can be set here") as caught:
+            Paths.only(["paths.runs=/tmp/runs", text])
+        assert str(caught.value).startswith(f"{text}: ")
+    with pytest.raises(UserError, match="did you mean 'paths.reports'"):
+        Paths.only(["paths.report=/tmp/r"])

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ablate.duration import duration
+from ablate.errors import UserError
 from ablate.report.analysis.results import collect
 from ablate.run.folder import RunFolder
 from ablate.sweep import status, timing
@@ -39,6 +40,9 @@ def test_plan_knows_from_earlier_runs_how_long_and_how_noisy(place):
     assert "time: about 2 min with jobs=2: 3 runs of about 60 s, as 6 runs of this sweep did" in said
     assert "detects: a difference of 0.0" in said and "from this sweep" in said
     assert "1,234,567" in said
+    assert "time: about 3 min with jobs=1: 3 runs" in describe("try", place.overrides, jobs=1)
+    with pytest.raises(UserError, match="jobs=0: must be at least 1"):
+        describe("try", place.overrides, jobs=0)
     other = SWEEP.replace("question", "base: [trainer.steps=400]\nquestion").replace("rows: 1", "rows: 2")
     (place.folder / "sweeps" / "other.yaml").write_text(other.replace("baseline: 2, rows: 2", "baseline: 3, rows: 3"))
     said = describe("other", place.overrides)
@@ -201,6 +205,23 @@ def test_a_terminal_gets_a_live_table():
         display.show(Totals("s", 2, seconds_left=5.0), [Running("Base [x] · seed 0", 0.0, step=3, steps=9, loss=2.5)])
         display.say("[1/2] done [bold]x")
     assert "[1/2] done [bold]x" in out.getvalue()
+    shown = out.getvalue().split("[1/2]")[-1]
+    assert "s: 0/2 runs, about 5 s left" in shown and "Base [x] · seed 0" in shown
+    assert "3/9" in shown and "2.500" in shown
+
+
+def test_elsewhere_the_state_is_a_line_now_and_then():
+    out = io.StringIO()
+    totals = Totals("s", 4, done=1, diverged=1, waiting=1)
+    running = [Running("Base", 0.0), Running("Rms", 0.0, step=3, steps=9, loss=2.5)]
+    for every in (0.0, 1000.0):
+        with Display(out, every) as display:
+            display.show(totals, running)
+            display.show(totals, [])
+            display.note("timing Base")
+            display.note("")
+    state = "s: 2/4 runs, 1 diverged, 1 under way elsewhere, time left unknown yet"
+    assert out.getvalue().splitlines() == [f"{state} | Base starting | Rms step 3/9 loss 2.500", "timing Base"]
 
 
 def test_nothing_is_timed_beside_runs_of_another_sweep(place):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from ablate.errors import UserError
+from ablate.naming import slug
 from ablate.run.folder import RunFolder
 from ablate.sweep import command
 from tests.run.sealed import sealed
@@ -131,6 +132,21 @@ def test_a_run_under_way_is_not_moved(place):
     ):
         place.drive(replace=True)
     assert not list(place.runs.glob("try/*/*.replaced-*"))
+
+
+@pytest.mark.parametrize("name", ["prepare.log", "timing.lock", "timing.json", "gelu", "rms/seed-0"])
+def test_a_link_in_the_folder_of_the_sweep_is_refused_and_nothing_begun(place, name):
+    """Of a folder that came out of an archive: each of these names is one that the sweep writes to."""
+    place.drive(only="Base")
+    outside = place.folder / "precious"
+    outside.write_text("precious")
+    link = place.runs / "try" / name.replace("rms", slug("Rms"))
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(outside)
+    with pytest.raises(UserError, match=f"{link.name} is a symbolic link"):
+        place.drive()
+    assert outside.read_text() == "precious" and len(place.trace("start")) == 2
 
 
 def test_folders_are_read_as_the_runs_read_them(place, monkeypatch):

@@ -1,10 +1,11 @@
 """One run that goes wrong harms no other, and is named."""
 
+import re
 import time
 
 import pytest
 
-from ablate.sweep import scheduler
+from ablate.sweep import command, scheduler
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -97,7 +98,14 @@ def test_a_retried_run_that_fails_again_is_tried_once(place):
 
 def test_diverged_and_preempted(place):
     place.behave(Rms="term", Gelu="diverged")
-    place.drive()
+    _, said = place.drive(jobs=1)
+    assert [line[:34].partition(":")[0].rstrip() for line in said.splitlines() if line.startswith("[")] == [
+        "[1/4] done     Base · seed 0",
+        "[1/4] stopped  Rms · seed 0",
+        "[2/4] diverged Gelu · seed 0",
+        "[3/4] done     Base · seed 1",
+    ]
+    assert re.search(r"^try: 2 done, 1 diverged, 1 preempted, after \d+ s$", said, re.M)
     place.behave()
     assert place.drive()[0] == 0
     assert place.trace("start")[4:] == ["Rms 0"]  # a preempted run is resumed, a diverged one is a result
@@ -110,3 +118,13 @@ def test_a_corpus_that_cannot_be_made_is_told_before_any_run(place):
     with pytest.raises(UserError, match="^x.txt, line 3: broken$"):
         place.drive()
     assert not place.trace("start")
+
+
+def test_a_report_is_made_at_the_end_and_the_mirror_gets_it(place, monkeypatch):
+    closed = []
+    monkeypatch.setattr(command, "close_sweep", lambda *given: closed.append(given))
+    assert place.drive(only="Base")[0] == 0 and not closed
+    code, said = place.drive(report=True)
+    report = place.folder / "reports" / "try" / "report.md"
+    assert code == 0 and report.exists() and said.splitlines()[-1] == f"try: {report}"
+    assert [given[1:] for given in closed] == [("try", place.runs, place.folder / "reports")]

@@ -14,6 +14,7 @@ import pytest
 from ablate.errors import UserError
 from ablate.sweep import devices, fork_server
 from ablate.sweep.workers import Forked, Starters, start_fresh
+from ablate.training.processes import TO_SAVE
 from tests.sweep.conftest import PROGRAM
 
 pytestmark = pytest.mark.timeout(90)
@@ -33,20 +34,32 @@ def report(argument):
     import threading
 
     seen = {"threads": threading.active_count(), "session": os.getsid(0) == os.getpid()}
-    seen["environment"] = dict(os.environ)
+    seen |= {"environment": dict(os.environ), "input": os.readlink("/proc/self/fd/0")}
     with open(argument, "a") as file:
         file.write(json.dumps(seen) + "\n")
     print("said to the log")
     return 5
 
 
-def test_a_forked_job_has_its_own_session_log_and_environment(tmp_path, place):
+@pytest.fixture
+def with_input(tmp_path):
+    """Something to read on the standard input of this process, as a terminal is."""
+    (tmp_path / "typed").write_text("typed for the driver")
+    before = os.dup(0)
+    with open(tmp_path / "typed") as file:
+        os.dup2(file.fileno(), 0)
+    yield
+    os.dup2(before, 0)
+    os.close(before)
+
+
+def test_a_forked_job_has_its_own_session_log_and_environment(tmp_path, place, with_input):
     forked = Forked("json")
     try:
         log = tmp_path / "a" / "log.txt"
         code = finished(forked.start("tests.sweep.test_workers:report", str(tmp_path / "seen"), log))
         seen = json.loads((tmp_path / "seen").read_text())
-        assert code == 5 and seen["session"] and seen["threads"] == 1
+        assert code == 5 and seen["session"] and seen["threads"] == 1 and seen["input"] == os.devnull
         assert fork_server.ENVIRONMENT.items() <= seen["environment"].items()
         assert log.read_text() == "said to the log\n"
     finally:
@@ -60,10 +73,16 @@ def test_a_preload_that_fails_is_no_failure_of_a_run(tmp_path):
         finished(forked.start("time:sleep", 0, tmp_path / "log"))
 
 
-def test_a_fresh_job(tmp_path, place):
+def test_a_fresh_job(tmp_path, place, with_input):
     log = tmp_path / "log.txt"
-    assert finished(start_fresh("tests.sweep.test_workers:report", str(tmp_path / "seen"), log)) == 5
-    assert json.loads((tmp_path / "seen").read_text())["session"] and "said to the log" in log.read_text()
+    job = start_fresh("tests.sweep.test_workers:report", str(tmp_path / "seen"), log, variables={"GPU": "5"})
+    assert finished(job) == 5
+    seen = json.loads((tmp_path / "seen").read_text())
+    assert seen["session"] and seen["input"] == os.devnull and "said to the log" in log.read_text()
+    assert {**fork_server.environment(), **TO_SAVE, "GPU": "5"}.items() - {**os.environ}.items() <= (
+        seen["environment"].items()
+    )
+    assert set(seen["environment"]["PYTHONPATH"].split(os.pathsep)) == {entry for entry in sys.path if entry}
 
 
 def test_stopping_a_fresh_job_ends_what_it_started(tmp_path, place):
@@ -152,6 +171,29 @@ def test_a_job_whose_time_is_over_saves(tmp_path, place):
         time.sleep(0.02)
     job.send_signal(signal.SIGUSR2)
     assert job.wait(30) == 9
+
+
+def saves_slowly(argument):
+    """A job that takes a while over its checkpoint."""
+
+    def save(*_):
+        time.sleep(0.5)
+        Path(argument).write_text("saved")
+        sys.exit(9)
+
+    signal.signal(signal.SIGTERM, save)
+    Path(argument).touch()
+    time.sleep(60)
+
+
+def test_a_forked_job_has_time_to_save_when_the_driver_ends(tmp_path, place):
+    forked, begun = Forked("json"), tmp_path / "begun"
+    job = forked.start("tests.sweep.test_workers:saves_slowly", str(begun), tmp_path / "log.txt")
+    while not begun.exists():
+        assert job.poll() is None
+        time.sleep(0.02)
+    forked.close()
+    assert begun.read_text() == "saved" and not place.processes()
 
 
 def test_text_is_prepared_on_all_cores(monkeypatch):

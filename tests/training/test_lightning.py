@@ -30,3 +30,15 @@ def test_a_metric_of_text_still_works():
         "assert abs(metric.compute().item() - 8) < 1e-4\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_only_the_named_packages_are_reported_absent():
+    from lightning_utilities.core import imports
+
+    from ablate.training.lightning import reported_absent
+
+    with reported_absent(frozenset({"scipy"})):
+        assert not imports.package_available("scipy") and imports.package_available("numpy")
+        assert not imports.package_available("no_such_package")
+        assert not imports.RequirementCache("scipy>=0.1") and imports.RequirementCache("numpy>=1.0")
+    assert imports.package_available("scipy")

@@ -213,21 +213,49 @@ def test_quartiles_of_the_speed(seconds, quartiles):
 
 
 @pytest.mark.parametrize(
-    "device, known",
+    ("device", "bf16", "fp32"),
     [
-        *(
-            (name, True)
-            for name in ("NVIDIA H200", "NVIDIA H200 NVL", "NVIDIA A100-SXM4-80GB", "NVIDIA GeForce RTX 4090")
-        ),
-        *((name, False) for name in ("AMD EPYC", "GPU X", "NVIDIA RTX A1000", "NVIDIA GeForce RTX 4090 D")),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", False),
+        ("NVIDIA H200", 989, 494),
+        ("NVIDIA H200 NVL", 835, 417),
+        ("NVIDIA H100 80GB HBM3", 989, 494),
+        ("NVIDIA H100 PCIe", 756, 378),
+        ("NVIDIA A100-SXM4-80GB", 312, 156),
+        ("NVIDIA L40S", 362, 183),
+        ("NVIDIA GeForce RTX 4090", 165, 82.6),
+        *((name, None, None) for name in ("AMD EPYC", "GPU X", "NVIDIA RTX A1000", "NVIDIA GeForce RTX 4090 D")),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None, None),
     ],
 )
-def test_utilisation_is_told_of_known_devices_only(device, known):
+def test_utilisation_is_told_of_known_devices_only(device, bf16, fp32):
+    """Against the peaks of the data sheets, in TFLOP/s."""
     from ablate.training.environment import mfu
 
-    value = mfu(100e12, device, "bf16", devices=2)
-    assert (value is not None) == known and (value is None or 0 < value < 1)
+    for precision, peak in (("bf16", bf16), ("fp32", fp32)):
+        expected = None if peak is None else pytest.approx(100 / (2 * peak))
+        assert mfu(100e12, device, precision, devices=2) == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "speed", "line"),
+    [
+        (120, 12.34, "step 120/200  loss 5.4321  12.3 steps/s  0:06 left"),
+        (1, 0.05, "step 1/200  loss 5.4321  0.05 steps/s  1:06:20 left"),
+        (200, 12.34, "step 200/200  loss 5.4321  12.3 steps/s  0:00 left"),
+        (1, None, "step 1/200  loss 5.4321"),
+    ],
+)
+def test_a_line_of_progress_says_what_is_left(step, speed, line):
+    from ablate.training.metrics import progress_line
+
+    assert progress_line(step, 200, 5.43214, speed) == line
+
+
+def test_the_processor_is_named_and_its_cores_counted():
+    from ablate.training.environment import hardware
+
+    found = hardware("cpu", 2)
+    assert found.device == found.processor and isinstance(found.processor, str) and found.processor.strip()
+    assert (found.kind, found.devices, found.cores) == ("cpu", 2, os.cpu_count())
 
 
 def test_the_peak_of_memory_is_that_of_one_model():

@@ -16,6 +16,7 @@ from ablate.data import build_corpus
 from ablate.errors import UserError
 from ablate.run import record
 from ablate.run.folder import RunFolder
+from ablate.training import callback, fit, metrics
 from ablate.training import run as train
 from ablate.training.attempt import Attempt
 from tests.faults import faults
@@ -450,3 +451,48 @@ def test_what_any_process_died_of_first_is_told(monkeypatch, tmp_path):
     assert found.status == "failed" and found.reason.startswith("process 1: out of memory (no room)")
     folder.forget_failures()
     assert folder.failure() == ""
+
+
+def test_lines_and_heartbeats_say_how_far_it_is(asked, monkeypatch):
+    monkeypatch.setattr(callback, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(metrics, "BEAT_SECONDS", 0.0)
+    overrides = asked()
+    run(overrides)
+    folder = folder_of(overrides)
+    said = re.findall(r"step (\d+)/40  loss (\d+\.\d{4})(  .* steps/s  \d+:\d\d left)?$", folder.log.read_text(), re.M)
+    assert [int(step) for step, _, _ in said] == [*range(1, 41)] and said[-1][2]
+    rows = [line.split(",") for line in folder.metrics.read_text().splitlines() if ",train," in line]
+    logged = {int(row[0]): float(row[2]) for row in rows}
+    last = {step: max(at for at in logged if at <= step) for step in range(1, 41)}  # the last mean that was logged
+    assert [float(loss) for _, loss, _ in said] == pytest.approx([logged[last[n]] for n in range(1, 41)], abs=1e-4)
+    beat = json.loads(folder.progress.read_text())
+    assert (beat["step"], beat["steps"], beat["loss"]) == (40, 40, pytest.approx(logged[40], abs=1e-12))
+
+
+def test_a_run_is_settled_where_nothing_is_left_to_do(asked):
+    """What the process that starts others asks before it does."""
+
+    def is_settled(overrides):
+        folder = folder_of(overrides)
+        with folder.lock():
+            return Attempt(compose(overrides), overrides, "ablate train", folder).is_settled()
+
+    more = asked("evaluation=[heldout,by_position]", "evaluation.by_position.bins=4")
+    assert not is_settled(asked())
+    run(asked())
+    assert is_settled(asked()) and not is_settled(more)
+    run(more)
+    assert is_settled(more)
+
+
+@pytest.mark.parametrize("is_worker", [False, True])
+def test_a_process_that_torchrun_started_takes_its_place_from_there(is_worker, tmp_path, monkeypatch):
+    from ablate.training.lightning import LightningEnvironment, TorchElasticEnvironment
+
+    cfg = compose([*TINY, f"paths.runs={tmp_path}"])
+    if is_worker:
+        for name, value in {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
+            monkeypatch.setenv(name, value)
+    trainer = fit.make_trainer(cfg, "cpu", RunFolder(tmp_path), [])
+    kind = TorchElasticEnvironment if is_worker else LightningEnvironment
+    assert type(trainer._accelerator_connector.cluster_environment) is kind

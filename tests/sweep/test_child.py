@@ -1,0 +1,61 @@
+"""What a job does in its own process, called in this one: what the driver sends, and the file that it reads back."""
+
+import json
+
+import pytest
+
+from ablate.config import compose_resolved
+from ablate.data import build_corpus
+from ablate.errors import UserError
+from ablate.sweep import child
+from tests.training.standin import Corpus, folder_of
+
+
+@pytest.fixture
+def result(tmp_path):
+    return tmp_path / "result.json"
+
+
+def test_prepare_tells_the_hash_of_each_corpus(asked, result):
+    config = compose_resolved(asked())
+    assert child.prepare({"rows": {"tiny": config}, "configs": [config, config], "result": str(result)}) == 0
+    assert json.loads(result.read_text()) == {"sha256": [Corpus.sha256] * 2}
+
+
+def test_prepare_names_every_row_that_cannot_be_built_and_reads_no_text(asked, result, monkeypatch, capsys):
+    monkeypatch.setattr(build_corpus, "prepare", lambda *_, **__: pytest.fail("it prepares the text"))
+    good, bad = compose_resolved(asked()), compose_resolved(asked("attention=grouped_query"))
+    bad["attention"]["n_kv_heads"] = 3
+    job = {"rows": {"one": bad, "good": good, "two": bad}, "configs": [good], "result": str(result)}
+    assert child.prepare(job) == UserError.exit_code
+    errors = json.loads(result.read_text())["errors"]
+    assert [line.partition(":")[0] for line in errors] == ["one", "two"]
+    assert all(line in capsys.readouterr().err for line in errors[:1])
+
+
+def test_prepare_tells_why_a_corpus_is_refused(asked, result, monkeypatch):
+    def refuse(*_, **__):
+        raise UserError("text.jsonl, line 3: broken")
+
+    monkeypatch.setattr(build_corpus, "prepare", refuse)
+    config = compose_resolved(asked())
+    assert child.prepare({"rows": {"tiny": config}, "configs": [config], "result": str(result)}) == 2
+    assert json.loads(result.read_text()) == {"errors": ["text.jsonl, line 3: broken"]}
+
+
+def test_train_trains_and_returns_the_exit_code(asked):
+    overrides = asked()
+    job = {"config": compose_resolved(overrides), "overrides": overrides, "command": "ablate train row=tiny"}
+    assert child.train(job) == 0
+    record = folder_of(overrides).read()
+    assert (record.status, record.command, list(record.overrides)) == ("done", job["command"], overrides)
+    other = {**job, "config": compose_resolved(asked("activation=gelu"))}
+    assert child.train(other) == UserError.exit_code
+
+
+def test_measure_tells_the_median_speed(asked, tmp_path, result):
+    scratch = tmp_path / "scratch"
+    job = {"config": compose_resolved(asked()), "scratch": str(scratch), "seconds": 0.1, "result": str(result)}
+    assert child.measure(job) == 0
+    assert json.loads(result.read_text())["steps_per_second"] > 0
+    assert (scratch / "metrics.csv").exists() and not list(scratch.rglob("record.json"))
