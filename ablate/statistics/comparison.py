@@ -106,7 +106,9 @@ class Table:
         teaches[0] = False  # the baseline has a prior of its own
         judged = np.flatnonzero(self.is_judged) + 1
         controls = self.controls[judged - 1]
-        if teaches.sum() < 2 or not noise.variance[teaches].any() or (noise.degrees[[*judged, *controls]] < 1).any():
+        if teaches.sum() < 2 or not noise.variance[teaches].any() or not len(judged):
+            return None
+        if (noise.degrees[[*judged, *controls]] < 1).any():
             return None
         model = components(noise.variance[teaches], noise.degrees[teaches])
         shared = ~np.isnan(self.differences[judged - 1])

@@ -10,7 +10,7 @@ from ablate.statistics.errors import DifferenceErrors
 from ablate.statistics.solving import solve_decreasing
 
 POWER = 0.8
-_AIM = 0.82  # the posterior probability at which simulated tables find a difference with probability 0.8
+_AIM = 0.83  # the posterior probability at which simulated tables find a difference with probability 0.8
 _QUANTILES = (np.arange(2000) + 0.5) / 2000
 
 
@@ -18,7 +18,7 @@ def detectable_effect(errors: DifferenceErrors, half: np.ndarray) -> np.ndarray:
     """(rows,): the true difference that the rows of a group are found to have with 80 % power, on average.
 
     With h = `half` (rows,), the half widths of the intervals, it is the D at which the mean over the rows of a group of
-    P(D + e[row] - e[control] > h[row]) is 0.82. It is one number for a group: from three seeds, how noisy a single row
+    P(D + e[row] - e[control] > h[row]) is 0.83. It is one number for a group: from three seeds, how noisy a single row
     is says little of how noisy it would be again.
     """
 

@@ -75,8 +75,8 @@ class Control:
     """What the runs of a control say of its variance.
 
     `v` with `d` degrees of freedom comes from its residuals. `extra` (k,) are its losses on seeds that no other row
-    ran, less its mean on the shared seeds; `seed_variance`, that between seeds, is known with `seed_degrees`. `share` is
-    the part of all comparisons that it enters.
+    ran, less its mean on the shared seeds; `seed_variance`, that between seeds, is known with `seed_degrees`. `share`
+    is the part of all comparisons that it enters.
     """
 
     v: float
@@ -168,7 +168,7 @@ class DifferenceErrors:
     def outside(self, half: np.ndarray) -> np.ndarray:
         """(components, rows, cells): P(|e[row] - e[control]| > half[row]) given e[control]."""
         e = self.points[:, self.group]
-        return self.rows.above(half[:, None] - e) + self.rows.above(half[:, None] + e)
+        return np.asarray(self.rows.above(half[:, None] - e) + self.rows.above(half[:, None] + e))
 
     def any_outside(self, half: np.ndarray) -> float:
         """P(|e[row] - e[control]| > half[row] for some row), or an upper bound where there are several groups."""
@@ -203,8 +203,10 @@ class DifferenceErrors:
         own = solve_decreasing(tails, alpha / rows, 1e-2 * top, 1e4 * top)
         level = alpha * self._members.mean(1)  # (groups,)
         below = np.cumsum(self.cells, axis=2)
-        of_control = [
-            self.weight @ [np.interp(1 - level[g], *at) for at in zip(below[:, g], self._upper_edges[:, g], strict=True)]
-            for g in range(len(level))
-        ]
-        return np.hypot(own, np.array(of_control)[self.group])
+        of_control = np.array(
+            [
+                [np.interp(1 - level[g], below[k, g], self._upper_edges[k, g]) for g in range(len(level))]
+                for k in range(len(self.weight))
+            ]
+        )  # (components, groups)
+        return np.asarray(np.hypot(own, (self.weight @ of_control)[self.group]))

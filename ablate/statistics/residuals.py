@@ -49,8 +49,8 @@ def residuals(losses: np.ndarray, kept_out: np.ndarray | None = None) -> Residua
     """
     rows, seeds = losses.shape
     counted = _counted(losses, np.zeros(rows, bool) if kept_out is None else kept_out)
-    is_shared = counted.any(0)
-    known = ~np.isnan(losses) & is_shared
+    is_shared = np.asarray(counted.any(0))
+    known = np.asarray(~np.isnan(losses) & is_shared)
     values, variance, degrees = np.full((rows, seeds), np.nan), np.full(rows, np.nan), np.maximum(known.sum(1) - 1, 0)
     usable = degrees > 0
     if not (counted.any() and usable.any()):
@@ -77,7 +77,7 @@ def _counted(losses: np.ndarray, kept_out: np.ndarray) -> np.ndarray:
     A seed that only one row ran does not show its effect, and a row with one such seed does not show its noise.
     Dropping one may disqualify the other, so it is repeated.
     """
-    counted = ~np.isnan(losses) & ~kept_out[:, None]
+    counted = np.asarray(~np.isnan(losses) & ~kept_out[:, None])
     while True:
         fewer = counted & (counted.sum(0) >= 2) & (counted.sum(1) >= 2)[:, None]
         if (fewer == counted).all():

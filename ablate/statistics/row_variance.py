@@ -9,7 +9,8 @@ The second part makes the model robust against a few rows far noisier than the r
 spread tau of the common part, tau^2 = var(log sigma^2) = trigamma(d0 / 2), has a uniform prior on a grid, log s^2 a
 flat one. With three seeds neither is well known, and an estimate in their place makes the test too bold.
 
-- Smyth 2004, "Linear models and empirical Bayes methods for assessing differential expression in microarray experiments"
+- Smyth 2004, "Linear models and empirical Bayes methods for assessing differential expression in microarray
+  experiments"
 - Phipson, Lee, Majewski, Alexander, Smyth 2016, "Robust hyperparameter estimation protects against hypervariable genes
   and improves power to detect differential expression"
 """
@@ -46,7 +47,7 @@ PRIOR_DEGREES = np.concatenate([[np.inf], 2 * _inverse_trigamma(_SPREADS[1:] ** 
 
 @dataclass(frozen=True)
 class Components:
-    """The posterior of (tau, s^2) as components of known `prior_degrees` d0, scale `s2` and `weight`, all (components,).
+    """The posterior of (tau, s^2): components of known `prior_degrees` d0, scale `s2` and `weight`, all (components,).
 
     The weights sum to one. `epsilon` is the prior probability that a row is a noisier one.
     """
@@ -55,6 +56,13 @@ class Components:
     prior_degrees: np.ndarray
     s2: np.ndarray
     epsilon: float
+
+    @property
+    def typical_variance(self) -> float:
+        """The median of sigma^2 in common rows, as a geometric mean over components."""
+        d0 = np.where(np.isinf(self.prior_degrees), 1.0, self.prior_degrees)
+        medians = np.where(np.isinf(self.prior_degrees), 1.0, d0 / chdtri(d0, 0.5))  # of d0 / chi2(d0)
+        return float(np.exp(self.weight @ np.log(self.s2 * medians)))
 
     def moderated(self, v: np.ndarray, d: np.ndarray) -> np.ndarray:
         """(components, rows): the posterior scale of sigma^2 in a common row, (d0 s^2 + d v) / (d0 + d)."""
@@ -102,9 +110,28 @@ def components(v: np.ndarray, d: np.ndarray) -> Components:
     return Components(weight[kept] / weight[kept].sum(), np.repeat(PRIOR_DEGREES, 3)[kept], s2[kept], epsilon)
 
 
+def common_scale(v: np.ndarray, d: np.ndarray) -> float:
+    """The variance s^2 common to most rows, given `v` with `d` degrees of freedom (rows,), not all zero.
+
+    All common rows have the very same variance here, and up to two thirds of the rows are noisier ones, with variances
+    up to 100 s^2: so rows in two states do not raise the scale that they are measured by. The geometric mean of s^2
+    over its posterior, the share of noisier rows and log s^2 having flat priors.
+    """
+    typical = np.median(v) or np.mean(v)
+    v = np.maximum(v, 1e-4 * typical)
+    log_s2 = np.log(typical) - 3.5 + np.linspace(0, 5, 49)
+    x = v / np.exp(log_s2)[:, None]  # (grid, rows)
+    common, noisier = _log_common(x, d, np.array(np.inf)), _log_noisier(x, d, widest=100.0)
+    shares = np.array([0.02, 0.1, 0.25, 0.45, 0.65])[:, None, None]
+    likelihood = np.logaddexp(np.log1p(-shares) + common, np.log(shares) + noisier) - log_s2[:, None]
+    log_posterior = likelihood.sum(2)  # (shares, grid)
+    posterior = np.exp(log_posterior - log_posterior.max())
+    return float(np.exp((posterior * log_s2).sum() / posterior.sum()))
+
+
 def _median_of_common(d: np.ndarray, d0: np.ndarray) -> np.ndarray:
     """Median of v / s^2 in a common row: of F(d, d0), or chi2(d) / d where d0 is infinite."""
-    return np.where(np.isinf(d0), chdtri(d, 0.5) / d, fdtri(d, np.where(np.isinf(d0), 1.0, d0), 0.5))
+    return np.asarray(np.where(np.isinf(d0), chdtri(d, 0.5) / d, fdtri(d, np.where(np.isinf(d0), 1.0, d0), 0.5)))
 
 
 def _log_common(x: np.ndarray, d: np.ndarray, d0: np.ndarray) -> np.ndarray:
@@ -113,13 +140,14 @@ def _log_common(x: np.ndarray, d: np.ndarray, d0: np.ndarray) -> np.ndarray:
     f = gammaln((d + finite) / 2) - gammaln(finite / 2) + d / 2 * np.log(d / finite)
     f = f - (d + finite) / 2 * np.log1p(d / finite * x)
     chi2 = d / 2 * np.log(d / 2) - d / 2 * x
-    return np.where(np.isinf(d0), chi2, f) - gammaln(d / 2) + (d / 2 - 1) * np.log(x)
+    return np.asarray(np.where(np.isinf(d0), chi2, f) - gammaln(d / 2) + (d / 2 - 1) * np.log(x))
 
 
-def _log_noisier(x: np.ndarray, d: np.ndarray) -> np.ndarray:
+def _log_noisier(x: np.ndarray, d: np.ndarray, widest: float = WIDEST) -> np.ndarray:
     """Log density of x = v / s^2 in a noisier row: that of v given sigma^2, averaged over log sigma^2.
 
-    With P the regularised incomplete gamma function it is (P(d/2, d x / 2) - P(d/2, d x / (2 * 10^4))) / (x log 10^4).
+    With P the regularised incomplete gamma function and W the `widest` ratio of sigma^2 to s^2, it is
+    (P(d/2, d x / 2) - P(d/2, d x / (2 W))) / (x log W).
     """
-    mass = gammainc(d / 2, d * x / 2) - gammainc(d / 2, d * x / (2 * WIDEST))
-    return np.log(np.maximum(mass, 1e-300)) - np.log(x) - np.log(np.log(WIDEST))
+    mass = gammainc(d / 2, d * x / 2) - gammainc(d / 2, d * x / (2 * widest))
+    return np.asarray(np.log(np.maximum(mass, 1e-300)) - np.log(x) - np.log(np.log(widest)))

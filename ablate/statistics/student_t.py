@@ -24,4 +24,4 @@ class StudentTails:
         place -= node
         node += kind * len(_NODES)
         tail = self._tails[node] + place * self._slopes[node]
-        return np.where(x < 0, 1 - tail, tail)
+        return np.asarray(np.where(x < 0, 1 - tail, tail))
