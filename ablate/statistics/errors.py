@@ -28,7 +28,7 @@ from ablate.statistics.student_t import StudentTails
 
 # Prior probability that a control, if it is that of all rows, is noisier than its own prior says. Extra seeds, which
 # only the control ran, show its variance, so that less has to be allowed for.
-NOISIER_CONTROL, NOISIER_CONTROL_WITH_EXTRA_SEEDS = 0.8, 0.5
+NOISIER_CONTROL, NOISIER_CONTROL_WITH_EXTRA_SEEDS = 0.8, 0.7
 
 _LOG_RATIOS = np.arange(-15, 39) * 0.3  # log of a control's variance over s^2
 # |e[control]| in units of s / sqrt(seeds): cells, and the value that stands for each

@@ -75,6 +75,17 @@ def first_row(factor, noise=normal):
     return draw
 
 
+def second_row(factor):
+    """A first row beside the baseline with `factor` times the sd: of two controls, the second."""
+
+    def draw(rng, rows, seeds):
+        values = normal(rng, rows, seeds)
+        values[1] *= factor
+        return values
+
+    return draw
+
+
 def half_noisier(rng, rows, seeds):
     return normal(rng, rows, seeds) * np.where(rng.random((rows, 1)) < 0.5, 3, 1)
 
@@ -112,6 +123,7 @@ NOISES: dict[str, Noise] = {
     "baseline × 2": first_row(2),
     "baseline × 3": first_row(3),
     "baseline × 10": first_row(10),
+    "row 1 × 5": second_row(5),
     "half the rows × 3": half_noisier,
     "uniform spread": uniform_spread,
     "inverse chi2(3)": inverse_chi2,
@@ -158,11 +170,17 @@ class Case:
 
     def table(self, rng: np.random.Generator) -> np.ndarray:
         """Losses (rows + 1, seeds + extra) of rows that do not differ."""
+        return self.repeated(rng, 1)[0]
+
+    def repeated(self, rng: np.random.Generator, times: int) -> list[np.ndarray]:
+        """Tables of the same rows, each as noisy in all of them, with other seeds."""
         total = self.seeds + self.extra
-        losses = rng.normal(size=total) + NOISES[self.noise](rng, self.rows + 1, total)
-        losses[1:, self.seeds :] = np.nan
-        losses[rng.random(losses.shape) < self.missing] = np.nan
-        return losses
+        runs = rng.normal(size=times * total) + NOISES[self.noise](rng, self.rows + 1, times * total)
+        tables = np.split(runs, times, axis=1)
+        for losses in tables:
+            losses[1:, self.seeds :] = np.nan
+            losses[rng.random(losses.shape) < self.missing] = np.nan
+        return tables
 
     def tables(self, repetitions: int) -> Iterator[tuple[np.random.Generator, np.ndarray]]:
         for repetition in range(repetitions):
@@ -216,11 +234,11 @@ def sameness(case: Case, repetitions: int, margin: float) -> float:
 
 
 def detectable_found(case: Case, repetitions: int) -> float:
-    """Share found of three rows that differ by what the table before them calls detectable."""
+    """Share found of three rows that differ by what a table of the same rows, with other seeds, calls detectable."""
     found = []
-    for rng, losses in case.tables(repetitions):
+    for repetition in range(repetitions):
+        losses, again = case.repeated(np.random.default_rng([case.rows, repetition]), 2)
         size = case.compare(losses)[0].detectable
-        again = case.table(rng)
         again[1 : DIFFERING + 1] += size
         found.append((case.found(again)[:DIFFERING] > 0).mean())
     return float(np.mean(found))
@@ -236,7 +254,7 @@ CASES = [
     *(
         Case(noise, rows, seeds, extra, controls)
         for controls in ("two controls", "chain")
-        for noise in list(NOISES)[:9]
+        for noise in [*list(NOISES)[:9], "row 1 × 5"]
         for rows in (12, 51)
         for seeds, extra in DESIGNS[1:]
     ),
