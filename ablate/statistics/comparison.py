@@ -1,0 +1,213 @@
+"""Which rows differ from the row they are compared with, judged from three to eight seeds a row.
+
+The test holds its error rate over the whole table, for rows of unequal noise and whatever rows share a control:
+
+1. `residuals` removes the effects of rows and seeds; `row_variance` gives the posterior of how rows differ in noise.
+2. `errors` derives from it the joint distribution of the errors of all differences.
+3. `simultaneous` tests all rows at once, step by step, and gives intervals that hold together.
+
+A difference is a mean over shared seeds, nothing else. Seeds that only a control ran serve its variance, not its mean:
+where runs end in one of two states, they would shift every difference at once.
+
+Losses have shape (rows, seeds), NaN where a run is missing; lower is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from ablate.statistics.detectable import detectable_effect, detectable_effect_of_t
+from ablate.statistics.errors import Control, DifferenceErrors, RowErrors
+from ablate.statistics.residuals import Residuals, residuals
+from ablate.statistics.row_variance import components
+from ablate.statistics.simultaneous import Region
+
+ALPHA = 0.05
+FEWEST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row against its control: `delta` is row minus control in the unit of the losses, NaN where unknown.
+
+    `seeds` is the number of seeds that both have. `low` and `high` are a simultaneous interval: those of all rows hold
+    together with probability 1 - alpha, and one excludes zero exactly where its row `differs`. `p` is for this row by
+    itself, `p_adjusted` for the whole table. `same_within` says that the difference is smaller than the margin, with
+    the same error rate over the table. `detectable` is the true difference that is found with 80 % power. `error` is
+    the standard error of `delta`, `own_error` the row's part in it. `is_paired` marks a plain paired t test.
+    """
+
+    seeds: int
+    delta: float = np.nan
+    error: float = np.nan
+    own_error: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    p: float = np.nan
+    p_adjusted: float = np.nan
+    differs: bool = False
+    same_within: bool = False
+    detectable: float = np.nan
+    is_paired: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of losses (rows, seeds) and the comparisons asked of it.
+
+    The arrays of the comparisons, (rows - 1,) or (rows - 1, seeds), are those of rows 1…: their `controls`, the
+    `differences` from these, NaN where a run is missing, and whether a row `is_judged`, with 3 shared seeds or more.
+    """
+
+    losses: np.ndarray
+    controls: np.ndarray
+    kept_out: np.ndarray
+    differences: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        losses: np.ndarray,
+        controls: Sequence[int] | np.ndarray | None = None,
+        kept_out: Sequence[bool] | np.ndarray | None = None,
+    ) -> Table:
+        """The table with its defaults; raises `ValueError` if the shapes do not match or a row is its own control."""
+        losses = np.asarray(losses, dtype=float)
+        rows = len(losses)
+        controls = np.zeros(rows - 1, int) if controls is None else np.asarray(controls, dtype=int)
+        kept_out = np.zeros(rows, bool) if kept_out is None else np.asarray(kept_out, dtype=bool)
+        if len(controls) != rows - 1 or len(kept_out) != rows:
+            raise ValueError(f"{rows} rows, but {len(controls)} controls and {len(kept_out)} rows kept out or not")
+        if (controls == np.arange(1, rows)).any():
+            raise ValueError("a row is its own control")
+        return cls(losses, controls, kept_out, losses[1:] - losses[controls])
+
+    @property
+    def seeds(self) -> np.ndarray:
+        return np.asarray((~np.isnan(self.differences)).sum(1))
+
+    @property
+    def delta(self) -> np.ndarray:
+        sums, seeds = np.nansum(self.differences, axis=1), self.seeds
+        return np.where(seeds > 0, sums / np.maximum(seeds, 1), np.nan)
+
+    @property
+    def is_judged(self) -> np.ndarray:
+        return np.asarray(self.seeds >= FEWEST_SEEDS)
+
+    def errors(self) -> DifferenceErrors | None:
+        """The errors of the judged rows' differences; None where no noise or no second row is there to learn from."""
+        noise = residuals(self.losses, self.kept_out)
+        teaches = (noise.degrees > 0) & ~self.kept_out
+        teaches[0] = False  # the baseline has a prior of its own
+        judged = np.flatnonzero(self.is_judged) + 1
+        controls = self.controls[judged - 1]
+        if teaches.sum() < 2 or not noise.variance[teaches].any() or not len(judged):
+            return None
+        if (noise.degrees[[*judged, *controls]] < 1).any():
+            return None
+        model = components(noise.variance[teaches], noise.degrees[teaches])
+        shared = ~np.isnan(self.differences[judged - 1])
+        rows = RowErrors(model, noise.variance[judged], noise.degrees[judged], shared.sum(1))
+        # rows with the same control and the same shared seeds are a group
+        keys = np.column_stack([controls, shared])
+        _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        known = {int(index): self._control(int(index), noise, float(np.mean(controls == index))) for index in controls}
+        of_groups = [known[int(index)] for index in controls[first]]
+        return DifferenceErrors(model, rows, group.ravel(), of_groups, shared.sum(1)[first])
+
+    def _control(self, index: int, noise: Residuals, share: float) -> Control:
+        losses = self.losses[index]
+        extra = losses[~noise.is_shared & ~np.isnan(losses)] - np.nanmean(losses[noise.is_shared])
+        variance, degrees = float(noise.variance[index]), int(noise.degrees[index])
+        return Control(variance, degrees, extra, noise.seed_variance, noise.seed_degrees, share)
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """What the test says of the judged rows, arrays (judged,); `family_half` are the half widths before any step."""
+
+    p: np.ndarray
+    p_adjusted: np.ndarray
+    half: np.ndarray
+    family_half: np.ndarray
+    detectable: np.ndarray
+    error: np.ndarray
+    own_error: np.ndarray
+
+
+def compare(
+    losses: np.ndarray,
+    controls: Sequence[int] | np.ndarray | None = None,
+    kept_out: Sequence[bool] | np.ndarray | None = None,
+    alpha: float = ALPHA,
+    margin: float | None = None,
+) -> list[Comparison]:
+    """Compare each of the rows 1… of `losses` (rows, seeds) with its control.
+
+    `controls` (rows - 1) are the indices of the rows that rows 1… are compared with, by default 0, the baseline.
+    `kept_out` (rows) marks rows that are judged but take no part in the estimate of the noise, such as a row that is
+    the baseline in other words. `margin` is what `same_within` is judged by.
+
+    Missing runs: a difference is the mean over the seeds that row and control share, and its error counts these seeds.
+    A row's variance has one degree of freedom less than it has runs. Rows of one control that lack different seeds do
+    not have the very same error of the control; the probability over them is then bounded, never understated (see
+    `errors`). A row with fewer than 3 shared seeds has its mean difference only, and is in no family.
+
+    Where there is no second row to learn the noise from, it is the paired t test, with Bonferroni's correction should
+    there be several rows. Raises `ValueError` if the shapes do not match or a row is its own control.
+    """
+    table = Table.of(losses, controls, kept_out)
+    seeds, delta = table.seeds, table.delta
+    result = [Comparison(seeds=int(n), delta=float(mean)) for n, mean in zip(seeds, delta, strict=True)]
+    judged = np.flatnonzero(table.is_judged)
+    if not len(judged):
+        return result
+    errors = table.errors()
+    found = _paired(table.differences[judged], alpha) if errors is None else _joint(errors, delta[judged], alpha)
+    for place, index in enumerate(judged):
+        mean, half = float(delta[index]), float(found.half[place])
+        result[index] = Comparison(
+            seeds=int(seeds[index]),
+            delta=mean,
+            error=float(found.error[place]),
+            own_error=float(found.own_error[place]),
+            low=mean - half,
+            high=mean + half,
+            p=float(found.p[place]),
+            p_adjusted=float(found.p_adjusted[place]),
+            differs=bool(found.p_adjusted[place] <= alpha),
+            same_within=margin is not None and abs(mean) + float(found.family_half[place]) < margin,
+            detectable=float(found.detectable[place]),
+            is_paired=errors is None,
+        )
+    return result
+
+
+def _joint(errors: DifferenceErrors, delta: np.ndarray, alpha: float) -> _Judgement:
+    """All differences tested at once."""
+    region = Region.of(errors, delta, alpha)
+    p_adjusted = region.p_adjusted()
+    critical, half = region.half_widths(p_adjusted)
+    family_half = critical * region.w
+    p = np.minimum(errors.each_outside(np.abs(delta)), p_adjusted)
+    detectable = detectable_effect(errors, family_half)
+    return _Judgement(p, p_adjusted, half, family_half, detectable, *errors.standard_errors())
+
+
+def _paired(differences: np.ndarray, alpha: float) -> _Judgement:
+    """The paired t test of each of `differences` (rows, seeds), NaN where a run is missing; Bonferroni over the rows.
+
+    Without any noise p is 0 for a difference and 1 for none.
+    """
+    rows, seeds = len(differences), (~np.isnan(differences)).sum(1)
+    mean, error = np.nanmean(differences, axis=1), np.nanstd(differences, axis=1, ddof=1) / np.sqrt(seeds)
+    statistic = np.where(error > 0, np.abs(mean) / np.where(error > 0, error, 1.0), np.where(mean == 0, 0.0, np.inf))
+    p = 2 * stdtr(seeds - 1, -statistic)
+    half = error * stdtrit(seeds - 1, 1 - alpha / rows / 2)
+    detectable = np.array([detectable_effect_of_t(*of) for of in zip(error, seeds - 1, half, strict=True)])
+    return _Judgement(p, np.minimum(1.0, rows * p), half, half, detectable, error, error / np.sqrt(2))
