@@ -15,7 +15,10 @@ from ablate.config.keys import flatten, plain
 from ablate.errors import UserError
 
 SCHEMA = 3  # raised when the same config would no longer give the same numbers
-REASONS = {3: "held-out text is drawn evenly from all of it"}  # why, by the schema that came with it
+REASONS = {  # why, by the schema that came with it
+    3: "held-out text is drawn evenly from all of it, masked training draws ids that texts have, and with dropout the "
+    "micro-batch counts"
+}
 
 MICRO_BATCH = "trainer.micro_batch"
 WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups", "trainer.skip_spikes")

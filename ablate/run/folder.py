@@ -29,6 +29,7 @@ from ablate.run.record import NewerRecord, Record
 
 _REPLACED, _DAMAGED = ".replaced-", ".damaged-"
 DEATH = "died.txt"
+MOST_WORDS = 2**20  # bytes of what a process says that it died of
 _SEED = re.compile(r"seed-(\d+)")
 
 
@@ -92,10 +93,7 @@ class RunFolder:
 
     def death(self) -> str:
         """What `write_death` noted of the last attempt."""
-        try:
-            return (self.path / DEATH).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
+        return _words(self.path / DEATH)
 
     def failure(self) -> str:
         """What the last attempt died of: as who started its processes saw it, else the one of them that said so first.
@@ -105,7 +103,7 @@ class RunFolder:
         if death := self.death():
             return death
         found = sorted(self.path.glob("failed-*.txt"), key=lambda path: path.stat().st_mtime_ns)
-        return f"process {found[0].stem.removeprefix('failed-')}: {found[0].read_text()}" if found else ""
+        return f"process {found[0].stem.removeprefix('failed-')}: {_words(found[0])}" if found else ""
 
     def forget_failures(self) -> None:
         """Before another attempt."""
@@ -143,7 +141,7 @@ class RunFolder:
     def read_config(self) -> dict[str, Any] | None:
         """The config that it was made with, or None where there is none; raises `UserError` where it cannot be read."""
         try:
-            content = yaml_text.parse(self.config.read_text(encoding="utf-8"))
+            content = yaml_text.parse(json_text.read_text(self.config))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -162,6 +160,14 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         atomic_write(self.record, text + "\n")
         return written
+
+
+def _words(path: Path) -> str:
+    """What was noted in a file; empty where there is none, or none that can be read."""
+    try:
+        return json_text.read_text(path, MOST_WORDS)
+    except (OSError, ValueError):
+        return ""
 
 
 def read_record(path: Path) -> Record | None:

@@ -1,8 +1,8 @@
 """Spikes: steps whose loss, or gradient norm, is far above that of the steps before.
 
 A value is a spike if it exceeds the mean of the last 128 values by six standard deviations or more, once there are 64:
-the rule by which OLMo's optimizer skips steps (Team OLMo 2025, https://arxiv.org/abs/2501.00656, and OLMo-core's
-`SkipStepOptimizer`). A value that is not finite is a divergence, no spike.
+the rule of the SkipStepOptimizer in OLMo-core (https://github.com/allenai/OLMo-core). A value that is not finite is a
+divergence, no spike.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """Whether a folder holds the run of a config, and the words that say in what it differs."""
 
+import os
 from dataclasses import replace
 
 import pytest
 import yaml
 
 from ablate.config import compose, resolved
-from ablate.config.identity import SCHEMA, identity
+from ablate.config.identity import REASONS, SCHEMA, identity
+from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.folder import RunFolder
 from ablate.run.record import Data, Record
@@ -56,7 +58,7 @@ def test_other_data(folder, record, cfg):
 @pytest.mark.parametrize(("schema", "age"), [(SCHEMA - 1, "an older"), (SCHEMA + 1, "a newer")])
 def test_another_schema_of_the_config(folder, record, cfg, schema, age):
     record = replace(record, identity="0" * 16, identity_schema=schema)
-    reason = ": since 3 held-out text is drawn evenly from all of it" if schema < SCHEMA else ""
+    reason = f": since 3 {REASONS[3]}" if schema < SCHEMA else ""
     expected = f"made with {age} config schema (identity.SCHEMA {schema}, now {SCHEMA}{reason})"
     assert match.changes(folder, record, cfg, ONE) == expected
 
@@ -68,6 +70,18 @@ def test_what_nothing_explains_is_refused_all_the_same(folder, record, cfg):
 def test_a_config_that_cannot_be_read_is_no_match(folder, record, cfg):
     folder.config.write_text("a: [1")
     assert "config.yaml cannot be read" in match.changes(folder, None, cfg)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder):
+    for path in (folder.config, folder.record, folder.path / "failed-0.txt", folder.path / "died.txt"):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    with pytest.raises(UserError, match="config.yaml cannot be read .it is no file."):
+        folder.read_config()
+    with pytest.raises(UserError, match="record.json cannot be read"):
+        folder.read()
+    assert folder.failure() == "process 0: "
 
 
 def test_the_refusal():
