@@ -22,6 +22,7 @@ from ablate.errors import print_error
 from ablate.orphans import AGENT, die_with_parent
 from ablate.process_tree import descendants, is_stopped, parent_of, variable
 from ablate.run.folder import RunFolder
+from ablate.termination import signal_name
 
 NOTICED_AFTER = 10.0  # seconds that a process is stopped until the run's log says so
 ENDED_AFTER = 300.0  # seconds that a process is stopped until the run is ended
@@ -63,18 +64,11 @@ def verdict(failures: Mapping[int, Any], reported: str) -> str:
     for process, failure in failures.items():
         if failure.timestamp <= first + 1 and failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
             hint = "; often the system ran out of memory" if failure.exitcode == -signal.SIGKILL else ""
-            return f"process {process} was killed ({_name(-failure.exitcode)}){hint}"
+            return f"process {process} was killed ({signal_name(-failure.exitcode)}){hint}"
     silent = [str(process) for process, failure in failures.items() if failure.exitcode == -signal.SIGKILL]
     if silent and re.search("time(d )?out", reported, re.IGNORECASE):
         return f"process {' and '.join(silent)} did not answer; the others waited until their time limit"
     return ""
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
 
 
 class Watch(threading.Thread):

@@ -24,6 +24,14 @@ def exit_code(number: int) -> int:
     return 128 + (signal.SIGTERM if number == signal.SIGHUP else number)
 
 
+def signal_name(number: int) -> str:
+    """SIGKILL and so on; a real-time signal has a number alone."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def raise_terminated(number: int, _: FrameType | None) -> None:
     """A handler of SIGTERM and SIGHUP."""
     if number == signal.SIGHUP:

@@ -38,8 +38,9 @@ class Queue:
         state, now = self.state(job), self.clock()
         if now - self.answered > SILENT_AFTER:
             return f"Slurm has not answered for {duration(now - self.answered)}"
+        if state:
+            self.missing.pop(job, None)
         if state or self.asked != self.answered:
-            self.missing.pop(job, None) if state else None
             return ""
         if now - self.missing.setdefault(job, now) < GONE_AFTER:
             return ""

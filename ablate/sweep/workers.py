@@ -25,6 +25,7 @@ from ablate.run.files import follow_no_link
 from ablate.run.folder import RunFolder
 from ablate.sweep import fork_server
 from ablate.sweep.devices import Slots, uses_gpu
+from ablate.termination import signal_name
 
 RESTARTS = 2  # of a fork server that is killed while it imports
 STOPPED_SERVER = 5.0  # seconds between two looks at whether the fork server is stopped
@@ -141,7 +142,7 @@ class Forked:
                 handle.lose(-signal.SIGKILL if handle.pid else 1)
             return
         self.died += 1
-        how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"exited with code {code}"
+        how = f"was killed ({signal_name(-code)})" if code < 0 else f"exited with code {code}"
         if code >= 0 or self.died > RESTARTS:
             raise UserError(f"the process that preloads the imports {how}; its output, above, may say why")
         print_error(f"the process that preloads the imports {how}; another is started")

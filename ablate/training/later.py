@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 
@@ -109,6 +108,6 @@ def _stop(folder: RunFolder, steps: int, interruption: Interruption) -> Callable
 def _device(kind: str) -> torch.device:
     if kind != "cuda":
         return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    device = torch.device("cuda", processes.local_rank())
     torch.cuda.set_device(device)
     return device

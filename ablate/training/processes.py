@@ -39,6 +39,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0")) if is_worker() else 0
 
 
+def local_rank() -> int:
+    """Which of the run's processes on this machine this is; it has the device of that number."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if is_worker() else 0
+
+
 def is_main() -> bool:
     """Whether this is the process that writes."""
     return rank() == 0
