@@ -19,12 +19,16 @@ from ablate.data import docstrings
 from ablate.data.cpu_count import cores
 from ablate.data.data_faults import DataFaults
 from ablate.data.file_hashes import Hashes, hash_files
+from ablate.duration import duration
+from ablate.errors import UserError
+from ablate.orphans import die_with_parent
 
 # Folders and files without documentation: tests, vendored copies, examples of wrong syntax.
 SKIPPED = re.compile(
     r"(^|/)(tests?|testing|\w*_tests?|test_\w+|_vendor|vendored|idlelib|lib2to3|site-packages|pydoc_data)(/|\.py$)"
 )
 SHORTEST, USEFUL, LONGEST = 200, 1000, 8000  # characters of a document: dropped below, joined below, cut above
+READING = 600.0  # seconds for one process to read its share of the files: it takes a few
 REPEATED = 40  # letters from which a paragraph may occur only once in the corpus
 
 
@@ -109,9 +113,19 @@ def _read_all(files: list[str]) -> list[list[list[str]]]:
 
 def _read_share(files: list[str]) -> list[list[list[str]]]:
     command = [sys.executable, "-P", "-W", "ignore", docstrings.__file__]
-    finished = subprocess.run(
-        command, input=json.dumps(files), capture_output=True, text=True, encoding="utf-8", check=True
-    )
+    try:
+        finished = subprocess.run(
+            command,
+            input=json.dumps(files),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=True,
+            timeout=READING,
+            preexec_fn=die_with_parent,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"data=builtin: the docstrings were not read within {duration(READING)}") from None
     units: list[list[list[str]]] = json.loads(finished.stdout)
     return units
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Callable
@@ -56,7 +57,8 @@ def corpus_request(cfg: DictConfig | dict, progress: Callable[[str], None] = lam
     root = Path(str(OmegaConf.select(cfg, "paths.data") if isinstance(cfg, DictConfig) else cfg["paths"]["data"]))
     source = fill(cfg, "data.source")
     with FileHashes(root / MEMORY, lambda line: progress(f"{data['name']}: {line}")) as hashes:
-        of_source = source.fingerprint(hashes)
+        takes_hashes = inspect.signature(source.fingerprint).parameters  # a source without files need not
+        of_source = source.fingerprint(hashes) if takes_hashes else source.fingerprint()
     fingerprint = {
         "version": VERSION,
         "source": of_source,

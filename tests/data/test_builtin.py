@@ -4,9 +4,12 @@ import os
 import textwrap
 import time
 
+import pytest
+
 from ablate.data import builtin, docstrings
 from ablate.data.builtin import Builtin
 from ablate.data.data_faults import DataFaults
+from ablate.errors import UserError
 
 
 def test_units_of_a_file_are_its_module_and_its_classes(tmp_path):
@@ -97,3 +100,9 @@ def test_finding_the_files_is_quick():
     began = time.monotonic()
     assert len(Builtin(["torch", "sympy"], 1)._files(DataFaults())) > 2000
     assert time.monotonic() - began < 20
+
+
+def test_a_reader_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(builtin, "READING", 0.01)
+    with pytest.raises(UserError, match="^data=builtin: the docstrings were not read within"):
+        list(builtin.Builtin([], 10_000).documents(DataFaults("fail")))

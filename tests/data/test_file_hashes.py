@@ -134,3 +134,15 @@ def test_long_hashing_is_told(tmp_path, hashed, monkeypatch):
     with FileHashes(tmp_path / "memory", lines.append) as hashes:
         hashes(files)
     assert lines == ["hashed 1 of 2 files", "hashed 2 of 2 files"]
+
+
+def test_a_source_that_reads_no_files_need_not_take_their_hashes(config, monkeypatch):
+    from ablate.data import corpus_request as module
+
+    class Source:
+        def fingerprint(self):
+            return {"source": "made up"}
+
+    fill = module.fill
+    monkeypatch.setattr(module, "fill", lambda cfg, path: Source() if path == "data.source" else fill(cfg, path))
+    assert corpus_request(config([])).fingerprint["source"] == {"source": "made up"}
