@@ -165,7 +165,10 @@ def _end(process: subprocess.Popen, seconds: float) -> int:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        return process.wait()
+    try:
+        return process.wait(ForkedJob.kill_seconds)
+    except subprocess.TimeoutExpired:  # the system does not let go of it, as where a network disk hangs
+        return -signal.SIGKILL
 
 
 class ForkedJob:

@@ -25,6 +25,7 @@ def test_asking_again_does_nothing_again(place):
     assert code == 0
     assert len(place.trace("start")) == 4
     assert "4 of 4 runs already finished" in said
+    assert "4 done" in said and "diverged" not in said
 
 
 FAULTS = {
