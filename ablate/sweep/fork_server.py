@@ -26,6 +26,7 @@ import traceback
 from typing import Any
 
 from ablate.data.cpu_count import cores
+from ablate.errors import disk_error, print_error
 from ablate.orphans import die_with_parent
 from ablate.run.files import follow_no_link
 
@@ -170,8 +171,11 @@ def call(entry: str, argument: Any, log: str | None) -> int:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except KeyboardInterrupt:
         code = 130
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        if trouble := disk_error(error):
+            print_error(trouble)
+        else:
+            traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

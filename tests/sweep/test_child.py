@@ -1,13 +1,15 @@
 """What a job does in its own process, called in this one: what the driver sends, and the file that it reads back."""
 
+import errno
 import json
+import os
 
 import pytest
 
 from ablate.config import compose_resolved
 from ablate.data import build_corpus
 from ablate.errors import UserError
-from ablate.sweep import child
+from ablate.sweep import child, fork_server
 from tests.training.standin import Corpus, folder_of
 
 
@@ -59,3 +61,13 @@ def test_measure_tells_the_median_speed(asked, tmp_path, result):
     assert child.measure(job) == 0
     assert json.loads(result.read_text())["steps_per_second"] > 0
     assert (scratch / "metrics.csv").exists() and not list(scratch.rglob("record.json"))
+
+
+def finds_the_disk_full(folder):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys):
+    assert fork_server.call("tests.sweep.test_child:finds_the_disk_full", str(tmp_path), log=None) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ablate: {tmp_path}: ") and "has no room left" in line
