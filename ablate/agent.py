@@ -22,7 +22,7 @@ from ablate.errors import print_error
 from ablate.orphans import AGENT, die_with_parent
 from ablate.process_tree import descendants, is_stopped, parent_of, variable
 from ablate.run.folder import RunFolder
-from ablate.termination import signal_name
+from ablate.termination import likely_cause, signal_name
 
 NOTICED_AFTER = 10.0  # seconds that a process is stopped until the run's log says so
 ENDED_AFTER = 300.0  # seconds that a process is stopped until the run is ended
@@ -63,8 +63,8 @@ def verdict(failures: Mapping[int, Any], reported: str) -> str:
     first = min(failure.timestamp for failure in failures.values())
     for process, failure in failures.items():
         if failure.timestamp <= first + 1 and failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
-            hint = "; often the system ran out of memory" if failure.exitcode == -signal.SIGKILL else ""
-            return f"process {process} was killed ({signal_name(-failure.exitcode)}){hint}"
+            number = -failure.exitcode
+            return f"process {process} was killed ({signal_name(number)}){likely_cause(number)}"
     silent = [str(process) for process, failure in failures.items() if failure.exitcode == -signal.SIGKILL]
     if silent and re.search("time(d )?out", reported, re.IGNORECASE):
         return f"process {' and '.join(silent)} did not answer; the others waited until their time limit"

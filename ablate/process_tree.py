@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 
 STOPPED = ("T", "t")  # by SIGSTOP or a debugger
@@ -25,6 +28,12 @@ def parent_of(pid: int) -> int | None:
     """The process that started `pid`, or has adopted it."""
     words = _stat(pid)
     return int(words[1]) if words else None
+
+
+def kill_group(leader: int) -> None:
+    """Send SIGKILL to the group of processes that `leader` began, if there is any of it left."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def is_stopped(pid: int) -> bool:

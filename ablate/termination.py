@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import sys
 from types import FrameType
+
+from ablate.terminal import say
 
 
 class Terminated(BaseException):
@@ -32,6 +33,11 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def likely_cause(number: int) -> str:
+    """What often lies behind a signal that nobody here has sent, to be put behind its name; empty where unknown."""
+    return "; often the system ran out of memory" if number == signal.SIGKILL else ""
+
+
 def raise_terminated(number: int, _: FrameType | None) -> None:
     """A handler of SIGTERM and SIGHUP."""
     if number == signal.SIGHUP:
@@ -53,13 +59,13 @@ def leave_closed_terminal() -> None:
             _to_nowhere(descriptor)
 
 
-def say(line: str) -> None:
+def say_or_go_on(line: str) -> None:
     """Print a line; where nobody reads it any more (a closed pipe, a full disk) go on without."""
     try:
-        print(line, flush=True)
+        say(line)
     except OSError:
         _to_nowhere(1)
-        print(line, flush=True, file=sys.stdout)  # empties the buffer, whose rest would fail at exit
+        say(line)  # empties the buffer, whose rest would fail at exit
 
 
 def _to_nowhere(descriptor: int) -> None:

@@ -53,7 +53,7 @@ def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in _with_micro_batch(flatten(evaluations.with_those_of_training(config))).items()
-        if not _under(key, WITHOUT_EFFECT)
+        if not is_without_effect(key)
         and (value or key not in WITHOUT_EFFECT_IF_EMPTY)
         and key.rpartition(".")[2] != PARTIAL
     }
@@ -116,5 +116,6 @@ def _has_dropout(flat: dict[str, Any]) -> bool:
     return any(value for key, value in flat.items() if key.rpartition(".")[2] == "dropout" and key != "seed.dropout")
 
 
-def _under(key: str, roots: tuple[str, ...]) -> bool:
-    return any(key == root or key.startswith(f"{root}.") for root in roots)
+def is_without_effect(key: str) -> bool:
+    """Whether a key cannot change a result, whatever its value."""
+    return any(key == root or key.startswith(f"{root}.") for root in WITHOUT_EFFECT)

@@ -18,7 +18,7 @@ from ablate.errors import UserError, nearest
 
 ALIASES = {"seed": "seed.base"}
 MOST_CHARACTERS = 100_000
-BEYOND_NUMBERS = 10**100  # an int so large is no float, and no number of anything
+BEYOND_NUMBERS = 10**100  # larger than any setting, and soon too large to be a float
 LABELS = ("sweep", "row")  # free text, so the override grammar does not apply to them
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.data.shards import entries
+from ablate.data.shards import again, entries
 from ablate.errors import UserError, disk_error
 from ablate.run.files import atomic_write
 from ablate.run.json_object import DamagedJSON, JSONObject
@@ -117,11 +117,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(disk_error(error, file) or f"{file}: cannot be read ({error.strerror})") from None
     except DamagedJSON as error:
-        raise UserError(
-            f"{file}: differs from what was prepared ({error}); delete {folder} to prepare it again"
-        ) from None
+        raise UserError(f"{file}: differs from what was prepared ({error}); {again(folder)}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); delete {folder} to prepare it again") from None
+        raise UserError(f"{file}: cannot be read ({error}); {again(folder)}") from None
     return content
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ablate.data.compressed import BLOCK, Damage, Damaged, Decompressed, compression_of, find_damage
 from ablate.data.data_faults import DataFaults
 
-LONGEST = 1 << 28  # characters of a line or document; what is longer is no text, or needs a division
+LONGEST = 1 << 28  # characters of a line or document; what is longer is hardly text, or has to be divided first
 ROWS = 1000  # of a table, read at once
 LINE_ENDS = {
     "\r\n": "Windows line ends (CRLF), read as LF",

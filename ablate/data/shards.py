@@ -126,6 +126,11 @@ def entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def again(folder: Path) -> str:
+    """What to do about a corpus that is not as it was prepared, as the end of a message."""
+    return f"delete {folder} to prepare it again"
+
+
 _verified: set[tuple[str, str, int, int]] = set()  # (path, sha256, size, time) of files that this process has verified
 
 
@@ -134,22 +139,23 @@ def verify(folder: Path, manifest: dict[str, Any]) -> None:
 
     The hash of a large one is remembered beside it, so that the next process need not read it.
     """
-    again = f"delete {folder} to prepare it again"
     with FileHashes(folder / MEMORY) as remembered:
         for item in entries(manifest):
             file = folder / item["file"]
             try:
                 stat = file.lstat()
             except OSError as error:
-                raise UserError(disk_error(error, file) or f"{file}: is missing; {again}") from None
+                raise UserError(disk_error(error, file) or f"{file}: is missing; {again(folder)}") from None
             if not S_ISREG(stat.st_mode):
-                raise UserError(f"{file}: is not a file of its own (a link or a folder); {again}")
+                raise UserError(f"{file}: is not a file of its own (a link or a folder); {again(folder)}")
             key = (str(file), item["sha256"], stat.st_size, stat.st_mtime_ns)
             if key in _verified:
                 continue
             hashes = remembered if stat.st_size >= LARGE else hash_files
             if hashes([str(file)]) != [item["sha256"]]:
-                raise UserError(f"{file}: changed after it was prepared (its hash differs from the manifest); {again}")
+                raise UserError(
+                    f"{file}: changed after it was prepared (its hash differs from the manifest); {again(folder)}"
+                )
             _verified.add(key)
 
 
@@ -162,10 +168,7 @@ def check_counts(folder: Path, manifest: dict[str, Any], dtype: np.dtype) -> Non
         if sum(shard["tokens"] for shard in part["shards"]) != part["tokens"] or not _fit(folder / offsets, part):
             wrong.append(offsets)
         if wrong:
-            raise UserError(
-                f"{folder / wrong[0]}: does not have the tokens that the manifest counts; "
-                f"delete {folder} to prepare it again"
-            )
+            raise UserError(f"{folder / wrong[0]}: does not have the tokens that the manifest counts; {again(folder)}")
 
 
 def _fit(file: Path, part: dict[str, Any]) -> bool:

@@ -29,7 +29,7 @@ class Source(Protocol):
     def fingerprint(self, hashes: Hashes = hash_files) -> dict[str, Any]:
         """What determines the documents, as JSON: a corpus is prepared again when it changes.
 
-        A file stands in it by the hash of its content, which `hashes` gives (and remembers), never by its times.
+        Each file is represented by the hash of its content, which `hashes` gives (and remembers), never by its times.
         """
         ...
 
@@ -322,7 +322,7 @@ def _reason(error: ValueError | RecursionError) -> str:
 
 
 def _text_in(row: Any, key: str, where: str, faults: DataFaults) -> Iterator[str]:
-    """The text of a row of JSON, unless it is no object or has none."""
+    """The text of a row of JSON; nothing where the row is not an object, or has no usable text."""
     if isinstance(row, dict):
         yield from _text_of(row, key, where, faults)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.config import evaluations
 from ablate.config.composing import resolve, written
-from ablate.config.identity import SCHEMA, WITHOUT_EFFECT
+from ablate.config.identity import SCHEMA, is_without_effect
 from ablate.config.overrides import key_of, merge
 from ablate.config.renamed import renamed
 from ablate.errors import UserError
@@ -78,8 +78,4 @@ def extra_of(record: Record) -> list[str]:
 def _normalised(texts: Iterable[str]) -> Sequence[str]:
     """Overrides with today's keys, without those that leave the run itself as it is."""
     kept = [renamed(text) for text in texts if not evaluations.is_without_effect(renamed(text))]
-    return [text for text in kept if not _is_without_effect(key_of(text))]
-
-
-def _is_without_effect(key: str) -> bool:
-    return any(key == root or key.startswith(f"{root}.") for root in WITHOUT_EFFECT)
+    return [text for text in kept if not is_without_effect(key_of(text))]

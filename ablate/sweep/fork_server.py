@@ -28,6 +28,7 @@ from typing import Any
 from ablate.data.cpu_count import cores
 from ablate.errors import disk_error, print_error
 from ablate.orphans import die_with_parent
+from ablate.process_tree import kill_group
 from ablate.run.files import follow_no_link
 
 # Read by glibc when a process starts: keep big blocks instead of handing them back to the kernel after each step.
@@ -137,7 +138,7 @@ class _Server:
                 return
             pid = ended.si_pid
             if pid in self.running:
-                _kill(pid, signal.SIGKILL, group=True)  # what the run has left running; its id is still its own
+                kill_group(pid)  # what the run has left running; its id is still its own
             _, status = os.waitpid(pid, 0)
             if pid in self.running:
                 self._tell(id=self.running.pop(pid), exit=os.waitstatus_to_exitcode(status))
@@ -145,17 +146,15 @@ class _Server:
     def _stop_all(self) -> None:
         for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 5.0)):
             for pid in self.running:
-                # SIGTERM to the run alone, which saves; SIGKILL to whatever it started as well.
-                _kill(pid, number, group=number == signal.SIGKILL)
+                if number == signal.SIGKILL:
+                    kill_group(pid)  # whatever it started as well
+                else:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, number)  # the run alone, which saves
             deadline = time.monotonic() + patience
             while self.running and time.monotonic() < deadline:
                 self._reap()
                 time.sleep(0.02)
-
-
-def _kill(pid: int, number: int, *, group: bool) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number) if group else os.kill(pid, number)
 
 
 def call(entry: str, argument: Any, log: str | None) -> int:

@@ -20,7 +20,7 @@ from ablate.study.definition import Sweep
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.progress import Running, Totals
 from ablate.sweep.session import Session
-from ablate.termination import signal_name
+from ablate.termination import likely_cause, signal_name
 
 GRACE = 120.0  # seconds between SIGTERM and SIGKILL
 TICK = 0.05
@@ -284,9 +284,7 @@ def _modified(item: RunRequest) -> int:
 def _reason(code: int, log: Path) -> str:
     """What an exit code and the end of the log say about a run that did not say itself why it failed."""
     if code < 0:
-        name = signal_name(-code)
-        hint = "; often the system ran out of memory" if code == -signal.SIGKILL else ""
-        return f"killed by {name}{hint}"
+        return f"killed by {signal_name(-code)}{likely_cause(-code)}"
     last = last_line(log)
     return f"exited with code {code}{f': {last}' if last else ' and no message'}"
 

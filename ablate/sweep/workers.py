@@ -20,7 +20,7 @@ from typing import Any
 from ablate import agent
 from ablate.errors import UserError, print_error
 from ablate.orphans import die_with_parent
-from ablate.process_tree import descendants, is_stopped
+from ablate.process_tree import descendants, is_stopped, kill_group
 from ablate.run.files import follow_no_link
 from ablate.run.folder import RunFolder
 from ablate.sweep import fork_server
@@ -197,8 +197,7 @@ class ForkedJob:
         if self.exit is None:
             self.exit = code
             if self.pid is not None:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self.pid, signal.SIGKILL)
+                kill_group(self.pid)
 
     def poll(self) -> int | None:
         """None while it lives, then its exit code."""
@@ -282,8 +281,7 @@ def end_group_of(pid: int) -> None:
     It is not yet waited for, so that its id cannot have become another's.
     """
     if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+        kill_group(pid)
 
 
 def stopped_below(pid: int) -> str:

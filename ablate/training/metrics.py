@@ -12,7 +12,7 @@ from typing import Any
 
 from ablate.run.files import atomic_write
 from ablate.terminal import printable
-from ablate.termination import say
+from ablate.termination import say_or_go_on
 
 COLUMNS = ("step", "time", "loss", "learning_rate", "grad_norm", "kind", "bits_per_byte")
 BEAT_SECONDS = 1.0
@@ -82,7 +82,7 @@ class Log:
     def __call__(self, line: str) -> None:
         """Say one line."""
         line = printable(line)
-        say(line)
+        say_or_go_on(line)
         if self.path is not None:
             with contextlib.suppress(OSError), open(self.path, "a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
