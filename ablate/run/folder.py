@@ -130,13 +130,19 @@ class RunFolder:
         except ValueError as error:
             return Reading(None, f"{self.record.name} {error}", is_damaged=True)
         if record is None:
-            return Reading(None)
+            left = self._result_without_record()
+            return Reading(None, f"{self.record.name} is missing beside {left}" if left else "", is_damaged=bool(left))
         if seed_of(self.path) is not None and not _is_at(record, self.path):
             of = f"({record.sweep:.40}, {record.row:.80}, seed {record.seed})"
             return Reading(None, f"{self.record.name} is of another run {of}")
         if against := metrics_csv.contradiction(record, self.metrics):
             return Reading(None, f"{self.record.name} {against}", is_damaged=True)
         return Reading(record)
+
+    def _result_without_record(self) -> str:
+        """The file that a training left although there is no record, which is written before it; empty without one."""
+        kept = (self.weights, *self.checkpoints.glob("step-*.ckpt"), self.metrics)
+        return next((path.relative_to(self.path).as_posix() for path in kept if path.is_file()), "")
 
     def read_config(self) -> dict[str, Any] | None:
         """The config that it was made with, or None where there is none; raises `UserError` where it cannot be read."""
@@ -220,8 +226,10 @@ def set_content_aside(folder: Path) -> Path:
     return target
 
 
-def set_file_aside(path: Path) -> Path:
-    """Rename a damaged file to the first free `<file>.damaged-<n>`; returns that."""
+def set_file_aside(path: Path) -> Path | None:
+    """Rename a damaged file to the first free `<file>.damaged-<n>`; returns that, or None where there is no file."""
+    if not os.path.lexists(path):
+        return None
     target = _first_free(path, _DAMAGED)
     os.rename(path, target)
     return target

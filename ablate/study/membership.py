@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ablate.config import evaluations
@@ -15,15 +16,22 @@ from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.folder import RunFolder
 from ablate.run.record import Record
+from ablate.run.status import RunStatus
 from ablate.study.definition import GIVEN_BY_THE_SWEEP, Sweep
 from ablate.study.runs import overrides
 
 
-class Membership:
-    """Compares runs with `sweep` as its file is now; what a run was given beside that, its command says."""
+DIFFERENT = "different"  # the state of a run that is finished, but with another configuration than the sweep now has
 
-    def __init__(self, sweep: Sweep) -> None:
-        self.sweep = sweep
+
+class Membership:
+    """Compares runs with `sweep` as its file is now, and with the overrides `extra` that it is given beside that.
+
+    Without `extra`, as for a report on what there is, each run's own command says what it was given.
+    """
+
+    def __init__(self, sweep: Sweep, extra: Sequence[str] | None = None) -> None:
+        self.sweep, self.extra = sweep, extra
         self._rows: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}  # composed once
 
     def changes(self, folder: RunFolder, record: Record) -> str:
@@ -31,11 +39,21 @@ class Membership:
 
         Raises `UserError` for a row that cannot be composed.
         """
-        extra = tuple(extra_of(record))
+        extra = tuple(extra_of(record) if self.extra is None else self.extra)
         row = self._rows.get((record.row, extra))
         if row is None:
             row = self._rows[record.row, extra] = written(overrides(self.sweep, record.row, record.seed, extra))
         return match.changes(folder, record, resolve({**row, "seed": {**row["seed"], "base": record.seed}}))
+
+    def judged(self, status: RunStatus) -> RunStatus:
+        """The status; `DIFFERENT`, and why, for a finished run that the sweep as it is now does not count."""
+        if not status.finished or status.record is None:
+            return status
+        try:
+            changes = self.changes(RunFolder(status.folder), status.record)
+        except UserError:  # a row of a package that is not installed here
+            return status
+        return replace(status, state=DIFFERENT, problem=changes) if changes else status
 
     def reason(self, record: Record, folder: RunFolder | None = None) -> str:
         """Why a run has no place in the sweep's report; empty where it has one.

@@ -155,7 +155,8 @@ class Attempt:
             kept, then = set_file_aside(self.folder.record), "the run goes on from its checkpoint"
         else:
             kept, then = set_content_aside(self.folder.path), "the run is made again"
-        self.say(f"{self.folder.path}/{self.damage}; moved to {kept.name}, {then}")
+        moved = f"moved to {kept.name}, " if kept else ""
+        self.say(f"{self.folder.path}/{self.damage}; {moved}{then}")
         self.damage = ""
 
     def _compare(self, found: Record | None) -> None:

@@ -207,6 +207,42 @@ def test_a_damaged_record_is_rebuilt_or_the_run_made_again(asked, damage, keep, 
     assert run(overrides) == made
 
 
+@pytest.mark.parametrize("keep", ["weights", "none", "all"])
+def test_a_missing_record_is_rebuilt_or_the_run_made_again(asked, keep, capsys):
+    overrides = asked(f"keep_checkpoints={keep}")
+    whole, folder = run(overrides), folder_of(overrides)
+    metrics = folder.metrics.read_text()
+    folder.record.unlink()
+    made = run(overrides)
+    said = capsys.readouterr().out
+    assert folder.read() == made and made.status == "done"
+    assert (made.loss.final, made.loss.early, made.identity) == (whole.loss.final, whole.loss.early, whole.identity)
+    if keep == "none":
+        assert "record.json is missing beside metrics.csv; moved to seed-0.replaced-1, the run is made again" in said
+        assert folder.path.with_name("seed-0.replaced-1").joinpath("metrics.csv").read_text() == metrics
+    else:
+        assert "weights.pt; it is rebuilt from metrics.csv and the weights" in said and made.rebuilt
+        assert folder.metrics.read_text() == metrics and said.count("step 40/40") == 1
+    assert run(overrides) == made
+
+
+def test_a_missing_record_of_a_stopped_run_costs_no_step(asked, capsys):
+    assert in_child(asked(), faults.at_step(20, signal.SIGTERM)) == 143
+    folder_of(asked()).record.unlink()
+    assert run(asked()).status == "done"
+    said = capsys.readouterr().out
+    assert "missing beside checkpoints/step-00000021.ckpt; the run goes on from its checkpoint" in said
+    assert "resumed at step 21" in said
+
+
+def test_a_missing_record_of_another_config_is_refused(asked):
+    run(asked())
+    folder_of(asked()).record.unlink()
+    with pytest.raises(UserError, match="norm._target_ was"):
+        run(asked("norm=rmsnorm"))
+    assert not folder_of(asked()).record.exists() and folder_of(asked()).weights.exists()
+
+
 def test_weights_of_another_run_rebuild_nothing(asked):
     run(asked("sweep=other", "seed=1"))
     run(asked())
