@@ -20,7 +20,6 @@ from ablate.run.status import RunStatus
 from ablate.study.definition import GIVEN_BY_THE_SWEEP, Sweep
 from ablate.study.runs import overrides
 
-
 DIFFERENT = "different"  # the state of a run that is finished, but with another configuration than the sweep now has
 
 

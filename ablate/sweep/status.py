@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ablate.errors import UserError
 from ablate.run.folder import run_folders, seed_of
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING
 from ablate.run.status import INTERRUPTED, MISSING, STATES, RunStatus, heartbeat, look
