@@ -38,11 +38,24 @@ class Membership:
 
         Raises `UserError` for a row that cannot be composed.
         """
-        extra = tuple(extra_of(record) if self.extra is None else self.extra)
-        row = self._rows.get((record.row, extra))
-        if row is None:
-            row = self._rows[record.row, extra] = written(overrides(self.sweep, record.row, record.seed, extra))
+        row = self._row(record)
         return match.changes(folder, record, resolve({**row, "seed": {**row["seed"], "base": record.seed}}))
+
+    def _row(self, record: Record) -> dict[str, Any]:
+        """The config of a run's row, composed once, interpolations as they are written."""
+        extra = tuple(self._extra(record))
+        if (record.row, extra) not in self._rows:
+            try:
+                row = written(overrides(self.sweep, record.row, record.seed, extra))
+            except UserError:
+                if not extra or self.extra is not None:
+                    raise
+                row = written(overrides(self.sweep, record.row, record.seed))  # its command cannot be what was given
+            self._rows[record.row, extra] = row
+        return self._rows[record.row, extra]
+
+    def _extra(self, record: Record) -> Sequence[str]:
+        return extra_of(record) if self.extra is None else self.extra
 
     def judged(self, status: RunStatus) -> RunStatus:
         """The status; `DIFFERENT`, and why, for a finished run that the sweep as it is now does not count."""
@@ -51,7 +64,7 @@ class Membership:
         try:
             changes = self.changes(RunFolder(status.folder), status.record)
         except UserError:  # a row of a package that is not installed here
-            return status
+            changes = self._other_overrides(status.record)
         return replace(status, state=DIFFERENT, problem=changes) if changes else status
 
     def reason(self, record: Record, folder: RunFolder | None = None) -> str:
@@ -75,7 +88,7 @@ class Membership:
         if not record.overrides:
             return ""
         sweep, given = self.sweep, _normalised(record.overrides)
-        wanted = _normalised(merge(sweep.base, extra_of(record), sweep.rows[record.row]))
+        wanted = _normalised(merge(sweep.base, self._extra(record), sweep.rows[record.row]))
         if absent := [text for text in wanted if text not in given]:
             return f"made without {', '.join(absent)}, which the sweep now sets for this row"
         early = "early_fraction"  # set by the sweep's own key, and older than it

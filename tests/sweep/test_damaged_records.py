@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -115,6 +116,17 @@ def test_a_run_without_its_record_counts_nowhere_and_is_made_again(place):
     assert "4 runs (2 seeds of the baseline, 1 of each other row): 3 done, 1 to run" in planned(place)
     assert place.drive()[0] == 0 and counted(place) == (4, [])
     assert path.parent.with_name("seed-0.replaced-1").joinpath("metrics.csv").exists()
+
+
+@pytest.mark.parametrize("how", [DAMAGED["cut"], ANOTHERS["an unknown status"]])
+def test_an_older_report_does_not_vouch_for_a_damaged_record(place, how):
+    place.drive()
+    older = collect("try", place.runs, place.folder / "sweeps")
+    path = damage(place, how)
+    found = collect("try", place.runs, place.folder / "sweeps", older)
+    assert len(found.records) == 3 and len(found.sweep["skipped"]) == 1
+    shutil.rmtree(path.parent)
+    assert len(collect("try", place.runs, place.folder / "sweeps", older).records) == 4  # as of a fresh clone
 
 
 @pytest.mark.parametrize("how", ANOTHERS)

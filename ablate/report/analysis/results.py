@@ -69,10 +69,8 @@ RUN_TEXTS = {
     "reason": ("reason",),
     "overrides": ("overrides",),
 }
-_SETTINGS = (
-    *("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule"),
-    *("early_fraction", "early", "dropout"),  # `early` in the configs of earlier versions
-)
+_GROUPS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule")
+_SETTINGS = (*_GROUPS, "early_fraction", "early", "dropout")  # `early` in the configs of earlier versions
 _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
 
 
@@ -132,6 +130,7 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
             found[run], lines[run] = (reading.record, RunFolder(path)), _line_of(reading.record, RunFolder(path))
     older = older or Results({}, [])
     without_folder = [line for line in older.records if (line["row"], line["seed"]) not in found]
+    without_folder = [line for line in without_folder if not _of_line(runs_dir, name, line).examine().problem]
     sweep = _sweep(name, Path(sweeps_dir), required=not (lines or without_folder))
     header = _header(sweep) if sweep else _header_of_runs(name, [*lines.values(), *without_folder])
     membership = Membership(sweep) if sweep else None
@@ -147,7 +146,7 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
         curves |= {(*run, name): points for name, points in _score_curves(lines[run]).items()}
     for line in without_folder:
         run = line["row"], line["seed"]
-        reason = _replaced(run_path(runs_dir, name, *run))
+        reason = _replaced(_of_line(runs_dir, name, line).path)
         if reason := reason or (membership.reason(Record.from_json(line)) if membership else ""):
             skip(f"{RECORDS}: {line['row']}, seed {line['seed']}", reason)
         else:
@@ -238,9 +237,17 @@ def _problem_of(line: Any, rows: set[str]) -> str:
         record = Record.from_json(line)
     except DamagedJSON as error:
         return str(error)
-    if not isinstance(line.get("settings", {}), dict):
-        return "settings must be a mapping"
+    if problem := _problem_of_settings(line.get("settings", {})):
+        return problem
     return "" if record.row in rows else f"the sweep has no row {record.row!r}"
+
+
+def _problem_of_settings(settings: Any) -> str:
+    """What is wrong with what a line of records.jsonl has of its run's config; empty where nothing is."""
+    if not isinstance(settings, dict):
+        return "settings must be a mapping"
+    wrong = (key for key in (*_GROUPS, "trainer") if not isinstance(settings.get(key) or {}, dict))
+    return next((f"settings.{key} must be a mapping" for key in wrong), "")
 
 
 def _without_repeats(
@@ -285,7 +292,8 @@ def _read_settings(folder: RunFolder) -> dict[str, Any]:
             return {}
         trainer = config.get("trainer") or {}
         chosen = {key: config[key] for key in _SETTINGS if key in config}
-        return _finite_values({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
+        chosen["trainer"] = {key: trainer[key] for key in _TRAINER if key in trainer}
+        return {} if _problem_of_settings(chosen) else _finite_values(chosen)
     except (UserError, ValueError, AttributeError, TypeError):
         return {}
 
@@ -381,6 +389,11 @@ def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
     question = "Runs that were started one by one, outside any sweep"
     fixed = {"kind": "sweep", "name": name, "question": question, "base": [], "baseline": "baseline"}
     return {**fixed, "rows": rows, "reference": None, "early": None, "notes": "", "file": None}
+
+
+def _of_line(runs_dir: Path | str, name: str, line: dict[str, Any]) -> RunFolder:
+    """The folder of the run that a line of records.jsonl is about, whether it is there or not."""
+    return RunFolder(run_path(runs_dir, name, line["row"], line["seed"]))
 
 
 def _replaced(folder: Path) -> str:
