@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ablate.report.analysis import results as gathered
 from ablate.report.analysis.results import Results
-from ablate.report.text import decimals, md_escape
+from ablate.report.text import decimals, md_escape, one_line
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, run_folders
 
@@ -37,7 +37,7 @@ def rebuild(report_dir: Path | str) -> Path:
 def problems(report_dir: Path | str) -> list[str]:
     """Records that were left out when the runs were gathered, each as `path: reason`."""
     skipped = gathered.read(report_dir).sweep.get("skipped", [])
-    return [f"{problem['path']}: {problem['reason']}" for problem in skipped]
+    return [one_line(f"{problem['path']}: {problem['reason']}") for problem in skipped]
 
 
 def _write(results: Results, folder: Path) -> None:

@@ -9,7 +9,11 @@ ASKED = {"trainer.global_batch_tokens": 768, "objective.length": 32, "trainer.de
 
 
 def shared(micro=None, **changes):
-    known = {**ASKED, "trainer.micro_batch": micro, **{key.replace("_", ".", 1): value for key, value in changes.items()}}
+    known = {
+        **ASKED,
+        "trainer.micro_batch": micro,
+        **{key.replace("_", ".", 1): value for key, value in changes.items()},
+    }
     return share_by(known.get)
 
 
@@ -21,10 +25,16 @@ def test_a_batch_is_shared_by_devices_nodes_and_micro_batches():
 
 
 @pytest.mark.parametrize(
-    ("changes", "line"),
+    ("changes", "line"),  # BATCH is the key of the tokens
     [
-        ({"trainer_global_batch_tokens": 769}, "trainer.global_batch_tokens=769 must be a multiple of objective.length=32"),
-        ({"trainer_devices": 5}, "trainer.global_batch_tokens=768 makes 24 sequences, which 10 devices cannot share equally"),
+        (
+            {"trainer_global_batch_tokens": 769},
+            "BATCH=769 must be a multiple of objective.length=32",
+        ),
+        (
+            {"trainer_devices": 5},
+            "BATCH=768 makes 24 sequences, which 10 devices cannot share equally",
+        ),
         ({"micro": 4}, "trainer.micro_batch=4 does not divide the 6 sequences that each device has"),
         ({"micro": 12}, "trainer.micro_batch=12 does not divide the 6 sequences that each device has"),
         ({"micro": 0}, "trainer.micro_batch=0: must be a whole number, 1 or more"),
@@ -37,4 +47,4 @@ def test_a_batch_is_shared_by_devices_nodes_and_micro_batches():
 def test_what_does_not_come_out_is_refused_with_the_numbers(changes, line):
     with pytest.raises(UserError) as caught:
         shared(**changes)
-    assert str(caught.value) == line
+    assert str(caught.value) == line.replace("BATCH", "trainer.global_batch_tokens")

@@ -86,3 +86,14 @@ def test_a_config_on_disk_has_the_same_identity(tmp_path):
 def test_differences_name_the_keys():
     found = differences(compose(["shape.steps=7"]), compose())
     assert found == [("shape.steps", 7, 200), ("trainer.steps", 7, 200)]
+
+
+def test_the_schema_and_the_code_of_others_are_part_of_an_identity(monkeypatch):
+    cfg = compose()
+    first = identity(cfg, "x")
+    monkeypatch.setattr("ablate.config.identity.SCHEMA", 99)
+    second = identity(cfg, "x")
+    monkeypatch.setattr("ablate.config.identity.own_code", lambda config: {"mine.norms": "0" * 64})
+    third = identity(cfg, "x")
+    monkeypatch.setattr("ablate.config.identity.own_code", lambda config: {"mine.norms": "1" * 64})
+    assert len({first, second, third, identity(cfg, "x"), identity(cfg, "y")}) == 5

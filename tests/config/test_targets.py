@@ -194,3 +194,22 @@ def test_every_option_that_is_shipped_is_accepted():
             content = options.load(path)
             whole = content if options.is_global(path) else {group: content}
             assert not list(refusals({key: value for key, value in whole.items() if key != "defaults"})), option
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("ablate_of_mine.norms.Norm", "is outside ablate"),  # begins with the name, and is another package
+        ("ablatex", "is outside ablate"),
+        ("ablate.model.norm.Layer-Norm", "is not an import path"),
+        ("ablate..model.norm.LayerNorm", "is not an import path"),
+        ("ablate.model.norm.LayerNorm;x", "is not an import path"),
+        ("ablate/model", "is not an import path"),
+        ("", "is not an import path"),
+        (None, "is not an import path"),
+        (["ablate.model.norm.LayerNorm"], "is not an import path"),
+    ],
+)
+def test_a_name_is_a_path_of_names_in_a_trusted_package(target, reason):
+    for place in (slot_at("norm"), None):
+        assert refusal(target, place).startswith(reason)

@@ -25,7 +25,7 @@ from ablate.run import json_text
 from ablate.run.files import atomic_write, refuse_links
 from ablate.run.folder import RunFolder, run_folders, run_path, was_set_aside
 from ablate.run.json_object import DamagedJSON
-from ablate.run.record import Record
+from ablate.run.record import LARGEST, Record
 from ablate.study import definition, inheritance
 from ablate.study.definition import Sweep
 from ablate.study.membership import Membership
@@ -205,7 +205,7 @@ def read(folder: Path | str) -> Results:
                 curves.setdefault(key, []).append((_plain_number(row["step"]), float(row["loss"])))
     except FileNotFoundError:
         raise UserError(f"no {CURVES} in {folder}; it belongs next to {RECORDS}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:  # of a line that is cut, or no line
         raise UserError(f"{folder / CURVES}: not in the format of loss curves ({error})") from None
     return Results(sweep, records, curves)
 
@@ -215,18 +215,24 @@ def _describes_sweep(line: Any) -> bool:
     if not isinstance(line, dict) or line.get("kind") != "sweep" or not isinstance(line.get("rows"), list):
         return False
     texts = all(isinstance(line.get(key), str) for key in ("name", "question", "baseline"))
+    texts = texts and isinstance(line.get("notes") or "", str)
     rows = all(
         isinstance(row, dict)
         and all(isinstance(row.get(key), str) for key in ("row", "section"))
-        and isinstance(row.get("overrides"), list)
+        and _is_texts(row.get("overrides"))
         and type(row.get("seeds")) is int
+        and 0 <= row["seeds"] <= LARGEST
         for row in line["rows"]
     )
     skipped = line.get("skipped", [])
     listed = isinstance(skipped, list) and all(
-        isinstance(part, dict) and {"path", "reason"} <= {*part} for part in skipped
+        isinstance(part, dict) and all(isinstance(part.get(key), str) for key in ("path", "reason")) for part in skipped
     )
-    return texts and rows and listed and isinstance(line.get("base"), list)
+    return texts and rows and listed and _is_texts(line.get("base"))
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _problem_of(line: Any, rows: set[str]) -> str:
@@ -288,12 +294,12 @@ def _line_of(record: Record, folder: RunFolder) -> dict[str, Any]:
 def _read_settings(folder: RunFolder) -> dict[str, Any]:
     """What the report needs of a run's config; empty where it cannot be read."""
     try:
-        if (config := folder.read_config()) is None:
+        config = folder.read_config()
+        if config is None or _problem_of_settings(config):
             return {}
         trainer = config.get("trainer") or {}
         chosen = {key: config[key] for key in _SETTINGS if key in config}
-        chosen["trainer"] = {key: trainer[key] for key in _TRAINER if key in trainer}
-        return {} if _problem_of_settings(chosen) else _finite_values(chosen)
+        return _finite_values({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
     except (UserError, ValueError, AttributeError, TypeError):
         return {}
 

@@ -6,13 +6,14 @@ import math
 import pytest
 
 from ablate.errors import UserError
+from ablate.report import build
 from ablate.report.analysis import results
 from ablate.report.analysis.results import CURVE_POINTS, collect, read, write
 from ablate.report.analysis.verdicts import judge
 from ablate.report.render.csv_tables import RESULT_COLUMNS
 from ablate.report.render.provenance import Provenance
 from ablate.run.score import COLUMNS
-from tests.report.synthetic import Maker
+from tests.report.synthetic import SETTINGS, Maker
 
 
 def test_no_score_may_have_the_name_of_a_column_or_of_a_curve(maker):
@@ -98,7 +99,7 @@ def test_broken_and_foreign_records_are_named(maker):
     reasons = skipped(found)
     folder = path.parent.name
     assert set(reasons) == {
-        *(f"{folder}/seed-{seed}" for seed in range(3, 10)),
+        *(f"{folder}/seed-{seed}" for seed in (*range(3, 10), 11)),
         "unasked-" + _digest("Unasked") + "/seed-0",
     }
     for seed, words in {
@@ -204,6 +205,57 @@ def test_files_that_were_changed_by_hand(tmp_path, maker):
     (tmp_path / "out" / "curves.csv").write_text("row,seed\nx,1\n")
     with pytest.raises(UserError, match="curves.csv"):
         read(tmp_path / "out")
+
+
+HEADERS = {
+    "base": [1, None],
+    "notes": {"a": 1},
+    "skipped": [{"path": 1, "reason": "x"}],
+    "skipped ": [{"path": "x"}],
+    "name": None,
+    "rows": [{"row": "A", "section": "s", "overrides": ["norm=rmsnorm", 3], "seeds": 3}],
+    "rows ": [{"row": "A", "section": "s", "overrides": [], "seeds": -1}],
+    "rows  ": [{"row": "A", "section": "s", "overrides": [], "seeds": 10**29}],
+}
+
+
+@pytest.mark.parametrize("key", HEADERS)
+def test_a_first_line_that_describes_no_sweep_is_refused(tmp_path, maker, key):
+    write(gathered(maker), tmp_path)
+    first, *others = (tmp_path / "records.jsonl").read_text().splitlines()
+    first = json.dumps(json.loads(first) | {key.strip(): HEADERS[key]})
+    (tmp_path / "records.jsonl").write_text("\n".join([first, *others]))
+    with pytest.raises(UserError, match="records.jsonl, line 1: must describe the sweep"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("group", ["objective", "evaluation", "trainer"])
+@pytest.mark.parametrize("value", [["a"], 3, "x", True])
+def test_settings_that_are_none_are_not_believed(tmp_path, maker, group, value):
+    for path in maker.runs.glob("*/*/seed-*/config.yaml"):
+        path.write_text(json.dumps({**json.loads(json.dumps(SETTINGS)), group: value}))
+    found = gathered(maker)
+    assert all(record["settings"] == {} for record in found.records) and len(list(judge(found))) == 2
+    found.records[0]["settings"] = {group: value}
+    write(found, tmp_path)
+    with pytest.raises(UserError, match=f"line 2: cannot be used: .*{group} must be a mapping"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["A,0", "A,0,train", '"' + "x" * 200_000, "A,x,train,1,2.5", "A,0,train,1,many"])
+def test_curves_in_another_format_are_refused(tmp_path, maker, line):
+    write(gathered(maker), tmp_path)
+    with open(tmp_path / "curves.csv", "a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(UserError, match="curves.csv: not in the format of loss curves"):
+        read(tmp_path)
+
+
+def test_what_was_left_out_is_said_in_a_line_each(tmp_path, maker):
+    found = gathered(maker)
+    found.sweep["skipped"] = [{"path": "a\x1b[2J", "reason": "gone\nleft out: nothing"}]
+    write(found, tmp_path)
+    assert build.problems(tmp_path) == ["a [2J: gone left out: nothing"]
 
 
 def test_what_was_moved_aside_is_not_set_beside_what_replaces_it(maker):
