@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -91,9 +93,10 @@ def test_differences_name_the_keys():
 def test_the_schema_and_the_code_of_others_are_part_of_an_identity(monkeypatch):
     cfg = compose()
     first = identity(cfg, "x")
-    monkeypatch.setattr("ablate.config.identity.SCHEMA", 99)
+    module = importlib.import_module("ablate.config.identity")  # whose name the function hides
+    monkeypatch.setattr(module, "SCHEMA", 99)
     second = identity(cfg, "x")
-    monkeypatch.setattr("ablate.config.identity.own_code", lambda config: {"mine.norms": "0" * 64})
+    monkeypatch.setattr(module, "own_code", lambda config: {"mine.norms": "0" * 64})
     third = identity(cfg, "x")
-    monkeypatch.setattr("ablate.config.identity.own_code", lambda config: {"mine.norms": "1" * 64})
+    monkeypatch.setattr(module, "own_code", lambda config: {"mine.norms": "1" * 64})
     assert len({first, second, third, identity(cfg, "x"), identity(cfg, "y")}) == 5
