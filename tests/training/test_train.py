@@ -289,6 +289,17 @@ def test_a_mistake_or_a_fault_does_not_write_over_a_damaged_record(asked, monkey
     assert folder.record.read_text() == '{"status": "done"'
 
 
+def test_a_fault_does_not_write_over_a_result(asked, monkeypatch):
+    run(asked())
+    written = folder_of(asked()).record.read_text()
+
+    def prepare(cfg, progress=None):
+        raise RuntimeError("the text is gone")
+
+    monkeypatch.setattr(build_corpus, "prepare", prepare)
+    assert run(asked()).status == "failed" and folder_of(asked()).record.read_text() == written
+
+
 def test_seconds_are_those_of_all_attempts_the_killed_ones_too(asked):
     overrides = asked("trainer.checkpoint_every=5")
 
