@@ -1,6 +1,7 @@
 """The training step alone, on a model of two parameters."""
 
 import os
+import time
 import types
 
 import pytest
@@ -91,6 +92,26 @@ def test_what_is_told_of_a_step_is_nats_a_target_that_counts(accumulation):
     ]
     module.training_step(iter([(parts, 0, 0)]))
     assert module.progress.mean_loss() == pytest.approx((1.5**2 + 2.5**2 + 3.5**2 + 2.5**2) / 4)
+
+
+def test_a_step_is_timed_with_what_it_waits_for_its_batch(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    model = Line()
+    module, batches = training(model, TARGETS)
+    module.progress.timer.start(warm_up=0)
+
+    def slow(seconds):
+        now[0] += seconds
+        return next(batches)
+
+    forward = model.forward
+    model.forward = lambda batch: (forward(batch), now.__setitem__(0, now[0] + 2.0))[0]
+    for wait in (0.5, 1.5):
+        module._step(iter(lambda wait=wait: slow(wait), None))
+    timer = module.progress.timer
+    assert list(timer.waits) == [0.5, 1.5] and list(timer.durations) == [2.5, 3.5]
+    assert module.progress.seconds == 6.0 and timer.data_wait_fraction() == pytest.approx(2 / 6)
 
 
 def test_clipping_shortens_the_step():
