@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -14,6 +15,7 @@ from ablate.training import callback, metrics
 from ablate.training.callback import RunCallback
 from ablate.training.interruption import Interruption
 from ablate.training.progress import Agenda, Progress, StepTimer
+from ablate.training.speed import SpeedTrial
 from tests.training.standin import run
 
 
@@ -26,9 +28,9 @@ class Clock:
             monkeypatch.setattr(module.time, "perf_counter", lambda: self.now)
 
 
-def make(path, **agenda):
+def make(path, kind=RunCallback, **agenda):
     due = {"steps": 100, "early_step": 50, "log_every": 10, "evaluate_every": None, "checkpoint_every": None}
-    return RunCallback(
+    return kind(
         RunFolder(path), Agenda(**due | agenda), Progress(), Interruption(), lambda stop: {}, lambda stop: None, print
     )
 
@@ -92,6 +94,36 @@ def test_a_pause_is_asked_for_when_something_is_due(tmp_path, monkeypatch):
     assert asked_for == [(False, False), (False, True), (False, False), (False, True)]
     one.interruption.signal = other.interruption.signal = 15
     assert one._stop_or_pause_requests() == (True, True) and other._stop_or_pause_requests() == (True, False)
+
+
+@pytest.mark.parametrize("of_main", [True, False])
+def test_several_processes_save_by_the_clock_of_the_main_one(tmp_path, of_main):
+    one, asked = make(tmp_path), []
+    strategy = SimpleNamespace(broadcast=lambda due: asked.append(due) or of_main)
+    one.next_save = 0.0
+    assert one._agreed_save(SimpleNamespace(world_size=2, strategy=strategy)) is of_main and asked == [True]
+    assert one._agreed_save(SimpleNamespace(world_size=1, strategy=None))
+
+
+def test_a_speed_trial_ends_with_its_time_and_pauses_for_the_heartbeat_alone(tmp_path, monkeypatch):
+    one = make(tmp_path, kind=functools.partial(SpeedTrial, seconds=5.0))
+    clock = Clock(monkeypatch, callback)
+    timer = one.progress.timer
+    one.heartbeat.next, one.next_save = 1000.0, 0.0  # it saves nothing
+    clock.now = 100.0
+    assert one._stop_or_pause_requests() == (False, False)  # its time begins with the first step that counts
+    timer.durations.extend([0.4] * 9)
+    clock.now = 105.0
+    assert one._stop_or_pause_requests() == (False, False)  # fewer than 10 steps
+    timer.durations.append(0.4)
+    clock.now = 104.9
+    assert one._stop_or_pause_requests() == (False, False)
+    clock.now = 105.0
+    assert one._stop_or_pause_requests() == (True, False)
+    clock.now = 1000.0
+    assert one._stop_or_pause_requests() == (True, True)
+    one.is_main = False
+    assert one._stop_or_pause_requests() == (True, False)
 
 
 @pytest.mark.parametrize(("steps", "warm_up"), [(1, 1), (19, 1), (20, 2), (40, 4), (100, 10), (5000, 10)])
