@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from ablate.config import compose, fill, resolved
+from ablate.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schedules.npz"
 
@@ -135,3 +136,20 @@ def test_one_step_is_enough_for_any_schedule(name):
 def test_an_optimizer_brings_its_schedule_and_the_command_line_wins():
     assert "Cosine" in resolved(compose(["optimizer=adamw"]))["schedule"]["_target_"]
     assert "Linear" in resolved(compose(["optimizer=adamw", "schedule=linear"]))["schedule"]["_target_"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("inverse_sqrt", {"peak": 0, "timescale": 0, "warmup_steps": -1, "rate_scale": 0, "step_scale": 0}),
+        ("inverse_sqrt_decay", {"peak": 0, "decay": 1.1}),
+        ("constant", {"peak": -1, "warmup_steps": -1}),
+        ("cosine", {"peak": 0, "warmup": 1.1, "final": 1.1}),
+        ("linear", {"peak": 0, "warmup": -0.1, "final": -0.1}),
+        ("wsd", {"peak": 0, "warmup": 1.1, "decay": 1.1, "final": 1.1}),
+    ],
+)
+def test_numbers_out_of_range_are_refused(name, wrong):
+    for key, value in wrong.items():
+        with pytest.raises(UserError, match=f"schedule.{key}={value}: must be"):
+            compose([f"schedule={name}", f"schedule.{key}={value}"])
