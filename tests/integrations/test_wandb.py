@@ -211,9 +211,13 @@ def test_a_login_is_one_for_its_server(tmp_path, monkeypatch, capsys, machine, k
     monkeypatch.setenv("WANDB_BASE_URL", "https://here.example.org")
     (tmp_path / "HOME" / ".netrc").write_text(f"machine {machine} login user password x")
     (tmp_path / "HOME" / ".netrc").chmod(0o600)
+    import wandb as package
+
+    package.teardown()  # it keeps what it once read of the environment
     assert wandb._has_login() is known
     monkeypatch.setattr(wandb.sys, "executable", "/bin/false")
     wandb._send(wandb.Mirror("mine", None, seconds), tmp_path, None)
+    package.teardown()
     said = "not sent (exit code 1)" if known and seconds else "written offline"
     assert capsys.readouterr().out == f"{said}; `wandb sync {tmp_path}` sends it\n"
 
