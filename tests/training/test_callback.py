@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
+import math
 import os
 import time
 from types import SimpleNamespace
 
 import pytest
 
+from ablate.evaluation.contract import StopRequested
 from ablate.run.folder import RunFolder
+from ablate.run.score import Score
 from ablate.training import callback, metrics
 from ablate.training.callback import RunCallback
 from ablate.training.interruption import Interruption
@@ -145,6 +149,43 @@ def test_the_heartbeat_is_told_whole_and_about_once_a_second(tmp_path):
     assert beat == {"step": 7, "steps": 40, "loss": 5.25, "phase": "training", "pid": os.getpid()}
     assert 0.99 < heartbeat.next - before[1] < 10
     assert [one.name for one in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_what_is_kept_and_said_of_a_held_out_loss(tmp_path, capsys):
+    """Bits per byte, where the targets stand for text."""
+    one = make(tmp_path)
+    one.metrics.begin()
+    loss = Score(4.5, "nats a token", higher_is_better=False, items=300)
+    for step, more in (
+        (20, {}),
+        (40, {"bits_per_byte": Score(2.25, "bits a byte", higher_is_better=False, items=900)}),
+    ):
+        one.progress.step = step
+        one.evaluate = lambda stop, more=more: {"loss": loss, **more}
+        assert one._evaluate(step)
+    assert one.losses == {
+        "20": {"loss": 4.5, "bits_per_byte": None, "tokens": 300, "bytes": 0},
+        "40": {"loss": 4.5, "bits_per_byte": 2.25, "tokens": 300, "bytes": 900},
+    }
+    rows = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
+    assert rows[1:] == [
+        ["20", "0.0", "4.5", "", "", "validation", ""],
+        ["40", "0.0", "4.5", "", "", "validation", "2.25"],
+    ]
+    assert capsys.readouterr().out.splitlines() == [
+        f"step {step}/100  held-out loss 4.5000 nats a token" for step in (20, 40)
+    ]
+    one.progress.step = 60
+    one.evaluate = lambda stop: {"loss": dataclasses.replace(loss, value=math.nan)}
+    assert one._evaluate(60) and one.progress.diverged == "the held-out loss was nan at step 60"
+    assert "60" not in one.losses and (tmp_path / "metrics.csv").read_text().count("\n") == 3
+
+    def stopped(stop):
+        raise StopRequested
+
+    one.evaluate = stopped
+    assert not one._evaluate(80) and "80" not in one.losses
+    assert json.loads((tmp_path / "progress.json").read_text())["phase"] == "evaluating"
 
 
 def test_until_the_first_line_of_metrics_the_loss_shown_is_the_mean_so_far(tmp_path):

@@ -173,6 +173,29 @@ def test_dropout_is_a_function_of_seed_step_and_slice():
     assert len({tuple(draw(seed, step, index)) for seed in (0, 1) for step in (0, 1, 11) for index in (0, 1, 11)}) == 18
 
 
+def test_what_a_step_draws_follows_from_its_number_alone():
+    """Whatever was drawn before it, in however many steps the run came there; each micro-batch draws its own."""
+
+    class Drawing(Line):
+        def forward(self, batch):
+            drawn.append(torch.rand(()).item())
+            return super().forward(batch)
+
+    def draws(first, steps, **options):
+        drawn.clear()
+        module, batches = training(Drawing(), TARGETS, Share(4, 1, 2), **options)
+        module.progress.step = first
+        for _ in range(steps):
+            torch.rand(7)
+            module._step(batches)
+        return list(drawn)
+
+    drawn = []
+    whole = draws(0, 4)
+    assert len(set(whole)) == 8 and draws(2, 2) == whole[4:]
+    assert not set(draws(0, 4, dropout_seed=1)) & set(whole)
+
+
 def test_ranks_and_micro_batches_together_are_the_batch():
     for ranks, accumulation in ((1, 4), (2, 2), (4, 1)):
         shared = Share(8, ranks, accumulation)
