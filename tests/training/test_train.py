@@ -184,6 +184,12 @@ DAMAGES = {
 }
 
 
+NOT_REBUILT = (
+    "versions git hardware steps_per_second tokens_per_second peak_memory_bytes data_wait_fraction finished seconds "
+    "attempts started"
+).split()
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("keep", ["weights", "none", "all"])
 def test_a_damaged_record_is_rebuilt_or_the_run_made_again(asked, damage, keep, capsys):
@@ -206,6 +212,11 @@ def test_a_damaged_record_is_rebuilt_or_the_run_made_again(asked, damage, keep, 
         kept = folder.path / "record.json.damaged-1"
         assert "it is rebuilt from metrics.csv and the weights" in said
         assert made.rebuilt.startswith("record.json ") and made.rebuilt.endswith("the weights and the config")
+        known, before = made.to_json(), whole.to_json()
+        unlike = {key for key in before | known if known.get(key) != before.get(key)}
+        assert unlike == {*NOT_REBUILT, "rebuilt", "checksum", "loss"}
+        assert {known.get(key) for key in NOT_REBUILT} == {None}
+        assert known["loss"] == before["loss"] | {"tokens": None, "bytes": None}
     assert kept.read_text() == damaged
     assert run(overrides) == made
 
