@@ -90,7 +90,9 @@ def test_a_run_of_another_process_that_shows_no_life_is_given_up(place):
     with elsewhere(place):
         code, said = place.drive(patience=0.2)
     assert code == 1 and "try: 3 done, 1 failed" in said
-    assert re.search(r"\[4/4\] FAILED   Rms · seed 0: another process has it, without a sign of life for [0-9]+ s", said)
+    assert re.search(
+        r"\[4/4\] FAILED   Rms · seed 0: another process has it, without a sign of life for [0-9]+ s", said
+    )
     assert place.trace("start").count("Rms 0") == 1 and place.states()["Rms", 0] == "running"
 
 
