@@ -180,6 +180,7 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join(filter(None, [*parts[: len(parts) - node.level + 1], node.module]))
 
 
+@cache  # each check of a config asks a thousand times
 def _assigned(node: ast.stmt, name: str) -> ast.expr | None:
     """The expression that a class body assigns to `name`."""
     for statement in getattr(node, "body", ()):

@@ -234,7 +234,8 @@ def _has_login() -> bool:
     import wandb
 
     try:
-        return netrc.netrc().authenticators(urlparse(wandb.Settings().base_url).hostname or "") is not None
+        server = urlparse(wandb.setup().settings.base_url).hostname or ""  # as set in the environment, too
+        return netrc.netrc().authenticators(server) is not None
     except (OSError, netrc.NetrcParseError):
         return False
 

@@ -211,10 +211,11 @@ def test_two_whole_ones_are_kept(tmp_path):
         checkpoints.prune()
     assert [path.name for path in checkpoints.all()] == ["step-00000003.ckpt", "step-00000002.ckpt"]
     truncate(checkpoints.at(3))
-    assert checkpoints.newest(print) == checkpoints.at(2)
+    assert checkpoints.newest(print, set_aside=False) == checkpoints.at(2) and checkpoints.at(3).exists()
+    assert checkpoints.newest(print, set_aside=True) == checkpoints.at(2) and not checkpoints.at(3).exists()
     save(content, checkpoints.at(4))
     checkpoints.prune()
-    assert checkpoints.newest(print) == checkpoints.at(4) and checkpoints.at(2).exists()
+    assert checkpoints.newest(print, set_aside=True) == checkpoints.at(4) and checkpoints.at(2).exists()
     with pytest.raises(CheckpointError):
         load(checkpoints.at(9))
 

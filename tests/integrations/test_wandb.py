@@ -79,6 +79,149 @@ def test_what_an_earlier_mirror_wrote_is_not_written_again(asked, monkeypatch):
     assert logged == [int(line.split(",")[0]) for line in lines[1:]] and logged[-1] == 40
 
 
+class Recorder:
+    """Stands for the package: what it is called with, in order."""
+
+    Settings = staticmethod(dict)
+
+    def __init__(self, folder):
+        self.calls, self.summary, self.settings = [], {}, SimpleNamespace(sync_dir=folder / "wandb")
+        (folder / "wandb").mkdir(exist_ok=True)
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            self.calls.append((name, arguments, options))
+            return self
+
+        return call
+
+    def of(self, name):
+        return [(*arguments, options) if options else arguments for called, arguments, options in self.calls
+                if called == name]  # fmt: skip
+
+
+OFFLINE = {
+    "mode": "offline", "project": "mine", "entity": "us",
+    "settings": {"console": "off", "disable_git": True, "disable_code": True, "save_code": False, "silent": True,
+                 "x_disable_stats": True},
+}  # fmt: skip
+
+
+@pytest.fixture
+def recorder(monkeypatch, tmp_path):
+    recorder = Recorder(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", recorder)
+    return recorder
+
+
+@pytest.mark.parametrize("status", ["done", "diverged"])
+def test_what_the_package_is_told_of_a_run(asked, recorder, tmp_path, status, capsys):
+    overrides = asked("sweep=mirrored", "row=" + "long " * 20)
+    folder, record = folder_of(overrides), run(overrides)
+    reason = "" if status == "done" else "the loss was nan"
+    record = folder.write(dataclasses.replace(record, status=status, reason=reason, tags=("norm:layernorm", "x" * 70)))
+    (folder.path / "wandb").mkdir()
+    wandb.mirror_run(wandb.Mirror("mine", "us", 0), folder.path, None)
+    parameters = {"total": 1000, "non_embedding": 500, "active": 1000}
+    ((started,),) = recorder.of("init")
+    assert started == {
+        **OFFLINE, "dir": str(folder.path), "id": run_id(record), "group": "mirrored", "job_type": record.row[:64],
+        "name": f"{record.row} · seed 0", "tags": ["norm:layernorm", "x" * 64],
+        "config": folder.read_config() | {"sweep": "mirrored", "row": record.row, "parameters": parameters},
+    }  # fmt: skip
+    assert recorder.of("define_metric") == [
+        ("train/*", {"step_metric": "step"}),
+        ("validation/*", {"step_metric": "step"}),
+    ]
+    header, *lines = (line.split(",") for line in folder.metrics.read_text().splitlines())
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    told = [
+        ({"step": int(row["step"])} | {f"{row['kind']}/{name}": float(row[name])
+         for name in header if name not in ("step", "kind") and row[name]}, {"step": int(row["step"])})
+        for row in rows
+    ]  # fmt: skip
+    assert recorder.of("log") == told and len(told) > 10
+    loss, speed = record.loss, record.steps_per_second
+    expected = {
+        "status": status, "reason": record.reason, "seconds": record.seconds, "ops_paper": 1e9, "flops_per_step": 1e9,
+        "tokens_per_second": record.tokens_per_second, "peak_memory_bytes": record.peak_memory_bytes,
+        "data_wait_fraction": record.data_wait_fraction, "loss/early": loss.early, "loss/final": loss.final,
+        "loss/early_step": 5, "loss/final_step": 40, "loss/bits_per_byte": loss.bits_per_byte,
+        "loss/early_bits_per_byte": loss.early_bits_per_byte, "loss/tokens": loss.tokens, "loss/bytes": loss.bytes,
+        **{f"parameters/{key}": value for key, value in parameters.items()},
+        "steps_per_second/median": speed.median, "steps_per_second/p25": speed.p25, "steps_per_second/p75": speed.p75,
+    }  # fmt: skip
+    assert recorder.summary == expected
+    assert recorder.of("finish") == [({"exit_code": 0 if status == "done" else 1},)]
+    assert json.loads((folder.path / "wandb" / "mirrored.json").read_text()) == {"step": 41}
+    assert f"written offline; `wandb sync {tmp_path / 'wandb'}` sends it" in capsys.readouterr().out
+
+
+def test_what_the_package_is_told_of_a_report(recorder, tmp_path):
+    report, runs = tmp_path / "report", tmp_path / "runs"
+    report.mkdir()
+    (runs / "wandb").mkdir(parents=True)
+    (report / "results.csv").write_text('row,final_loss,verdict\nBase,3.5,\n"RMS, late",3.4,better\n')
+    (report / "runs.csv").write_text("row,seed\nBase,0\n")
+    for name in ("b.png", "a.png"):
+        (report / name).touch()
+    wandb.mirror_report(wandb.Mirror("mine", "us", 0), runs, "axes", report, None)
+    ((started,),) = recorder.of("init")
+    identity = started.pop("id")
+    assert len(identity) == 16 and started == {
+        **OFFLINE, "dir": str(runs), "group": "axes", "job_type": "report", "name": "axes · report", "tags": ["report"],
+    }  # fmt: skip
+    assert recorder.of("Table") == [
+        ({"columns": ["row", "final_loss", "verdict"], "allow_mixed_types": True,
+          "data": [["Base", 3.5, None], ["RMS, late", 3.4, "better"]]},),
+        ({"columns": ["row", "seed"], "data": [["Base", 0.0]], "allow_mixed_types": True},),
+    ]  # fmt: skip
+    assert recorder.of("Image") == [(str(report / "a.png"),), (str(report / "b.png"),)]
+    assert [list(row) for (row,) in recorder.of("log")] == [["results"], ["runs"], ["plots/a"], ["plots/b"]]
+    assert [name for name, *_ in recorder.calls][-1] == "finish" and recorder.of("finish") == [()]
+    (runs / "wandb" / f"offline-run-1-{identity}").mkdir()
+    again = len(recorder.calls)
+    wandb.mirror_report(wandb.Mirror("mine", "us", 0), runs, "axes", report, None)
+    assert len(recorder.calls) == again  # the same results are not shown twice
+    (report / "runs.csv").write_text("row,seed\nBase,1\n")
+    wandb.mirror_report(wandb.Mirror("mine", "us", 0), runs, "axes", report, None)
+    assert len(recorder.of("init")) == 2
+
+
+def test_lines_are_taken_once_they_are_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(wandb, "POLL_SECONDS", 0.0)
+    path = tmp_path / "metrics.csv"
+    written = iter(["", "step,lo", "step,loss\n1,5", "step,loss\n1,5.5\n", "step,loss\n1,5.5\n2,4.5\n3,"])
+    last = []
+
+    def has_ended():
+        text = next(written)
+        if text:
+            path.write_text(text)
+        last[:] = [text.endswith("3,")]
+        return last[0]
+
+    assert list(wandb._rows(path, has_ended)) == [{"step": "1", "loss": "5.5"}, {"step": "2", "loss": "4.5"}]
+
+
+@pytest.mark.parametrize("seconds", [0, 5])
+@pytest.mark.parametrize(("machine", "known"), [("here.example.org", True), ("there.example.org", False)])
+def test_a_login_is_one_for_its_server(tmp_path, monkeypatch, capsys, machine, known, seconds):
+    """Without one, and with `sync_seconds=0`, a run stays on the disk."""
+    monkeypatch.setenv("WANDB_BASE_URL", "https://here.example.org")
+    (tmp_path / "HOME" / ".netrc").write_text(f"machine {machine} login user password x")
+    (tmp_path / "HOME" / ".netrc").chmod(0o600)
+    import wandb as package
+
+    package.teardown()  # it keeps what it once read of the environment
+    assert wandb._has_login() is known
+    monkeypatch.setattr(wandb.sys, "executable", "/bin/false")
+    wandb._send(wandb.Mirror("mine", None, seconds), tmp_path, None)
+    package.teardown()
+    said = "not sent (exit code 1)" if known and seconds else "written offline"
+    assert capsys.readouterr().out == f"{said}; `wandb sync {tmp_path}` sends it\n"
+
+
 def test_a_run_is_mirrored_whole(asked):
     overrides = asked("logger=wandb", "sweep=mirrored", "norm=rmsnorm")
     record = run(overrides)

@@ -32,7 +32,9 @@ KEYS = (
 
 def test_a_run_leaves_its_folder_and_its_record(asked):
     overrides = asked("sweep=first", "seed=3")
+    began = time.monotonic()
     made = run(overrides)
+    wall = time.monotonic() - began
     folder = folder_of(overrides)
     assert folder.path.parts[-3:] == ("first", "tiny", "seed-3")
     found = folder.read()
@@ -44,7 +46,8 @@ def test_a_run_leaves_its_folder_and_its_record(asked):
     assert found.steps_per_second.p25 <= found.steps_per_second.median <= found.steps_per_second.p75
     assert found.steps_per_second.exclusive is None and found.mfu is None  # no peak is known of a processor
     assert found.tokens_per_second == pytest.approx(192 * found.steps_per_second.median)
-    assert 0 <= found.data_wait_fraction < 1 and found.peak_memory_bytes > 1e6 and found.seconds > 0
+    assert 0 <= found.data_wait_fraction < 1 and found.peak_memory_bytes > 1e6
+    assert 0.5 * wall < found.seconds <= wall
     loss = found.loss
     assert (loss.early_step, loss.final_step) == (5, 40) and loss.final < loss.early
     assert loss.bits_per_byte > 0 and loss.tokens == 4 * 8 * 8
@@ -181,6 +184,12 @@ DAMAGES = {
 }
 
 
+NOT_REBUILT = (
+    "versions git hardware steps_per_second tokens_per_second peak_memory_bytes data_wait_fraction finished seconds "
+    "attempts started"
+).split()
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("keep", ["weights", "none", "all"])
 def test_a_damaged_record_is_rebuilt_or_the_run_made_again(asked, damage, keep, capsys):
@@ -203,6 +212,11 @@ def test_a_damaged_record_is_rebuilt_or_the_run_made_again(asked, damage, keep, 
         kept = folder.path / "record.json.damaged-1"
         assert "it is rebuilt from metrics.csv and the weights" in said
         assert made.rebuilt.startswith("record.json ") and made.rebuilt.endswith("the weights and the config")
+        known, before = made.to_json(), whole.to_json()
+        unlike = {key for key in before | known if known.get(key) != before.get(key)}
+        assert unlike == {*NOT_REBUILT, "rebuilt", "checksum", "loss"}
+        assert {known.get(key) for key in NOT_REBUILT} == {None}
+        assert known["loss"] == before["loss"] | {"tokens": None, "bytes": None}
     assert kept.read_text() == damaged
     assert run(overrides) == made
 
