@@ -12,7 +12,7 @@ from ablate.config.identity import SCHEMA
 from ablate.config.overrides import merge
 from ablate.report.analysis.verdicts import Row, Verdicts
 from ablate.run.folder import run_path
-from ablate.statistics.moderated import Comparison
+from ablate.statistics.comparison import Comparison
 
 SHA = "d" * 64
 SETTINGS = {
@@ -264,7 +264,7 @@ def verdicts(deltas, errors=0.01, baseline="Vanilla Transformer"):
     """Rows with given differences, final and early."""
 
     def row(label, delta, error):
-        comparison = Comparison(seeds=3, delta=delta, error=error, own_error=error / 2**0.5, degrees=9.0)
+        comparison = Comparison(seeds=3, delta=delta, error=error, own_error=error / 2**0.5)
         nothing = np.full(3, np.nan)
         return Row(
             *(

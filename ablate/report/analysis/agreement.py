@@ -11,7 +11,7 @@ import numpy as np
 from ablate.report.analysis.reference import LOSSES, Published
 from ablate.report.analysis.verdicts import HAS_DIVERGED, NOT_COMPARABLE, Row, Verdicts, comparable_speeds, ratio
 from ablate.statistics.ceiling import Ceiling, ceiling, scale_of
-from ablate.statistics.moderated import Comparison
+from ablate.statistics.comparison import Comparison
 from ablate.statistics.ranks import FEWEST_ROWS, Interval, intervals, rank_correlations
 
 LEFT_OUT = (NOT_COMPARABLE, HAS_DIVERGED)

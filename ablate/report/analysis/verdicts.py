@@ -16,8 +16,10 @@ from ablate.report.analysis.metrics import Metric
 from ablate.report.analysis.results import Results, identity_schema, number
 from ablate.report.text import decimals
 from ablate.run.record import DIVERGED, DONE, FAILED
-from ablate.statistics import moderated
-from ablate.statistics.moderated import FEWEST_SEEDS, Comparison
+from ablate.statistics.apart import one_seed_lies_apart
+from ablate.statistics.comparison import FEWEST_SEEDS, Comparison, compare
+from ablate.statistics.noise import noise_floor
+from ablate.statistics.residuals import residuals
 
 BASELINE = "baseline"
 BETTER, WORSE, UNDECIDED = "better", "worse", "no difference detected"
@@ -64,6 +66,7 @@ class Row:
     why: str = ""
     budget: float = np.nan
     is_control: bool = False
+    is_apart: bool = False  # one of its seeds lies apart from the others
 
     @property
     def learned(self) -> int:
@@ -130,17 +133,16 @@ def judge(results: Results) -> Verdicts:
     others = [_row(planned[label], members, seeds) for label, members in runs.items() if label != baseline.label]
     differing = {row.label: difference(row, baseline) for row in others}
     tested = [row for row in others if row.done and not differing[row.label] and not row.diverged + row.lost]
-    sections = [row.section for row in tested]
     final, early = (np.array([getattr(row, name) for row in (baseline, *tested)]) for name in ("final", "early"))
-    compared = zip(tested, moderated.compare(final, sections), moderated.compare(early, sections), strict=True)
-    comparisons = {
-        row.label: replace(row, comparison=of_final, early_comparison=of_early) for row, of_final, of_early in compared
+    apart = one_seed_lies_apart(final)
+    compared = {
+        row.label: replace(row, comparison=of_final, early_comparison=of_early, is_apart=bool(is_apart))
+        for row, of_final, of_early, is_apart in zip(tested, compare(final), compare(early), apart[1:], strict=True)
     }
-    judged = [_judged(comparisons.get(row.label, row), baseline, differing[row.label]) for row in others]
-    noise = moderated.estimate_noise(final)
-    baseline = replace(baseline, verdict=BASELINE, budget=0.0)
+    judged = [_judged(compared.get(row.label, row), baseline, differing[row.label]) for row in others]
+    baseline = replace(baseline, verdict=BASELINE, budget=0.0, is_apart=bool(apart[0]))
     measured = metrics.downstream(record for record in results.records if record["status"] == DONE)
-    return Verdicts(baseline, judged, moderated.noise_floor(baseline.final), noise.seed_variance, measured)
+    return Verdicts(baseline, judged, noise_floor(baseline.final), residuals(final).seed_variance, measured)
 
 
 def difference(row: Row, baseline: Row) -> str:

@@ -10,7 +10,7 @@ from ablate.report.analysis.agreement_over_training import OWN, PARTS, Agreement
 from ablate.report.analysis.reference import LOSSES, Published, findings
 from ablate.report.analysis.verdicts import HAS_DIVERGED, NOT_COMPARABLE, Row, Verdicts, comparable_speeds, mean, ratio
 from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, md_escape, significant
-from ablate.statistics.moderated import FEWEST_SEEDS
+from ablate.statistics.comparison import FEWEST_SEEDS
 from ablate.statistics.ranks import FEWEST_ROWS
 
 

@@ -51,10 +51,8 @@ EVIDENCE_COLUMNS = (
     "shared_seeds",
     "delta",
     "standard_error",
-    "degrees_of_freedom",
     "p",
     "p_adjusted",
-    "threshold",
     "delta_low",
     "delta_high",
     "minimum_detectable_effect",
@@ -121,8 +119,8 @@ def evidence_csv(verdicts: Verdicts) -> str:
         comparison = row.comparison
         lines.append(
             [
-                *(row.label, row.section, comparison.seeds, comparison.delta, comparison.error, comparison.degrees),
-                *(comparison.p, comparison.p_adjusted, comparison.threshold, comparison.low, comparison.high),
+                *(row.label, row.section, comparison.seeds, comparison.delta, comparison.error),
+                *(comparison.p, comparison.p_adjusted, comparison.low, comparison.high),
                 *(comparison.detectable, row.verdict, row.why, row.budget, row.bits_per_byte, int(row.is_control)),
                 *(row.planned, row.done, row.diverged, row.failed, row.missing),
             ]

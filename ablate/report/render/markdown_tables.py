@@ -31,7 +31,10 @@ from ablate.report.text import (
     scaled,
     significant,
 )
-from ablate.statistics.moderated import ALPHA, FEWEST_SEEDS, POWER
+from ablate.statistics.comparison import ALPHA
+from ablate.statistics.detectable import POWER
+
+APART = "one seed lies apart"
 
 
 class MarkdownTables:
@@ -56,7 +59,8 @@ class MarkdownTables:
     def baseline_line(self) -> str:
         """The baseline's own losses."""
         losses = f"final loss {self._loss(self.base)}, {fixed(self.base.bits_per_byte, 3)} bits per byte"
-        return f"{md_escape(self.base.label)}: {losses}, {counted(self.base.learned, 'run')}"
+        apart = f"; {APART}" if self.base.is_apart else ""
+        return f"{md_escape(self.base.label)}: {losses}, {counted(self.base.learned, 'run')}{apart}"
 
     def _verdict_line(self, row: Row) -> list[str]:
         comparison = row.comparison
@@ -82,6 +86,8 @@ class MarkdownTables:
         remarks = [md_escape(row.why)] if row.why else []
         if row.is_control:
             remarks.append("A/A control")
+        if row.is_apart:
+            remarks.append(APART)
         if abs(row.budget) > BUDGET_TOLERANCE:
             remarks.append(f"⚑ {percent(row.budget)} FLOPs")
         return "; ".join(remarks)
@@ -97,13 +103,13 @@ class MarkdownTables:
         return any(row.comparison.is_paired for row in self.verdicts.rows)
 
     @property
-    def few_seeds(self) -> bool:
-        """Whether verdicts rest on fewer than five seeds."""
-        return any(FEWEST_SEEDS <= row.comparison.seeds < 5 for row in self.verdicts.rows)
+    def has_apart(self) -> bool:
+        """Whether one seed of any row lies apart."""
+        return any(row.is_apart for row in self.verdicts)
 
     @property
     def alpha(self) -> str:
-        """The familywise error rate of the verdicts of one section."""
+        """The probability that any row of the report gets a false verdict."""
         return f"{100 * ALPHA:.0f} %"
 
     @property

@@ -38,7 +38,7 @@ from ablate.report.text import (
     significant,
 )
 from ablate.run.record import DONE
-from ablate.statistics.moderated import ALPHA, POWER, holm
+from ablate.statistics.detectable import POWER
 
 OF_TRAINING = ("length", "batch_tokens", "steps")  # keys of the shape that say nothing of the model
 DEMONSTRATION = "builtin"  # the text that comes with the installation: for demonstrations
@@ -103,7 +103,6 @@ class Summary:
         ):
             if rows := self.verdicts.of(verdict):
                 found.append(f"**{heading}:** {_by_reason(rows)}.")
-        found += self._over_all()
         found += [self._control(row) for row in self.verdicts.rows if row.is_control]
         if self.verdicts.noise > 0:
             found.append(
@@ -119,22 +118,6 @@ class Summary:
         size, limits = fixed(abs(comparison.delta), self.places), interval(comparison.low, comparison.high, self.places)
         speed = f", {fixed(relative, 2)} × the speed" if math.isfinite(relative) and abs(relative - 1) >= 0.02 else ""
         return f"**{md_escape(row.label)}** by {size} nats ({limits}{speed})"
-
-    def _over_all(self) -> Iterable[str]:
-        """Which verdicts hold if p values are corrected for all rows at once instead of section by section."""
-        tested = [row for row in self.verdicts.rows if math.isfinite(row.comparison.p)]
-        decided = self.verdicts.of(BETTER, WORSE)
-        sections = {row.section for row in tested}
-        if len(sections) < 2 or not decided:
-            return
-        adjusted, _ = holm(np.array([row.comparison.p for row in tested]))
-        sure = {row.label for row, p in zip(tested, adjusted, strict=True) if p <= ALPHA}
-        left = [row for row in decided if row.label in sure]
-        names = _names(left) if left else "none"
-        yield (
-            f"**Over the whole table:** p values are corrected within each of {len(sections)} sections; corrected over "
-            f"all {len(tested)} tested rows at once, {len(left)} of {len(decided)} verdicts hold: {names}."
-        )
 
     def _control(self, row: Row) -> str:
         delta = fixed(row.comparison.delta, self.places, signed=True)
