@@ -15,7 +15,8 @@ from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.folder import RunFolder
 from ablate.run.record import Record
-from ablate.study.definition import GIVEN_BY_THE_SWEEP, Sweep
+from ablate.study.definition import Sweep
+from ablate.study.rows import GIVEN_BY_THE_SWEEP
 from ablate.study.runs import overrides
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from ablate.errors import UserError
-from ablate.report.analysis.results import collect
+from ablate.report.analysis.gathering import collect
 from ablate.run.record import checksum
 from ablate.sweep import status
 from tests.run.sealed import sealed

@@ -32,7 +32,12 @@ def row(label, delta=None, seeds=3, differs=False, **changes):
     delta = published(label) if delta is None else delta
     tested = {"error": 0.01, "own_error": 0.007, "p": 0.001 if differs else 0.5} if seeds > 2 else {}
     found = Comparison(seeds=seeds, delta=delta, differs=differs, **tested)
-    return replace(verdicts({label: delta}).rows[0], comparison=found, early_comparison=found, **changes)
+    return replace(verdicts({label: delta}).rows[0], **of_row(found), **changes)
+
+
+def of_row(found):
+    names = ("comparison", "early_comparison", "to_baseline", "early_to_baseline")
+    return dict.fromkeys(names, found)
 
 
 def said(found, heading):
