@@ -97,7 +97,8 @@ class Summary:
             size = low if low == high else f"{low} to {high}"
             found.append(
                 f"**No difference detected:** {_names(rows)}. This does not show that there is none: the sweep detects "
-                f"a true difference of {size} nats per token{', depending on the control,' if low != high else ''} with "
+                f"a true difference of {size} nats per token"
+                f"{', depending on the control,' if low != high else ''} with "
                 f"{100 * POWER:.0f} % power, on average over its rows, and smaller ones less often."
             )
         for verdict, heading in (
