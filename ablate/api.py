@@ -87,19 +87,19 @@ def records(folder: str | Path) -> pandas.DataFrame:
     `folder` is a report's (``reports/axes``, with records.jsonl) or that of the runs (``runs/axes``). A number that is
     not known is NaN. Raises `UserError` if the folder has neither.
     """
-    from ablate.report.analysis import results
+    from ablate.report.analysis import gathering, records_file
     from ablate.run.folder import RunFolder, run_folders
 
     path = Path(folder).absolute()
-    if (path / results.RECORDS).is_file():
-        return results.read(path).frame()
+    if (path / records_file.RECORDS).is_file():
+        return records_file.read(path).frame()
     if not any(RunFolder(run).record.exists() for run in run_folders(path.parent, path.name)):
         raise UserError(
-            f"{folder}: neither a report ({results.RECORDS}) nor the runs of a sweep (*/seed-*/record.json)"
+            f"{folder}: neither a report ({records_file.RECORDS}) nor the runs of a sweep (*/seed-*/record.json)"
         )
     from ablate.study.paths import Paths
 
-    return results.collect(path.name, path.parent, Paths.of().sweeps).frame()
+    return gathering.collect(path.name, path.parent, Paths.of().sweeps).frame()
 
 
 def _words(overrides: Iterable[str]) -> list[str]:

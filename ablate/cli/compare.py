@@ -60,6 +60,6 @@ def run(words: list[str]) -> int:
 
 def _is_shared(word: str) -> bool:
     """Whether a word says where this machine keeps or sends things, which is no part of a study."""
-    from ablate.study.definition import NOT_OF_A_STUDY
+    from ablate.study.rows import NOT_OF_A_STUDY
 
     return word.partition("=")[0].split(".")[0].split("/")[0] in NOT_OF_A_STUDY

@@ -17,7 +17,8 @@ from ablate.run import match
 from ablate.run.folder import RunFolder
 from ablate.run.record import Record
 from ablate.run.status import RunStatus
-from ablate.study.definition import GIVEN_BY_THE_SWEEP, Sweep
+from ablate.study.definition import Sweep
+from ablate.study.rows import GIVEN_BY_THE_SWEEP
 from ablate.study.runs import overrides
 
 DIFFERENT = "different"  # the state of a run that is finished, but with another configuration than the sweep now has

@@ -167,5 +167,5 @@ def _detects(sweep: Sweep, known: Sequence[Record], others: Sequence[Record]) ->
     effect = forecast.detectable(sweep, sd)
     return (
         f"a difference of {effect:.3f} in the final loss, four times in five "
-        f"(one run's noise is {sd:.4f}, from {source}; level 5 %, Holm over the largest section)"
+        f"(one run's noise is {sd:.4f}, from {source}; a false verdict in at most 5 % of such sweeps)"
     )

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from ablate.errors import UserError
-from ablate.report.analysis.results import collect
+from ablate.report.analysis.gathering import collect
 from ablate.run.record import checksum
 from ablate.sweep import status
 from ablate.sweep.describe import describe

@@ -9,7 +9,7 @@ import pytest
 
 from ablate.duration import duration
 from ablate.errors import UserError
-from ablate.report.analysis.results import collect
+from ablate.report.analysis.gathering import collect
 from ablate.run.folder import RunFolder
 from ablate.sweep import status, timing
 from ablate.sweep.describe import describe

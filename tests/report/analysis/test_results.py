@@ -7,9 +7,10 @@ import pytest
 
 from ablate.errors import UserError
 from ablate.report import build
-from ablate.report.analysis import results
-from ablate.report.analysis.results import CURVE_POINTS, collect, read, write
-from ablate.report.analysis.verdicts import judge
+from ablate.report.analysis import records_file, results
+from ablate.report.analysis.gathering import CURVE_POINTS, collect
+from ablate.report.analysis.judge import judge
+from ablate.report.analysis.records_file import read, write
 from ablate.report.render.csv_tables import RESULT_COLUMNS
 from ablate.report.render.provenance import Provenance
 from ablate.run.score import COLUMNS
@@ -59,7 +60,7 @@ def test_what_is_there(maker):
 
 def test_curves_belong_to_the_records(maker, tmp_path):
     write(gathered(maker), tmp_path)
-    (tmp_path / results.CURVES).unlink()
+    (tmp_path / records_file.CURVES).unlink()
     with pytest.raises(UserError, match=r"no curves\.csv in .*; it belongs next to records\.jsonl"):
         read(tmp_path)
 

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from ablate.report.analysis.verdicts import (
     BASELINE,
     BETTER,
-    HAS_DIVERGED,
+    UNLEARNED,
     WORSE,
     Row,
     Verdicts,
@@ -81,12 +81,12 @@ class Side:
 
 
 def losses_of(verdicts: Verdicts) -> dict[str, float]:
-    """The loss at which each row is drawn: the baseline's mean plus the difference that was tested.
+    """The loss at which each row is drawn: the baseline's mean plus the difference over shared seeds.
 
     A row's own mean is over other seeds than the baseline's, and could be on the wrong side of it.
     """
     base = mean(verdicts.baseline.final)
-    losses = {row.label: base + (0.0 if row.verdict == BASELINE else row.comparison.delta) for row in verdicts}
+    losses = {row.label: base + (0.0 if row.verdict == BASELINE else row.to_baseline.delta) for row in verdicts}
     return {label: loss for label, loss in losses.items() if math.isfinite(loss)}
 
 
@@ -102,7 +102,7 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
     axes.set_xlim(min(costs) - pad, max(costs) + pad)
     axes.axhspan(base - noise, base + noise, color=PALE, linewidth=0)
     axes.axvline(side.costs[verdicts.baseline.label], color=PALE, linewidth=1, zorder=1)
-    kept = [row for row in rows if row.verdict != HAS_DIVERGED]  # the surviving runs of a diverged row do not count
+    kept = [row for row in rows if row.verdict not in UNLEARNED]  # the surviving runs of a diverged row do not count
     _front(axes, [(side.sign * side.costs[row.label], losses[row.label]) for row in kept], side.sign)
     points = []
     for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(losses[row.label] - base))):

@@ -15,7 +15,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from ablate.report.analysis.verdicts import BASELINE, BETTER, HAS_DIVERGED, NO_VERDICT, NOT_COMPARABLE, UNDECIDED, WORSE
+from ablate.report.analysis.verdicts import (
+    ABOVE_CHANCE,
+    BASELINE,
+    BETTER,
+    HAS_DIVERGED,
+    NO_VERDICT,
+    NOT_COMPARABLE,
+    SAME,
+    UNDECIDED,
+    WORSE,
+)
 from ablate.report.text import counted
 from ablate.run.files import atomic_write
 
@@ -26,9 +36,11 @@ LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 LOOKS = {
     BETTER: (BLUE, "v"),
     WORSE: (VERMILLION, "^"),
+    SAME: (GREEN, "D"),
     UNDECIDED: (GREY, "o"),
     NO_VERDICT: (GREY, "s"),
     HAS_DIVERGED: (INK, "x"),
+    ABOVE_CHANCE: (INK, "1"),
     NOT_COMPARABLE: (INK, "+"),
     BASELINE: (INK, "*"),
 }

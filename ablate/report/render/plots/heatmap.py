@@ -72,8 +72,8 @@ def heatmap(verdicts: Verdicts) -> Plot:
 def _sds(row: Row, base: Row, metric: Metric) -> float:
     """The difference of one metric to the baseline, over shared seeds where it is a loss of the run."""
     if metric is FINAL:
-        return row.comparison.delta
+        return row.to_baseline.delta
     if metric is EARLY:
         both = row.early - base.early
-        return row.early_comparison.delta if math.isfinite(row.early_comparison.delta) else mean(both)
+        return row.early_to_baseline.delta if math.isfinite(row.early_to_baseline.delta) else mean(both)
     return mean(row.downstream.get(metric.name, [])) - mean(base.downstream.get(metric.name, []))
