@@ -6,7 +6,7 @@ import pytest
 
 from ablate import packaged
 from ablate.errors import UserError
-from ablate.study import definition, runs
+from ablate.study import definition, rows, runs
 from ablate.study.definition import parse
 
 GOOD = """
@@ -200,7 +200,7 @@ def test_a_mistake_gets_one_line_that_names_it(text, expected):
 
 
 def test_labels_that_would_share_a_folder_are_refused(monkeypatch):
-    monkeypatch.setattr(definition, "slug", str.casefold)
+    monkeypatch.setattr(rows, "slug", str.casefold)
     line = refusal(GOOD.replace("SwiGLU", "gelu"))
     assert "'gelu' and 'GELU' would share the folder 'gelu'" in line
 
