@@ -111,7 +111,7 @@ def _table(
                 f"{sum(status.finished for status in mine)}/{len(mine)}",
                 _number(parameters, ",d"),
                 _number(operations, ".3g"),
-                " ".join(sweep.rows[row]) + _width(config) or "the baseline",
+                " ".join(sweep.rows[row]) + _width(config) + _against(sweep, row) or "the baseline",
             )
         )
     return aligned(cells, right=(1, 2, 3))
@@ -123,6 +123,11 @@ def _parameters(record: Record) -> int | None:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def _against(sweep: Sweep, row: str) -> str:
+    """The row that this one is compared with, where that is not the baseline."""
+    return f" (against {sweep.against[row]})" if row in sweep.against else ""
 
 
 def _width(config: Config) -> str:

@@ -605,3 +605,65 @@ def test_seeds_may_be_any_numbers(tmp_path):
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed % 5 / 100)
     (row,) = judged(maker).rows
     assert row.comparison.seeds == 3 and len(row.final) == 3 and row.comparison.delta == pytest.approx(-0.1)
+
+
+def test_a_report_without_runs_is_read_as_its_sweep_file_says_today(tmp_path):
+    """Question, notes and what rows are compared with come from the file; the runs, and which were planned, stay."""
+    maker = Maker(tmp_path)
+    maker.add("Adam", "rows", ["optimizer=adam"])
+    maker.add("Rezero", "rows", ["optimizer=adam", "residual=rezero"])
+    maker.add("RMS Norm", "rows", ["norm=rmsnorm"])
+    maker.write_sweep()
+    for seed in range(5):
+        for number, (label, loss) in enumerate(
+            ((maker.baseline, 5.0), ("Adam", 5.5), ("Rezero", 5.3), ("RMS Norm", 5.0))
+        ):
+            overrides = maker.sections["rows"].get(label, [])
+            maker.run(
+                label, seed, overrides, final=loss + maker.seed_effects[seed] + (seed * 3 + number * 2) % 5 / 1000
+            )
+    report = make(maker)
+    assert "**Rezero** by 0.30" in report.read_text() and "compared with" not in report.read_text()
+    planned = records_file.read(report.parent).sweep["rows"]
+
+    maker.question, maker.notes, maker.same_within = "Is it Adam?", "Read this.", 0.03
+    maker.seeds = {"baseline": 9, "rows": 9}
+    maker.add("Adam", "rows", ["optimizer=adam"], counts=False)
+    maker.add("Rezero", "rows", ["optimizer=adam", "residual=rezero"], against="Adam")
+    maker.add("New", "rows", ["bias=none"])
+    maker.write_sweep()
+    build.build(maker.name, tmp_path / "no-runs", maker.reports, maker.sweeps)
+    text = report.read_text()
+    assert text.startswith("# Is it Adam?") and "Read this." in text
+    assert "Of 2 changes to Vanilla Transformer (1 against Adam), 1 is better, none is worse and 1 is the same" in text
+    assert "**Control:** Adam, with which 1 row is compared, is not counted as a change; it is worse than" in text
+    assert "| Row | Against | Difference |" in text and "| Rezero | Adam | −0.20" in text
+    again = records_file.read(report.parent).sweep["rows"]
+    assert [(row["row"], row["seeds"]) for row in again] == [(row["row"], row["seeds"]) for row in planned]
+    before = content(report.parent)
+    build.build(maker.name, tmp_path / "no-runs", maker.reports, maker.sweeps)
+    assert content(report.parent) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"against": "nobody"},
+        {"against": "RMS Norm"},
+        {"against": 3},
+        {"counts": "no"},
+    ],
+)
+def test_records_whose_controls_make_no_sense_are_refused(tmp_path, change):
+    maker = Maker(tmp_path)
+    maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
+    maker.write_sweep()
+    maker.run("RMS Norm", 0, ["norm=rmsnorm"])
+    records_file.write(gathering.collect(maker.name, maker.runs, maker.sweeps), tmp_path / "report")
+    path = tmp_path / "report" / "records.jsonl"
+    first, *rest = path.read_text().splitlines()
+    sweep = json.loads(first)
+    next(row for row in sweep["rows"] if row["row"] == "RMS Norm").update(change)
+    path.write_text("\n".join([json.dumps(sweep), *rest]) + "\n")
+    with pytest.raises(UserError, match="line 1: must describe the sweep"):
+        records_file.read(tmp_path / "report")

@@ -6,7 +6,7 @@ import pytest
 
 from ablate import packaged
 from ablate.errors import UserError
-from ablate.study import definition, runs
+from ablate.study import definition, rows, runs
 from ablate.study.definition import parse
 
 GOOD = """
@@ -214,7 +214,7 @@ def test_the_most_that_a_sweep_may_have():
 
 
 def test_labels_that_would_share_a_folder_are_refused(monkeypatch):
-    monkeypatch.setattr(definition, "slug", str.casefold)
+    monkeypatch.setattr(rows, "slug", str.casefold)
     line = refusal(GOOD.replace("SwiGLU", "gelu"))
     assert "'gelu' and 'GELU' would share the folder 'gelu'" in line
 

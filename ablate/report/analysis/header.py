@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ablate.config.overrides import key_of
 from ablate.errors import UserError
 from ablate.report.text import is_number
 from ablate.run.record import LARGEST
 from ablate.study import controls, definition, inheritance
 from ablate.study.definition import Sweep
+from ablate.study.rows import GIVEN_BY_THE_SWEEP, NOT_OF_A_STUDY
 
 Header = dict[str, Any]
 
@@ -46,18 +48,31 @@ def header(sweep: Sweep) -> Header:
 def header_of_runs(name: str, records: list[dict[str, Any]]) -> Header:
     """A sweep as the runs themselves imply it."""
     labels = sorted({record["row"] for record in records}, key=lambda label: (label != "baseline", label))
+    given = {label: _given(record) for record in reversed(records) for label in [record["row"]]}
+    base = [text for text in next(iter(given.values()), []) if all(text in texts for texts in given.values())]
     rows = [
         {
             "row": label,
             "section": "rows",
-            "overrides": [],
+            "overrides": [text for text in given[label] if text not in base],
             "seeds": len({record["seed"] for record in records if record["row"] == label}),
         }
         for label in labels
     ]
     question = "Runs that were started one by one, outside any sweep"
-    fixed = {"kind": "sweep", "name": name, "question": question, "base": [], "baseline": "baseline"}
+    fixed = {"kind": "sweep", "name": name, "question": question, "base": base, "baseline": "baseline"}
     return {**fixed, "rows": rows, "reference": None, "early": None, "notes": "", "same_within": None, "file": None}
+
+
+def _given(record: dict[str, Any]) -> list[str]:
+    """The overrides that a run was given, without those that only say which run it is, or are of the machine."""
+    texts = record.get("overrides")
+    keys = {text: key_of(text) for text in texts} if isinstance(texts, list) else {}
+    return [
+        text
+        for text, key in keys.items()
+        if key not in GIVEN_BY_THE_SWEEP and key.split(".")[0].split("/")[0] not in NOT_OF_A_STUDY
+    ]
 
 
 def renewed(older: Header, sweep: Sweep | None) -> Header:

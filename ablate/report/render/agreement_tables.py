@@ -9,7 +9,16 @@ from ablate.report.analysis.agreement import SPEED, Agreement, Contradiction
 from ablate.report.analysis.agreement_over_training import OWN, PARTS, AgreementOverTraining
 from ablate.report.analysis.contrasts import base_of, compared_as, control_there, join, left_out
 from ablate.report.analysis.reference import LOSSES, Published, findings
-from ablate.report.analysis.verdicts import NOT_COMPARABLE, UNLEARNED, Row, Verdicts, comparable_speeds, mean, ratio
+from ablate.report.analysis.verdicts import (
+    HAS_DIVERGED,
+    NOT_COMPARABLE,
+    UNLEARNED,
+    Row,
+    Verdicts,
+    comparable_speeds,
+    mean,
+    ratio,
+)
 from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, md_escape, significant
 from ablate.statistics.comparison import FEWEST_SEEDS, Comparison
 from ablate.statistics.ranks import FEWEST_ROWS
@@ -168,9 +177,11 @@ class AgreementTables:
         unlike = [md_escape(row.label) for row in left if row.verdict == NOT_COMPARABLE]
         groups = []
         if diverged:
+            is_all = all(row.verdict == HAS_DIVERGED for row in left if row.verdict in UNLEARNED)
+            how = "diverged" if is_all else "diverged or ended above chance"
             figure = fixed(agreement.with_diverged_last(self.verdicts, self.published), 2)
             groups.append(
-                f"{listed(diverged, 30)}, which learned nothing here (ranked as the worst, Spearman of final losses "
+                f"{listed(diverged, 30)}, which {how} here (ranked as the worst, Spearman of final losses "
                 f"would be {figure})"
             )
         if unlike:
