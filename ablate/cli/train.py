@@ -39,4 +39,7 @@ def run(words: list[str]) -> int:
     from ablate.training import run as train
 
     command = shlex.join(["ablate", "train", *words])
-    return train.exit_code(lambda: print_result(train.run(cfg, overrides, command, meta_model)))
+    code = train.exit_code(lambda: print_result(train.run(cfg, overrides, command, meta_model)))
+    if code in train.EXIT_CODES.values():
+        train.tell_mirrored(cfg)
+    return code

@@ -13,6 +13,7 @@ from ablate.errors import UserError, disk_error, print_error
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, Record
+from ablate.terminal import say
 from ablate.termination import exit_code as exit_code_of
 
 if TYPE_CHECKING:
@@ -69,6 +70,16 @@ def exit_code(call: Callable[[], Record]) -> int:
     if record.status == PREEMPTED:
         return exit_code_of(signal.Signals[record.reason])
     return EXIT_CODES[record.status]
+
+
+def tell_mirrored(cfg: DictConfig) -> None:
+    """Say in one line how sending the run to where it is mirrored went, which has some seconds for its end."""
+    from ablate.config import fill
+    from ablate.training import processes
+
+    mirror = fill(cfg, "logger.mirror") if processes.is_main() else None
+    if mirror and (line := mirror.told(run_path(cfg.paths.runs, cfg.sweep, cfg.row, cfg.seed.base))):
+        say(line)
 
 
 def measure(cfg: DictConfig, scratch: Path | str, seconds: float) -> dict[str, float | None]:
