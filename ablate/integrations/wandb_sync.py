@@ -121,7 +121,7 @@ def _has_login() -> bool:
     import wandb
 
     try:
-        return netrc.netrc().authenticators(urlparse(wandb.Settings().base_url).hostname or "") is not None
+        return netrc.netrc().authenticators(urlparse(wandb.setup().settings.base_url).hostname or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
