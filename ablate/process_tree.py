@@ -41,6 +41,25 @@ def is_stopped(pid: int) -> bool:
     return _stat(pid)[:1] in [[state] for state in STOPPED]
 
 
+def exists(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended; where there is no /proc, whether it can be signalled."""
+    if state := _stat(pid)[:1]:
+        return state != ["Z"]
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """The time that the processor has given to all threads of a process; None where that is not known."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else None
+
+
 def variable(pid: int, name: str) -> str | None:
     """A variable of the environment that the process was started with."""
     try:
