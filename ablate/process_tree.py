@@ -36,6 +36,13 @@ def kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
+def ask_to_end(pid: int) -> None:
+    """Send SIGTERM to a process, which saves and passes it on to its own; what is stopped among them is continued."""
+    for member, number in [(pid, signal.SIGTERM), *((member, signal.SIGCONT) for member in (pid, *descendants(pid)))]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, number)
+
+
 def is_stopped(pid: int) -> bool:
     """Whether the process neither runs nor waits, but is stopped, as by SIGSTOP."""
     return _stat(pid)[:1] in [[state] for state in STOPPED]

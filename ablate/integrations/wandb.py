@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from ablate.errors import UserError
+from ablate.orphans import die_with_parent
 from ablate.run.files import read_json
 from ablate.run.folder import RunFolder
 from ablate.run.lock import is_held
@@ -217,6 +218,7 @@ def _send(mirror: Mirror, folder: Path, key: str | None) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=die_with_parent,
         env={**os.environ, **({KEY: key} if key else {})},
     )
     try:

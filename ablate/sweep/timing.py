@@ -151,7 +151,7 @@ class _Pass:
         handle = starters.start(starters.program.measure, {**job, "result": str(result)}, log, item.trainer)
         while (code := handle.poll()) is None:
             if self.session.interruption or time.monotonic() > self.deadline + PATIENCE:
-                handle.stop(signal.SIGKILL)
+                starters.stop([handle], signal.SIGKILL)
             time.sleep(0.02)
         speed = _speed(read_json(result).get("steps_per_second"))
         _clear(scratch)

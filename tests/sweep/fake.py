@@ -33,6 +33,8 @@ def prepare(job):
 def measure(job):
     """A made-up speed; refuses where the row is told to."""
     _trace("measure", job["config"]["row"])
+    if _behaviours().get("measuring") == "slow":
+        time.sleep(1000)
     atomic_write(Path(job["result"]), json.dumps({"steps_per_second": 100.0 + os.getpid() % 7}))
 
 
