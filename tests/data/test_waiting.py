@@ -19,13 +19,14 @@ pytestmark = [pytest.mark.timeout(90), pytest.mark.skipif(sys.platform != "linux
 
 PREPARE = """
 import sys, time
-from ablate.config import compose
+from ablate import cli
 from ablate.data import build_corpus
-def slow(*arguments):
+def slow(request, folder, progress):
+    (folder / "train.txt").write_text("some")
     print("prepares", flush=True)
     time.sleep(60)
 build_corpus.build = slow
-build_corpus.prepare(compose(sys.argv[1:]))
+sys.exit(cli.run(["data", "prepare", *sys.argv[1:]]))
 """
 
 
@@ -34,7 +35,8 @@ def preparing(tmp_path):
     """Overrides of a corpus, and a process that has begun to prepare it and takes long."""
     file = write_jsonl(tmp_path / "text.jsonl", texts(200))
     overrides = ["data=local", f"data.files={file}", f"paths.data={tmp_path / 'corpora'}", "shape.vocab_size=768"]
-    process = subprocess.Popen([sys.executable, "-c", PREPARE, *overrides], stdout=subprocess.PIPE)
+    line = [sys.executable, "-c", PREPARE, *overrides]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == b"prepares\n"
     yield overrides, process
     process.kill()
@@ -82,3 +84,13 @@ def test_a_signal_ends_the_wait_at_once(preparing, number, code):
     _, errors = waiting.communicate(timeout=30)
     assert waiting.returncode == code and time.monotonic() - began < 3
     assert len(errors.splitlines()) == 1 and process.poll() is None
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+def test_a_signal_ends_the_preparing_and_leaves_nothing_half_written(preparing, tmp_path, number, code):
+    overrides, process = preparing
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == code and len(errors.splitlines()) == 1
+    left = [path.name for path in (tmp_path / "corpora").iterdir()]
+    assert not [name for name in left if ".tmp" in name or not name.startswith(".")], left
