@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from ablate.errors import UserError
+from ablate.errors import UserError, full_disk
 from ablate.run.files import read_json
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.scheduler import last_line
@@ -48,8 +48,7 @@ def prepare(session: Session, items: Sequence[RunRequest]) -> dict[RunRequest, s
     found = read_json(result)
     result.unlink(missing_ok=True)
     if code or "sha256" not in found:
-        raise UserError(
-            "\n".join(found.get("errors", ())) or last_line(log) or f"the text could not be prepared; see {log}"
-        )
+        said = "\n".join(found.get("errors", ())) or last_line(log) or full_disk(folder)
+        raise UserError(said or f"the text could not be prepared; see {log}")
     hashes = found["sha256"]
     return {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}

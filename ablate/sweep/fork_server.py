@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from ablate.data.cpu_count import cores
@@ -124,7 +125,11 @@ class _Server:
             self.channel.close()
             for descriptor in self.close_in_child:
                 os.close(descriptor)
-            os._exit(call(request["entry"], request["argument"], request["log"]))
+            code = 1
+            try:
+                code = call(request["entry"], request["argument"], request["log"])
+            finally:
+                os._exit(code)  # whatever comes, this is no server
         self.running[pid] = request["id"]
         self._tell(id=request["id"], pid=pid)
 
@@ -170,13 +175,15 @@ def call(entry: str, argument: Any, log: str | None) -> int:
     except KeyboardInterrupt:
         code = 130
     except BaseException as error:
-        if trouble := disk_error(error):
-            print_error(trouble)
-        else:
-            traceback.print_exc()
+        with suppress(OSError):  # the log is on the disk that is full
+            if trouble := disk_error(error):
+                print_error(trouble)
+            else:
+                traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
     return code & 0xFF
 
 

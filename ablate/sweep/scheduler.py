@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.duration import duration
-from ablate.errors import UserError
+from ablate.errors import UserError, full_disk
 from ablate.run.folder import RunFolder
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING, SCHEMA, Record
@@ -64,7 +64,10 @@ class Driver:
         self._take_stock(items)
 
     def drive(self) -> Tally:
-        """Work until nothing is left to do, or until Ctrl-C or SIGTERM, which stop the runs first."""
+        """Work until nothing is left to do, or until Ctrl-C or SIGTERM, which stop the runs first.
+
+        So does a disk that refuses what the driver has to write, of which it raises the `OSError`.
+        """
         try:
             while not self.session.interruption:
                 self._collect()
@@ -289,7 +292,7 @@ def _reason(code: int, log: Path) -> str:
     """What an exit code and the end of the log say about a run that did not say itself why it failed."""
     if code < 0:
         return f"killed by {signal_name(-code)}{likely_cause(-code)}"
-    last = last_line(log)
+    last = last_line(log) or full_disk(log.parent)
     return f"exited with code {code}{f': {last}' if last else ' and no message'}"
 
 
@@ -308,7 +311,8 @@ def last_line(log: Path) -> str:
 def write_failure(sweep: Sweep, item: RunRequest, reason: str) -> None:
     """Say in the record of a run that died without a word why it has no result.
 
-    A record that cannot be used is left as it is: it may be the result of a newer version.
+    A record that cannot be used is left as it is: it may be the result of a newer version. Raises `OSError` where the
+    disk refuses it; the run then counts as interrupted when the sweep is asked for again.
     """
     folder, run = RunFolder(item.folder), item.run
     try:
@@ -324,5 +328,5 @@ def write_failure(sweep: Sweep, item: RunRequest, reason: str) -> None:
             )
             seconds = seconds_spent(item.folder, record)
             folder.write(replace(record, status=FAILED, reason=reason, seconds=seconds))
-    except (Busy, OSError, UserError):
-        pass  # someone has begun it anew, or the disk is full: the driver names it all the same
+    except (Busy, UserError):
+        pass  # someone has begun it anew: the driver names it all the same

@@ -88,7 +88,7 @@ def test_a_signal_ends_the_wait_at_once(preparing, number, code):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_a_signal_ends_the_preparing_and_leaves_nothing_half_written(preparing, tmp_path, number, code):
-    overrides, process = preparing
+    _, process = preparing
     process.send_signal(number)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == code and len(errors.splitlines()) == 1

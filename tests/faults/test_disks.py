@@ -4,6 +4,7 @@ import pytest
 
 from tests.faults.disks import on_a_small_disk
 from tests.report.synthetic import Maker
+from tests.sweep.conftest import place  # noqa: F401  (a fixture)
 
 FULL = """
 from ablate import cli
@@ -16,14 +17,34 @@ sys.exit(cli.run(command))
 """
 
 
-@pytest.mark.parametrize("verb", ["train", "sweep"])
-def test_a_read_only_disk_is_a_line(tmp_path, verb):
-    runs = tmp_path / "small"
-    words = {"train": ["train", "shape.steps=2"], "sweep": ["sweep", "axes"]}[verb]
-    done = on_a_small_disk(READ_ONLY, runs, 100, *words, f"paths.runs={runs}", f"paths.data={tmp_path}")
-    assert done.returncode == 1
-    assert f"the file system at {runs} is mounted read-only" in done.stderr
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("runs", 1, ["train", "shape.steps=2"]),
+        ("runs", 1, ["sweep", "axes"]),
+        ("reports", 1, ["report", "axes"]),
+        ("data", 2, ["data", "prepare"]),
+        pytest.param("data", 2, ["train", "shape.steps=2"], marks=pytest.mark.slow),
+        pytest.param("data", 2, ["sweep", "axes"], marks=pytest.mark.slow),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else str(value),
+)
+def test_a_read_only_disk_is_a_line(tmp_path, path, code, words):
+    small = tmp_path / "small"
+    paths = [f"paths.{name}={small if name == path else tmp_path / name}" for name in ("runs", "reports", "data")]
+    if words[0] == "report":
+        Maker(tmp_path).run("Base", 0)
+    done = on_a_small_disk(READ_ONLY, small, 100, *words, *paths)
+    assert done.returncode == code, done.stderr
+    assert f"the file system at {small} is mounted read-only" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_counting_writes_nothing(tmp_path):
+    script = READ_ONLY.replace("from ablate", "os.chdir(runs)\nfrom ablate", 1)
+    done = on_a_small_disk(script, tmp_path / "small", 100, "cost")
+    assert done.returncode == 0 and done.stdout and not done.stderr
 
 
 @pytest.mark.parametrize("room", [4, 20, 60], ids="{} KiB".format)
@@ -39,3 +60,29 @@ def test_a_report_that_a_disk_has_no_room_for_is_a_line(tmp_path, room):
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"the file system at {maker.reports} has no room left" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+FULL_SWEEP = """
+import json
+from ablate import cli
+from ablate.sweep import command as sweep
+from tests.sweep.conftest import PROGRAM
+drive = sweep.run
+sweep.run = lambda *names, **options: drive(*names, program=PROGRAM, **options)
+print("FIRST", cli.run(command), flush=True)
+subprocess.run(["mount", "-o", "remount,size=64m", runs], check=True)
+os.unlink(os.environ["FAKE_BEHAVIOUR"])
+print("SECOND", cli.run(command), flush=True)
+"""
+
+
+def test_a_disk_that_fills_under_a_sweep_is_a_line_and_the_sweep_goes_on_when_asked_again(place):
+    place.behave(Rms="fill")
+    words = ["sweep", "try", *place.overrides, "timing=0", "report=false", "jobs=1"]
+    done = on_a_small_disk(FULL_SWEEP, place.runs, 256, *words)
+    said = f"the file system at {place.runs} has no room left (0 MB of 0 MB free)"
+    assert [line for line in done.stderr.splitlines() if "ablate:" in line] == [done.stderr.strip()]
+    assert done.stderr.startswith(f"ablate: {place.runs}/try/rms-") and said in done.stderr, done.stderr
+    first, second = done.stdout.split("FIRST 1")
+    assert "done     Base · seed 0" in first and "SECOND 0" in second and "4 done" in second
+    assert place.trace("start") == ["Base 0", "Rms 0", "Rms 0", "Gelu 0", "Base 1"]
