@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 LEFT = {
     "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1", "NODE_RANK": "1",
     "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "1", "SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "train",
-    "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "a,b",
+    "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "1",
+    "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "a,b",
 }  # fmt: skip
 
 

@@ -118,21 +118,25 @@ SEND = """
 import sys
 from pathlib import Path
 from ablate.integrations import wandb
-wandb._send(wandb.Mirror("ablate", None, 60.0), Path(sys.argv[1]), "key")
+wandb._send(wandb.Mirror("ablate", None, float(sys.argv[2])), Path(sys.argv[1]), "key")
 """
 
 
 @contextmanager
 def a_mirror_that_sends(family):
-    """By a `wandb sync` that does not end by itself."""
+    yield start_sending(family, 60)
+
+
+def start_sending(family, seconds):
+    """A mirror whose `wandb sync` does not end by itself."""
     stand_in = family.folder / "wandb"
     stand_in.mkdir()
     (stand_in / "__init__.py").touch()
     (stand_in / "__main__.py").write_text("import time; time.sleep(60)")
     path = os.pathsep.join([str(family.folder), os.environ.get("PYTHONPATH", ""), str(ROOT)])
-    process = family.start([sys.executable, "-c", SEND, family.folder], PYTHONPATH=path)
+    process = family.start([sys.executable, "-c", SEND, family.folder, seconds], PYTHONPATH=path)
     family.wait_for(lambda: family.members("wandb sync"))
-    yield process
+    return process
 
 
 @contextmanager
@@ -173,3 +177,9 @@ def test_nothing_outlives_what_started_it(under_way, tmp_path):
     finally:
         for pid in family.members():
             os.kill(pid, signal.SIGKILL)
+
+
+def test_a_wandb_sync_that_takes_too_long_is_ended(tmp_path):
+    family = Family(tmp_path)
+    process = start_sending(family, 1)
+    assert process.wait(20) == 0 and not family.members()

@@ -59,7 +59,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 def test_what_an_earlier_mirror_wrote_is_not_written_again(asked, monkeypatch):
     """Of a run that was stopped and goes on: each of its mirrors begins behind the last step of the one before."""
-    overrides, logged = asked(), []
+    overrides, logged, events = asked(), [], []
     assert in_child(overrides, faults.at_step(20, signal.SIGTERM)) == 143
     folder = folder_of(overrides)
     (folder.path / "wandb").mkdir()
@@ -67,16 +67,38 @@ def test_what_an_earlier_mirror_wrote_is_not_written_again(asked, monkeypatch):
         define_metric=lambda *_, **__: None,
         log=lambda row, step: logged.append(step),
         summary={},
-        finish=lambda exit_code: None,
+        finish=lambda exit_code: events.append(f"finish {exit_code}"),
         settings=SimpleNamespace(sync_dir=folder.path),
     )
     monkeypatch.setattr(wandb, "_init", lambda *_, **__: recorder)
-    monkeypatch.setattr(wandb, "_send", lambda *_: None)
+    monkeypatch.setattr(wandb, "_send", lambda *_: events.append("send"))
     for go_on in (lambda: None, lambda: run(overrides), lambda: None):
         go_on()
         wandb.mirror_run(wandb.Mirror("ablate", None, 0), folder.path, None)
     lines = folder.metrics.read_text().splitlines()
     assert logged == [int(line.split(",")[0]) for line in lines[1:]] and logged[-1] == 40
+    assert events == ["finish 1", "send", "finish 0", "send", "finish 0", "send"]  # 1: it was stopped
+
+
+def test_a_report_is_whole_before_it_is_sent(monkeypatch, tmp_path):
+    events = []
+    recorder = SimpleNamespace(finish=lambda: events.append("finish"), settings=SimpleNamespace(sync_dir=tmp_path))
+    monkeypatch.setattr(wandb, "_init", lambda *_, **__: recorder)
+    monkeypatch.setattr(wandb, "_send", lambda *_: events.append("send"))
+    wandb.mirror_report(wandb.Mirror("ablate", None, 0), tmp_path, "axes", tmp_path / "report", None)
+    assert events == ["finish", "send"]
+
+
+def test_the_mirror_is_in_a_session_of_its_own(monkeypatch, tmp_path):
+    """So that Ctrl-C in the terminal, which ends the run, leaves it time to write."""
+    started, popen = [], subprocess.Popen
+    monkeypatch.setattr(wandb.subprocess, "Popen", lambda *args, **options: started.append(popen(*args, **options)))
+    wandb.Mirror("ablate", None, 0).follow(tmp_path)
+    (process,) = started
+    session = os.getsid(process.pid)
+    process.kill()
+    process.wait()
+    assert session == process.pid
 
 
 def test_a_run_is_mirrored_whole(asked):

@@ -57,6 +57,7 @@ def test_a_forked_job_has_its_own_session_log_and_environment(tmp_path, place, w
     try:
         log = tmp_path / "a" / "log.txt"
         code = finished(forked.start("tests.sweep.test_workers:report", str(tmp_path / "seen"), log))
+        assert os.getsid(forked.server.pid) == forked.server.pid  # Ctrl-C in the terminal is the driver's business
         seen = json.loads((tmp_path / "seen").read_text())
         assert code == 5 and seen["session"] and seen["threads"] == 1 and seen["input"] == os.devnull
         assert fork_server.ENVIRONMENT.items() <= seen["environment"].items()
