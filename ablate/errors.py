@@ -61,24 +61,19 @@ def disk_error(error: BaseException, path: Path | str | None = None) -> str:
         where = f"{place}: " if isinstance(place, (str, Path)) else ""
         if cause.errno in _FILE_TROUBLES:
             return f"{where}{_FILE_TROUBLES[cause.errno]}"
-        return f"{where}{_file_system_at(Path(place) if where else Path(), cause.errno)}"
+        mount = _mount_point(Path(place) if where else Path())
+        free = f" ({_free_space(mount)})" if cause.errno == errno.ENOSPC else ""
+        return f"{where}the file system at {mount} {_DISK_TROUBLES[cause.errno]}{free}"
     return ""
 
 
-def full_disk(path: Path) -> str:
-    """The same line where the file system that `path` is on is full, for who could not even say so; else empty."""
+def is_full(path: Path) -> bool:
+    """Whether the file system that `path` is on has no room left, for who cannot even note that there."""
     try:
         found = os.statvfs(_mount_point(path))
     except OSError:
-        return ""
-    is_full = found.f_bavail == 0 or (found.f_files and not found.f_favail)
-    return f"{path}: {_file_system_at(path, errno.ENOSPC)}" if is_full else ""
-
-
-def _file_system_at(path: Path, number: int) -> str:
-    mount = _mount_point(path)
-    free = f" ({_free_space(mount)})" if number == errno.ENOSPC else ""
-    return f"the file system at {mount} {_DISK_TROUBLES[number]}{free}"
+        return False
+    return found.f_bavail == 0 or (found.f_files > 0 and found.f_favail == 0)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

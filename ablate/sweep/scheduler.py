@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.duration import duration
-from ablate.errors import UserError, full_disk
+from ablate.errors import UserError
 from ablate.run.folder import RunFolder
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING, SCHEMA, Record
@@ -292,7 +292,7 @@ def _reason(code: int, log: Path) -> str:
     """What an exit code and the end of the log say about a run that did not say itself why it failed."""
     if code < 0:
         return f"killed by {signal_name(-code)}{likely_cause(-code)}"
-    last = last_line(log) or full_disk(log.parent)
+    last = last_line(log)
     return f"exited with code {code}{f': {last}' if last else ' and no message'}"
 
 

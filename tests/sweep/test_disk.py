@@ -30,3 +30,27 @@ def test_a_disk_that_fills_under_a_sweep_is_a_line_and_the_sweep_goes_on_when_as
     first, second = done.stdout.split("FIRST 1")
     assert "done     Base · seed 0" in first and "SECOND 0" in second and "4 done" in second
     assert place.trace("start") == ["Base 0", "Rms 0", "Rms 0", "Gelu 0", "Base 1"]
+
+
+FULL_BEFORE = """
+import contextlib
+folder = os.path.join(runs, "try")
+os.makedirs(folder)
+with open(os.path.join(runs, "filler"), "wb", buffering=0) as file, contextlib.suppress(OSError):
+    while True:
+        file.write(bytes(1024))
+from ablate import cli
+from ablate.sweep import command as sweep
+from tests.sweep.conftest import PROGRAM
+drive = sweep.run
+sweep.run = lambda *names, **options: drive(*names, program=PROGRAM, **options)
+sys.exit(cli.run(command))
+"""
+
+
+def test_a_disk_that_is_full_before_a_sweep_is_a_line(place):
+    words = ["sweep", "try", *place.overrides, "timing=0", "report=false"]
+    done = on_a_small_disk(FULL_BEFORE, place.runs, 64, *words)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"the file system at {place.runs} has no room left (0 MB of 0 MB free)" in done.stderr
+    assert not place.trace("start")
