@@ -67,6 +67,15 @@ def disk_error(error: BaseException, path: Path | str | None = None) -> str:
     return ""
 
 
+def is_full(path: Path) -> bool:
+    """Whether the file system that `path` is on has no room left, for who cannot even note that there."""
+    try:
+        found = os.statvfs(_mount_point(path))
+    except OSError:
+        return False
+    return found.f_bavail == 0 or (found.f_files > 0 and found.f_favail == 0)
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error, and those that it was raised from, or during whose handling, the nearest first."""
     seen: set[int] = set()

@@ -203,6 +203,18 @@ def test_temporary_files_elsewhere_are_not_used(asked, monkeypatch, tmp_path):
     assert run(asked(SAVING)).status == "done"
 
 
+def test_a_link_in_place_of_a_checkpoint_or_its_checksum_is_named(tmp_path):
+    checkpoints = CheckpointFolder(tmp_path)
+    save({key: {} for key in checkpoint.SAVED}, checkpoints.at(1))
+    assert not checkpoint.damage(checkpoints.at(1))
+    for path, what in ((checkpoints.at(1), "is"), (checksum_of(checkpoints.at(1)), "has a checksum that is")):
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+        assert checkpoint.damage(checkpoints.at(1)) == f"{what} a symbolic link"
+        path.unlink()
+        (tmp_path / "elsewhere").rename(path)
+
+
 def test_two_whole_ones_are_kept(tmp_path):
     checkpoints = CheckpointFolder(tmp_path)
     content = {key: {} for key in checkpoint.SAVED}

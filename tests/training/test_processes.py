@@ -81,6 +81,11 @@ def test_a_signal_is_passed_on_once(started, tmp_path, sent, got):
     assert signal.getsignal(sent) is before
 
 
+def test_they_have_a_session_of_their_own(started):
+    """So that Ctrl-C in the terminal reaches them once, passed on, and not twice."""
+    assert started("import os; raise SystemExit(5 if os.getsid(0) == os.getpid() else 6)") == 5
+
+
 @pytest.mark.timeout(30)
 def test_a_second_ctrl_c_kills(started, tmp_path):
     send(tmp_path / "up", signal.SIGINT, signal.SIGINT)
