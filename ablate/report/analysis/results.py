@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablate.config.identity import is_without_effect
+from ablate.config.overrides import key_of
 from ablate.errors import UserError
 from ablate.report.text import csv_plain, csv_text, is_number, one_line
 from ablate.run import json_text
@@ -373,14 +375,21 @@ def _header_of_runs(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
         {
             "row": label,
             "section": "rows",
-            "overrides": [],
-            "seeds": len({record["seed"] for record in records if record["row"] == label}),
+            "overrides": _overrides_of(mine),
+            "seeds": len({record["seed"] for record in mine}),
         }
         for label in labels
+        for mine in [[record for record in records if record["row"] == label]]
     ]
     question = "Runs that were started one by one, outside any sweep"
     fixed = {"kind": "sweep", "name": name, "question": question, "base": [], "baseline": "baseline"}
     return {**fixed, "rows": rows, "reference": None, "early": None, "notes": "", "file": None}
+
+
+def _overrides_of(records: list[dict[str, Any]]) -> list[str]:
+    """What the runs of one row were given, as they were started, but for what cannot change a result and the seed."""
+    given = dict.fromkeys(str(text) for record in records for text in record.get("overrides") or [])
+    return [text for text in given if not (is_without_effect(key := key_of(text)) or key in ("seed", "seed.base"))]
 
 
 def _replaced(folder: Path) -> str:

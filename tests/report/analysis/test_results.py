@@ -169,10 +169,12 @@ def test_a_run_that_stops_half_way_is_thinned_as_the_others_are(maker, every):
 def test_runs_beside_any_sweep(tmp_path):
     maker = Maker(tmp_path, name="adhoc", baseline="baseline")
     maker.run("norm=rmsnorm", 0, ["norm=rmsnorm"])
+    maker.run("norm=rmsnorm", 1, ["norm=rmsnorm", "seed=1", "logger=csv"])
     maker.run("baseline", 0)
     found = gathered(maker)
     assert [row["row"] for row in found.sweep["rows"]] == ["baseline", "norm=rmsnorm"]
-    assert len(found.records) == 2
+    assert [row["overrides"][2:] for row in found.sweep["rows"]] == [[], ["norm=rmsnorm"]]
+    assert len(found.records) == 3
 
 
 def test_runs_of_a_sweep_of_the_package(tmp_path):
