@@ -32,6 +32,7 @@ from ablate.run.files import read_json
 from ablate.run.folder import RunFolder
 from ablate.run.lock import is_held
 from ablate.run.record import DONE, RUNNING, Record
+from ablate.terminal import say
 
 KEY = "WANDB_API_KEY"
 POLL_SECONDS = 1.0
@@ -69,7 +70,7 @@ class Mirror:
                     env={**os.environ, "PYTHONPATH": path},
                 )
         except OSError as error:  # a mirror that cannot be hung up breaks nothing
-            print(f"this run is not mirrored to W&B: {error}", flush=True)
+            say(f"this run is not mirrored to W&B: {error}")
 
 
 def close_sweep(logger: Any, sweep: str, runs: Path, reports: Path) -> None:
@@ -209,7 +210,7 @@ def _send(mirror: Mirror, folder: Path, key: str | None) -> None:
     """Hand an offline run to `wandb sync`, which alone is given the key."""
     by_hand = f"`wandb sync {folder}` sends it"
     if not mirror.sync_seconds or not (key or _has_login()):
-        print(f"written offline; {by_hand}", flush=True)
+        say(f"written offline; {by_hand}")
         return
     sender = subprocess.Popen(
         [sys.executable, "-m", "wandb", "sync", str(folder)],
@@ -225,7 +226,7 @@ def _send(mirror: Mirror, folder: Path, key: str | None) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(sender.pid, signal.SIGKILL)
         outcome = f"not sent within {mirror.sync_seconds:g} s"
-    print(f"{outcome}; {by_hand}", flush=True)
+    say(f"{outcome}; {by_hand}")
 
 
 def _has_login() -> bool:
