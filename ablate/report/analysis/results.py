@@ -10,7 +10,6 @@ the first line.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from dataclasses import dataclass, field
@@ -22,7 +21,9 @@ import numpy as np
 from ablate.config.identity import is_without_effect
 from ablate.config.overrides import key_of
 from ablate.errors import UserError
-from ablate.report.text import csv_plain, csv_text, is_number, one_line
+from ablate.report.analysis import curves_csv
+from ablate.report.analysis.curves_csv import Point
+from ablate.report.text import is_number, one_line
 from ablate.run import json_text
 from ablate.run.files import atomic_write, refuse_links
 from ablate.run.folder import RunFolder, run_folders, run_path, was_set_aside
@@ -35,11 +36,9 @@ from ablate.study.membership import Membership
 if TYPE_CHECKING:
     import pandas
 
-RECORDS, CURVES = "records.jsonl", "curves.csv"
-CURVE_COLUMNS = ("row", "seed", "kind", "step", "loss")
+RECORDS, CURVES = "records.jsonl", curves_csv.FILE
 CURVE_POINTS = 48
 MOST_BYTES = 512 * 2**20  # of records.jsonl
-Point = tuple[float, float]
 RUN_NUMBERS = {
     "parameters": ("parameters", "total"),
     "parameters_non_embedding": ("parameters", "non_embedding"),
@@ -167,13 +166,8 @@ def write(results: Results, folder: Path | str) -> None:
     refuse_links(folder)  # plots are written in place
     folder.mkdir(parents=True, exist_ok=True)
     lines = [_canonical(line) for line in (results.sweep, *results.records)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CURVE_COLUMNS)
-    for (row, seed, kind), points in results.curves.items():
-        writer.writerows((csv_text(row), seed, kind, step, f"{loss:.5g}") for step, loss in points)
     atomic_write(folder / RECORDS, "".join(f"{line}\n" for line in lines))
-    atomic_write(folder / CURVES, text.getvalue())
+    atomic_write(folder / CURVES, curves_csv.text_of(results.curves))
 
 
 def read(folder: Path | str) -> Results:
@@ -200,17 +194,7 @@ def read(folder: Path | str) -> Results:
         if problem := _problem_of(line, rows):
             raise UserError(f"{path}, line {number}: cannot be used: {problem}")
     sweep, records = _without_repeats(lines[0], lines[1:])
-    curves: dict[tuple[str, int, str], list[Point]] = {}
-    try:
-        with open(folder / CURVES, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                key = csv_plain(row["row"]), int(row["seed"]), row["kind"]
-                curves.setdefault(key, []).append((_plain_number(row["step"]), float(row["loss"])))
-    except FileNotFoundError:
-        raise UserError(f"no {CURVES} in {folder}; it belongs next to {RECORDS}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / CURVES}: not in the format of loss curves ({error})") from None
-    return Results(sweep, records, curves)
+    return Results(sweep, records, curves_csv.read(folder / CURVES))
 
 
 def _describes_sweep(line: Any) -> bool:
@@ -303,7 +287,7 @@ def _steps(records: list[dict[str, Any]], baseline: str) -> int:
 
 
 def _read_curves(path: Path, steps: int) -> dict[str, list[Point]]:
-    """Thinned (step, loss) by kind; an incomplete last line and losses that are not finite are left out."""
+    """Thinned (step, loss) by kind; an incomplete last line and what is no loss are left out."""
     found: dict[str, list[Point]] = {}
     try:
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
@@ -312,22 +296,23 @@ def _read_curves(path: Path, steps: int) -> dict[str, list[Point]]:
                     step, loss = int(row["step"]), float(row["loss"])
                 except (KeyError, TypeError, ValueError):
                     continue
-                if math.isfinite(loss) and row.get("kind") in ("train", "validation"):
-                    found.setdefault(row["kind"], []).append((step, loss))
+                kind = row.get("kind")
+                if kind in curves_csv.LOSSES and curves_csv.is_point(kind, step, loss):
+                    found.setdefault(kind, []).append((step, loss))
     except (OSError, csv.Error):
         pass
     return {kind: _thinned(points, steps) for kind, points in found.items()}
 
 
 def _score_curves(record: dict[str, Any]) -> dict[str, list[Point]]:
-    """The points of each score that has a curve."""
+    """The points of each score that has a curve; one with numbers too large to draw is left out."""
     curves = {name: score.get("curve") for name, score in (record.get("scores") or {}).items()}
-    return {name: [*zip(curve["xs"], curve["ys"], strict=True)] for name, curve in curves.items() if curve}
-
-
-def _plain_number(text: str) -> float:
-    """A whole number as such, so that it is written as it was read."""
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+    found = {name: [*zip(curve["xs"], curve["ys"], strict=True)] for name, curve in curves.items() if curve}
+    return {
+        name: points
+        for name, points in found.items()
+        if all(is_number(x) and is_number(y) and curves_csv.is_point(name, x, y) for x, y in points)
+    }
 
 
 def _thinned(points: list[Point], steps: int) -> list[Point]:

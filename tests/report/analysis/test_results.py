@@ -1,12 +1,15 @@
 """What is gathered from run folders, and what is left out and named."""
 
+import contextlib
 import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ablate.errors import UserError
-from ablate.report.analysis import results
+from ablate.report.analysis import curves_csv, results
 from ablate.report.analysis.results import CURVE_POINTS, collect, read, write
 from ablate.report.analysis.verdicts import judge
 from ablate.report.render.csv_tables import RESULT_COLUMNS
@@ -206,6 +209,49 @@ def test_files_that_were_changed_by_hand(tmp_path, maker):
     (tmp_path / "out" / "curves.csv").write_text("row,seed\nx,1\n")
     with pytest.raises(UserError, match="curves.csv"):
         read(tmp_path / "out")
+
+
+NASTY = ["", "nan", "-inf", "1e400", "1e300", "-5", "0", "1.5", "9" * 5000, "x", "\0", '"', "٣", "train", "validation"]
+
+
+@pytest.mark.parametrize("column", range(5))
+@pytest.mark.parametrize("nasty", NASTY)
+def test_a_line_of_curves_is_used_or_refused_in_a_line(tmp_path, column, nasty):
+    cells = ["ReLU", "0", "train", "10", "5.5"]
+    cells[column] = nasty
+    path = tmp_path / "curves.csv"
+    path.write_text("row,seed,kind,step,loss\nReLU,0,train,5,6.5\n" + ",".join(cells) + "\n")
+    try:
+        found = curves_csv.read(path)
+    except UserError as error:
+        assert str(error).startswith(f"{path}, line ") and "\n" not in str(error) and len(str(error)) < 250
+    else:
+        assert curves_csv.read(_written(tmp_path / "again.csv", curves_csv.text_of(found))) == found
+        assert all(curves_csv.is_point(kind, *point) for (_, _, kind), points in found.items() for point in points)
+
+
+@given(st.binary(max_size=60), st.integers(0, 90))
+def test_any_bytes_among_curves_are_used_or_refused(tmp_path_factory, content, at):
+    good = b"row,seed,kind,step,loss\nReLU,0,train,5,6.5\nReLU,0,train,10,5.5\nReLU,0,train,15,5.25\n"
+    path = tmp_path_factory.mktemp("curves") / "curves.csv"
+    for text in (good[:at], good[:at] + content + good[at + len(content) :]):
+        path.write_bytes(text)
+        with contextlib.suppress(UserError):
+            curves_csv.read(path)
+
+
+def _written(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "line", ["0,1,5.5,,,train,", "1e9,1,5.5,,,train,", "9" * 400 + ",1,5.5,,,train,", "3,1,1e300,,,train,"]
+)
+def test_metrics_of_no_step_or_no_loss_are_left_out(maker, line):
+    for path in maker.runs.glob("*/*/seed-*/metrics.csv"):
+        path.write_text(f"step,time,loss,learning_rate,grad_norm,kind,bits_per_byte\n{line}\n")
+    assert gathered(maker).curves == {}
 
 
 def test_what_was_moved_aside_is_not_set_beside_what_replaces_it(maker):
