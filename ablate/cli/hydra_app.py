@@ -110,7 +110,7 @@ def _by_hydra(words: list[str], command: str) -> int:
         from ablate.training import run as train
 
         overrides = list(HydraConfig.get().overrides.task)
-        codes.append(train.exit_code(lambda: print_result(train.run(compose(overrides), overrides, command))))
+        codes.append(train.exit_code(lambda: print_result(train.request(compose(overrides), overrides, command))))
 
     search = [f"file://{folder}" for folder in options.folders()[1:]]
     quiet = [

@@ -21,7 +21,7 @@ from ablate.run.folder import RunFolder, set_content_aside, set_file_aside
 from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, Record, now
 from ablate.run.status import seconds_spent
 from ablate.terminal import say
-from ablate.training import later, processes, record_fields
+from ablate.training import finished, later, processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
 
@@ -137,7 +137,7 @@ class Attempt:
         if self.found and self.found.identity:
             self._compare(self.found)
             if self.found.status in FINISHED:
-                self.missing = later.missing(self.cfg, self.folder, self.found)
+                self.missing = finished.missing(self.cfg, self.folder, self.found)
                 return False
         self._write(begun)
         return True
