@@ -37,3 +37,18 @@ def test_workers_die_with_the_command():
     while members(process.pid):
         assert time.monotonic() < deadline, "a worker outlives the command"
         time.sleep(0.02)
+
+
+def test_counting_needs_no_compiler_and_gives_the_same_without_it():
+    code = """
+import sys
+from ablate.config import compose
+from ablate.cost import cost, without_compiler
+cfg = compose(["activation=geglu", "feedforward=switch", "norm=scalenorm"])
+with without_compiler():
+    found = cost(cfg)
+imported = [name in sys.modules for name in ("torch._dynamo", "torch._inductor")]
+print(*imported, found == cost(cfg))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False", "True"], done.stderr
