@@ -66,17 +66,15 @@ def train(overrides: Iterable[str] = ()) -> dict[str, Any]:
     """
     from ablate.cli import arguments
     from ablate.cli.sweep_row import expand_sweep_row
-    from ablate.config import build_model
 
     words = _words(overrides)
     given = expand_sweep_row(arguments.only_overrides(arguments.sort(words), "ablate.train"))
     config = compose(given)
-    meta_model = build_model(config, device="meta")  # what cannot be built is refused before a folder is made
     from ablate.run.lock import Busy
     from ablate.training import run
 
     try:
-        return run.run(config, given, shlex.join(["ablate", "train", *words]), meta_model).to_json()
+        return run.request(config, given, shlex.join(["ablate", "train", *words])).to_json()
     except Busy as busy:
         raise UserError(str(busy)) from busy
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import sys
@@ -42,6 +41,8 @@ def print_error(message: object) -> None:
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """The tail of an error line that offers the nearest right word, or nothing where none is near."""
+    import difflib  # only where there is a mistake: each command would pay for it at its start
+
     choices = list(choices)
     match = [choice for choice in choices if choice.lower() == word.lower()]
     match += difflib.get_close_matches(word, choices, n=1, cutoff=0.5)

@@ -30,6 +30,7 @@ from ablate.duration import duration
 from ablate.errors import UserError
 from ablate.run.files import atomic_write, follow_no_link, read_json
 from ablate.run.lock import is_held
+from ablate.terminal import say
 
 LOG = "wandb.log"  # what the mirror says, beside a run's record; all else of it is in the folder wandb/
 TELL_SECONDS = 10.0  # that a command waits at its end, at most, to say what was sent
@@ -97,7 +98,7 @@ class Mirror:
                     env={**os.environ, "PYTHONPATH": path},
                 )
         except (OSError, UserError) as error:  # a mirror that cannot be hung up breaks nothing
-            print(f"this run is not mirrored to W&B: {error}", flush=True)
+            say(f"this run is not mirrored to W&B: {error}")
 
 
 def mirror_of(logger: Any) -> Mirror | None:

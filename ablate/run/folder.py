@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,15 @@ class RunFolder:
         if found.problem:
             raise UserError(f"{self.path}/{found.problem}; move the folder away to run it anew")
         return found.record
+
+    def discard(self) -> None:
+        """Delete the folder of a run that never began, and those above it that are empty then; else do nothing."""
+        never_began = {self.record.name, self.log.name, self.lock_file.name}
+        with contextlib.suppress(OSError, lock.Busy), lock.held(self.lock_file):
+            if {path.name for path in self.path.iterdir()} <= never_began:
+                shutil.rmtree(self.path)
+                for folder in (*self.path.parents,)[:3]:  # the row's, the sweep's, that of all runs
+                    folder.rmdir()
 
     def examine(self) -> Reading:
         """The record, and what is wrong where it cannot be used.

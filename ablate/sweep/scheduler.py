@@ -20,6 +20,7 @@ from ablate.study.definition import Sweep
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.progress import Running, Totals
 from ablate.sweep.session import Session
+from ablate.terminal import without_sequences
 from ablate.termination import likely_cause, signal_name
 
 GRACE = 120.0  # seconds between SIGTERM and SIGKILL
@@ -302,7 +303,7 @@ def last_line(log: Path) -> str:
         with open(log, "rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - 65536))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            lines = without_sequences(file.read().decode("utf-8", "replace")).splitlines()
     except OSError:
         return ""
     return next((" ".join(line.split())[:300] for line in reversed(lines) if line.strip(" =-")), "")

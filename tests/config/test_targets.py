@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -213,3 +215,13 @@ def test_every_option_that_is_shipped_is_accepted():
 def test_a_name_is_a_path_of_names_in_a_trusted_package(target, reason):
     for place in (slot_at("norm"), None):
         assert refusal(target, place).startswith(reason)
+
+
+def test_checking_a_config_reads_few_of_the_options_files_and_no_library_for_spelling():
+    code = (
+        "import sys; from ablate.config import compose_resolved, options; compose_resolved(['norm=rmsnorm']); "
+        "print(options.load.cache_info().currsize, 'difflib' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    read, spelling = ran.stdout.split()
+    assert int(read) < 60 < sum(map(len, options.groups().values())) and spelling == "False"

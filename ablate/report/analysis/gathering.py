@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError
+from ablate.report.analysis import curves_csv
 from ablate.report.analysis.header import header, header_of_runs, renewed, sweep_of
 from ablate.report.analysis.records_file import GROUPS, RECORDS, problem_of_settings
 from ablate.report.analysis.results import Point, Results, number
@@ -111,7 +112,7 @@ def _steps(records: list[dict[str, Any]], baseline: str) -> int:
 
 
 def _read_curves(path: Path, steps: int) -> dict[str, list[Point]]:
-    """Thinned (step, loss) by kind; an incomplete last line and losses that are not finite are left out."""
+    """Thinned (step, loss) by kind; an incomplete last line and what is no loss are left out."""
     found: dict[str, list[Point]] = {}
     try:
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
@@ -120,17 +121,23 @@ def _read_curves(path: Path, steps: int) -> dict[str, list[Point]]:
                     step, loss = int(row["step"]), float(row["loss"])
                 except (KeyError, TypeError, ValueError):
                     continue
-                if math.isfinite(loss) and row.get("kind") in ("train", "validation"):
-                    found.setdefault(row["kind"], []).append((step, loss))
+                kind = row.get("kind")
+                if kind in curves_csv.LOSSES and curves_csv.is_point(kind, step, loss):
+                    found.setdefault(kind, []).append((step, loss))
     except (OSError, csv.Error):
         pass
     return {kind: _thinned(points, steps) for kind, points in found.items()}
 
 
 def _score_curves(record: dict[str, Any]) -> dict[str, list[Point]]:
-    """The points of each score that has a curve."""
+    """The points of each score that has a curve; one with numbers too large to draw is left out."""
     curves = {name: score.get("curve") for name, score in (record.get("scores") or {}).items()}
-    return {name: [*zip(curve["xs"], curve["ys"], strict=True)] for name, curve in curves.items() if curve}
+    found = {name: [*zip(curve["xs"], curve["ys"], strict=True)] for name, curve in curves.items() if curve}
+    return {
+        name: points
+        for name, points in found.items()
+        if all(is_number(x) and is_number(y) and curves_csv.is_point(name, x, y) for x, y in points)
+    }
 
 
 def _thinned(points: list[Point], steps: int) -> list[Point]:

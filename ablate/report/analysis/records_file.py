@@ -8,23 +8,20 @@ Everything else in a report is a function of these two files.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError
+from ablate.report.analysis import curves_csv
 from ablate.report.analysis.header import describes_sweep
-from ablate.report.analysis.results import Point, Results
-from ablate.report.text import csv_plain, csv_text
+from ablate.report.analysis.results import Results
 from ablate.run import json_text
 from ablate.run.files import atomic_write, refuse_links
 from ablate.run.json_object import DamagedJSON
 from ablate.run.record import Record
 
-RECORDS, CURVES = "records.jsonl", "curves.csv"
-CURVE_COLUMNS = ("row", "seed", "kind", "step", "loss")
+RECORDS, CURVES = "records.jsonl", curves_csv.FILE
 GROUPS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule")  # of a run's settings
 MOST_BYTES = 512 * 2**20  # of records.jsonl
 
@@ -35,13 +32,8 @@ def write(results: Results, folder: Path | str) -> None:
     refuse_links(folder)  # plots are written in place
     folder.mkdir(parents=True, exist_ok=True)
     lines = [_canonical(line) for line in (results.sweep, *results.records)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CURVE_COLUMNS)
-    for (row, seed, kind), points in results.curves.items():
-        writer.writerows((csv_text(row), seed, kind, step, f"{loss:.5g}") for step, loss in points)
     atomic_write(folder / RECORDS, "".join(f"{line}\n" for line in lines))
-    atomic_write(folder / CURVES, text.getvalue())
+    atomic_write(folder / CURVES, curves_csv.text_of(results.curves))
 
 
 def read(folder: Path | str) -> Results:
@@ -68,17 +60,7 @@ def read(folder: Path | str) -> Results:
         if problem := _problem_of(line, rows):
             raise UserError(f"{path}, line {number}: cannot be used: {problem}")
     sweep, records = _without_repeats(lines[0], lines[1:])
-    curves: dict[tuple[str, int, str], list[Point]] = {}
-    try:
-        with open(folder / CURVES, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                key = csv_plain(row["row"]), int(row["seed"]), row["kind"]
-                curves.setdefault(key, []).append((_plain_number(row["step"]), float(row["loss"])))
-    except FileNotFoundError:
-        raise UserError(f"no {CURVES} in {folder}; it belongs next to {RECORDS}") from None
-    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:  # of a line that is cut, or no line
-        raise UserError(f"{folder / CURVES}: not in the format of loss curves ({error})") from None
-    return Results(sweep, records, curves)
+    return Results(sweep, records, curves_csv.read(folder / CURVES))
 
 
 def _problem_of(line: Any, rows: set[str]) -> str:
@@ -116,11 +98,6 @@ def _without_repeats(
     if skipped:
         sweep = {**sweep, "skipped": [*sweep.get("skipped", []), *skipped]}
     return sweep, [*first.values()]
-
-
-def _plain_number(text: str) -> float:
-    """A whole number as such, so that it is written as it was read."""
-    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def _canonical(value: dict[str, Any]) -> str:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablate.report.analysis.curves_csv import Point
 from ablate.report.text import is_number
 
 if TYPE_CHECKING:
     import pandas
 
-Point = tuple[float, float]
 RUN_NUMBERS = {
     "parameters": ("parameters", "total"),
     "parameters_non_embedding": ("parameters", "non_embedding"),

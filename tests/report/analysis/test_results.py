@@ -1,13 +1,16 @@
 """What is gathered from run folders, and what is left out and named."""
 
+import contextlib
 import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ablate.errors import UserError
 from ablate.report import build
-from ablate.report.analysis import records_file, results
+from ablate.report.analysis import curves_csv, records_file, results
 from ablate.report.analysis.gathering import CURVE_POINTS, collect
 from ablate.report.analysis.judge import judge
 from ablate.report.analysis.records_file import read, write
@@ -171,10 +174,12 @@ def test_a_run_that_stops_half_way_is_thinned_as_the_others_are(maker, every):
 def test_runs_beside_any_sweep(tmp_path):
     maker = Maker(tmp_path, name="adhoc", baseline="baseline")
     maker.run("norm=rmsnorm", 0, ["norm=rmsnorm"])
+    maker.run("norm=rmsnorm", 1, ["norm=rmsnorm", "seed=1", "logger=csv"])
     maker.run("baseline", 0)
     found = gathered(maker)
     assert [row["row"] for row in found.sweep["rows"]] == ["baseline", "norm=rmsnorm"]
-    assert len(found.records) == 2
+    assert [row["overrides"][2:] for row in found.sweep["rows"]] == [[], ["norm=rmsnorm"]]
+    assert len(found.records) == 3
 
 
 def test_runs_of_a_sweep_of_the_package(tmp_path):
@@ -257,6 +262,49 @@ def test_what_was_left_out_is_said_in_a_line_each(tmp_path, maker):
     found.sweep["skipped"] = [{"path": "a\x1b[2J", "reason": "gone\nleft out: nothing"}]
     write(found, tmp_path)
     assert build.problems(tmp_path) == ["a [2J: gone left out: nothing"]
+
+
+NASTY = ["", "nan", "-inf", "1e400", "1e300", "-5", "0", "1.5", "9" * 5000, "x", "\0", '"', "٣", "train", "validation"]
+
+
+@pytest.mark.parametrize("column", range(5))
+@pytest.mark.parametrize("nasty", NASTY)
+def test_a_line_of_curves_is_used_or_refused_in_a_line(tmp_path, column, nasty):
+    cells = ["ReLU", "0", "train", "10", "5.5"]
+    cells[column] = nasty
+    path = tmp_path / "curves.csv"
+    path.write_text("row,seed,kind,step,loss\nReLU,0,train,5,6.5\n" + ",".join(cells) + "\n")
+    try:
+        found = curves_csv.read(path)
+    except UserError as error:
+        assert str(error).startswith(f"{path}, line ") and "\n" not in str(error) and len(str(error)) < 250
+    else:
+        assert curves_csv.read(_written(tmp_path / "again.csv", curves_csv.text_of(found))) == found
+        assert all(curves_csv.is_point(kind, *point) for (_, _, kind), points in found.items() for point in points)
+
+
+@given(st.binary(max_size=60), st.integers(0, 90))
+def test_any_bytes_among_curves_are_used_or_refused(tmp_path_factory, content, at):
+    good = b"row,seed,kind,step,loss\nReLU,0,train,5,6.5\nReLU,0,train,10,5.5\nReLU,0,train,15,5.25\n"
+    path = tmp_path_factory.mktemp("curves") / "curves.csv"
+    for text in (good[:at], good[:at] + content + good[at + len(content) :]):
+        path.write_bytes(text)
+        with contextlib.suppress(UserError):
+            curves_csv.read(path)
+
+
+def _written(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "line", ["0,1,5.5,,,train,", "1e9,1,5.5,,,train,", "9" * 400 + ",1,5.5,,,train,", "3,1,1e300,,,train,"]
+)
+def test_metrics_of_no_step_or_no_loss_are_left_out(maker, line):
+    for path in maker.runs.glob("*/*/seed-*/metrics.csv"):
+        path.write_text(f"step,time,loss,learning_rate,grad_norm,kind,bits_per_byte\n{line}\n")
+    assert gathered(maker).curves == {}
 
 
 def test_what_was_moved_aside_is_not_set_beside_what_replaces_it(maker):

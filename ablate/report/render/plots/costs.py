@@ -25,7 +25,7 @@ from ablate.report.analysis.verdicts import (
 )
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import BLUE, INK, LOOKS, PALE, Plot
-from ablate.report.text import fixed, scaled, shortened
+from ablate.report.text import fixed, scaled
 
 SAME_COST = 0.01  # rows whose costs differ by less all cost the same
 
@@ -52,7 +52,7 @@ def costs(verdicts: Verdicts) -> Plot:
     for axes, side in zip(grid, drawn, strict=True):
         _panel(axes, verdicts, [row for row in rows if math.isfinite(side.costs[row.label])], losses, side)
     grid[0].set_ylabel("final loss, nats per token (lower is better)")
-    title = f"Final loss (baseline plus difference) against cost; star: {shortened(verdicts.baseline.label)}"
+    title = f"Final loss (baseline plus difference) against cost; star: {drawing.label(verdicts.baseline.label)}"
     figure.suptitle(title, x=0.012, y=0.985, ha="left", fontsize=11)
     shown = [word for word in LOOKS if any(row.verdict == word for row in rows)]
     handles: list[Artist] = [
@@ -107,7 +107,7 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
     points = []
     for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(losses[row.label] - base))):
         colour, marker = LOOKS[row.verdict]
-        x, y, label = side.costs[row.label], losses[row.label], shortened(row.label, 30)
+        x, y, label = side.costs[row.label], losses[row.label], drawing.label(row.label, 30)
         look: dict[str, Any] = {"marker": marker, "markersize": 11 if row.verdict == BASELINE else 6.5}
         if y > top:
             look = {"marker": "^", "markersize": 6.5, "markerfacecolor": "none"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from ablate.report.analysis.verdicts import (
     UNDECIDED,
     WORSE,
 )
-from ablate.report.text import counted
+from ablate.report.render.plots.fonts import covering, drawable
+from ablate.report.text import counted, one_line, shortened
 from ablate.run.files import atomic_write
 
 # Okabe and Ito's colours, safe for colour-blind readers; marker shapes repeat the distinction.
@@ -51,7 +52,6 @@ Plot = tuple[str, str, Figure | None]  # file name, caption; no figure where the
 _STYLE = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
-    "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.titlelocation": "left",
@@ -73,11 +73,16 @@ _STYLE = {
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """The look of every plot, whatever the user's own settings of matplotlib."""
+def style(texts: Iterable[str] = ()) -> Iterator[None]:
+    """The look of every plot, whatever the user's own settings of matplotlib; with fonts for these `texts`."""
     defaults: dict[Any, Any] = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
-    with matplotlib.rc_context(defaults | _STYLE):
+    with matplotlib.rc_context(defaults | _STYLE | {"font.family": covering(texts)}):
         yield
+
+
+def label(text: object, longest: int = 40) -> str:
+    """The text as a plot has it: one line, cut to `longest`, of letters that can be drawn."""
+    return shortened(drawable(one_line(text)), longest)
 
 
 def save(figure: Figure, path: Path) -> None:

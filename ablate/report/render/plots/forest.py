@@ -24,8 +24,9 @@ from ablate.report.analysis.verdicts import (
 )
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import GREY, INK, LOOKS, PALE, Plot
+from ablate.report.render.plots.fonts import drawable
 from ablate.report.render.summary import headline
-from ablate.report.text import counted, fixed, shortened
+from ablate.report.text import counted, fixed
 
 
 def forest(verdicts: Verdicts) -> Plot:
@@ -55,12 +56,14 @@ def forest(verdicts: Verdicts) -> Plot:
             continue
         _forest_line(axes, y, line, rows[line.control])
         label = f"{line.label}, against {line.control}" if line.control != verdicts.baseline.label else line.label
-        axes.text(-0.03, y, shortened(label, 44), transform=sides, va="center", ha="right", clip_on=False)
+        axes.text(-0.03, y, drawing.label(label, 44), transform=sides, va="center", ha="right", clip_on=False)
         axes.text(1.03, y, _forest_text(line, places), transform=sides, va="center", fontsize=8, clip_on=False)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(f"final loss minus {than}, nats per token     ← better · worse →")
-    figure.suptitle(headline(verdicts), x=0.012, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top", fontsize=11)
+    figure.suptitle(
+        drawable(headline(verdicts)), x=0.012, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top", fontsize=11
+    )
     handles: list[Artist] = [
         _handle(verdict)
         for verdict in (BETTER, SAME, UNDECIDED, WORSE, NO_VERDICT, HAS_DIVERGED, ABOVE_CHANCE)
@@ -125,6 +128,6 @@ def _with_headings(rows: list[Row], verdicts: Verdicts) -> list[Row | str]:
     lines: list[Row | str] = []
     for before, row in zip([None, *rows], rows, strict=False):
         if before is None or before.section != row.section:
-            lines.append(shortened(row.section))
+            lines.append(drawing.label(row.section))
         lines.append(row)
     return lines
