@@ -170,6 +170,18 @@ def test_an_unknown_piece_counts_as_a_byte_and_a_special_one_as_none(tmp_path, m
     assert words["the"] == 3
 
 
+@pytest.mark.parametrize("end", ["</s>", "<pad>"])
+def test_unknown_text_that_gets_the_id_of_an_end_or_of_padding_is_refused(tmp_path, config, end):
+    """As a conversion for T5 writes it of a model whose unknown piece has another id than T5's."""
+    described = json.loads(t5().to_str())
+    described["model"]["unk_id"] = next(token["id"] for token in described["added_tokens"] if token["content"] == end)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    file = write_jsonl(tmp_path / "a.jsonl", texts(40))
+    asked = config(file, "tokenizer=file", f"tokenizer.file={tmp_path}/tokenizer.json", "data.validation_share=0.2")
+    with pytest.raises(UserError, match="gives text that it does not know the id"):
+        build_corpus.prepare(asked)
+
+
 def test_a_tokenizer_that_is_opened_sets_the_number_of_its_threads(tmp_path, monkeypatch):
     """Before its library reads it, at the first use."""
     monkeypatch.setenv("OMP_NUM_THREADS", "3")

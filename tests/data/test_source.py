@@ -267,6 +267,16 @@ def test_globs_folders_and_repeated_files(tmp_path):
     assert read([tmp_path / "b", tmp_path / "b/1.jsonl"])[0] == ["b/1.jsonl", "b/deep/2.jsonl"]
 
 
+@pytest.mark.parametrize("files", [7, [7], [None], [["a.txt"]], {"train": "a.txt"}, [""]])
+def test_what_is_no_path_is_refused(files):
+    """YAML reads 007 as a number and nothing as null; the keys of a mapping are no paths."""
+    with pytest.raises(UserError, match="^data.files=.*: must be a path or a list of paths"):
+        Local(files)
+    if not isinstance(files, dict):  # by split, for the library
+        with pytest.raises(UserError, match="^data.files=.*: must be a path or a list of paths"):
+            hub("json", files={"train": files})
+
+
 @pytest.mark.parametrize(
     "files, reason",
     [
@@ -482,6 +492,13 @@ def test_a_limit_is_a_whole_number(limit):
         hub("json", limit=limit)
     with pytest.raises(UserError, match="^data.(source.)?limit=[^\\n]*: must [^\\n]*$"):
         compose(["data=hub", "data.path=json", f"data.limit={json.dumps(limit)}"])
+
+
+def test_a_whole_number_may_be_written_as_a_float(tmp_path):
+    file = write_jsonl(tmp_path / "a.jsonl", texts(5))
+    floats = hub("json", files=str(file), limit=3.0)
+    assert list(floats.documents(DataFaults())) == texts(3)
+    assert repr(floats.fingerprint()) == repr(hub("json", files=str(file), limit=3).fingerprint())
 
 
 def test_a_broken_shard_is_named_and_the_others_are_read(c4):
