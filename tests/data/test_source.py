@@ -200,6 +200,11 @@ def test_zstandard_is_read_where_its_package_is_installed(tmp_path):
         file.write_bytes(pack(GOOD) + damaged(pack(lines_of(texts(50))), "bit"))
         documents, faults = read([file], "skip")
         assert documents == ["good"] and faults.skipped == {"damaged zstandard": 1}
+        unchecked = importlib.import_module("zstandard").ZstdCompressor(write_checksum=False).compress
+        for parts, notes in (((pack, pack), 0), ((unchecked, pack), 1), ((pack, unchecked), 1)):
+            file.write_bytes(b"".join(part(GOOD) for part in parts))
+            documents, faults = read([file])
+            assert documents == ["good"] * 2 and faults.noted.total() == notes
     else:
         file.write_bytes(b"")
         with pytest.raises(UserError, match="a.jsonl.zst: .* not installed; pip install zstandard"):
@@ -370,6 +375,17 @@ def test_members_and_padding_are_read_as_one_text(tmp_path):
         file = tmp_path / f"a.txt.{ending}"
         file.write_bytes(pack(b"on") + pack(b"e\n\ntw") + b"\0" * 512 + pack(b"") + pack(b"o"))
         assert read([file])[0] == ["one", "two"]
+
+
+def test_a_member_without_checksum_is_noted(tmp_path):
+    without = {"xz": lambda content: lzma.compress(content, check=lzma.CHECK_NONE)}
+    for ending, pack in (PACKERS | without).items():
+        file = tmp_path / f"a.jsonl.{ending}"
+        file.write_bytes(PACKERS[ending](GOOD) + pack(GOOD))
+        documents, faults = read([file])
+        said = {"compressed without a checksum, so that damage may go unnoticed": 1}
+        assert documents == ["good"] * 2 and faults.noted == (said if ending in without else {}), ending
+        assert read([file], "skip")[1].noted == faults.noted
 
 
 def test_a_document_that_goes_on_in_a_damaged_member_is_left_out(tmp_path):
