@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from ablate.data import build_corpus
 from ablate.data.tokenizer import Loaded
-from ablate.data.tokenizer_backends import load
+from ablate.data.tokenizer_backends import HuggingFace, load
 from ablate.errors import UserError
 from tests.data.conftest import texts, write_jsonl
 
@@ -168,6 +168,14 @@ def test_an_unknown_piece_counts_as_a_byte_and_a_special_one_as_none(tmp_path, m
     assert len(special) == 2 and not sizes[special].any()
     words = dict(zip(tokenizer.pieces, sizes[[*tokenizer.pieces.values()]], strict=True))
     assert words["the"] == 3
+
+
+def test_a_tokenizer_encodes_the_whole_text_and_nothing_else_whatever_its_file_says():
+    made = t5()
+    plain = made.encode("and and and", add_special_tokens=False).ids
+    made.enable_truncation(2)
+    made.enable_padding(length=9)
+    assert HuggingFace(made.to_str()).encode(["and and and"])[0].tolist() == plain
 
 
 @pytest.mark.parametrize("end", ["</s>", "<pad>"])
