@@ -165,6 +165,40 @@ def test_a_term_of_the_loss_that_is_no_number_is_not_followed():
     assert module.model.weight.item() == 1.0
 
 
+def test_nothing_is_tried_again_after_a_divergence():
+    """Though there is nothing else to do for long."""
+
+    class Breaking(Line):
+        def forward(self, batch):
+            seen.append(batch)
+            loss, nll = super().forward(batch)
+            return loss * (math.nan if len(seen) == 3 else 1.0), nll
+
+    seen = []
+    module, batches = training(Breaking(), TARGETS)
+    module.agenda = Agenda(steps=100, early_step=50, log_every=90, evaluate_every=None, checkpoint_every=None)
+    module.training_step(batches)
+    module.training_step(batches)
+    assert len(seen) == 3 and module.progress.diverged == "the loss was nan at step 3"
+
+
+def test_a_batch_without_targets_has_no_nats():
+    module, _ = training(Line(), TARGETS)
+    loss, _, _ = module._all_reduce_step(torch.zeros(3, dtype=torch.float64), torch.tensor(0.0))
+    assert loss == 0.0
+
+
+def test_a_group_has_its_own_rate_for_its_part_of_the_steps():
+    """Of 100 steps the first two."""
+    group = {"parameters": "bias", "lr_multiplier": 0.5, "until_fraction": 0.02}
+    module, batches = training(Line(), TARGETS, parameter_groups=[group])
+    found = []
+    for _ in range(4):
+        module._step(batches)
+        found.append(sorted(group["lr"] for group in module.optimizer.param_groups))
+    assert found == [[0.05, 0.1]] * 2 + [[0.1, 0.1]] * 2
+
+
 def test_steps_are_taken_up_to_the_next_thing_to_do():
     module, batches = training(Line(), TARGETS)
     module.agenda = Agenda(steps=100, early_step=50, log_every=7, evaluate_every=None, checkpoint_every=10)
@@ -377,12 +411,3 @@ def test_the_peak_of_memory_is_that_of_one_model():
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("only Linux forgets")
     assert environment.peak_memory_bytes(cpu) < before - 200e6
-
-
-def test_running_averages_are_found():
-    from ablate.config import build_model, compose
-    from ablate.training.module import running_averages
-
-    model = build_model(compose(["shape=nano", "norm=batchnorm_encoder", "trainer.micro_batch=4"]), device="meta")
-    assert len(running_averages(model)) == 2 * 13  # two sub-layers a layer of the encoder, and its end
-    assert running_averages(build_model(compose(["shape=nano"]), device="meta")) == []
