@@ -196,7 +196,7 @@ def test_a_group_has_its_own_rate_for_its_part_of_the_steps():
     for _ in range(4):
         module._step(batches)
         found.append(sorted(group["lr"] for group in module.optimizer.param_groups))
-    assert found == [[0.05, 0.1]] * 2 + [[0.1, 0.1]] * 2
+    assert found == [[0.05, 0.1]] * 2 + [[0.0, 0.1]] * 2
 
 
 def test_steps_are_taken_up_to_the_next_thing_to_do():
