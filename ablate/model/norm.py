@@ -109,7 +109,7 @@ class BatchNorm(Norm):
 
     ranges: ClassVar[Ranges] = {"eps": POSITIVE, "sequences": COUNT}
     uses_batch_statistics = True
-    running = ("mean", "variance")  # averaged over processes after each step
+    running = ("mean", "variance")  # of a step: averaged over the slices of its global batch
     mean: Tensor
     variance: Tensor
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ablate.config.batch import Share
 from ablate.errors import UserError
@@ -21,6 +21,7 @@ from ablate.run import match
 from ablate.training.batching import Steps
 from ablate.training.lightning import L
 from ablate.training.progress import Agenda, Progress
+from ablate.training.running_averages import RunningAverages
 
 
 class Training(L.LightningModule):
@@ -33,7 +34,7 @@ class Training(L.LightningModule):
     where there is something to do. For the same reason nothing is logged through Lightning.
 
     A step whose loss or gradient is not finite is not taken: `progress.diverged` says why, the weights stay finite. One
-    that `progress.spikes` has skipped leaves weights and optimizer as they are, and counts as a step all the same.
+    that `progress.spikes` has skipped leaves weights, running averages and optimizer as they are, and counts as a step.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Training(L.LightningModule):
         self.dropout_seed = dropout_seed
         self.autocast = autocast
         self.mark = mark or {}  # whose checkpoints these are: identity, and config as flat keys
-        self.averaged: list[Tensor] = []  # buffers that processes share
+        self.averages = RunningAverages(model, shared.count)
         self.stop_or_pause_requests: Callable[[], tuple[bool, bool]] = lambda: (False, False)  # of this process
         self.requests_of_any = (False, False)  # (stop, pause): whether any process requests it
 
@@ -87,7 +88,6 @@ class Training(L.LightningModule):
         self.slices = self.share.slices(self.global_rank)
         self.on_device = self.device
         self.is_alone = self.trainer.world_size == 1
-        self.averaged = [] if self.is_alone else running_averages(self.model)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say in the checkpoint whose it is."""
@@ -131,8 +131,7 @@ class Training(L.LightningModule):
             if self.clip_norm is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.trained, self.clip_norm, norm)
             self.optimizer.step()
-        for average in self.averaged:
-            torch.distributed.all_reduce(average.div_(self.trainer.world_size))
+            self.averages.move(self.is_alone)
         for parameter in self.trained:
             parameter.grad = None
         progress.take(loss, norm_value, rate, waited)
@@ -144,12 +143,14 @@ class Training(L.LightningModule):
         training loss (auxiliary losses, z-loss) can be compared with those without.
         """
         sums = torch.zeros(3, dtype=torch.float64, device=self.on_device)
+        self.averages.begin()
         for index, batch in zip(self.slices, batches, strict=True):
             if self.on_device.type != "cpu":
                 batch = {name: tensor.to(self.on_device, non_blocking=True) for name, tensor in batch.items()}
             seed_dropout(self.dropout_seed, step, index, self.on_device)
             with self.autocast():
                 loss, nll = self.model(batch)
+            self.averages.take()
             sums += torch.cat([summed(batch, nll.detach()), loss.detach().double().reshape(1)])
             loss = loss / self.share.accumulation if self.share.accumulation > 1 else loss
             if self.is_alone:
@@ -174,11 +175,6 @@ class Training(L.LightningModule):
             self.requests_of_any = stop > 0, pause > 0
             norm_value = norm_sum / self.trainer.world_size
         return nats / targets if targets else 0.0, loss / self.share.count, norm_value
-
-
-def running_averages(model: nn.Module) -> list[Tensor]:
-    """The buffers that each process moves by what it sees, and that all have to share: `running` of their modules."""
-    return [getattr(module, name) for module in model.modules() for name in getattr(module, "running", ())]
 
 
 def seed_dropout(seed: int, step: int, index: int, device: torch.device) -> None:

@@ -26,7 +26,7 @@ def said_of(*rows, model=None):
 
 
 def test_twice_a_uniform_guess_is_too_far():
-    assert said_of(row(1.99 * math.log(V))) == []
+    assert said_of(row(1.99 * math.log(V))) == [] and len(said_of(row(2.01 * math.log(V)))) == 1
     (line,) = said_of(row(20.0))
     assert line == (
         "warning: the first loss is 20 nats a token, and a uniform guess has 6.908: "

@@ -1,5 +1,7 @@
 """The training step alone, on a model of two parameters."""
 
+import math
+import multiprocessing
 import os
 import time
 import types
@@ -64,6 +66,20 @@ def test_a_step_is_gradient_descent():
     assert progress.gradient_norm == pytest.approx(norm) and progress.learning_rate == 0.1
 
 
+def test_each_step_follows_its_own_gradient_alone():
+    model, reference = Line(), Line()
+    module, batches = training(model, TARGETS)
+    for _ in range(3):
+        module.training_step(batches)
+        loss, _ = reference({"targets": TARGETS})
+        gradients = torch.autograd.grad(loss, list(reference.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(reference.parameters(), gradients, strict=True):
+                parameter -= 0.1 * gradient
+    for parameter, other in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other)
+
+
 @pytest.mark.parametrize("accumulation", [2, 4])
 def test_accumulation_gives_the_gradient_of_the_whole_batch(accumulation):
     whole, parts = Line(), Line()
@@ -85,6 +101,7 @@ def test_what_is_told_of_a_step_is_nats_a_target_that_counts(accumulation):
             return loss + 100.0, nll
 
     module, _ = training(WithMore(), TARGETS, Share(4, 1, accumulation))
+    window = module.progress.spikes.windows["loss"].values
     weights = torch.tensor([[1.0, 1.0], [0.5, 0.0], [0.0, 0.0], [1.0, 0.0]])
     parts = [
         {"targets": targets, "weights": weight}
@@ -92,6 +109,7 @@ def test_what_is_told_of_a_step_is_nats_a_target_that_counts(accumulation):
     ]
     module.training_step(iter([(parts, 0, 0)]))
     assert module.progress.mean_loss() == pytest.approx((1.5**2 + 2.5**2 + 3.5**2 + 2.5**2) / 4)
+    assert list(window) == [module.progress.mean_loss()]  # spikes are looked for in the same
 
 
 def test_a_step_is_timed_with_what_it_waits_for_its_batch(monkeypatch):
@@ -131,6 +149,54 @@ def test_a_gradient_that_is_no_number_is_not_followed():
     module.training_step(batches)
     assert module.progress.diverged == "the gradient norm was nan at step 1" and module.progress.step == 0
     assert all(parameter.item() == 0.0 for parameter in model.parameters())
+
+
+def test_a_term_of_the_loss_that_is_no_number_is_not_followed():
+    """Also where the likelihood is one."""
+
+    class Broken(Line):
+        def forward(self, batch):
+            loss, nll = super().forward(batch)
+            return loss + math.inf, nll
+
+    module, batches = training(Broken(), TARGETS)
+    module.training_step(batches)
+    assert module.progress.diverged == "the loss was inf at step 1" and module.progress.step == 0
+    assert module.model.weight.item() == 1.0
+
+
+def test_nothing_is_tried_again_after_a_divergence():
+    """Though there is nothing else to do for long."""
+
+    class Breaking(Line):
+        def forward(self, batch):
+            seen.append(batch)
+            loss, nll = super().forward(batch)
+            return loss * (math.nan if len(seen) == 3 else 1.0), nll
+
+    seen = []
+    module, batches = training(Breaking(), TARGETS)
+    module.agenda = Agenda(steps=100, early_step=50, log_every=90, evaluate_every=None, checkpoint_every=None)
+    module.training_step(batches)
+    module.training_step(batches)
+    assert len(seen) == 3 and module.progress.diverged == "the loss was nan at step 3"
+
+
+def test_a_batch_without_targets_has_no_nats():
+    module, _ = training(Line(), TARGETS)
+    loss, _, _ = module._all_reduce_step(torch.zeros(3, dtype=torch.float64), torch.tensor(0.0))
+    assert loss == 0.0
+
+
+def test_a_group_has_its_own_rate_for_its_part_of_the_steps():
+    """Of 100 steps the first two."""
+    group = {"parameters": "bias", "lr_multiplier": 0.5, "until_fraction": 0.02}
+    module, batches = training(Line(), TARGETS, parameter_groups=[group])
+    found = []
+    for _ in range(4):
+        module._step(batches)
+        found.append(sorted(group["lr"] for group in module.optimizer.param_groups))
+    assert found == [[0.05, 0.1]] * 2 + [[0.0, 0.1]] * 2
 
 
 def test_steps_are_taken_up_to_the_next_thing_to_do():
@@ -173,6 +239,16 @@ def test_dropout_is_a_function_of_seed_step_and_slice():
     assert len({tuple(draw(seed, step, index)) for seed in (0, 1) for step in (0, 1, 11) for index in (0, 1, 11)}) == 18
 
 
+def test_dropout_on_a_gpu_is_seeded_too(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeds.append)
+    for step in (3, 4):
+        seed_dropout(0, step, 1, torch.device("cuda"))
+        assert seeds.pop() == torch.initial_seed()
+    seed_dropout(0, 3, 1, torch.device("cpu"))
+    assert not seeds
+
+
 def test_what_a_step_draws_follows_from_its_number_alone():
     """Whatever was drawn before it, in however many steps the run came there; each micro-batch draws its own."""
 
@@ -200,6 +276,28 @@ def test_ranks_and_micro_batches_together_are_the_batch():
     for ranks, accumulation in ((1, 4), (2, 2), (4, 1)):
         shared = Share(8, ranks, accumulation)
         assert [index for rank in range(ranks) for index in shared.slices(rank)] == list(range(shared.count))
+
+
+def test_numbers_of_a_step_are_those_of_all_processes(tmp_path):
+    """Two real ones: nats and targets are added up before they are divided; a request of one is a request of all."""
+    sums = ([8.0, 4.0, 3.0], [1.0, 2.0, 5.0])  # nats, targets, training losses of two slices each
+    requests = ((True, False), (False, False))
+
+    def work(rank):
+        torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/all", rank=rank, world_size=2)
+        module, _ = training(Line(), TARGETS, Share(4, 2, 2))
+        module.is_alone, module._trainer = False, types.SimpleNamespace(world_size=2)
+        module.stop_or_pause_requests = lambda: requests[rank]
+        found = module._all_reduce_step(torch.tensor(sums[rank], dtype=torch.float64), torch.tensor(7.0))
+        (tmp_path / str(rank)).write_text(f"{found} {module.requests_of_any}")
+
+    children = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in (0, 1)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    for rank in (0, 1):
+        assert (tmp_path / str(rank)).read_text() == f"{(9 / 6, 8 / 4, 7.0)} (True, False)"
 
 
 def test_the_held_out_loss_counts_tokens_and_bytes():
@@ -313,12 +411,3 @@ def test_the_peak_of_memory_is_that_of_one_model():
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("only Linux forgets")
     assert environment.peak_memory_bytes(cpu) < before - 200e6
-
-
-def test_running_averages_are_found():
-    from ablate.config import build_model, compose
-    from ablate.training.module import running_averages
-
-    model = build_model(compose(["shape=nano", "norm=batchnorm_encoder", "trainer.micro_batch=4"]), device="meta")
-    assert len(running_averages(model)) == 2 * 13  # two sub-layers a layer of the encoder, and its end
-    assert running_averages(build_model(compose(["shape=nano"]), device="meta")) == []

@@ -75,6 +75,41 @@ def test_of_the_gradient_norm_too_and_the_largest_is_kept():
     assert spikes.news() == ""
 
 
+@pytest.mark.parametrize(("loss", "norm", "what"), [(9.0, 7.0, "loss"), (7.0, 9.0, "gradient norm")])
+def test_of_a_step_what_rose_further_is_told_and_it_counts_once(loss, norm, what):
+    spikes = Spikes()
+    taken(spikes, [*steady(100), loss], [*steady(100), norm])
+    assert (spikes.count, spikes.largest.what, spikes.largest.value) == (1, what, 9.0)
+
+
+def test_a_spike_belongs_to_the_steps_that_those_after_it_are_compared_with():
+    """So that a loss that stays where it rose to is no spike for long."""
+    losses, spikes = [*steady(100), 9.0], Spikes()
+    taken(spikes, losses)
+    just, beyond = (float(np.mean(losses) + times * np.std(losses)) for times in (5.99, 6.01))
+    assert taken(spikes, [just]) == [False] and spikes.count == 1
+    taken(again := Spikes(), [*losses, beyond])
+    assert again.count == 2
+    taken(stays := Spikes(), [*steady(100), *[loss + 4 for loss in steady(100, 1)]])
+    assert 1 <= stays.count <= 3
+
+
+def test_the_largest_since_the_last_line_is_said_and_the_first_of_all_recorded():
+    spikes = Spikes(6.0)
+    taken(spikes, [*steady(100), 9.0, *steady(20, 1), 8.0])
+    assert (spikes.count, spikes.first_step, spikes.largest.step) == (2, 101, 101)
+    assert spikes.news().startswith("spike at step 101: loss 9, ")
+    assert taken(spikes, [11.0], first=123) == [True] and spikes.largest.value == 11.0
+    taken(spikes, steady(128, 2), first=124)
+    assert taken(spikes, [7.0], first=252) == [True] and spikes.largest.value == 11.0
+    assert spikes.news().startswith("spike at step 123: loss 11, ")
+    assert taken(spikes, [8.0], first=253) == [True]
+    line = spikes.news()
+    assert line.startswith("spike at step 253: loss 8, ") and line.endswith("(spikes so far: 5, each skipped)")
+    found = spikes.fields()["spikes"]
+    assert (found["count"], found["skipped"], found["first_step"]) == (5, 5, 101) and found["largest"]["step"] == 123
+
+
 def test_stands_where_it_stood():
     losses = [*steady(150), 7.0, *steady(50, 1), 9.0]
     whole, spikes = Spikes(), Spikes()
