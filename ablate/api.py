@@ -66,17 +66,15 @@ def train(overrides: Iterable[str] = ()) -> dict[str, Any]:
     """
     from ablate.cli import arguments
     from ablate.cli.sweep_row import expand_sweep_row
-    from ablate.config import build_model
 
     words = _words(overrides)
     given = expand_sweep_row(arguments.only_overrides(arguments.sort(words), "ablate.train"))
     config = compose(given)
-    meta_model = build_model(config, device="meta")  # what cannot be built is refused before a folder is made
     from ablate.run.lock import Busy
     from ablate.training import run
 
     try:
-        return run.run(config, given, shlex.join(["ablate", "train", *words]), meta_model).to_json()
+        return run.request(config, given, shlex.join(["ablate", "train", *words])).to_json()
     except Busy as busy:
         raise UserError(str(busy)) from busy
 
@@ -87,19 +85,19 @@ def records(folder: str | Path) -> pandas.DataFrame:
     `folder` is a report's (``reports/axes``, with records.jsonl) or that of the runs (``runs/axes``). A number that is
     not known is NaN. Raises `UserError` if the folder has neither.
     """
-    from ablate.report.analysis import results
+    from ablate.report.analysis import gathering, records_file
     from ablate.run.folder import RunFolder, run_folders
 
     path = Path(folder).absolute()
-    if (path / results.RECORDS).is_file():
-        return results.read(path).frame()
+    if (path / records_file.RECORDS).is_file():
+        return records_file.read(path).frame()
     if not any(RunFolder(run).record.exists() for run in run_folders(path.parent, path.name)):
         raise UserError(
-            f"{folder}: neither a report ({results.RECORDS}) nor the runs of a sweep (*/seed-*/record.json)"
+            f"{folder}: neither a report ({records_file.RECORDS}) nor the runs of a sweep (*/seed-*/record.json)"
         )
     from ablate.study.paths import Paths
 
-    return results.collect(path.name, path.parent, Paths.of().sweeps).frame()
+    return gathering.collect(path.name, path.parent, Paths.of().sweeps).frame()
 
 
 def _words(overrides: Iterable[str]) -> list[str]:

@@ -8,6 +8,10 @@ for each multiply-accumulate of forward and backward pass, none for look-ups. Th
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import types
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +53,26 @@ def cost(cfg: DictConfig, model: nn.Module | None = None) -> dict[str, Any]:
         "flops_per_step": both,
         "tokens_per_step": cfg.trainer.global_batch_tokens,
     }
+
+
+@contextlib.contextmanager
+def without_compiler() -> Iterator[None]:
+    """Count without importing torch's compiler, a second of a process that only counts.
+
+    Where torch marks a function as one not to compile, it imports the compiler when that is first called. What has been
+    called in here stays unmarked, so this is for processes that compile nothing.
+    """
+    name = "torch._dynamo"
+    if name in sys.modules:
+        yield
+        return
+    stand_in = types.ModuleType(name)
+    stand_in.disable = lambda function, *_, **__: function  # type: ignore[attr-defined]
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def parameters(model: nn.Module) -> dict[str, int]:

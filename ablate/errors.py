@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import sys
@@ -42,6 +41,8 @@ def print_error(message: object) -> None:
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """The tail of an error line that offers the nearest right word, or nothing where none is near."""
+    import difflib  # only where there is a mistake: each command would pay for it at its start
+
     choices = list(choices)
     match = [choice for choice in choices if choice.lower() == word.lower()]
     match += difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
@@ -65,6 +66,15 @@ def disk_error(error: BaseException, path: Path | str | None = None) -> str:
         free = f" ({_free_space(mount)})" if cause.errno == errno.ENOSPC else ""
         return f"{where}the file system at {mount} {_DISK_TROUBLES[cause.errno]}{free}"
     return ""
+
+
+def is_full(path: Path) -> bool:
+    """Whether the file system that `path` is on has no room left, for who cannot even note that there."""
+    try:
+        found = os.statvfs(_mount_point(path))
+    except OSError:
+        return False
+    return found.f_bavail == 0 or (found.f_files > 0 and found.f_favail == 0)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

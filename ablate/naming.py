@@ -7,7 +7,8 @@ import re
 
 from ablate.errors import UserError
 
-_SWEEP_NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,99}")
+MOST_CHARACTERS = 100  # of a name on disk
+_SWEEP_NAME = re.compile(rf"[A-Za-z0-9_=-][A-Za-z0-9._=-]{{0,{MOST_CHARACTERS - 1}}}")
 _SUFFIX = re.compile(r".*-[0-9a-f]{6}")
 
 
@@ -24,14 +25,14 @@ def check_sweep_name(name: str) -> None:
         )
 
 
-def slug(label: str) -> str:
-    """A row's label as the name of a folder: lower case, [a-z0-9._=-], at most 100 characters.
+def slug(label: str, longest: int = MOST_CHARACTERS) -> str:
+    """A row's label as the name of a folder: lower case, [a-z0-9._=-], at most `longest` characters.
 
     Where that loses something, a short hash of the label is added, so that two labels never share a folder.
     """
     label = str(label)
     plain = re.sub(r"[^a-z0-9._=-]+", "-", label.lower()).strip("-.") or "row"
-    if plain == label and len(plain) <= 100 and not _SUFFIX.fullmatch(plain):
+    if plain == label and len(plain) <= longest and not _SUFFIX.fullmatch(plain):
         return plain
     digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-    return f"{plain[:93].rstrip('-.')}-{digest}"
+    return f"{plain[: longest - 7].rstrip('-.')}-{digest}"

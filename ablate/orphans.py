@@ -14,8 +14,20 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None  
 
 def die_with_parent() -> None:
     """Let the kernel kill this process when the one that started it dies (Linux; elsewhere nothing)."""
+    _at_parents_death(signal.SIGKILL)
+
+
+def wake_without_parent() -> None:
+    """Let the kernel continue this process, if it is stopped then, when the one that started it dies.
+
+    For one that has work to do at that moment, such as letting others save, and ends itself.
+    """
+    _at_parents_death(signal.SIGCONT)
+
+
+def _at_parents_death(number: int) -> None:
     if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
 
 
 def die_with_agent() -> None:

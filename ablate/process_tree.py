@@ -36,9 +36,35 @@ def kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
+def ask_to_end(pid: int) -> None:
+    """Send SIGTERM to a process, which saves and passes it on to its own; what is stopped among them is continued."""
+    for member, number in [(pid, signal.SIGTERM), *((member, signal.SIGCONT) for member in (pid, *descendants(pid)))]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, number)
+
+
 def is_stopped(pid: int) -> bool:
     """Whether the process neither runs nor waits, but is stopped, as by SIGSTOP."""
     return _stat(pid)[:1] in [[state] for state in STOPPED]
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended; where there is no /proc, whether it can be signalled."""
+    if state := _stat(pid)[:1]:
+        return state != ["Z"]
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """The time that the processor has given to all threads of a process; None where that is not known."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else None
 
 
 def variable(pid: int, name: str) -> str | None:

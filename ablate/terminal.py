@@ -16,6 +16,14 @@ _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
+# What colours text, moves the cursor, names the window; as ECMA-48 has it.
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-Z\\-~])")
+
+
+def without_sequences(text: str) -> str:
+    """What another program wrote for a terminal, without its colours and movements of the cursor."""
+    return _SEQUENCE.sub("", text)
+
 
 def printable(text: object) -> str:
     """The text with such characters written out, as `\\x1b`."""

@@ -105,7 +105,7 @@ def test_a_run_in_other_hands(tmp_path, monkeypatch):
 
 
 def test_the_records_of_a_report(tmp_path):
-    from ablate.report.analysis import results
+    from ablate.report.analysis import gathering, records_file
 
     maker = Maker(tmp_path)
     maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
@@ -113,10 +113,10 @@ def test_the_records_of_a_report(tmp_path):
     for seed in range(2):
         maker.run(maker.baseline, seed)
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.5)
-    gathered = results.collect(maker.name, maker.runs, maker.sweeps)
-    results.write(gathered, tmp_path / "report")
+    found = gathering.collect(maker.name, maker.runs, maker.sweeps)
+    records_file.write(found, tmp_path / "report")
     frame = ablate.records(tmp_path / "report")
-    assert frame.equals(gathered.frame()) and len(frame) == 4
+    assert frame.equals(found.frame()) and len(frame) == 4
     assert set(frame.section) == {"baseline", "norm"}
 
 

@@ -16,6 +16,7 @@ from ablate.termination import Terminated, exit_code, raise_terminated, requests
 VERBS = {
     "train": "train one configuration into one run folder",
     "sweep": "run every row of a sweep and write its report",
+    "compare": "train a baseline and changes to it, without a sweep file, and report",
     "plan": "say what a sweep would run, how long it takes, what it can detect",
     "status": "say which runs of a sweep are done, running or missing",
     "report": "write a sweep's report from its records",
@@ -39,6 +40,7 @@ usage: ablate VERB [arguments]        `ablate VERB --help` says more
 A variant is a list of overrides against the baseline:
   ablate train norm=rmsnorm activation=swiglu shape=nano
   ablate sweep axes jobs=2
+  ablate compare norm=rmsnorm 'activation=swiglu bias=none'
   ablate cost shape=paper position=rope
 
 The TAB key completes all this after  source <(ablate completion bash)  (zsh and fish: `ablate completion --help`).

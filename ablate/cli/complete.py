@@ -14,10 +14,23 @@ HELP = """Print what the last of WORDS, those that stand behind `ablate`, may be
 usage: ablate complete -- WORDS
 """
 OF_A_SWEEP = ("sweep", "plan", "status", "report")  # verbs that take a sweep's name first
-WITH_OVERRIDES = ("train", "sweep", "plan", "cost", "data")
+WITH_OVERRIDES = ("train", "sweep", "compare", "plan", "cost", "data")
+OF_A_RUN = ("retry=", "replace=", "timeout=", "patience=", "timing=", "report=")
 SETTINGS = {
     "train": ("sweep=", "row=", "seed="),
     "sweep": ("jobs=", "only=", "retry=", "replace=", "timeout=", "patience=", "timing=", "report="),
+    "compare": (
+        "base=",
+        "seeds=",
+        "name=",
+        "jobs=",
+        "retry=",
+        "replace=",
+        "timeout=",
+        "patience=",
+        "timing=",
+        "report=",
+    ),
     "plan": ("jobs=", "only="),
 }
 VALUES = {"retry": ("failed",), "replace": ("true", "false"), "report": ("true", "false")}
@@ -90,7 +103,7 @@ def _words(verb: str, before: list[str], word: str) -> list[str]:
         found += _sweeps(before)
     if verb == "options":
         found += _options(word) if "=" in word else _groups()
-    if verb in WITH_OVERRIDES and (names or verb in ("train", "cost")):
+    if verb in WITH_OVERRIDES and (names or verb in ("train", "compare", "cost")):
         found += _overrides(verb, before, word)
     return found
 

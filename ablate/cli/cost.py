@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from ablate.terminal import say
 from ablate.text import aligned
 
 FORMATS = ("text", "csv", "json")
+PUBLISHED_SHAPE = "paper"  # that of every table in ablate/reference
 COLUMNS = ("row", "parameters", "parameters_published_m", "ops_paper", "ops_published_t", "flops_per_step")
 
 HELP = """Count what a model costs, without allocating it.
@@ -44,9 +46,10 @@ def run(words: list[str]) -> int:
     from ablate.config import compose
 
     cfg = compose(overrides)
-    from ablate.cost import cost
+    from ablate.cost import cost, without_compiler
 
-    say(_one(cost(cfg), form))
+    with without_compiler():
+        say(_one(cost(cfg), form))
     return 0
 
 
@@ -65,7 +68,8 @@ def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
             errors.append(str(error.of(name, row)))
     if errors:
         raise UserError("\n".join(errors))
-    published = _published(sweep.reference, list(configs)) if sweep.reference else {}
+    is_comparable = _has_published_size(configs[sweep.baseline])
+    published = _published(sweep.reference, list(configs)) if sweep.reference and is_comparable else {}
     from ablate.cli.counting import costs
 
     for row, counted in zip(configs, costs(list(configs.values())), strict=True):
@@ -77,6 +81,20 @@ def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
             "ops_published_t": published.get(row, {}).get("ops_trillions"),
             "flops_per_step": counted["flops_per_step"],
         }
+    if sweep.reference and not is_comparable:
+        say(f"the published counts are those of shape={PUBLISHED_SHAPE}, and left out at another size", file=sys.stderr)
+
+
+def _has_published_size(config: Any) -> bool:
+    """Whether a config has the dimensions, and the tokens of a step, that the published tables count."""
+    from omegaconf import OmegaConf
+
+    from ablate.config import compose
+
+    published = compose([f"shape={PUBLISHED_SHAPE}"])
+    keys = [f"shape.{key}" for key in published.shape if key != "steps"]
+    keys += ["objective.length", "trainer.global_batch_tokens"]
+    return all(OmegaConf.select(config, key) == OmegaConf.select(published, key) for key in keys)
 
 
 def _published(reference: str, rows: list[str]) -> dict[str, dict[str, float]]:

@@ -23,9 +23,10 @@ def costs(configs: Sequence[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _cost(config: Any) -> dict[str, Any]:
-    from ablate.cost import cost
+    from ablate.cost import cost, without_compiler
 
     try:
-        return cost(config)
+        with without_compiler():
+            return cost(config)
     except UserError as error:
         raise error.of(config.sweep, config.row) from None

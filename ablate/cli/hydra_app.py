@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import shlex
+import signal
 import sys
 
 from ablate.cli.sweep_row import expand_sweep_row, print_result
 from ablate.config import build_model, compose, options
 from ablate.config.overrides import ALIASES
 from ablate.errors import UserError, nearest
+from ablate.terminal import say
+from ablate.termination import Terminated, exit_code
 
 MULTIRUN = ("-m", "--multirun")
 PARTS = ("job", "hydra", "all")
@@ -104,13 +107,18 @@ def _by_hydra(words: list[str], command: str) -> int:
     from ablate.config.resolvers import register
 
     register()
-    codes = [0]
+    ended: list[tuple[str, int]] = []  # each job and its exit code
 
     def task(_: DictConfig) -> None:
         from ablate.training import run as train
 
         overrides = list(HydraConfig.get().overrides.task)
-        codes.append(train.exit_code(lambda: print_result(train.run(compose(overrides), overrides, command))))
+        code = train.exit_code(lambda: print_result(train.request(compose(overrides), overrides, command)))
+        ended.append((" ".join(overrides) or "the baseline", code))
+        if code == exit_code(signal.SIGINT):
+            raise KeyboardInterrupt  # which Hydra does not take for the failure of one job
+        if code == exit_code(signal.SIGTERM):
+            raise Terminated
 
     search = [f"file://{folder}" for folder in options.folders()[1:]]
     quiet = [
@@ -122,5 +130,21 @@ def _by_hydra(words: list[str], command: str) -> int:
         f"hydra.searchpath=[{','.join(search)}]",
     ]
     sys.argv = ["ablate", *words, *quiet]
-    hydra.main(version_base="1.3", config_path=str(options.CONF), config_name="config")(task)()
-    return max(codes)
+    try:
+        hydra.main(version_base="1.3", config_path=str(options.CONF), config_name="config")(task)()
+    finally:
+        if any(flag in words for flag in MULTIRUN):
+            _summarize(ended)
+    return max((code for _, code in ended), default=0)
+
+
+def _summarize(ended: list[tuple[str, int]]) -> None:
+    """A line for each job of a multirun that was begun."""
+    outcomes = {
+        0: "done",
+        3: "diverged",
+        exit_code(signal.SIGINT): "interrupted",
+        exit_code(signal.SIGTERM): "terminated",
+    }
+    for job, code in ended:
+        say(f"{outcomes.get(code, 'failed'):11}  {job}")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate.cli import arguments
+from ablate.errors import UserError
 from ablate.terminal import say
+
+if TYPE_CHECKING:
+    from ablate.integrations.wandb import Mirror
 
 HELP = """Write reports/NAME/ from the sweep's run folders; runs whose folders are gone are taken from the records
 next to the report, if they match the sweep as it is now (remove records.jsonl to leave them out).
 
-usage: ablate report NAME [--strict]
+usage: ablate report NAME [--strict] [logger=wandb]
 
   ablate report axes
+  ablate report axes logger=wandb sends its table and plots to Weights & Biases, as they are sent without
+                                  asking where the sweep's runs were
   ablate report axes --strict     exit code 1 where a record could not be read; the report is written all the same
 """
 
@@ -24,10 +34,44 @@ def run(words: list[str]) -> int:
     from ablate.report import build
     from ablate.study.paths import Paths
 
-    paths = Paths.only(given.overrides)
+    logger = [word for word in given.overrides if word.startswith("logger")]
+    paths = Paths.only([word for word in given.overrides if word not in logger])
+    mirror = _mirror_asked_for(logger) if logger else _mirror_of_runs(name, paths.runs)
     written = build.build(name, paths.runs, paths.reports, paths.sweeps)
     say(written)
+    if mirror:
+        mirror.close_sweep(name, paths.runs, paths.reports)
+        if line := mirror.told(paths.runs / name):
+            say(line)
     left_out = build.problems(written.parent)
     for problem in left_out:
         say(f"left out: {problem}", file=sys.stderr)
     return 1 if left_out and "--strict" in given.flags else 0
+
+
+def _mirror_asked_for(overrides: list[str]) -> Mirror | None:
+    from ablate.config import compose
+    from ablate.integrations.wandb import mirror_of
+
+    return mirror_of(compose(overrides).logger)
+
+
+def _mirror_of_runs(name: str, runs: Path) -> Mirror | None:
+    """Where the runs of the sweep are shown.
+
+    A folder of runs may come from a stranger, whose config does not decide to which account a report is sent.
+    """
+    from ablate.integrations.wandb import Mirror, mirror_of
+    from ablate.run.folder import RunFolder, run_folders
+
+    for folder in run_folders(runs, name):
+        with contextlib.suppress(UserError):
+            logger = (RunFolder(folder).read_config() or {}).get("logger")
+            if not (isinstance(logger, dict) and logger.get("mirror")):
+                continue
+            mirror = mirror_of(logger)
+            if isinstance(mirror, Mirror) and mirror.entity not in (None, os.environ.get("WANDB_ENTITY")):
+                say(f"W&B: not sent; logger=wandb logger.mirror.entity={mirror.entity} sends it to that account")
+                return None
+            return mirror
+    return None

@@ -32,11 +32,13 @@ def run(words: list[str]) -> int:
         return hydra_app.run(words)
     given = arguments.sort(words)
     overrides = expand_sweep_row(arguments.only_overrides(given, "ablate train"))
-    from ablate.config import build_model, compose
+    from ablate.config import compose
 
     cfg = compose(overrides)
-    meta_model = build_model(cfg, device="meta")  # what cannot be built is refused before a folder is made
     from ablate.training import run as train
 
     command = shlex.join(["ablate", "train", *words])
-    return train.exit_code(lambda: print_result(train.run(cfg, overrides, command, meta_model)))
+    code = train.exit_code(lambda: print_result(train.request(cfg, overrides, command)))
+    if code in train.EXIT_CODES.values():
+        train.tell_mirrored(cfg)
+    return code

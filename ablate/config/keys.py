@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, cast
 
 from omegaconf import Container, OmegaConf
@@ -46,6 +45,8 @@ def exists(key: str) -> bool:
 
 def suggestion(key: str) -> str:
     """The tail of an error line for a key that is not in the config: which one was meant, as far as known."""
+    import difflib  # only where there is a mistake
+
     everywhere = known()
     if everywhere.get(key):
         return f": it is a setting of {', '.join(everywhere[key])}"

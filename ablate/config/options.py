@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ablate import packaged, yaml_text
@@ -52,10 +53,12 @@ def groups() -> dict[str, dict[str, Path]]:
     return _groups(folders())
 
 
-def defaults() -> dict[str, Choice]:
+@cache
+def defaults() -> Mapping[str, Choice]:
     """What the baseline chooses in each group: an option, or a list of them in a group that takes several."""
     entries = load(CONF / "config.yaml")["defaults"]
-    return {group: option for entry in entries if isinstance(entry, dict) for group, option in entry.items()}
+    chosen = {group: option for entry in entries if isinstance(entry, dict) for group, option in entry.items()}
+    return MappingProxyType(chosen)
 
 
 def takes_several(group: str) -> bool:

@@ -120,11 +120,26 @@ def _by_grammar(text: str, key: str) -> Override:
     value = copy.deepcopy(parsed.value())
     if isinstance(value, int) and abs(value) > BEYOND_NUMBERS:
         raise UserError(f"{text[:60]}...: the number has too many digits")
+    _check_interpolations(text, value)
     if is_group:
         _check_choice(text, key, value)
     if not isinstance(value, dict):
         key = ALIASES.get(key, key)
     return Override(text, key, value, is_group)
+
+
+def _check_interpolations(text: str, value: Any) -> None:
+    """Refuse a value in which a ${...} cannot be read; what it refers to is looked up later."""
+    if "${" not in text:
+        return
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        OmegaConf.create({"value": value})
+    except OmegaConfBaseException as error:
+        problem = str(error).splitlines()[0]
+        raise UserError(f"{text}: the ${{...}} in it cannot be read ({problem})") from None
 
 
 def _check_choice(text: str, group: str, choice: Any) -> None:

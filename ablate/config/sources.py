@@ -43,8 +43,12 @@ def absence(target: str) -> str:
     return f"{module_name} has no {name!r}{nearest(name, (*module.defined, *module.imported))}"
 
 
+@cache
 def attribute(target: str, name: str) -> Any:
-    """The value of the class attribute `name`, inherited ones included; None where it is not a literal."""
+    """The value of the class attribute `name`, inherited ones included; None where it is not a literal.
+
+    Do not change what it returns.
+    """
     for definition in ancestry(target):
         if (value := _assigned(definition.node, name)) is not None:
             try:
@@ -72,6 +76,7 @@ def ancestry(target: str) -> Iterator[Definition]:
             yield from ancestry(path)
 
 
+@cache
 def find(target: str) -> Definition | None:
     """The definition of `target`, followed through imports; None where it cannot be read."""
     module_name, _, name = written_as(target).rpartition(".")
@@ -79,6 +84,7 @@ def find(target: str) -> Definition | None:
     return Definition(module.defined[name], module) if module and name in module.defined else None
 
 
+@cache
 def written_as(target: str) -> str:
     """The name of what is at an import path in the module that defines it, as far as imports can be followed."""
     seen = set()
@@ -180,6 +186,7 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join(filter(None, [*parts[: len(parts) - node.level + 1], node.module]))
 
 
+@cache  # each check of a config asks a thousand times
 def _assigned(node: ast.stmt, name: str) -> ast.expr | None:
     """The expression that a class body assigns to `name`."""
     for statement in getattr(node, "body", ()):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ablate.config import sources
@@ -106,26 +107,37 @@ def refusal(target: Any, slot: Slot | None) -> str:
     return f"is no option of {slot.path.removesuffix('.*')} (see ablate options {slot.group})" if slot else NO_OPTION
 
 
+@cache
 def is_option(target: str, slot: Slot | None) -> bool:
     """Whether a class or function of this project, by its full name, is an option of `slot`; of any, where it is None.
 
-    It is one where a file of conf/ has it in that slot, or where it holds options of whichever slot it fills.
+    It is one where a file of conf/ has it in that slot, or where it holds options of whichever slot it fills. Of the
+    files, over a hundred, only those that have its name are parsed, those of the slot's group first.
     """
     if sources.attribute(target, "holds_options") is True:
         return True
-    shipped = _shipped()
-    return any(target in found for found in shipped.values()) if slot is None else target in shipped[slot.path]
+    naming = (path for path, text in _shipped().items() if target in text)
+    for path in sorted(naming, key=lambda path: slot is not None and path.parent.name != slot.group):
+        found = _slots_in(path)
+        if any(target in names for names in found.values()) if slot is None else target in found[slot.path]:
+            return True
+    return False
 
 
 @cache
-def _shipped() -> dict[str, frozenset[str]]:
-    """The classes and functions that the files of conf/ have in each slot, by the slot's path."""
-    found: dict[str, set[str]] = {path: set() for path in (*SLOTS, *INNER)}
-    for path in CONF.glob("*/*.yaml"):
-        content = load(path)
-        for slot, _, option in filled(content if is_global(path) else {path.parent.name: content}):
-            _collect(option, slot, found)
-    return {path: frozenset(names) for path, names in found.items()}
+def _shipped() -> dict[Path, str]:
+    """The text of each option's file in conf/."""
+    return {path: path.read_text(encoding="utf-8") for path in CONF.glob("*/*.yaml")}
+
+
+@cache
+def _slots_in(path: Path) -> dict[str, set[str]]:
+    """The classes and functions that a file of conf/ has in each slot, by the slot's path."""
+    found: dict[str, set[str]] = {slot: set() for slot in (*SLOTS, *INNER)}
+    content = load(path)
+    for slot, _, option in filled(content if is_global(path) else {path.parent.name: content}):
+        _collect(option, slot, found)
+    return found
 
 
 def _collect(option: Any, slot: Slot, found: dict[str, set[str]]) -> None:

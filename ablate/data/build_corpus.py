@@ -23,7 +23,7 @@ from ablate.data.shards import Writer, entry
 from ablate.data.spool import Spool
 from ablate.data.ticker import Progress, Ticker
 from ablate.errors import UserError, disk_error
-from ablate.run.lock import held_in_turn
+from ablate.run.lock import Busy, held_in_turn, renew
 
 SAMPLE_SEED = 20210611  # of the text that a tokenizer is trained on; no run's seed
 PARTS = ("train", "validation")
@@ -33,19 +33,41 @@ def prepare(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> C
     """The corpus that `cfg` describes, prepared first if it does not exist.
 
     It is written to a temporary folder and renamed at the end, so that a process that dies leaves nothing that looks
-    complete. One process prepares, others wait for it. `progress` is called with a line of text every few seconds.
-    Raises UserError where the disk is full or cannot be written.
+    complete. One process prepares, others wait for it as long as it shows signs of life. `progress` is called with a
+    line of text every few seconds. Raises UserError where the disk is full or cannot be written, or where the process
+    that prepares is stopped.
     """
     request = corpus_request(cfg, progress)
     folder = request.folder
     with _disk_errors(folder.parent):
         if not (folder / MANIFEST).exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            waiting = f"{folder.name}: another process prepares it; waiting"
-            with held_in_turn(folder.parent / f".{folder.name}.lock", waiting=lambda: progress(waiting)):
+            with _in_turn(folder, progress) as report:
                 if not (folder / MANIFEST).exists():
-                    _make(request, folder, progress)
+                    _make(request, folder, report)
     return Corpus(folder)
+
+
+@contextlib.contextmanager
+def _in_turn(folder: Path, progress: Progress) -> Iterator[Progress]:
+    """Be the only one that prepares `folder`; yields what to report progress to, which others see as well.
+
+    Raises `UserError` where another process neither ends it nor shows a sign of life.
+    """
+    lock = folder.parent / f".{folder.name}.lock"
+
+    def report(line: str) -> None:
+        renew(lock)
+        progress(line)
+
+    def waiting(holder: str) -> None:
+        progress(f"{folder.name}: another process prepares it; waiting for {holder}")
+
+    try:
+        with held_in_turn(lock, waiting=waiting):
+            yield report
+    except Busy as busy:
+        raise UserError(f"{folder}: another process prepares it; {busy}") from None
 
 
 def check(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> DataFaults:

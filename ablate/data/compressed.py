@@ -47,7 +47,7 @@ class _Gzip:
 
 
 class _Zstandard:
-    """One frame, with the interface of `bz2.BZ2Decompressor`, except that it gives all that its input holds."""
+    """One frame, with the interface of `lzma.LZMADecompressor`, except that it gives all that its input holds."""
 
     needs_input = True
 
@@ -55,6 +55,12 @@ class _Zstandard:
         import zstandard
 
         self._inner = zstandard.ZstdDecompressor().decompressobj()
+        self._head = b""  # four bytes that are the same in each, then one of flags
+
+    @property
+    def check(self) -> int:
+        """0 where the frame has no checksum."""
+        return self._head[4] & 4 if len(self._head) > 4 else 1
 
     @property
     def eof(self) -> bool:
@@ -65,6 +71,7 @@ class _Zstandard:
         return bytes(self._inner.unused_data)
 
     def decompress(self, data: bytes, limit: int) -> bytes:
+        self._head = (self._head + data)[:5]
         return bytes(self._inner.decompress(data))
 
 
@@ -90,11 +97,13 @@ def check_readable(file: str) -> None:
 class Decompressed(io.RawIOBase):
     """The text of a compressed file, or of its first `end` members, as a binary file.
 
-    members: whole members that were read so far. Raises `Damaged` where the file is damaged or cut off.
+    members: whole members that were read so far; is_checked: whether each had a checksum, as all of gzip and bzip2.
+    Raises `Damaged` where the file is damaged or cut off.
     """
 
     def __init__(self, file: str, end: int | None = None):
         self.members, self._end = 0, end
+        self.is_checked = True
         self._file = open(file, "rb")  # noqa: SIM115 (closed by `close`)
         self._name, self._start = FORMATS[compression_of(file)]
         self._blocks = self._read()
@@ -132,6 +141,7 @@ class Decompressed(io.RawIOBase):
                     raise Damaged(f"truncated {self._name}", "the rest of the file is missing")
             rest = member.unused_data
             self.members += 1
+            self.is_checked &= bool(getattr(member, "check", True))
 
     def _decompress(self, member: Any, data: bytes) -> bytes:
         try:

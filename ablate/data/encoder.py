@@ -13,6 +13,7 @@ from ablate.data.spool import Spool
 from ablate.data.ticker import Ticker
 from ablate.data.tokenizer_backends import MARK, Tokenizer
 from ablate.data.vocabulary import Layout
+from ablate.errors import UserError
 
 BATCH = 1 << 21  # characters that are encoded at once
 LONGEST = 1 << 20  # characters of one text that a tokenizer is given
@@ -70,9 +71,20 @@ class Encoder:
 
     def _add(self, texts: list[str], writer: Writer) -> None:
         documents = self._encoded(texts)
+        counts = np.bincount(np.concatenate(documents), minlength=self._layout.vocab_size)
+        self._check(counts)
         end = np.array([self._layout.eos_id], np.uint32)
         writer.add([np.concatenate([ids, end]) for ids in documents])
-        self.counts[writer.part] += np.bincount(np.concatenate(documents), minlength=self._layout.vocab_size)
+        self.counts[writer.part] += counts
+
+    def _check(self, counts: np.ndarray) -> None:
+        """Raise UserError where text has got the id of the end of a document, or of padding."""
+        for what, index in (("the end of a document", self._layout.eos_id), ("padding", self._layout.pad_id)):
+            if counts[index]:
+                unknown = " that it does not know" if index == self._tokenizer.unknown_id else ""
+                raise UserError(
+                    f"the tokenizer gives text{unknown} the id {index}, which stands for {what}; take another tokenizer"
+                )
 
     def _encoded(self, texts: list[str]) -> list[np.ndarray]:
         """The ids of each text; of a long one, whose encoding could take a hundred times its size, piece by piece."""

@@ -8,6 +8,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ablate.data.compressed import FORMATS, check_readable
 from ablate.data.data_faults import DataFaults
@@ -23,6 +24,15 @@ NAMED = 3  # of the files that are left out for one reason
 def ending_of(file: str) -> str:
     """The ending by which `file` is read, in lower case; empty where files of its kind are not read."""
     return next((ending for ending in ENDINGS if file.lower().endswith(ending)), "")
+
+
+def names_in(files: Any) -> list[str]:
+    """One name of a file or several, as a list; raises UserError for anything else, which YAML makes of 007 or null."""
+    names = list(files) if isinstance(files, Sequence) and not isinstance(files, str) else [files]
+    for name in names:
+        if not (isinstance(name, str) and name):
+            raise UserError(f"data.files={name}: must be a path or a list of paths; put quotes around what is no word")
+    return names
 
 
 class LocalFiles:

@@ -32,6 +32,8 @@ def numbered_lines(file: str, faults: DataFaults) -> Iterator[tuple[int, str | N
                 number += 1
                 yield number, _usable(line, number, lines, file, faults)
             _note_line_ends(lines, file, faults)
+            if isinstance(raw := lines.buffer.raw, Decompressed) and not raw.is_checked:  # type: ignore[attr-defined]
+                faults.note("compressed without a checksum, so that damage may go unnoticed", file)
     except Damaged as error:
         damage = Damage(error.kind, str(error), 0)
     except OSError as error:

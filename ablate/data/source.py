@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 from ablate.data.data_faults import DataFaults
 from ablate.data.file_hashes import Hashes, hash_files
-from ablate.data.local_files import LocalFiles, ending_of
+from ablate.data.local_files import LocalFiles, ending_of, names_in
 from ablate.data.readers import LONGEST, NoColumn, column, first_line, is_text, numbered_lines
 from ablate.errors import UserError, nearest
 from ablate.ranges import COUNT, Ranges, check
@@ -55,7 +55,7 @@ class Local:
                 f"data.split_txt={split_txt}: must be one of {', '.join(SPLITS)}{nearest(str(split_txt), SPLITS)}"
             )
         self.text, self.split_txt = text, split_txt
-        self._found = LocalFiles([files] if isinstance(files, str) else list(files or []))
+        self._found = LocalFiles(names_in(files) if files else [])
         self.files = self._found.files
 
     def fingerprint(self, hashes: Hashes = hash_files) -> dict[str, Any]:
@@ -185,9 +185,11 @@ class Hub:
         limit: int | None,
     ):
         check(Hub, "data", limit=limit)
+        for given in files.values() if isinstance(files, Mapping) else [files] if files else []:
+            names_in(given)
         self.path = path
         self.arguments: dict[str, Any] = {"name": subset, "split": split, "revision": revision, "data_files": files}
-        self.text, self.limit = text, limit
+        self.text, self.limit = text, None if limit is None else int(limit)  # 1e3 is a whole number too
 
     def fingerprint(self, hashes: Hashes = hash_files) -> dict[str, Any]:
         """The arguments, and the hashes of those files that are local; pin a revision if a dataset may change."""

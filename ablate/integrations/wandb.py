@@ -1,46 +1,46 @@
-"""W&B as a mirror: the content of a run's folder, shown on a dashboard.
+"""W&B as a mirror: the content of a run's folder, shown on a dashboard while the run goes on.
 
-    training process              detached process, one an attempt           afterwards, where there is a key
-    metrics.csv, record.json ───> reads them, writes an offline W&B run ───> wandb sync
+    training process              detached process, one an attempt        its child, where there is a key
+    metrics.csv, record.json ───> reads them, writes an offline run ────> `wandb beta sync --live` sends it
 
-The training process never talks to W&B and does not wait for the one that does, so that no network, no key or a wrong
-key can slow or end it. The key is taken out of the environment before W&B starts, and handed to `wandb sync` alone.
+The training process never talks to W&B, imports nothing of it, and does not wait for those that do, so that no network,
+no key or a wrong key can slow or end it. The key is taken out of the environment before W&B starts, and handed to the
+sync alone.
 
-On the dashboard: group = sweep, job type = row, tags = axes; the id is of sweep, row, seed and identity, so that a run
-that is resumed goes on in its own place, and the same model in two sweeps has two.
+On the dashboard: group = sweep, job type = row, tags = axes; the id is of sweep, row, seed and identity, so that the
+same model in two sweeps has two. Each attempt at a run writes and sends all of it, from the first line, under its one
+id: what an earlier attempt sent is replaced by the same lines, and what it could not send is there, too.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
-import signal
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
+from ablate.duration import duration
 from ablate.errors import UserError
-from ablate.run.files import read_json
-from ablate.run.folder import RunFolder
+from ablate.run.files import atomic_write, follow_no_link, read_json
 from ablate.run.lock import is_held
-from ablate.run.record import DONE, RUNNING, Record
+from ablate.terminal import say
 
-KEY = "WANDB_API_KEY"
-POLL_SECONDS = 1.0
-STATE = "mirrored.json"  # up to which step earlier attempts were mirrored
+LOG = "wandb.log"  # what the mirror says, beside a run's record; all else of it is in the folder wandb/
+TELL_SECONDS = 10.0  # that a command waits at its end, at most, to say what was sent
+START_SECONDS = 20.0  # after which a mirror that works holds its lock, on a busy machine, too
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """Where runs are shown, and for how many seconds at most they are sent there when they have ended (0: never)."""
+    """Where runs are shown; `sync_seconds` is how long what is left may take when a run has ended (0: never send)."""
 
     project: str
     entity: str | None
@@ -48,19 +48,48 @@ class Mirror:
 
     def follow(self, folder: Path) -> None:
         """Start the process that mirrors the run in `folder` until it ends; returns at once."""
-        self._detach("follow", folder)
+        self._detach("run", Path(folder))
 
     def close_sweep(self, sweep: str, runs: Path, reports: Path) -> None:
-        """Start the process that shows a sweep's table and plots as a run of their own; returns at once."""
-        self._detach("close", Path(runs) / sweep, sweep, str(Path(reports) / sweep))
+        """Start the process that shows a sweep's table and plots as a run of their own; returns at once.
+
+        Nothing is done where they were sent before, as they are.
+        """
+        folder, report = Path(runs) / sweep, Path(reports) / sweep
+        state = self._state(report)
+        if read_json(state_file(folder)) != {"state": state, "problem": ""}:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._detach("report", folder, sweep, str(report), state)
+
+    def told(self, folder: Path, runs: Sequence[Path] = ()) -> str:
+        """One line on how sending went: of the run in `folder`, or of a sweep there and the folders of its `runs`.
+
+        It is waited for, `TELL_SECONDS` at most. Empty where nothing is mirrored.
+        """
+        found = wait([*runs, folder])
+        unsent = [problem for problem in found.values() if problem != ""]
+        if not unsent:
+            return "W&B: sent" if found else ""
+        line = f"W&B: {len(unsent)} of {len(found)} runs not sent" if runs else "W&B: not sent"
+        command = by_hand(*([f"{folder}/*/seed-*/wandb"] if runs else []), folder / "wandb")
+        if reason := next(filter(None, unsent), ""):
+            return f"{line} ({reason}); `{command}` sends {'them' if runs else 'it'}"
+        return f"{line} yet; that goes on for {duration(self.sync_seconds)} at most, then `{command}` sends the rest"
+
+    def _state(self, report: Path) -> str:
+        """What tells two states of a sweep's results, and two places where they are shown, apart."""
+        place = json.dumps([self.project, self.entity]).encode()
+        return hashlib.sha256(b"".join([place, *(path.read_bytes() for path in report_tables(report))])).hexdigest()
 
     def _detach(self, what: str, folder: Path, *more: str) -> None:
         job = json.dumps({"mirror": asdict(self), "what": what, "folder": str(folder), "more": more})
         path = os.pathsep.join(entry for entry in sys.path if entry)
         try:
-            with open(Path(folder) / "wandb.log", "ab") as log:
+            outcome_file(folder).unlink(missing_ok=True)
+            with open(folder / LOG, "ab", opener=follow_no_link) as log:
+                os.utime(log.fileno())
                 subprocess.Popen(
-                    [sys.executable, "-m", "ablate.integrations.wandb", job],
+                    [sys.executable, "-m", "ablate.integrations.wandb_mirror", job],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -68,190 +97,69 @@ class Mirror:
                     close_fds=True,
                     env={**os.environ, "PYTHONPATH": path},
                 )
-        except OSError as error:  # a mirror that cannot be hung up breaks nothing
-            print(f"this run is not mirrored to W&B: {error}", flush=True)
+        except (OSError, UserError) as error:  # a mirror that cannot be hung up breaks nothing
+            say(f"this run is not mirrored to W&B: {error}")
 
 
-def close_sweep(logger: Any, sweep: str, runs: Path, reports: Path) -> None:
-    """Show a finished sweep's table and plots, where `logger` (the config's group) has a mirror; returns at once."""
+def mirror_of(logger: Any) -> Mirror | None:
+    """The mirror of a config's group `logger`, if it has one."""
     from ablate.config import fill
 
-    if (mirror := fill({"logger": logger}, "logger.mirror")) is not None:
-        mirror.close_sweep(sweep, runs, reports)
+    mirror: Mirror | None = fill({"logger": logger}, "logger.mirror")
+    return mirror
 
 
-# --- what the detached process does ---
+# --- how sending went, for whoever started it ---
 
 
-def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> None:
-    """Write the run in `folder` to W&B as it goes on, until its record says that it has ended or its process is gone.
-
-    Raises `UserError` where there is no run.
-    """
-    run_folder = RunFolder(folder)
-    record, config = run_folder.read(), run_folder.read_config()
-    if record is None or config is None:
-        raise UserError(f"{folder}: no run to mirror (no record.json or no config.yaml)")
-    parameters = record.parameters.to_json() if record.parameters else None
-    run = _init(
-        mirror,
-        folder,
-        id=run_id(record),
-        group=record.sweep,
-        job_type=record.row[:64],
-        name=f"{record.row} · seed {record.seed}",
-        tags=[tag[:64] for tag in record.tags],
-        config={**config, "sweep": record.sweep, "row": record.row, "parameters": parameters},
-    )
-    for kind in ("train", "validation"):
-        run.define_metric(f"{kind}/*", step_metric="step")
-    state = folder / "wandb" / STATE
-    done = step if isinstance(step := read_json(state).get("step"), int) else 0
-    for row in _rows(run_folder.metrics, lambda: _has_ended(run_folder)):
-        step = int(row["step"])
-        if step >= done:
-            numbers = {f"{row['kind']}/{name}": value for name, value in _numbers(row).items()}
-            run.log({"step": step, **numbers}, step=step)
-        done = max(done, step)
-    record = run_folder.read() or record
-    run.summary.update(_summary(record))
-    run.finish(exit_code=0 if record.status == DONE else 1)
-    state.write_text(json.dumps({"step": done + 1}))
-    _send(mirror, Path(run.settings.sync_dir), key)
-
-
-def run_id(record: Record) -> str:
-    """What W&B knows a run by."""
-    words = [record.sweep, record.row, record.seed, record.identity]
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
-
-
-def mirror_report(mirror: Mirror, folder: Path, sweep: str, report: Path, key: str | None) -> None:
-    """Write a sweep's tables and plots to W&B as the run `report` of its group; once for each state of its results."""
-    import wandb
-
-    tables = [path for path in (report / "results.csv", report / "runs.csv") if path.exists()]
-    state = hashlib.sha256(b"".join([sweep.encode(), *(path.read_bytes() for path in tables)])).hexdigest()[:16]
-    if list((folder / "wandb").glob(f"offline-run-*-{state}")):
-        return
-    run = _init(mirror, folder, id=state, group=sweep, job_type="report", name=f"{sweep} · report", tags=["report"])
-    for path in tables:
-        header, *rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
-        data = [[_value(cell) for cell in row] for row in rows]
-        run.log({path.stem: wandb.Table(columns=[*header], data=[*data], allow_mixed_types=True)})
-    for path in sorted(report.glob("*.png")):
-        run.log({f"plots/{path.stem}": wandb.Image(str(path))})
-    run.finish()
-    _send(mirror, Path(run.settings.sync_dir), key)
-
-
-def _init(mirror: Mirror, folder: Path, **options: Any) -> Any:
-    import wandb
-
-    settings = wandb.Settings(
-        console="off", disable_git=True, disable_code=True, save_code=False, silent=True, x_disable_stats=True
-    )
-    return wandb.init(
-        mode="offline", dir=str(folder), project=mirror.project, entity=mirror.entity, settings=settings, **options
-    )
-
-
-def _rows(path: Path, has_ended: Callable[[], bool]) -> Iterator[dict[str, str]]:
-    """The rows of metrics.csv as they are written; the last line counts once it is whole."""
-    seen = 0
-    header: list[str] = []
+def wait(folders: Iterable[Path], seconds: float = TELL_SECONDS) -> dict[Path, str | None]:
+    """`read_problem` of each of the folders that is mirrored, after at most so many seconds."""
+    until = time.monotonic() + seconds
+    found: dict[Path, str | None] = {folder: None for folder in folders if (folder / LOG).exists()}
     while True:
-        ended = has_ended()
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        lines = text[: text.rfind("\n") + 1].splitlines()
-        if lines and not header:
-            header, seen = lines[0].split(","), 1
-        for line in lines[seen:]:
-            yield dict(zip(header, line.split(","), strict=False))
-        seen = max(seen, len(lines))
-        if ended:
-            return
+        found |= {folder: read_problem(folder) for folder, problem in found.items() if problem is None}
+        if None not in found.values() or time.monotonic() >= until:
+            return found
         time.sleep(POLL_SECONDS)
 
 
-def _has_ended(folder: RunFolder) -> bool:
-    record = folder.read()
-    return record is None or record.status != RUNNING or not is_held(folder.lock_file)
+def read_problem(folder: Path) -> str | None:
+    """Why the mirror of a run or a sweep could not send it, empty where it did; None while it works."""
+    problem = read_json(outcome_file(folder)).get("problem")
+    if isinstance(problem, str):
+        return problem
+    is_alive = is_held(lock_file(folder)) or time.time() - (folder / LOG).stat().st_mtime < START_SECONDS
+    return None if is_alive else "the process that sends was killed"
 
 
-def _numbers(row: dict[str, str]) -> dict[str, float]:
-    return {name: float(value) for name, value in row.items() if value and name not in ("step", "kind")}
+def write_problem(folder: Path, problem: str) -> None:
+    """Leave in the folder of a run or a sweep why it could not be sent; empty where it was."""
+    path = outcome_file(folder)
+    path.parent.mkdir(exist_ok=True)
+    atomic_write(path, json.dumps({"problem": problem}))
 
 
-def _value(cell: str) -> float | str | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return cell or None
+def by_hand(*paths: Path | str) -> str:
+    """The command that sends the offline runs in these folders; a `*` is left to the shell."""
+    quoted = ("*".join(shlex.quote(part) if part else "" for part in str(path).split("*")) for path in paths)
+    return " ".join(["wandb", "sync", *quoted])
 
 
-SUMMARY = (
-    "status reason seconds ops_paper flops_per_step mfu tokens_per_second peak_memory_bytes data_wait_fraction".split()
-)
-SUMMARY_GROUPS = ("loss", "parameters", "steps_per_second", "downstream")
+def outcome_file(folder: Path) -> Path:
+    """Where a mirror leaves how sending went."""
+    return folder / "wandb" / "outcome.json"
 
 
-def _summary(record: Record) -> dict[str, Any]:
-    """The record's numbers, flat: `loss/final`, `parameters/total`, `steps_per_second/median` ..."""
-    content = record.to_json()
-    found = {key: content.get(key) for key in SUMMARY}
-    for group in SUMMARY_GROUPS:
-        found |= {f"{group}/{key}": value for key, value in (content.get(group) or {}).items()}
-    return {key: value for key, value in found.items() if value is not None}
+def lock_file(folder: Path) -> Path:
+    """Held by the mirror of the run or the sweep in `folder`; one after the other."""
+    return folder / "wandb" / "lock"
 
 
-def _send(mirror: Mirror, folder: Path, key: str | None) -> None:
-    """Hand an offline run to `wandb sync`, which alone is given the key."""
-    by_hand = f"`wandb sync {folder}` sends it"
-    if not mirror.sync_seconds or not (key or _has_login()):
-        print(f"written offline; {by_hand}", flush=True)
-        return
-    sender = subprocess.Popen(
-        [sys.executable, "-m", "wandb", "sync", str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env={**os.environ, **({KEY: key} if key else {})},
-    )
-    try:
-        code = sender.wait(mirror.sync_seconds)
-        outcome = "sent" if code == 0 else f"not sent (exit code {code})"
-    except subprocess.TimeoutExpired:
-        os.killpg(sender.pid, signal.SIGKILL)
-        outcome = f"not sent within {mirror.sync_seconds:g} s"
-    print(f"{outcome}; {by_hand}", flush=True)
+def state_file(folder: Path) -> Path:
+    """Which state of a sweep's results its mirror has shown, with how sending went."""
+    return folder / "wandb" / "report.json"
 
 
-def _has_login() -> bool:
-    import netrc
-
-    import wandb
-
-    try:
-        return netrc.netrc().authenticators(urlparse(wandb.Settings().base_url).hostname or "") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def main() -> int:
-    """Do what the command line says, out of everybody's way."""
-    os.nice(10)
-    key = os.environ.pop(KEY, None)
-    job = json.loads(sys.argv[1])
-    mirror, folder = Mirror(**job["mirror"]), Path(job["folder"])
-    if job["what"] == "follow":
-        mirror_run(mirror, folder, key)
-    else:
-        sweep, report = job["more"]
-        mirror_report(mirror, folder, sweep, Path(report), key)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def report_tables(report: Path) -> list[Path]:
+    """The tables of a report that are shown."""
+    return [path for path in (report / "results.csv", report / "runs.csv") if path.exists()]

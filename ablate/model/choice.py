@@ -11,16 +11,12 @@ from ablate.model.contract import Place
 
 
 class Choice:
-    """Several options in one slot: `choose` says which of them fills it at a place, `all` lists them."""
+    """Several options in one slot: `choose` says which of them fills it at a place."""
 
     holds_options = True  # so that it is made at once, and the options in it are factories
 
     def choose(self, place: Place) -> Callable[..., nn.Module]:
         """The option at this place."""
-        raise NotImplementedError
-
-    def all(self) -> list[Callable[..., nn.Module]]:
-        """Every option that it may choose."""
         raise NotImplementedError
 
 
@@ -41,9 +37,6 @@ class ByLayer(Choice):
         if name not in self.options:
             raise UserError(f"pattern: no option {name!r} among {', '.join(self.options)}{nearest(name, self.options)}")
         return self.options[name]
-
-    def all(self) -> list[Callable[..., nn.Module]]:
-        return list(self.options.values())
 
     def placed(self) -> tuple[dict[str, Callable[..., nn.Module]], str]:
         """The options that some layer of a model must use, by name, and the key that determines which."""
@@ -69,9 +62,6 @@ class AtLayers(Choice):
         at = (place.layer, place.layer - place.n_layers)
         return self.there if place.stack in self.stacks and not set(at).isdisjoint(self.layers) else self.elsewhere
 
-    def all(self) -> list[Callable[..., nn.Module]]:
-        return [self.there, self.elsewhere]
-
     def placed(self) -> tuple[dict[str, Callable[..., nn.Module]], str]:
         """The options that some layer of a model must use, by name, and the key that determines which."""
         return {"there": self.there}, "stacks or layers"
@@ -86,9 +76,6 @@ class ByStack(Choice):
     def choose(self, place: Place) -> Callable[..., nn.Module]:
         return self.options[place.stack]
 
-    def all(self) -> list[Callable[..., nn.Module]]:
-        return list(self.options.values())
-
 
 class AtInput(Choice):
     """Two positions at once: ``input`` is added to the input of a stack, ``attention`` acts in its layers."""
@@ -98,6 +85,3 @@ class AtInput(Choice):
 
     def choose(self, place: Place) -> Callable[..., nn.Module]:
         return self.attention if place.sublayer else self.input
-
-    def all(self) -> list[Callable[..., nn.Module]]:
-        return [self.input, self.attention]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablate.report.analysis import results as gathered
+from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.results import Results
-from ablate.report.text import decimals, md_escape
+from ablate.report.text import decimals, md_escape, one_line
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, run_folders
 
@@ -16,42 +16,47 @@ TEMPLATES = Path(__file__).parent / "templates"
 def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Path:
     """Gather the runs of a sweep and write its report; returns the path of report.md.
 
-    Runs without a folder (all of them, in a fresh clone) are taken from the records in the report's folder. Raises
-    `UserError` for a sweep that does not exist, and for records there that cannot be read.
+    Runs without a folder (all of them, in a fresh clone) are taken from the records in the report's folder; what is
+    asked of them, and what each row is compared with, from the sweep file as it is now. Raises `UserError` for a sweep
+    that does not exist, and for records there that cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
-    older = gathered.read(folder) if (folder / gathered.RECORDS).exists() else None
+    older = records_file.read(folder) if (folder / records_file.RECORDS).exists() else None
     if older and not any(RunFolder(run).record.exists() for run in run_folders(runs_dir, sweep_name)):
-        return rebuild(folder)
-    gathered.write(gathered.collect(sweep_name, runs_dir, sweeps_dir, older), folder)
+        found = gathering.reread(older, sweeps_dir)
+    else:
+        found = gathering.collect(sweep_name, runs_dir, sweeps_dir, older)
+    if found != older:
+        records_file.write(found, folder)
     return rebuild(folder)
 
 
 def rebuild(report_dir: Path | str) -> Path:
     """Write the report again from records.jsonl and curves.csv alone, byte for byte; returns the path of report.md."""
     folder = Path(report_dir)
-    _write(gathered.read(folder), folder)
+    _write(records_file.read(folder), folder)
     return folder / "report.md"
 
 
 def problems(report_dir: Path | str) -> list[str]:
     """Records that were left out when the runs were gathered, each as `path: reason`."""
-    skipped = gathered.read(report_dir).sweep.get("skipped", [])
-    return [f"{problem['path']}: {problem['reason']}" for problem in skipped]
+    skipped = records_file.read(report_dir).sweep.get("skipped", [])
+    return [one_line(f"{problem['path']}: {problem['reason']}") for problem in skipped]
 
 
 def _write(results: Results, folder: Path) -> None:
     import jinja2
 
-    from ablate.report.analysis import agreement, reference, verdicts
+    from ablate.report.analysis import agreement, reference
     from ablate.report.analysis.agreement_over_training import agreement_over_training
+    from ablate.report.analysis.judge import judge
     from ablate.report.render import csv_tables, plots
     from ablate.report.render.agreement_tables import AgreementTables
     from ablate.report.render.markdown_tables import MarkdownTables
     from ablate.report.render.provenance import Provenance
     from ablate.report.render.summary import Summary
 
-    judged = verdicts.judge(results)
+    judged = judge(results)
     published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
     agreements = agreement.agreements(judged, published) if published else []
     over_training = agreement_over_training(results, judged, published) if published else None

@@ -11,6 +11,7 @@ MISSING = "–"
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
 _LINE_START = re.compile(r"^(\d+)([.)])(?= |$)|^([#+=-])")
 _LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)  # GitHub makes a link of an address in plain text
+_NAME = re.compile(r"(?<=@)(?=\w)")  # and of an e-mail address; where it is pasted into an issue, it mentions @name
 _BIDI = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
@@ -25,6 +26,7 @@ def md_escape(text: object) -> str:
     """The text as Markdown that shows it literally: no markup, link, HTML or table cell can begin in it."""
     escaped = _LINK.sub(r"\\", _MARKDOWN.sub(r"\\\1", one_line(text)))
     escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = _NAME.sub("<!-- -->", escaped)
     return _LINE_START.sub(lambda found: f"{found[1]}\\{found[2]}" if found[1] else f"\\{found[3]}", escaped)
 
 

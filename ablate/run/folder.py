@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,15 @@ class RunFolder:
             raise UserError(f"{self.path}/{found.problem}; move the folder away to run it anew")
         return found.record
 
+    def discard(self) -> None:
+        """Delete the folder of a run that never began, and those above it that are empty then; else do nothing."""
+        never_began = {self.record.name, self.log.name, self.lock_file.name}
+        with contextlib.suppress(OSError, lock.Busy), lock.held(self.lock_file):
+            if {path.name for path in self.path.iterdir()} <= never_began:
+                shutil.rmtree(self.path)
+                for folder in (*self.path.parents,)[:3]:  # the row's, the sweep's, that of all runs
+                    folder.rmdir()
+
     def examine(self) -> Reading:
         """The record, and what is wrong where it cannot be used.
 
@@ -130,13 +140,19 @@ class RunFolder:
         except ValueError as error:
             return Reading(None, f"{self.record.name} {error}", is_damaged=True)
         if record is None:
-            return Reading(None)
+            left = self._result_without_record()
+            return Reading(None, f"{self.record.name} is missing beside {left}" if left else "", is_damaged=bool(left))
         if seed_of(self.path) is not None and not _is_at(record, self.path):
             of = f"({record.sweep:.40}, {record.row:.80}, seed {record.seed})"
             return Reading(None, f"{self.record.name} is of another run {of}")
         if against := metrics_csv.contradiction(record, self.metrics):
             return Reading(None, f"{self.record.name} {against}", is_damaged=True)
         return Reading(record)
+
+    def _result_without_record(self) -> str:
+        """The file that a training left although there is no record, which is written before it; empty without one."""
+        kept = (self.weights, *self.checkpoints.glob("step-*.ckpt"), self.metrics)
+        return next((path.relative_to(self.path).as_posix() for path in kept if path.is_file()), "")
 
     def read_config(self) -> dict[str, Any] | None:
         """The config that it was made with, or None where there is none; raises `UserError` where it cannot be read."""
@@ -220,8 +236,10 @@ def set_content_aside(folder: Path) -> Path:
     return target
 
 
-def set_file_aside(path: Path) -> Path:
-    """Rename a damaged file to the first free `<file>.damaged-<n>`; returns that."""
+def set_file_aside(path: Path) -> Path | None:
+    """Rename a damaged file to the first free `<file>.damaged-<n>`; returns that, or None where there is no file."""
+    if not os.path.lexists(path):
+        return None
     target = _first_free(path, _DAMAGED)
     os.rename(path, target)
     return target

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ablate.duration import duration
 from ablate.errors import UserError
 from ablate.run.files import follow_no_link
-from ablate.run.record import now
+from ablate.run.lock_holder import Holder, HolderWatch, sign
 
 TRIES = 10  # to get a lock, which whoever looks at its state touches for a moment
 
@@ -31,28 +31,40 @@ def held(path: Path) -> Iterator[None]:
         tries = 1
         while not _attempt(descriptor):
             if tries == TRIES:
-                raise Busy(f"{path.parent} is in use by {_holder(descriptor)}")
+                raise Busy(f"{path.parent} is in use by {Holder.of(descriptor)}")
             tries += 1
             time.sleep(0.02)
-        _sign(descriptor)
+        sign(descriptor)
         yield
 
 
 @contextlib.contextmanager
 def held_in_turn(
-    path: Path, *, waiting: Callable[[], None] = lambda: None, until: Callable[[], bool] = lambda: False
+    path: Path, *, waiting: Callable[[str], None] = lambda words: None, until: Callable[[], bool] = lambda: False
 ) -> Iterator[bool]:
     """Hold the lock at `path` after whoever has it now; yields False, without it, where `until()` ended the wait.
 
-    `waiting` is called once, where there is somebody to wait for.
+    `waiting` is called after a few seconds with words on who holds it, and again where it is found stopped, has ended
+    or goes on. Raises `Busy`, naming it, where it has shown no sign of life for a long time; `renew` is one.
     """
     with _open(path) as descriptor:
-        if not (is_mine := _attempt(descriptor)):
-            waiting()
+        is_mine, watch = _attempt(descriptor), HolderWatch(descriptor)
         while not is_mine and not until():
+            if words := watch.look():
+                waiting(words)
+            if watch.is_over:
+                raise Busy(f"no sign of life for {duration(watch.limit)} of {watch.holder}")
             time.sleep(0.2)
             is_mine = _attempt(descriptor)
+        if is_mine:
+            sign(descriptor)
         yield is_mine
+
+
+def renew(path: Path) -> None:
+    """Show those who wait for the lock at `path`, which this process holds, that it is at work."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
 
 
 def is_held(path: Path) -> bool:
@@ -90,13 +102,3 @@ def _attempt(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _sign(descriptor: int) -> None:
-    """Say in the file who holds it."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now()}\n".encode(), 0)
-
-
-def _holder(descriptor: int) -> str:
-    return os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"

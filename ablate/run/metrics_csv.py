@@ -57,12 +57,12 @@ def contradiction(record: Record, path: Path) -> str:
     if record.status != DONE or record.loss is None or (metrics := Metrics.read(path)) is None:
         return ""
     for name, step, loss in (
-        ("final", record.loss.final_step or record.step, record.loss.final),
-        ("early", record.loss.early_step, record.loss.early),
+        ("a final", record.loss.final_step or record.step, record.loss.final),
+        ("an early", record.loss.early_step, record.loss.early),
     ):
         found = metrics.held_out.get(step) if step is not None else None
         if found and loss is not None and not math.isclose(found.loss, loss, rel_tol=AS_PRINTED):
-            return f"has a {name} loss of {loss:.6g}, and {path.name} has {found.loss:.6g} at step {step}"
+            return f"has {name} loss of {loss:.6g}, and {path.name} has {found.loss:.6g} at step {step}"
     if record.step is not None and metrics.last < record.step:
         return f"says done after {record.step} steps, and {path.name} ends at step {metrics.last}"
     return ""

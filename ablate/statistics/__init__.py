@@ -1,1 +1,1 @@
-"""Statistics on plain arrays: moderated tests, rank correlations, the agreement that noise leaves possible."""
+"""Statistics on plain arrays: tests of a whole table, rank correlations, the agreement that noise leaves possible."""

@@ -23,10 +23,17 @@ KEYS = (
     "reference",
     "seeds",
     "early_fraction",
+    "same_within",
     "protocol",
     "notes",
 )
 KINDS = ("rows", "grid", "sections")  # the ways to list rows
+SETTINGS = ("against", "counts")  # of a row, or of all rows of a section
+
+
+def is_setting(key: str, value: Any) -> bool:
+    """Whether what a section holds under `key` is a setting of all its rows; a row is a list or a mapping."""
+    return key in SETTINGS and not isinstance(value, (list, dict))
 
 
 def find(name: str, folder: str | Path) -> Path | None:
@@ -104,7 +111,7 @@ def _changed(inherited: dict[str, Any], add: Any, drop: Any, path: Path) -> dict
         raise UserError(f"{path}: add must hold {shown}, as the sweep that it extends does")
     for section, rows in add.items():
         groups.setdefault(section, {}).update(rows)
-    groups = {section: rows for section, rows in groups.items() if rows}
+    groups = {section: rows for section, rows in groups.items() if not all(map(is_setting, rows, rows.values()))}
     return inherited | {kind: groups if kind == "sections" else groups.get("rows", {})}
 
 

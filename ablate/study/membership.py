@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ablate.config import evaluations
@@ -15,15 +16,22 @@ from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.folder import RunFolder
 from ablate.run.record import Record
-from ablate.study.definition import GIVEN_BY_THE_SWEEP, Sweep
+from ablate.run.status import RunStatus
+from ablate.study.definition import Sweep
+from ablate.study.rows import GIVEN_BY_THE_SWEEP
 from ablate.study.runs import overrides
+
+DIFFERENT = "different"  # the state of a run that is finished, but with another configuration than the sweep now has
 
 
 class Membership:
-    """Compares runs with `sweep` as its file is now; what a run was given beside that, its command says."""
+    """Compares runs with `sweep` as its file is now, and with the overrides `extra` that it is given beside that.
 
-    def __init__(self, sweep: Sweep) -> None:
-        self.sweep = sweep
+    Without `extra`, as for a report on what there is, each run's own command says what it was given.
+    """
+
+    def __init__(self, sweep: Sweep, extra: Sequence[str] | None = None) -> None:
+        self.sweep, self.extra = sweep, extra
         self._rows: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}  # composed once
 
     def changes(self, folder: RunFolder, record: Record) -> str:
@@ -31,11 +39,34 @@ class Membership:
 
         Raises `UserError` for a row that cannot be composed.
         """
-        extra = tuple(extra_of(record))
-        row = self._rows.get((record.row, extra))
-        if row is None:
-            row = self._rows[record.row, extra] = written(overrides(self.sweep, record.row, record.seed, extra))
+        row = self._row(record)
         return match.changes(folder, record, resolve({**row, "seed": {**row["seed"], "base": record.seed}}))
+
+    def _row(self, record: Record) -> dict[str, Any]:
+        """The config of a run's row, composed once, interpolations as they are written."""
+        extra = tuple(self._extra(record))
+        if (record.row, extra) not in self._rows:
+            try:
+                row = written(overrides(self.sweep, record.row, record.seed, extra))
+            except UserError:
+                if not extra or self.extra is not None:
+                    raise
+                row = written(overrides(self.sweep, record.row, record.seed))  # its command cannot be what was given
+            self._rows[record.row, extra] = row
+        return self._rows[record.row, extra]
+
+    def _extra(self, record: Record) -> Sequence[str]:
+        return extra_of(record) if self.extra is None else self.extra
+
+    def judged(self, status: RunStatus) -> RunStatus:
+        """The status; `DIFFERENT`, and why, for a finished run that the sweep as it is now does not count."""
+        if not status.finished or status.record is None:
+            return status
+        try:
+            changes = self.changes(RunFolder(status.folder), status.record)
+        except UserError:  # a row of a package that is not installed here
+            changes = self._other_overrides(status.record)
+        return replace(status, state=DIFFERENT, problem=changes) if changes else status
 
     def reason(self, record: Record, folder: RunFolder | None = None) -> str:
         """Why a run has no place in the sweep's report; empty where it has one.
@@ -58,7 +89,7 @@ class Membership:
         if not record.overrides:
             return ""
         sweep, given = self.sweep, _normalised(record.overrides)
-        wanted = _normalised(merge(sweep.base, extra_of(record), sweep.rows[record.row]))
+        wanted = _normalised(merge(sweep.base, self._extra(record), sweep.rows[record.row]))
         if absent := [text for text in wanted if text not in given]:
             return f"made without {', '.join(absent)}, which the sweep now sets for this row"
         early = "early_fraction"  # set by the sweep's own key, and older than it

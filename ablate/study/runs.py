@@ -10,7 +10,8 @@ from pathlib import Path
 from ablate.config.overrides import key_of, merge
 from ablate.errors import UserError, nearest
 from ablate.run.folder import run_path
-from ablate.study.definition import GIVEN_BY_THE_SWEEP, Sweep
+from ablate.study.definition import Sweep
+from ablate.study.rows import GIVEN_BY_THE_SWEEP
 
 
 @dataclass(frozen=True)

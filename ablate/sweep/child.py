@@ -7,6 +7,7 @@ JSON` calls one in a fresh interpreter.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,11 @@ def train(job: dict[str, Any]) -> int:
     from ablate.config import restored
     from ablate.training import run
 
-    return run.exit_code(lambda: run.run(restored(job["config"]), job["overrides"], job["command"]))
+    cfg = restored(job["config"])
+    code = run.exit_code(lambda: run.run(cfg, job["overrides"], job["command"]))
+    if "SLURM_JOB_ID" in os.environ and code in run.EXIT_CODES.values():
+        run.tell_mirrored(cfg)  # Slurm kills whatever is left when the job ends
+    return code
 
 
 def prepare(job: dict[str, Any]) -> int:

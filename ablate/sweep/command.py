@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ablate.duration import duration
-from ablate.integrations.wandb import close_sweep
+from ablate.integrations.wandb import mirror_of
 from ablate.run.record import FAILED, FINISHED
 from ablate.run.status import look
 from ablate.study import definition, runs
@@ -62,11 +62,15 @@ def run(
         if interruption:
             display.say(f"{name}: stopped; the same command goes on from here")
             return interruption.exit_code
+    mirror = mirror_of(items[0].config["logger"])
     if chosen.report:
         from ablate.report import build
 
         say(f"{name}: {build.build(name, paths.runs, paths.reports, paths.sweeps)}", file=out)
-        close_sweep(items[0].config["logger"], name, paths.runs, paths.reports)
+        if mirror:
+            mirror.close_sweep(name, paths.runs, paths.reports)
+    if mirror and (line := mirror.told(paths.runs / name, [item.folder for item in items])):
+        say(f"{name}: {line}", file=out)
     return code
 
 

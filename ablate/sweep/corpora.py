@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import time
 from collections.abc import Sequence
 
-from ablate.errors import UserError
+from ablate.errors import UserError, is_full
 from ablate.run.files import read_json
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.scheduler import last_line
@@ -18,7 +19,8 @@ from ablate.sweep.session import Session
 def prepare(session: Session, items: Sequence[RunRequest]) -> dict[RunRequest, str]:
     """The sha256 of each item's corpus, after making those that are not there.
 
-    Raises `UserError` where that fails, or where the model of a row cannot be built.
+    Raises `UserError` where that fails, or where the model of a row cannot be built, and `OSError` where the disk of
+    the runs is full.
     """
     kinds: dict[str, list[RunRequest]] = {}
     for item in items:
@@ -48,8 +50,9 @@ def prepare(session: Session, items: Sequence[RunRequest]) -> dict[RunRequest, s
     found = read_json(result)
     result.unlink(missing_ok=True)
     if code or "sha256" not in found:
-        raise UserError(
-            "\n".join(found.get("errors", ())) or last_line(log) or f"the text could not be prepared; see {log}"
-        )
+        said = "\n".join(found.get("errors", ())) or last_line(log)
+        if not said and is_full(folder):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        raise UserError(said or f"the text could not be prepared; see {log}")
     hashes = found["sha256"]
     return {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from ablate.config.root import Trainer
 from ablate.config.slots import declares
 from ablate.duration import duration
 from ablate.errors import UserError
+from ablate.run import match
 from ablate.run.record import Record
 from ablate.run.status import RunStatus, look
 from ablate.study.definition import Sweep, load
+from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
 from ablate.study.runs import PlannedRun, overrides, planned, select
 from ablate.sweep import forecast
 from ablate.sweep.devices import jobs_at_a_time
+from ablate.sweep.preflight import REMEDY
 from ablate.text import aligned
 
 Config = dict[str, Any]  # resolved
@@ -45,9 +49,11 @@ def describe(
     sweep = load(name, paths.sweeps)
     chosen = select(sweep, only)
     configs = {row: _config(name, row, overrides(sweep, row, 0, extra)) for row in chosen}
-    found = {run: look(run.folder(paths.runs)) for run in planned(sweep, extra, only)}
+    membership = Membership(sweep, extra)
+    found = {run: membership.judged(look(run.folder(paths.runs))) for run in planned(sweep, extra, only)}
     left = sum(not run.finished for run in found.values())
-    everyone = forecast.finished_runs(paths.runs)
+    different = {status.folder for status in found.values() if status.state == DIFFERENT}
+    everyone = {path: record for path, record in forecast.finished_runs(paths.runs).items() if path not in different}
     known = {folder: record for folder, record in everyone.items() if record.sweep == name}
     others = {folder: record for folder, record in everyone.items() if record.sweep != name}
     jobs = jobs or jobs_at_a_time(Trainer(**config["trainer"]) for config in configs.values())
@@ -62,6 +68,7 @@ def describe(
             f"{sweep.seeds.rows} of each other row): {len(found) - left} done, {left} to run"
         ),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
+        *_differences(name, found),
         "",
         *_table(sweep, found, configs, costs),
         "",
@@ -77,6 +84,14 @@ def _config(name: str, row: str, given: Sequence[str]) -> Config:
         return compose_resolved(given)
     except UserError as error:
         raise error.of(name, row) from None
+
+
+def _differences(name: str, found: dict[PlannedRun, RunStatus]) -> list[str]:
+    """A line for each way in which runs on disk differ from what is planned: `ablate sweep` refuses them."""
+    runs: dict[tuple[str, str], int] = Counter(
+        (run.row, status.reason) for run, status in found.items() if status.state == DIFFERENT
+    )
+    return [match.refusal(f"{name}: {row!r}", changes, REMEDY, count) for (row, changes), count in runs.items()]
 
 
 def _table(
@@ -96,7 +111,7 @@ def _table(
                 f"{sum(status.finished for status in mine)}/{len(mine)}",
                 _number(parameters, ",d"),
                 _number(operations, ".3g"),
-                " ".join(sweep.rows[row]) + _width(config) or "the baseline",
+                " ".join(sweep.rows[row]) + _width(config) + _against(sweep, row) or "the baseline",
             )
         )
     return aligned(cells, right=(1, 2, 3))
@@ -108,6 +123,11 @@ def _parameters(record: Record) -> int | None:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def _against(sweep: Sweep, row: str) -> str:
+    """The row that this one is compared with, where that is not the baseline."""
+    return f" (against {sweep.against[row]})" if row in sweep.against else ""
 
 
 def _width(config: Config) -> str:
@@ -152,5 +172,5 @@ def _detects(sweep: Sweep, known: Sequence[Record], others: Sequence[Record]) ->
     effect = forecast.detectable(sweep, sd)
     return (
         f"a difference of {effect:.3f} in the final loss, four times in five "
-        f"(one run's noise is {sd:.4f}, from {source}; level 5 %, Holm over the largest section)"
+        f"(one run's noise is {sd:.4f}, from {source}; a false verdict in at most 5 % of such sweeps)"
     )

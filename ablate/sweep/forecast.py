@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,24 +67,19 @@ def _noise_of(members: Sequence[Record]) -> float:
         return math.nan
     import numpy as np
 
-    from ablate.statistics.moderated import estimate_noise
+    from ablate.statistics.noise import typical_noise
 
     table = np.full((len(rows), len(seeds)), np.nan)
     for record in members:
         table[rows.index(record.row), seeds.index(record.seed)] = record.final_loss
-    variances = estimate_noise(table).variance
-    variances = variances[~np.isnan(variances)]
-    return float(np.sqrt(np.median(variances))) if len(variances) else math.nan
+    return typical_noise(table)
 
 
 def detectable(sweep: Sweep, sd: float) -> float:
     """The smallest true difference of final loss that the sweep finds four times in five; NaN below three seeds."""
-    from ablate.statistics.moderated import planned_effect
+    from ablate.statistics.planned import planned_effect
 
-    sizes = Counter(section for row, section in sweep.sections.items() if row != sweep.baseline)
-    # A single row is judged by the seeds that it shares with the baseline, and by no others.
-    of_baseline = sweep.seeds.rows if sizes.total() == 1 else sweep.seeds.baseline
-    return planned_effect(sd, max(sizes.values()), sweep.seeds.rows, of_baseline)
+    return planned_effect(sd, len(sweep.rows) - 1, sweep.seeds.rows, sweep.seeds.baseline)
 
 
 def _runs(count: int) -> str:

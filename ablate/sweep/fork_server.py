@@ -5,13 +5,12 @@
 
 Both ends speak JSON lines. The driver sends {"id", "entry": "module:function", "argument", "log"}; the server answers
 {"ready"}, {"id", "pid"} and {"id", "exit"}. When the driver is gone, however it went, the socket
-closes: the server ends its runs (SIGTERM, so that they save, then SIGKILL) and itself. When the server is killed, the
-kernel kills the runs.
+closes: the server ends its runs (SIGTERM, so that they save, then SIGKILL) and itself; what is stopped is continued for
+that. When the server is killed, the kernel kills the runs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import io
 import json
@@ -23,12 +22,13 @@ import subprocess
 import sys
 import time
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from ablate.data.cpu_count import cores
 from ablate.errors import disk_error, print_error
-from ablate.orphans import die_with_parent
-from ablate.process_tree import kill_group
+from ablate.orphans import die_with_parent, wake_without_parent
+from ablate.process_tree import ask_to_end, kill_group
 from ablate.run.files import follow_no_link
 
 # Read by glibc when a process starts: keep big blocks instead of handing them back to the kernel after each step.
@@ -60,6 +60,7 @@ def start(preload: str) -> tuple[subprocess.Popen, socket.socket]:
         pass_fds=[theirs.fileno()],
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C in the terminal is the driver's business
+        preexec_fn=wake_without_parent,
         env={**environment(), "PYTHONPATH": path},
     )
     theirs.close()
@@ -124,7 +125,11 @@ class _Server:
             self.channel.close()
             for descriptor in self.close_in_child:
                 os.close(descriptor)
-            os._exit(call(request["entry"], request["argument"], request["log"]))
+            code = 1
+            try:
+                code = call(request["entry"], request["argument"], request["log"])
+            finally:
+                os._exit(code)  # whatever comes, this is no server
         self.running[pid] = request["id"]
         self._tell(id=request["id"], pid=pid)
 
@@ -149,8 +154,7 @@ class _Server:
                 if number == signal.SIGKILL:
                     kill_group(pid)  # whatever it started as well
                 else:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, number)  # the run alone, which saves
+                    ask_to_end(pid)
             deadline = time.monotonic() + patience
             while self.running and time.monotonic() < deadline:
                 self._reap()
@@ -171,13 +175,15 @@ def call(entry: str, argument: Any, log: str | None) -> int:
     except KeyboardInterrupt:
         code = 130
     except BaseException as error:
-        if trouble := disk_error(error):
-            print_error(trouble)
-        else:
-            traceback.print_exc()
+        with suppress(OSError):  # the log is on the disk that is full
+            if trouble := disk_error(error):
+                print_error(trouble)
+            else:
+                traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
     return code & 0xFF
 
 

@@ -20,6 +20,7 @@ from ablate.study.definition import Sweep
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.progress import Running, Totals
 from ablate.sweep.session import Session
+from ablate.terminal import without_sequences
 from ablate.termination import likely_cause, signal_name
 
 GRACE = 120.0  # seconds between SIGTERM and SIGKILL
@@ -64,7 +65,10 @@ class Driver:
         self._take_stock(items)
 
     def drive(self) -> Tally:
-        """Work until nothing is left to do, or until Ctrl-C or SIGTERM, which stop the runs first."""
+        """Work until nothing is left to do, or until Ctrl-C or SIGTERM, which stop the runs first.
+
+        So does a disk that refuses what the driver has to write, of which it raises the `OSError`.
+        """
         try:
             while not self.session.interruption:
                 self._collect()
@@ -192,28 +196,30 @@ class Driver:
         if now - self.last_watch < 0.5:
             return
         self.last_watch = now
-        for active in self.active:
-            progress = active.progress
-            if active.handle.waits:
-                progress.began = now
-            if beat := heartbeat(active.item.folder):
-                progress.beat(beat, now)
-            if progress.is_starting:
-                limit = BEFORE_THE_FIRST_STEP * self.options.patience
-            else:
-                limit = max(self.options.patience, 10 * (progress.median_step or 0.0))
-            if active.killed:
-                continue
-            if self.options.timeout and now - progress.began > self.options.timeout:
-                active.killed = f"timed out after {self.options.timeout:g} s (at step {progress.step})"
-            elif progress.silent(now) > limit:
-                active.killed = f"hung: no step for {duration(progress.silent(now))} (at step {progress.step})"
-                folder = RunFolder(active.item.folder)
-                if obstacle := folder.death() or active.handle.obstacle():
-                    active.killed += f"; {obstacle}"
-            if active.killed:
-                active.handle.stop(signal.SIGKILL)
+        self._stop([active for active in self.active if self._is_overdue(active, now)], signal.SIGKILL)
         self.display.show(self._totals(now), [active.progress for active in self.active])
+
+    def _is_overdue(self, active: Active, now: float) -> bool:
+        """Take in a run's heartbeat; whether it is to be killed now, which `killed` then says why."""
+        progress = active.progress
+        if active.handle.waits:
+            progress.began = now
+        if beat := heartbeat(active.item.folder):
+            progress.beat(beat, now)
+        if progress.is_starting:
+            limit = BEFORE_THE_FIRST_STEP * self.options.patience
+        else:
+            limit = max(self.options.patience, 10 * (progress.median_step or 0.0))
+        if active.killed:
+            return False
+        if self.options.timeout and now - progress.began > self.options.timeout:
+            active.killed = f"timed out after {self.options.timeout:g} s (at step {progress.step})"
+        elif progress.silent(now) > limit:
+            active.killed = f"hung: no step for {duration(progress.silent(now))} (at step {progress.step})"
+            folder = RunFolder(active.item.folder)
+            if obstacle := folder.death() or active.handle.obstacle():
+                active.killed += f"; {obstacle}"
+        return bool(active.killed)
 
     def _totals(self, now: float) -> Totals:
         tally = self.tally
@@ -252,21 +258,23 @@ class Driver:
         self.display.say(
             f"stopping {len(self.active)} runs: waiting for their checkpoints; Ctrl-C again kills them now"
         )
-        for active in self.active:
-            active.handle.stop(signal.SIGTERM)
+        self._stop(self.active, signal.SIGTERM)
         deadline = time.monotonic() + GRACE
         killed: float | None = None
         while left := [active for active in self.active if active.handle.poll() is None]:
             now = time.monotonic()
             if killed is None and (now > deadline or self.session.interruption.impatient):
                 killed = now
-                for active in left:
-                    active.handle.stop(signal.SIGKILL)
+                self._stop(left, signal.SIGKILL)
             if killed is not None and all(now - killed >= active.handle.kill_seconds for active in left):
                 names = ", ".join(active.item.name for active in left)
                 self.display.say(f"not waited for any longer: {names}")
                 break
             time.sleep(TICK)
+
+    def _stop(self, several: list[Active], number: int) -> None:
+        if several and (trouble := self.session.starters.stop([active.handle for active in several], number)):
+            self.display.say(trouble)
 
 
 def _mean(values: list[float]) -> float | None:
@@ -295,7 +303,7 @@ def last_line(log: Path) -> str:
         with open(log, "rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - 65536))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            lines = without_sequences(file.read().decode("utf-8", "replace")).splitlines()
     except OSError:
         return ""
     return next((" ".join(line.split())[:300] for line in reversed(lines) if line.strip(" =-")), "")
@@ -304,7 +312,8 @@ def last_line(log: Path) -> str:
 def write_failure(sweep: Sweep, item: RunRequest, reason: str) -> None:
     """Say in the record of a run that died without a word why it has no result.
 
-    A record that cannot be used is left as it is: it may be the result of a newer version.
+    A record that cannot be used is left as it is: it may be the result of a newer version. Raises `OSError` where the
+    disk refuses it; the run then counts as interrupted when the sweep is asked for again.
     """
     folder, run = RunFolder(item.folder), item.run
     try:
@@ -320,5 +329,5 @@ def write_failure(sweep: Sweep, item: RunRequest, reason: str) -> None:
             )
             seconds = seconds_spent(item.folder, record)
             folder.write(replace(record, status=FAILED, reason=reason, seconds=seconds))
-    except (Busy, OSError, UserError):
-        pass  # someone has begun it anew, or the disk is full: the driver names it all the same
+    except (Busy, UserError):
+        pass  # someone has begun it anew: the driver names it all the same

@@ -8,17 +8,25 @@ local executor, not yet on a cluster.
 from __future__ import annotations
 
 import math
+import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ablate.duration import duration
 from ablate.errors import UserError
+from ablate.process_tree import descendants
 from ablate.sweep import slurm_queue
 from ablate.sweep.devices import uses_gpu
 from ablate.sweep.workers import Forked, Program, start_fresh
+from ablate.training.processes import STOP_LIMIT
 
+SUBMIT_LIMIT = 120.0  # seconds that sbatch may take
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # that a job's time is nearly over, as submitit asks for
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED")  # for its turn
 CORES_A_GPU = 4  # it compiles, and reads text
@@ -62,9 +70,39 @@ class SlurmStarters:
             self.executor.update_parameters(
                 nodes=nodes, tasks_per_node=1, cpus_per_task=cpus, gpus_per_node=gpus, **self.parameters
             )
-            with self.executor.batch():
-                for job in members:
-                    job.job = self.executor.submit(task, *job.call)
+            self._submit(members)
+
+    def _submit(self, jobs: list[SlurmJob]) -> None:
+        """Submit jobs as one array; raises `UserError` where Slurm refuses, or has not answered for a while."""
+        from submitit.core.utils import FailedJobError
+
+        errors: list[Exception] = []
+
+        def submit() -> None:
+            try:
+                with self.executor.batch():
+                    submitted = [self.executor.submit(task, *job.call) for job in jobs]
+                for job, its in zip(jobs, submitted, strict=True):
+                    job.job = its
+            except Exception as error:  # to be raised by who waits
+                errors.append(error)
+
+        before = set(descendants(os.getpid()))
+        thread = threading.Thread(target=submit, daemon=True)
+        thread.start()
+        thread.join(SUBMIT_LIMIT)
+        if thread.is_alive():
+            for pid in set(descendants(os.getpid())) - before:  # submitit waits for sbatch without a limit
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise UserError(
+                f"slurm: sbatch has not answered for {duration(SUBMIT_LIMIT)}; squeue says whether it took the jobs"
+            )
+        if errors and not isinstance(errors[0], FailedJobError):
+            raise errors[0]
+        if errors:
+            said = str(errors[0]).strip().splitlines() or ["sbatch failed"]
+            raise UserError(f"slurm: {said[-1]}")
 
     def start(self, entry: str, argument: Any, log: Path, trainer: Any) -> SlurmJob:
         """Have a job submitted that will compute as `trainer` (a config) says."""
@@ -75,6 +113,22 @@ class SlurmStarters:
         job = SlurmJob((entry, argument, str(log.absolute()), trainer.devices), needs, self.queue)
         self.pending.append(job)
         return job
+
+    def stop(self, jobs: Sequence[Any], number: int) -> str:
+        """Cancel jobs, all in one call; returns what to do by hand where that failed.
+
+        Slurm sends SIGTERM, and SIGKILL after its KillWait.
+        """
+        if self.queue is None:
+            for job in jobs:
+                if job.job:
+                    job.job.cancel(check=False)
+            return ""
+        left = [job for job in jobs if job.job and not job.is_cancelled]  # Slurm kills what does not end by itself
+        trouble = slurm_queue.cancel([job.job.job_id for job in left])
+        for job in left:
+            job.is_cancelled = not trouble
+        return trouble
 
     def close(self) -> None:
         """End the fork server that prepared the text."""
@@ -91,7 +145,8 @@ class SlurmJob:
     ):
         self.call, self.needs = call, needs  # what `task` is given; nodes, CPUs, GPUs
         self.queue = queue  # None: a process of this machine, as submitit's local executor starts it
-        self.job: Any = None
+        self.job: Any = None  # submitit's
+        self.is_cancelled = False
         self.reason = ""  # why it ended, where Slurm lost it
 
     @property
@@ -110,19 +165,15 @@ class SlurmJob:
         error = self.job.exception()
         return int(self.job.result()) if error is None else 1
 
-    def stop(self, number: int) -> None:
-        """Cancel it; Slurm sends SIGTERM, and SIGKILL after its KillWait."""
-        if self.queue is None:
-            self.job.cancel(check=False)
-        else:
-            slurm_queue.cancel(self.job.job_id)
-
     def obstacle(self) -> str:
         """What keeps it from going on: a node keeps that to itself."""
         return ""
 
     def _has_ended(self) -> bool:
         """Whether there is a result, or can be none any more, which `reason` then says."""
+        if self.job is None:
+            self.reason = "it could not be submitted"
+            return True
         if self.queue is None:
             return bool(self.job.done())
         if self.reason or self.job.paths.result_pickle.exists():
@@ -141,6 +192,17 @@ def task(entry: str, argument: Any, log: str, devices: int) -> int:
     for number in WARNINGS:
         signal.signal(number, signal.SIG_IGN)  # what is started inherits this
     handle = start_fresh(entry, argument, Path(log), devices)
+    asked: list[float] = []  # when to stop
+
+    def stop(*_: Any) -> None:
+        asked.append(time.monotonic())
+        handle.stop(signal.SIGTERM)
+
     for number in (signal.SIGTERM, *WARNINGS):
-        signal.signal(number, lambda *_: handle.stop(signal.SIGTERM))
-    return handle.process.wait()
+        signal.signal(number, stop)
+    while True:
+        try:
+            return handle.process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            if asked and time.monotonic() > asked[0] + STOP_LIMIT:
+                handle.stop(signal.SIGKILL)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from ablate.errors import UserError
-from ablate.run.folder import RunFolder, run_folders, seed_of
+from ablate.run.folder import run_folders, seed_of
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING
 from ablate.run.status import INTERRUPTED, MISSING, STATES, RunStatus, heartbeat, look
 from ablate.study import definition, inheritance, runs
 from ablate.study.definition import Sweep
-from ablate.study.membership import Membership
+from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
 from ablate.text import aligned
-
-DIFFERENT = "different"  # finished, but with another configuration than the sweep now has
 
 
 def describe(name: str, overrides: Sequence[str] = ()) -> str:
@@ -50,18 +46,7 @@ def _of_sweep(sweep: Sweep, paths: Paths) -> dict[tuple[str, int], RunStatus]:
     planned = runs.planned(sweep)
     found = {(run.row, run.seed): look(run.folder(paths.runs)) for run in planned}
     order = {row: number for number, row in enumerate(sweep.rows)}
-    return {run: _judged(found[run], membership) for run in sorted(found, key=lambda run: (order[run[0]], run[1]))}
-
-
-def _judged(status: RunStatus, membership: Membership) -> RunStatus:
-    """The status; `DIFFERENT`, and why, for a finished run that the sweep as it is now does not count."""
-    if not status.finished or status.record is None:
-        return status
-    try:
-        changes = membership.changes(RunFolder(status.folder), status.record)
-    except UserError:  # a row of a package that is not installed here
-        return status
-    return replace(status, state=DIFFERENT, problem=changes) if changes else status
+    return {run: membership.judged(found[run]) for run in sorted(found, key=lambda run: (order[run[0]], run[1]))}
 
 
 def _of_folders(folders: Sequence[Path]) -> dict[tuple[str, int], RunStatus]:

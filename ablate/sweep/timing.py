@@ -20,7 +20,7 @@ from typing import Any
 from ablate.duration import duration
 from ablate.run.files import atomic_write, read_json
 from ablate.run.folder import RunFolder, run_folders
-from ablate.run.lock import held_in_turn, is_held
+from ablate.run.lock import Busy, held_in_turn, is_held, renew
 from ablate.run.record import DONE, RUNNING, Record, StepsPerSecond
 from ablate.run.status import look
 from ablate.study.runs import planned
@@ -28,6 +28,7 @@ from ablate.sweep.preflight import RunRequest
 from ablate.sweep.scheduler import last_line
 from ablate.sweep.session import Session
 
+LOCK = "timing.lock"  # in a sweep's folder, held during a pass
 ROUNDS = 3
 SHARE = 0.1  # of the seconds that the runs took
 LEAST = 60.0
@@ -42,48 +43,61 @@ def measure(session: Session, items: Sequence[RunRequest]) -> None:
     A row that is new makes all rows be timed again, so that all speeds of a report are from one pass. The speeds go to
     `steps_per_second.exclusive` of each row's seed 0, and with what was skipped to `timing.json` beside the rows.
     """
-    sweep, folder = session.sweep, session.paths.runs / session.sweep.name
-    with held_in_turn(folder / "timing.lock", until=lambda: bool(session.interruption)):
-        found = {item: look(item.folder) for item in items if item.run.seed == 0}
-        records = {item: status.record for item, status in found.items() if status.state == DONE and status.record}
-        known = _known_rows(folder / "timing.json")
-        again = session.options.timing is not None  # more time may do for what was skipped
-        if session.interruption or all(_is_known(item, records[item], known, again) for item in records):
-            return
-        everything = {run: look(run.folder(session.paths.runs)).state for run in planned(sweep)}
-        if RUNNING in everything.values() or _others(session):
-            session.display.say(f"{sweep.name}: not timed, other runs are under way")
-            return
-        requested = {(item.run.row, item.run.seed) for item in items}
-        others = [run.row for run, state in everything.items() if run.seed == 0 and state == DONE]
-        if left := [row for row in others if (row, 0) not in requested]:
-            session.display.say(f"{sweep.name}: not timed, {len(left)} finished rows are not among those to run")
-            return
-        spent = sum(record.seconds or 0.0 for record in records.values())
-        budget = max(LEAST, SHARE * spent) if session.options.timing is None else session.options.timing
-        session.display.say(f"{sweep.name}: timing {len(records)} rows, one at a time, at most {duration(budget)}")
-        timed = _Pass(session, folder, budget, len(records)).rounds(list(records))
-        session.display.note("")
-        if session.interruption:
-            return
-        if timed is None:
-            session.display.say(f"{sweep.name}: not timed, other runs began meanwhile; the same command times again")
-            return
-        rows = {}
-        for item, (speeds, error) in timed.items():
-            exclusive = statistics.median(speeds) if speeds else None
-            rows[item.run.row] = {
-                "identity": records[item].identity,
-                "steps_per_second": speeds,
-                "exclusive": exclusive,
-                "skipped": None if speeds else error or f"no time left within {duration(budget)}",
-            }
-            _write(item, exclusive)
-        skipped = [f"{row} ({timing['skipped']})" for row, timing in rows.items() if timing["skipped"]]
-        if skipped:
-            session.display.say(f"{sweep.name}: not timed: {', '.join(skipped)}")
-        text = json.dumps({"rounds": ROUNDS, "rows": {**known, **rows}}, indent=1)
-        atomic_write(folder / "timing.json", text)
+    name, folder = session.sweep.name, session.paths.runs / session.sweep.name
+
+    def waiting(holder: str) -> None:
+        session.display.say(f"{name}: another process times its rows; waiting for {holder}")
+
+    try:
+        with held_in_turn(folder / LOCK, waiting=waiting, until=lambda: bool(session.interruption)):
+            _measure(session, folder, items)
+    except Busy as busy:
+        session.display.say(f"{name}: not timed, {busy}")
+
+
+def _measure(session: Session, folder: Path, items: Sequence[RunRequest]) -> None:
+    """The same, alone."""
+    sweep = session.sweep
+    found = {item: look(item.folder) for item in items if item.run.seed == 0}
+    records = {item: status.record for item, status in found.items() if status.state == DONE and status.record}
+    known = _known_rows(folder / "timing.json")
+    again = session.options.timing is not None  # more time may do for what was skipped
+    if session.interruption or all(_is_known(item, records[item], known, again) for item in records):
+        return
+    everything = {run: look(run.folder(session.paths.runs)).state for run in planned(sweep)}
+    if RUNNING in everything.values() or _others(session):
+        session.display.say(f"{sweep.name}: not timed, other runs are under way")
+        return
+    requested = {(item.run.row, item.run.seed) for item in items}
+    others = [run.row for run, state in everything.items() if run.seed == 0 and state == DONE]
+    if left := [row for row in others if (row, 0) not in requested]:
+        session.display.say(f"{sweep.name}: not timed, {len(left)} finished rows are not among those to run")
+        return
+    spent = sum(record.seconds or 0.0 for record in records.values())
+    budget = max(LEAST, SHARE * spent) if session.options.timing is None else session.options.timing
+    session.display.say(f"{sweep.name}: timing {len(records)} rows, one at a time, at most {duration(budget)}")
+    timed = _Pass(session, folder, budget, len(records)).rounds(list(records))
+    session.display.note("")
+    if session.interruption:
+        return
+    if timed is None:
+        session.display.say(f"{sweep.name}: not timed, other runs began meanwhile; the same command times again")
+        return
+    rows = {}
+    for item, (speeds, error) in timed.items():
+        exclusive = statistics.median(speeds) if speeds else None
+        rows[item.run.row] = {
+            "identity": records[item].identity,
+            "steps_per_second": speeds,
+            "exclusive": exclusive,
+            "skipped": None if speeds else error or f"no time left within {duration(budget)}",
+        }
+        _write(item, exclusive)
+    skipped = [f"{row} ({timing['skipped']})" for row, timing in rows.items() if timing["skipped"]]
+    if skipped:
+        session.display.say(f"{sweep.name}: not timed: {', '.join(skipped)}")
+    text = json.dumps({"rounds": ROUNDS, "rows": {**known, **rows}}, indent=1)
+    atomic_write(folder / "timing.json", text)
 
 
 def _known_rows(path: Path) -> dict[str, dict[str, Any]]:
@@ -118,6 +132,7 @@ class _Pass:
                     continue
                 if self.session.interruption or time.monotonic() > self.deadline:
                     return timed
+                renew(self.folder / LOCK)
                 self.session.display.note(f"timing {item.run.row}, round {number + 1} of {ROUNDS}")
                 speed, error = self._once(item)
                 timed[item] = ([*speeds, speed] if speed else speeds, error)
@@ -136,7 +151,7 @@ class _Pass:
         handle = starters.start(starters.program.measure, {**job, "result": str(result)}, log, item.trainer)
         while (code := handle.poll()) is None:
             if self.session.interruption or time.monotonic() > self.deadline + PATIENCE:
-                handle.stop(signal.SIGKILL)
+                starters.stop([handle], signal.SIGKILL)
             time.sleep(0.02)
         speed = _speed(read_json(result).get("steps_per_second"))
         _clear(scratch)

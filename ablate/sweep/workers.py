@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from ablate import agent
 from ablate.errors import UserError, print_error
 from ablate.orphans import die_with_parent
-from ablate.process_tree import descendants, is_stopped, kill_group
+from ablate.process_tree import ask_to_end, descendants, is_stopped, kill_group
 from ablate.run.files import follow_no_link
 from ablate.run.folder import RunFolder
 from ablate.sweep import fork_server
@@ -63,6 +64,12 @@ class Starters:
         handle = start_fresh(entry, argument, log, trainer.devices, variables)
         handle.release = lambda: self.slots.give_back(gpus)
         return handle
+
+    def stop(self, handles: Sequence[Any], number: int) -> str:
+        """Send a signal to jobs; returns what to do by hand where that failed, which it cannot here."""
+        for handle in handles:
+            handle.stop(number)
+        return ""
 
     def close(self) -> None:
         """End the fork server."""
@@ -295,7 +302,9 @@ def send_to_tree(pid: int, number: int) -> None:
 
     The tree is more than the group, because torchrun gives each worker a session of its own.
     """
-    family = [pid] if number == signal.SIGTERM else [pid, *descendants(pid)]
-    for member in family:
+    if number == signal.SIGTERM:
+        ask_to_end(pid)
+        return
+    for member in (pid, *descendants(pid)):
         with suppress(ProcessLookupError):
             os.kill(member, number)

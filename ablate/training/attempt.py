@@ -20,7 +20,8 @@ from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, set_content_aside, set_file_aside
 from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, Record, now
 from ablate.run.status import seconds_spent
-from ablate.training import later, processes, record_fields
+from ablate.terminal import say
+from ablate.training import finished, later, processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
 
@@ -97,7 +98,7 @@ class Attempt:
     def _say_traceback(self) -> None:
         text = traceback.format_exc().rstrip()
         if not self.is_main:
-            print(f"process {processes.rank()}: {text}", file=sys.stderr, flush=True)
+            say(f"process {processes.rank()}: {text}", file=sys.stderr)
         self.say(text)
 
     def _work(self, interruption: Interruption) -> None:
@@ -136,7 +137,7 @@ class Attempt:
         if self.found and self.found.identity:
             self._compare(self.found)
             if self.found.status in FINISHED:
-                self.missing = later.missing(self.cfg, self.folder, self.found)
+                self.missing = finished.missing(self.cfg, self.folder, self.found)
                 return False
         self._write(begun)
         return True
@@ -155,7 +156,8 @@ class Attempt:
             kept, then = set_file_aside(self.folder.record), "the run goes on from its checkpoint"
         else:
             kept, then = set_content_aside(self.folder.path), "the run is made again"
-        self.say(f"{self.folder.path}/{self.damage}; moved to {kept.name}, {then}")
+        moved = f"moved to {kept.name}, " if kept else ""
+        self.say(f"{self.folder.path}/{self.damage}; {moved}{then}")
         self.damage = ""
 
     def _compare(self, found: Record | None) -> None:
@@ -214,7 +216,7 @@ class Attempt:
         try:
             self._write(ended)
         except OSError as error:  # a full disk: the folder looks interrupted, and can be resumed
-            print(f"the record cannot be written: {disk_error(error) or error}", flush=True)
+            say(f"the record cannot be written: {disk_error(error) or error}")
 
     def _write(self, record: Record) -> None:
         self.record = self.folder.write(record) if self.is_main else record

@@ -117,11 +117,11 @@ class CheckpointFolder:
         found = [(int(match[1]), path) for path in self.path.glob("*") if (match := _NAME.fullmatch(path.name))]
         return [path for _, path in sorted(found, reverse=True)]
 
-    def newest(self, warn: Callable[[str], None], set_aside: bool = True) -> Path | None:
+    def newest(self, warn: Callable[[str], None], *, set_aside: bool) -> Path | None:
         """The newest whole checkpoint, or None where there is none at all.
 
-        A damaged one is named by `warn` and, by the process that writes, set aside; raises `CheckpointError` where all
-        are damaged.
+        A damaged one is named by `warn` and, where the process is the one that writes, `set_aside`; raises
+        `CheckpointError` where all are damaged.
         """
         damaged: list[Path] = []
         for path in self.all():

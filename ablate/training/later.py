@@ -15,24 +15,12 @@ from ablate.data.corpus import Corpus
 from ablate.errors import UserError
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder
-from ablate.run.record import DONE, Record
+from ablate.run.record import Record
 from ablate.training import checkpoint, processes, record_fields
 from ablate.training.device import device_type
 from ablate.training.interruption import Interruption
 from ablate.training.metrics import Heartbeat
 from ablate.training.scoring import Scored, Scoring
-
-
-def missing(cfg: DictConfig, folder: RunFolder, record: Record) -> list[str]:
-    """The evaluations that a finished run lacks; raises `UserError` where its weights, which they need, are gone."""
-    found = evaluations.missing(resolved(cfg), record.to_json()) if record.status == DONE else []
-    if found and not folder.weights.exists():
-        raise UserError(
-            f"{folder.path} is done without {', '.join(found)} (or with other settings of it), "
-            f"and its weights are gone (keep_checkpoints=none, or deleted); "
-            f"choose {evaluations.GROUP} without it, or move that folder away to train again"
-        )
-    return found
 
 
 def score(

@@ -14,6 +14,7 @@ from ablate.config import MODEL_SLOTS, own_code
 from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
 from ablate.errors import causes, disk_error
 from ablate.run.record import RUNNING, SCHEMA, Data, Record, now
+from ablate.terminal import without_sequences
 from ablate.training import environment, processes
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def tags(overrides: Sequence[str]) -> tuple[str, ...]:
 
 def reason_of(error: BaseException, folder: Path | None = None) -> str:
     """What a run died of, in a line, with what helps where that is known; `folder` is where it writes."""
-    text = " ".join(str(error).split())[:300]
+    text = " ".join(without_sequences(str(error)).split())[:300]
     kind = type(error).__name__
     if kind in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
         return f"out of memory ({text or kind}); a smaller trainer.micro_batch needs less"

@@ -5,39 +5,51 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from ablate.config import build_model
+from ablate.config.batch import share
 from ablate.errors import UserError, disk_error, print_error
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, Record
+from ablate.terminal import say
 from ablate.termination import exit_code as exit_code_of
-
-if TYPE_CHECKING:
-    from torch import nn
+from ablate.training import finished, processes
 
 EXIT_CODES = {DONE: 0, FAILED: 1, DIVERGED: 3}
 
 
-def run(cfg: DictConfig, overrides: list[str], command: str, meta_model: nn.Module | None = None) -> Record:
+def request(cfg: DictConfig, overrides: list[str], command: str) -> Record:
+    """What a person asks for: `run`, which leaves no folder behind where it refuses the config or its text."""
+    folder = run_folder(cfg)
+    is_new = not folder.path.exists()
+    try:
+        return run(cfg, overrides, command)
+    except UserError:
+        if is_new and processes.is_main():
+            folder.discard()
+        raise
+
+
+def run(cfg: DictConfig, overrides: list[str], command: str) -> Record:
     """Make or resume the run that `cfg` describes; returns its record, whose `status` says how it ended.
 
     A run that is done or has diverged is only read. Raises `Busy` where another process works on it, and
     `UserError` where its folder contains a run with another config, or where this one cannot be trained. Anything else
     that goes wrong is in the record (`failed`, and why). Several devices are several processes: started by torchrun
-    this is one of them, else it starts them. `meta_model` is the model of `cfg` on the meta device, where it has been
-    built already: its costs are counted on it.
+    this is one of them, else it starts them.
     """
-    from ablate.config.batch import share
-    from ablate.training import processes
-    from ablate.training.attempt import Attempt
-
     share(cfg)
-    folder = RunFolder(run_path(cfg.paths.runs, cfg.sweep, cfg.row, cfg.seed.base))
+    folder = run_folder(cfg)
+    if not processes.is_worker() and (record := finished.find(cfg, folder)):
+        return record
+    from ablate.training.attempt import Attempt  # torch
+
     if not processes.is_main():
         return Attempt(cfg, overrides, command, folder).work()
+    meta_model = build_model(cfg, device="meta")  # what cannot be built is refused before a folder is made
     with folder.lock():
         attempt = Attempt(cfg, overrides, command, folder, meta_model)
         if processes.world_size(cfg) == 1 or processes.is_worker():
@@ -47,6 +59,11 @@ def run(cfg: DictConfig, overrides: list[str], command: str, meta_model: nn.Modu
     code = processes.launch(cfg, overrides, command, folder.path)
     with folder.lock():
         return Attempt(cfg, overrides, command, folder).after_processes(code)
+
+
+def run_folder(cfg: DictConfig) -> RunFolder:
+    """Where the run of `cfg` is, or is to be."""
+    return RunFolder(run_path(cfg.paths.runs, cfg.sweep, cfg.row, cfg.seed.base))
 
 
 def exit_code(call: Callable[[], Record]) -> int:
@@ -69,6 +86,16 @@ def exit_code(call: Callable[[], Record]) -> int:
     if record.status == PREEMPTED:
         return exit_code_of(signal.Signals[record.reason])
     return EXIT_CODES[record.status]
+
+
+def tell_mirrored(cfg: DictConfig) -> None:
+    """Say in one line how sending the run to where it is mirrored went, which has some seconds for its end."""
+    from ablate.config import fill
+    from ablate.training import processes
+
+    mirror = fill(cfg, "logger.mirror") if processes.is_main() else None
+    if mirror and (line := mirror.told(run_path(cfg.paths.runs, cfg.sweep, cfg.row, cfg.seed.base))):
+        say(line)
 
 
 def measure(cfg: DictConfig, scratch: Path | str, seconds: float) -> dict[str, float | None]:

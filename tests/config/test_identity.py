@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -86,3 +88,15 @@ def test_a_config_on_disk_has_the_same_identity(tmp_path):
 def test_differences_name_the_keys():
     found = differences(compose(["shape.steps=7"]), compose())
     assert found == [("shape.steps", 7, 200), ("trainer.steps", 7, 200)]
+
+
+def test_the_schema_and_the_code_of_others_are_part_of_an_identity(monkeypatch):
+    cfg = compose()
+    first = identity(cfg, "x")
+    module = importlib.import_module("ablate.config.identity")  # whose name the function hides
+    monkeypatch.setattr(module, "SCHEMA", 99)
+    second = identity(cfg, "x")
+    monkeypatch.setattr(module, "own_code", lambda config: {"mine.norms": "0" * 64})
+    third = identity(cfg, "x")
+    monkeypatch.setattr(module, "own_code", lambda config: {"mine.norms": "1" * 64})
+    assert len({first, second, third, identity(cfg, "x"), identity(cfg, "y")}) == 5

@@ -38,6 +38,8 @@ MISTAKES = [
     (["norm"], ["norm: an override reads key=value (norm: "]),
     (["=3"], ["an override reads key=value"]),
     (["norm=rms)"], ["norm=rms): cannot be read"]),
+    (["paths.runs=${[}"], ["paths.runs=${[}: the ${...} in it cannot be read (mismatched input"]),
+    (["data.files=['${a b}']"], ["the ${...} in it cannot be read"]),
     (["hydra.run.dir=../x"], ["Hydra's own settings are for `ablate train --multirun`"]),
     (["norm@_global_.norm=rmsnorm"], ["write norm=OPTION"]),
     (["paths=here"], ["paths has keys of its own (runs, data, sweeps, reports)"]),

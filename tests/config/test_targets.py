@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -194,3 +196,32 @@ def test_every_option_that_is_shipped_is_accepted():
             content = options.load(path)
             whole = content if options.is_global(path) else {group: content}
             assert not list(refusals({key: value for key, value in whole.items() if key != "defaults"})), option
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("ablate_of_mine.norms.Norm", "is outside ablate"),  # begins with the name, and is another package
+        ("ablatex", "is outside ablate"),
+        ("ablate.model.norm.Layer-Norm", "is not an import path"),
+        ("ablate..model.norm.LayerNorm", "is not an import path"),
+        ("ablate.model.norm.LayerNorm;x", "is not an import path"),
+        ("ablate/model", "is not an import path"),
+        ("", "is not an import path"),
+        (None, "is not an import path"),
+        (["ablate.model.norm.LayerNorm"], "is not an import path"),
+    ],
+)
+def test_a_name_is_a_path_of_names_in_a_trusted_package(target, reason):
+    for place in (slot_at("norm"), None):
+        assert refusal(target, place).startswith(reason)
+
+
+def test_checking_a_config_reads_few_of_the_options_files_and_no_library_for_spelling():
+    code = (
+        "import sys; from ablate.config import compose_resolved, options; compose_resolved(['norm=rmsnorm']); "
+        "print(options.load.cache_info().currsize, 'difflib' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    read, spelling = ran.stdout.split()
+    assert int(read) < 60 < sum(map(len, options.groups().values())) and spelling == "False"

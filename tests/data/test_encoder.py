@@ -44,4 +44,5 @@ def test_ids_are_those_of_the_whole_and_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(pieces, "__defaults__", (1000,))
     in_pieces, said = written("pieces", ["short", document])
     assert (in_pieces == whole).all()
+    assert set(written("twice", ["short", document, document])[1].values()) == {2}
     assert said == {"document of more than 1,000 characters, encoded in pieces": 1}

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from ablate.data import build_corpus
 from ablate.data.tokenizer import Loaded
-from ablate.data.tokenizer_backends import load
+from ablate.data.tokenizer_backends import HuggingFace, load
 from ablate.errors import UserError
 from tests.data.conftest import texts, write_jsonl
 
@@ -168,6 +168,26 @@ def test_an_unknown_piece_counts_as_a_byte_and_a_special_one_as_none(tmp_path, m
     assert len(special) == 2 and not sizes[special].any()
     words = dict(zip(tokenizer.pieces, sizes[[*tokenizer.pieces.values()]], strict=True))
     assert words["the"] == 3
+
+
+def test_a_tokenizer_encodes_the_whole_text_and_nothing_else_whatever_its_file_says():
+    made = t5()
+    plain = made.encode("and and and", add_special_tokens=False).ids
+    made.enable_truncation(2)
+    made.enable_padding(length=9)
+    assert HuggingFace(made.to_str()).encode(["and and and"])[0].tolist() == plain
+
+
+@pytest.mark.parametrize("end", ["</s>", "<pad>"])
+def test_unknown_text_that_gets_the_id_of_an_end_or_of_padding_is_refused(tmp_path, config, end):
+    """As a conversion for T5 writes it of a model whose unknown piece has another id than T5's."""
+    described = json.loads(t5().to_str())
+    described["model"]["unk_id"] = next(token["id"] for token in described["added_tokens"] if token["content"] == end)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    file = write_jsonl(tmp_path / "a.jsonl", texts(40))
+    asked = config(file, "tokenizer=file", f"tokenizer.file={tmp_path}/tokenizer.json", "data.validation_share=0.2")
+    with pytest.raises(UserError, match="gives text that it does not know the id"):
+        build_corpus.prepare(asked)
 
 
 def test_a_tokenizer_that_is_opened_sets_the_number_of_its_threads(tmp_path, monkeypatch):

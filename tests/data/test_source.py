@@ -200,6 +200,11 @@ def test_zstandard_is_read_where_its_package_is_installed(tmp_path):
         file.write_bytes(pack(GOOD) + damaged(pack(lines_of(texts(50))), "bit"))
         documents, faults = read([file], "skip")
         assert documents == ["good"] and faults.skipped == {"damaged zstandard": 1}
+        unchecked = importlib.import_module("zstandard").ZstdCompressor(write_checksum=False).compress
+        for parts, notes in (((pack, pack), 0), ((unchecked, pack), 1), ((pack, unchecked), 1)):
+            file.write_bytes(b"".join(part(GOOD) for part in parts))
+            documents, faults = read([file])
+            assert documents == ["good"] * 2 and faults.noted.total() == notes
     else:
         file.write_bytes(b"")
         with pytest.raises(UserError, match="a.jsonl.zst: .* not installed; pip install zstandard"):
@@ -265,6 +270,16 @@ def test_globs_folders_and_repeated_files(tmp_path):
     (tmp_path / "b/notes.md").write_text("no data")
     assert read([tmp_path / "*.jsonl", tmp_path / "b/**/*.jsonl"])[0] == ["a.jsonl", "b/1.jsonl", "b/deep/2.jsonl"]
     assert read([tmp_path / "b", tmp_path / "b/1.jsonl"])[0] == ["b/1.jsonl", "b/deep/2.jsonl"]
+
+
+@pytest.mark.parametrize("files", [7, [7], [None], [["a.txt"]], {"train": "a.txt"}, [""]])
+def test_what_is_no_path_is_refused(files):
+    """YAML reads 007 as a number and nothing as null; the keys of a mapping are no paths."""
+    with pytest.raises(UserError, match="^data.files=.*: must be a path or a list of paths"):
+        Local(files)
+    if not isinstance(files, dict):  # by split, for the library
+        with pytest.raises(UserError, match="^data.files=.*: must be a path or a list of paths"):
+            hub("json", files={"train": files})
 
 
 @pytest.mark.parametrize(
@@ -360,6 +375,17 @@ def test_members_and_padding_are_read_as_one_text(tmp_path):
         file = tmp_path / f"a.txt.{ending}"
         file.write_bytes(pack(b"on") + pack(b"e\n\ntw") + b"\0" * 512 + pack(b"") + pack(b"o"))
         assert read([file])[0] == ["one", "two"]
+
+
+def test_a_member_without_checksum_is_noted(tmp_path):
+    without = {"xz": lambda content: lzma.compress(content, check=lzma.CHECK_NONE)}
+    for ending, pack in (PACKERS | without).items():
+        file = tmp_path / f"a.jsonl.{ending}"
+        file.write_bytes(PACKERS[ending](GOOD) + pack(GOOD))
+        documents, faults = read([file])
+        said = {"compressed without a checksum, so that damage may go unnoticed": 1}
+        assert documents == ["good"] * 2 and faults.noted == (said if ending in without else {}), ending
+        assert read([file], "skip")[1].noted == faults.noted
 
 
 def test_a_document_that_goes_on_in_a_damaged_member_is_left_out(tmp_path):
@@ -482,6 +508,13 @@ def test_a_limit_is_a_whole_number(limit):
         hub("json", limit=limit)
     with pytest.raises(UserError, match="^data.(source.)?limit=[^\\n]*: must [^\\n]*$"):
         compose(["data=hub", "data.path=json", f"data.limit={json.dumps(limit)}"])
+
+
+def test_a_whole_number_may_be_written_as_a_float(tmp_path):
+    file = write_jsonl(tmp_path / "a.jsonl", texts(5))
+    floats = hub("json", files=str(file), limit=3.0)
+    assert list(floats.documents(DataFaults())) == texts(3)
+    assert repr(floats.fingerprint()) == repr(hub("json", files=str(file), limit=3).fingerprint())
 
 
 def test_a_broken_shard_is_named_and_the_others_are_read(c4):

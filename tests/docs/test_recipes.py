@@ -18,7 +18,8 @@ import torch
 
 from ablate.config import compose, options
 from ablate.errors import UserError
-from ablate.report.analysis import results, verdicts
+from ablate.report.analysis import gathering
+from ablate.report.analysis.judge import judge
 from ablate.report.render.plots import drawing
 from tests.docs.texts import PACKAGE, ROOT, recipes, write_text
 from tests.model.tiny import SHAPE, batch_for, overrides, tiny, train_step
@@ -150,7 +151,7 @@ def test_the_plot_is_drawn(tmp_path):
     for seed in range(2):
         maker.run(maker.baseline, seed)
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.5)
-    judged = verdicts.judge(results.collect(maker.name, maker.runs, maker.sweeps))
+    judged = judge(gathering.collect(maker.name, maker.runs, maker.sweeps))
     names: dict[str, object] = {}
     exec(recipes()["ablate/report/render/plots/memory.py"], names)
     with drawing.style():

@@ -203,6 +203,18 @@ def test_temporary_files_elsewhere_are_not_used(asked, monkeypatch, tmp_path):
     assert run(asked(SAVING)).status == "done"
 
 
+def test_a_link_in_place_of_a_checkpoint_or_its_checksum_is_named(tmp_path):
+    checkpoints = CheckpointFolder(tmp_path)
+    save({key: {} for key in checkpoint.SAVED}, checkpoints.at(1))
+    assert not checkpoint.damage(checkpoints.at(1))
+    for path, what in ((checkpoints.at(1), "is"), (checksum_of(checkpoints.at(1)), "has a checksum that is")):
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+        assert checkpoint.damage(checkpoints.at(1)) == f"{what} a symbolic link"
+        path.unlink()
+        (tmp_path / "elsewhere").rename(path)
+
+
 def test_two_whole_ones_are_kept(tmp_path):
     checkpoints = CheckpointFolder(tmp_path)
     content = {key: {} for key in checkpoint.SAVED}
@@ -211,10 +223,11 @@ def test_two_whole_ones_are_kept(tmp_path):
         checkpoints.prune()
     assert [path.name for path in checkpoints.all()] == ["step-00000003.ckpt", "step-00000002.ckpt"]
     truncate(checkpoints.at(3))
-    assert checkpoints.newest(print) == checkpoints.at(2)
+    assert checkpoints.newest(print, set_aside=False) == checkpoints.at(2) and checkpoints.at(3).exists()
+    assert checkpoints.newest(print, set_aside=True) == checkpoints.at(2) and not checkpoints.at(3).exists()
     save(content, checkpoints.at(4))
     checkpoints.prune()
-    assert checkpoints.newest(print) == checkpoints.at(4) and checkpoints.at(2).exists()
+    assert checkpoints.newest(print, set_aside=True) == checkpoints.at(4) and checkpoints.at(2).exists()
     with pytest.raises(CheckpointError):
         load(checkpoints.at(9))
 

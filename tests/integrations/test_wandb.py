@@ -2,44 +2,31 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from ablate.config import compose
 from ablate.errors import UserError
-from ablate.integrations import wandb
-from ablate.integrations.wandb import run_id
+from ablate.integrations import wandb, wandb_mirror, wandb_sync
+from ablate.integrations.wandb_mirror import run_id
 from tests.faults import faults
 from tests.training.standin import folder_of, in_child, run
 
-CANARY = "c0ffee" * 6 + "feed"
 WANDB = [str(Path(sys.executable).with_name("wandb"))]
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
-    """No login of whoever runs the tests, and W&B as offline as it is by itself."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(name, str(tmp_path / name))
-
-
 def waited(folder, count=1):
-    """The offline runs under `folder`, once the mirror says that so many are written."""
-    deadline, log = time.monotonic() + 90, folder / "wandb.log"
-    while time.monotonic() < deadline:
-        if log.exists() and log.read_text().count("sends it") == count:
-            return sorted((folder / "wandb").glob("offline-run-*"))
-        time.sleep(0.1)
-    raise AssertionError(log.read_text() if log.exists() else "no log")
+    """The offline runs under `folder`, once the mirror has ended and there are so many."""
+    assert wandb.wait([folder], 90)[folder], (folder / "wandb.log").read_text()
+    paths = sorted((folder / "wandb").glob("offline-run-*"))
+    assert len(paths) == count
+    return paths
 
 
 def inspected(path):
@@ -54,29 +41,165 @@ def inspected(path):
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="no run to mirror"):
-        wandb.mirror_run(wandb.Mirror("ablate", None, 0), tmp_path, None)
+        wandb_mirror.mirror_run(wandb.Mirror("ablate", None, 0), tmp_path, None)
 
 
-def test_what_an_earlier_mirror_wrote_is_not_written_again(asked, monkeypatch):
-    """Of a run that was stopped and goes on: each of its mirrors begins behind the last step of the one before."""
+def test_each_attempt_writes_the_whole_run(asked, monkeypatch):
+    """Of a run that was stopped and goes on: from its first line, each line by itself, in the order of metrics.csv."""
     overrides, logged = asked(), []
     assert in_child(overrides, faults.at_step(20, signal.SIGTERM)) == 143
     folder = folder_of(overrides)
-    (folder.path / "wandb").mkdir()
     recorder = SimpleNamespace(
         define_metric=lambda *_, **__: None,
-        log=lambda row, step: logged.append(step),
+        log=lambda row: logged[-1].append(row["step"]),
         summary={},
         finish=lambda exit_code: None,
-        settings=SimpleNamespace(sync_dir=folder.path),
     )
-    monkeypatch.setattr(wandb, "_init", lambda *_, **__: recorder)
-    monkeypatch.setattr(wandb, "_send", lambda *_: None)
-    for go_on in (lambda: None, lambda: run(overrides), lambda: None):
+    monkeypatch.setattr(wandb_mirror, "_init", lambda *_, **__: recorder)
+    for go_on in (lambda: None, lambda: run(overrides)):
         go_on()
-        wandb.mirror_run(wandb.Mirror("ablate", None, 0), folder.path, None)
-    lines = folder.metrics.read_text().splitlines()
-    assert logged == [int(line.split(",")[0]) for line in lines[1:]] and logged[-1] == 40
+        logged.append([])
+        wandb_mirror.mirror_run(wandb.Mirror("ablate", None, 0), folder.path, None)
+        lines = folder.metrics.read_text().splitlines()
+        assert logged[-1] == [int(line.split(",")[0]) for line in lines[1:]]
+    assert logged[0][-1] == 20 and logged[1][-1] == 40
+
+
+class Recorder:
+    """Stands for the package: what it is called with, in order."""
+
+    Settings = staticmethod(dict)
+
+    def __init__(self, folder):
+        self.calls, self.summary, self.settings = [], {}, SimpleNamespace(sync_dir=folder / "wandb")
+        (folder / "wandb").mkdir(exist_ok=True)
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            self.calls.append((name, arguments, options))
+            return self
+
+        return call
+
+    def of(self, name):
+        return [(*arguments, options) if options else arguments for called, arguments, options in self.calls
+                if called == name]  # fmt: skip
+
+
+OFFLINE = {
+    "mode": "offline", "project": "mine", "entity": "us",
+    "settings": {"console": "off", "disable_git": True, "disable_code": True, "save_code": False, "silent": True,
+                 "x_disable_stats": True, "x_transaction_log_flush_interval": 5.0},
+}  # fmt: skip
+
+
+@pytest.fixture
+def recorder(monkeypatch, tmp_path):
+    recorder = Recorder(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", recorder)
+    return recorder
+
+
+@pytest.mark.parametrize("status", ["done", "diverged"])
+def test_what_the_package_is_told_of_a_run(asked, recorder, status):
+    overrides = asked("sweep=mirrored", "row=" + "long " * 20)
+    folder, record = folder_of(overrides), run(overrides)
+    reason = "" if status == "done" else "the loss was nan"
+    record = folder.write(dataclasses.replace(record, status=status, reason=reason, tags=("norm:layernorm", "x" * 70)))
+    (folder.path / "wandb").mkdir()
+    assert wandb_mirror.mirror_run(wandb.Mirror("mine", "us", 0), folder.path, None) == wandb_mirror.NO_KEY
+    parameters = {"total": 1000, "non_embedding": 500, "active": 1000}
+    ((started,),) = recorder.of("init")
+    assert started == {
+        **OFFLINE, "dir": str(folder.path), "id": run_id(record), "group": "mirrored", "job_type": record.row[:64],
+        "name": f"{record.row} · seed 0", "tags": ["norm:layernorm", "x" * 64],
+        "config": folder.read_config() | {"sweep": "mirrored", "row": record.row, "parameters": parameters},
+    }  # fmt: skip
+    assert recorder.of("define_metric") == [
+        ("train/*", {"step_metric": "step"}),
+        ("validation/*", {"step_metric": "step"}),
+    ]
+    header, *lines = (line.split(",") for line in folder.metrics.read_text().splitlines())
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    told = [
+        ({"step": int(row["step"])} | {f"{row['kind']}/{name}": float(row[name])
+         for name in header if name not in ("step", "kind") and row[name]},)
+        for row in rows
+    ]  # fmt: skip
+    assert recorder.of("log") == told and len(told) > 10
+    loss, speed = record.loss, record.steps_per_second
+    expected = {
+        "status": status, "reason": record.reason, "seconds": record.seconds, "ops_paper": 1e9, "flops_per_step": 1e9,
+        "tokens_per_second": record.tokens_per_second, "peak_memory_bytes": record.peak_memory_bytes,
+        "data_wait_fraction": record.data_wait_fraction, "loss/early": loss.early, "loss/final": loss.final,
+        "loss/early_step": 5, "loss/final_step": 40, "loss/bits_per_byte": loss.bits_per_byte,
+        "loss/early_bits_per_byte": loss.early_bits_per_byte, "loss/tokens": loss.tokens, "loss/bytes": loss.bytes,
+        **{f"parameters/{key}": value for key, value in parameters.items()},
+        "steps_per_second/median": speed.median, "steps_per_second/p25": speed.p25, "steps_per_second/p75": speed.p75,
+    }  # fmt: skip
+    assert recorder.summary == expected
+    assert recorder.of("finish") == [({"exit_code": 0 if status == "done" else 1},)]
+
+
+def test_what_the_package_is_told_of_a_report(recorder, tmp_path):
+    report, runs = tmp_path / "report", tmp_path / "runs"
+    report.mkdir()
+    (runs / "wandb").mkdir(parents=True)
+    (report / "results.csv").write_text('row,final_loss,verdict\nBase,3.5,\n"RMS, late",3.4,better\n')
+    (report / "runs.csv").write_text("row,seed\nBase,0\n")
+    for name in ("b.png", "a.png"):
+        (report / name).touch()
+    wandb_mirror.mirror_report(wandb.Mirror("mine", "us", 0), runs, "axes", report, "one", None)
+    ((started,),) = recorder.of("init")
+    identity = started.pop("id")
+    assert len(identity) == 16 and started == {
+        **OFFLINE, "dir": str(runs), "group": "axes", "job_type": "report", "name": "axes · report", "tags": ["report"],
+    }  # fmt: skip
+    assert recorder.of("Table") == [
+        ({"columns": ["row", "final_loss", "verdict"], "allow_mixed_types": True,
+          "data": [["Base", 3.5, None], ["RMS, late", 3.4, "better"]]},),
+        ({"columns": ["row", "seed"], "data": [["Base", 0.0]], "allow_mixed_types": True},),
+    ]  # fmt: skip
+    assert recorder.of("Image") == [(str(report / "a.png"),), (str(report / "b.png"),)]
+    assert [list(row) for (row,) in recorder.of("log")] == [["results"], ["runs"], ["plots/a"], ["plots/b"]]
+    assert [name for name, *_ in recorder.calls][-1] == "finish" and recorder.of("finish") == [()]
+    again = len(recorder.calls)
+    wandb_mirror.mirror_report(wandb.Mirror("mine", "us", 0), runs, "axes", report, "one", None)
+    assert len(recorder.calls) == again  # the same results are not shown twice
+    (report / "runs.csv").write_text("row,seed\nBase,1\n")
+    wandb_mirror.mirror_report(wandb.Mirror("mine", "us", 0), runs, "axes", report, "two", None)
+    assert len(recorder.of("init")) == 2
+
+
+def test_lines_are_taken_once_they_are_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(wandb_mirror, "POLL_SECONDS", 0.0)
+    path = tmp_path / "metrics.csv"
+    written = iter(["", "step,lo", "step,loss\n1,5", "step,loss\n1,5.5\n", "step,loss\n1,5.5\n2,4.5\n3,"])
+    last = []
+
+    def has_ended():
+        text = next(written)
+        if text:
+            path.write_text(text)
+        last[:] = [text.endswith("3,")]
+        return last[0]
+
+    calls = []
+    rows = wandb_mirror._rows(path, has_ended, lambda: calls.append(1))
+    assert list(rows) == [{"step": "1", "loss": "5.5"}, {"step": "2", "loss": "4.5"}]
+    assert len(calls) == 5  # the sync is looked after each time
+
+
+@pytest.mark.parametrize(("machine", "known"), [("here.example.org", True), ("there.example.org", False)])
+def test_a_login_is_one_for_its_server(tmp_path, monkeypatch, machine, known):
+    monkeypatch.setenv("WANDB_BASE_URL", "https://here.example.org")
+    (tmp_path / "HOME" / ".netrc").write_text(f"machine {machine} login user password x")
+    (tmp_path / "HOME" / ".netrc").chmod(0o600)
+    import wandb as package
+
+    package.teardown()  # it keeps what it once read of the environment
+    assert wandb_sync.may_send(None) is known and wandb_sync.may_send("key")
+    package.teardown()
 
 
 def test_a_run_is_mirrored_whole(asked):
@@ -94,30 +217,16 @@ def test_a_run_is_mirrored_whole(asked):
 
 
 @pytest.mark.slow
-def test_a_killed_runs_next_attempt_goes_on_where_its_mirror_stopped(asked):
+def test_a_killed_run_is_written_to_its_end_and_its_next_attempt_whole(asked):
     overrides = asked("logger=wandb", "trainer.checkpoint_every=7")
     assert in_child(overrides, faults.at_step(30, signal.SIGKILL)) == -signal.SIGKILL
     folder = folder_of(overrides).path
     waited(folder)
-    time.sleep(1.1)  # the next offline run is named by another second
     known = run_id(run(overrides))
     paths = waited(folder, count=2)
     assert len(paths) == 2 and all(path.name.endswith(known) for path in paths)
-    last = [json.dumps(inspected(path)) for path in paths]
-    assert "loss/final" in last[1] and "loss/final" not in last[0]
-
-
-def test_the_key_is_in_no_file_and_a_wrong_one_harms_nothing(asked, monkeypatch, tmp_path):
-    monkeypatch.setenv("WANDB_API_KEY", CANARY)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
-    overrides = asked("logger=wandb", "logger.mirror.sync_seconds=4")
-    assert run(overrides).status == "done"
-    folder = folder_of(overrides).path
-    waited(folder)
-    assert "not sent" in (folder / "wandb.log").read_text()
-    for path in tmp_path.rglob("*"):
-        if path.is_file():
-            assert CANARY.encode() not in path.read_bytes(), path
+    told = [json.dumps(inspected(path)) for path in paths]
+    assert "loss/final" in told[1] and "loss/final" not in told[0]
 
 
 def test_without_the_package_the_run_goes_on(asked, monkeypatch):
@@ -139,14 +248,12 @@ def test_a_sweep_is_closed_by_a_run_of_its_table_and_plots(tmp_path):
     axes.plot([1, 2])
     figure.savefig(report / "curves.png")
     plt.close(figure)
-    from ablate.config import compose
-
-    wandb.close_sweep(compose(["logger=files"]).logger, "axes", tmp_path / "runs", tmp_path / "reports")
-    assert not os.listdir(runs)
-    wandb.close_sweep(compose(["logger=wandb"]).logger, "axes", tmp_path / "runs", tmp_path / "reports")
+    assert wandb.mirror_of(compose(["logger=files"]).logger) is None
+    mirror = wandb.mirror_of(compose(["logger=wandb"]).logger)
+    mirror.close_sweep("axes", tmp_path / "runs", tmp_path / "reports")
     (path,) = waited(runs)
     text = json.dumps(inspected(path))
     assert "report" in text and "results" in text and "plots/curves" in text
-    mirror = wandb.Mirror("ablate", None, 0)
-    wandb.mirror_report(mirror, runs, "axes", report, None)  # the same results: nothing new
-    assert len(list((runs / "wandb").glob("offline-run-*"))) == 1
+    assert mirror.told(runs).startswith("W&B: not sent (written offline")
+    mirror.close_sweep("axes", tmp_path / "runs", tmp_path / "reports")  # the same results, still no key: nothing new
+    waited(runs, count=1)

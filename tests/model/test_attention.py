@@ -197,6 +197,22 @@ def test_plain_is_fused(kv_heads, batch_of_bias, batch_of_mask):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
+def test_the_fused_kernel_is_causal_and_drops_out():
+    q, k, v = (torch.randn(2, 4, 7, 5) for _ in range(3))
+    mask_bias = mask_to_bias(torch.ones(7, 7, dtype=torch.bool).tril()[None, None])
+    alone = {"bias": None, "mask_bias": None}
+    torch.testing.assert_close(
+        fused(q, k, v, **alone, causal=True, dropout=0.0), attend(q, k, v, bias=None, mask_bias=mask_bias)
+    )
+    torch.manual_seed(0)
+    ones = torch.ones(2, 4, 7, 1)
+    kept = fused(torch.zeros(2, 4, 7, 4000), torch.zeros(2, 4, 7, 4000), ones, **alone, causal=False, dropout=0.25)
+    # Equal weights of 1/7, of which three quarters are kept: sevenths by 4/3, in the mean 1.
+    sevenths = kept * 7 * 0.75
+    torch.testing.assert_close(sevenths, sevenths.round(), atol=1e-4, rtol=0)
+    assert (kept != 1).any() and 0.8 < kept.mean() < 1.2
+
+
 def test_score_scale():
     layer, scaled = layer_of("position=none"), layer_of("position=none", "attention.score_scale=0.25")
     scaled.load_state_dict(layer.state_dict())

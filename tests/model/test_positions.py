@@ -32,9 +32,15 @@ from ablate.model.build import build
 from ablate.model.choice import ByLayer
 from ablate.model.contract import CAUSAL, FULL, Context, Place, View
 from ablate.model.position import (
+    ADD,
+    BIAS,
+    MIX,
+    ROTATE,
     ALiBi,
     Contextual,
     Learned,
+    NoPosition,
+    Position,
     RelativeBias,
     RelativeRepresentation,
     Rotary,
@@ -43,7 +49,7 @@ from ablate.model.position import (
     sinusoids,
 )
 from tests.golden.names import GOLDEN
-from tests.model.tiny import SHAPE, batch_for, overrides, tiny
+from tests.model.tiny import SHAPE, batch_for, overrides, set_all, tiny
 
 B, H, T, K = 2, 4, 40, 8
 PLACE = Place("encoder", 0, 2, "self_attention")
@@ -367,6 +373,21 @@ def built(*, near, far):
     slots = fill_slots(compose(overrides())) | {"position": ByLayer(["near", "far"], near=near, far=far)}
     model = build(slots, SHAPE)
     return [block.steps[0].sublayers[0].position for block in model.topology.encoder.stack.blocks]
+
+
+class Idle(Position):
+    """Asks for every hook and overrides none."""
+
+    needs = frozenset({ADD, ROTATE, BIAS, MIX})
+
+
+def test_a_hook_that_is_not_overridden_does_nothing():
+    slots = fill_slots(compose(overrides("topology=encoder", "position=none")))
+    idle, none = (build(slots | {"position": position}, SHAPE) for position in (partial(Idle), partial(NoPosition)))
+    for model in (idle, none):
+        set_all(model)
+    batch = batch_for(none, padded=True)
+    assert torch.equal(idle.logits(batch), none.logits(batch))
 
 
 def test_each_of_two_positions_in_a_stack_is_its_own():

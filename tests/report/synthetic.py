@@ -1,5 +1,6 @@
 """Made-up sweeps on disk: run folders as training leaves them, without training."""
 
+import hashlib
 import json
 import math
 import shlex
@@ -12,7 +13,7 @@ from ablate.config.identity import SCHEMA
 from ablate.config.overrides import merge
 from ablate.report.analysis.verdicts import Row, Verdicts
 from ablate.run.folder import run_path
-from ablate.statistics.moderated import Comparison
+from ablate.statistics.comparison import Comparison
 
 SHA = "d" * 64
 SETTINGS = {
@@ -58,26 +59,31 @@ ROWS = {
 }  # fmt: skip
 
 
+def identity(overrides, seed):
+    """As of a run with these overrides: the same for the same ones in another order, another one for another seed."""
+    return hashlib.sha256(repr((sorted(overrides), seed)).encode()).hexdigest()[:16]
+
+
 class Maker:
     """Writes the folders of one sweep under `root`: runs/, sweeps/, reports/."""
 
     def __init__(self, root, name="made-up", *, data="c4-like", baseline="Vanilla Transformer", steps=200):
         self.root, self.name, self.data, self.baseline, self.steps = Path(root), name, data, baseline, steps
         self.runs, self.sweeps, self.reports = (self.root / part for part in ("runs", "sweeps", "reports"))
-        self.sections, self.reference, self.notes, self.grid = {}, None, "", None
+        self.sections, self.reference, self.notes, self.same_within = {}, None, "", None
         self.question = "Which change is worth having?"
         self.seeds = {"baseline": 5, "rows": 3}
         self.seed_effects = np.random.default_rng(7).normal(0, 0.012, 100)
 
-    def add(self, label, section, overrides):
-        self.sections.setdefault(section, {})[label] = list(overrides)
+    def add(self, label, section, overrides, **settings):
+        row = {"overrides": list(overrides), **settings} if settings else list(overrides)
+        self.sections.setdefault(section, {})[label] = row
 
     def write_sweep(self):
         self.sweeps.mkdir(parents=True, exist_ok=True)
         content = {"question": self.question, "base": ["shape=nano", "data=local"], "baseline": self.baseline}
         content |= {"sections": self.sections, "seeds": self.seeds, "early_fraction": 0.125, "notes": self.notes}
-        if self.reference:
-            content["reference"] = self.reference
+        content |= {key: value for key in ("reference", "same_within") if (value := getattr(self, key))}
         path = self.sweeps / f"{self.name}.yaml"
         path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
@@ -113,7 +119,7 @@ class Maker:
             "reason": "",
             "overrides": merge(["shape=nano", "data=local"], extra, overrides, given),
             "command": shlex.join(["ablate", "train", f"sweep={self.name}", f"row={label}", f"seed={seed}", *extra]),
-            "identity": "0123456789abcdef",
+            "identity": identity([*extra, *overrides], seed),
             "versions": {"ablate": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
             "git": {"sha": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
             "hardware": {"device": "A processor", "kind": "cpu", "devices": 1, "processor": "A processor", "cores": 2},
@@ -264,7 +270,7 @@ def verdicts(deltas, errors=0.01, baseline="Vanilla Transformer"):
     """Rows with given differences, final and early."""
 
     def row(label, delta, error):
-        comparison = Comparison(seeds=3, delta=delta, error=error, own_error=error / 2**0.5, degrees=9.0)
+        comparison = Comparison(seeds=3, delta=delta, error=error, own_error=error / 2**0.5)
         nothing = np.full(3, np.nan)
         return Row(
             *(
@@ -273,6 +279,7 @@ def verdicts(deltas, errors=0.01, baseline="Vanilla Transformer"):
                 (),
                 3,
                 3,
+                0,
                 0,
                 0,
                 0,
@@ -287,8 +294,11 @@ def verdicts(deltas, errors=0.01, baseline="Vanilla Transformer"):
                 True,
             ),
             *(1.0, 1.0, {}, {}, {}, SCHEMA),
+            control=baseline,
             comparison=comparison,
             early_comparison=comparison,
+            to_baseline=comparison,
+            early_to_baseline=comparison,
             verdict="no difference detected",
         )
 

@@ -40,6 +40,15 @@ def test_an_address_does_not_become_a_link(address):
     assert shown(rendered(escaped)) == address
 
 
+@pytest.mark.parametrize("name", ["thanks to @someone", "someone@example.com", "a@b.co, and @org/team"])
+def test_a_name_is_neither_mentioned_nor_written_to(name):
+    escaped = text.md_escape(name)
+    html = rendered(escaped)
+    assert "<a" not in html and shown(html) == name
+    nodes = re.split(r"<[^>]*>", html)  # GitHub looks for a mention in each piece of text between tags
+    assert not any(re.search(r"@\w", node) for node in nodes)
+
+
 def test_nothing_changes_the_direction_of_what_follows():
     assert text.one_line("a\u202eb\u2066c\u200fd") == "abcd" and text.csv_text("\u202e=cmd") == "'=cmd"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ablate.errors import UserError
 from ablate.naming import slug
 from ablate.run.files import TEMPORARY, atomic_file, atomic_write
-from ablate.run.folder import RunFolder, run_path, set_aside, was_set_aside
+from ablate.run.folder import RunFolder, run_folders, run_path, set_aside, set_content_aside, was_set_aside
 from ablate.run.lock import Busy
 from ablate.run.record import Loss, Record, checksum
 from ablate.run.status import look
@@ -142,3 +142,59 @@ def test_a_run_that_is_set_aside_makes_room_for_another(tmp_path):
         folder.mkdir(parents=True)
         assert set_aside(folder).name == f"seed-0.replaced-{number}"
     assert not folder.exists() and was_set_aside(folder) and not was_set_aside(folder.with_name("seed-1"))
+
+
+def test_a_name_that_a_dead_link_has_is_taken(tmp_path):
+    folder = run_path(tmp_path, "s", "r", 0)
+    RunFolder(folder).write(RECORD)
+    folder.with_name("seed-0.replaced-1").symlink_to(tmp_path / "nowhere")
+    assert set_aside(folder).name == "seed-0.replaced-2"
+
+
+def test_a_record_is_held_against_the_metrics_beside_it(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write(replace(RECORD, step=3))
+    folder.metrics.write_text("step,kind,loss\n3,validation,1.75\n")
+    found = folder.examine()
+    assert found.is_damaged and found.problem.startswith(
+        "record.json has a final loss of 1.5, and metrics.csv has 1.75"
+    )
+
+
+def test_the_first_of_several_failures_is_the_cause(tmp_path):
+    folder = RunFolder(tmp_path)
+    for process, moment in ((2, 100), (0, 200), (1, 300)):
+        folder.write_failure(process, f"reason {process}")
+        os.utime(tmp_path / f"failed-{process}.txt", (moment, moment))
+    assert folder.failure() == "process 2: reason 2"
+    folder.write_death("killed")
+    assert folder.failure() == "killed"
+    folder.forget_failures()
+    assert folder.failure() == "" and not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("left", ["checkpoints/weights.pt", "checkpoints/step-00000007.ckpt", "metrics.csv"])
+def test_a_result_without_a_record_is_named(tmp_path, left):
+    assert not RunFolder(tmp_path).examine().problem
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / left).write_text("")
+    found = look(tmp_path)
+    assert (found.state, found.reason) == ("failed", f"record.json is missing beside {left}") and found.is_damaged
+
+
+def test_the_holder_of_the_lock_moves_all_but_lock_and_log(tmp_path):
+    folder = RunFolder(run_path(tmp_path, "s", "r", 0))
+    with folder.lock():
+        folder.write(RECORD)
+        folder.log.write_text("begun")
+        moved = set_content_aside(folder.path)
+    assert moved.name == "seed-0.replaced-1" and [path.name for path in moved.iterdir()] == ["record.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["lock", "log.txt"]
+
+
+def test_hidden_folders_and_those_of_another_kind_hold_no_runs(tmp_path):
+    for name in ("s/r/seed-0", "s/r/seed-1.replaced-1", "s/.timing/seed-0", ".old/r/seed-0", "t/r/seed-10"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "s/r/seed-2").write_text("")
+    found = [path.relative_to(tmp_path).as_posix() for path in run_folders(tmp_path)]
+    assert found == ["s/r/seed-0", "t/r/seed-10"]

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from ablate.run.json_object import DamagedJSON
-from ablate.run.record import Git, Loss, Record, StepsPerSecond
+from ablate.run.record import Git, Loss, NewerRecord, Record, StepsPerSecond, checksum, is_loss
 from ablate.run.score import Curve, Score
 
 ROOT = Path(__file__).parents[2]
@@ -112,3 +113,37 @@ def test_a_damaged_record_is_refused_by_its_key(changes, problem):
 def test_some_keys_are_required(key):
     with pytest.raises(DamagedJSON, match=f"^{key} is missing$"):
         Record.from_json({name: value for name, value in FEW.items() if name != key})
+
+
+def test_a_loss_is_a_finite_number_from_zero():
+    assert [is_loss(value) for value in (0.0, 5.5, 1e9)] == [True] * 3
+    assert [is_loss(value) for value in (-1e-9, -0.5, 1.1e9, math.inf, math.nan)] == [False] * 5
+
+
+def test_a_run_is_done_after_its_last_step():
+    loss = {"early": 6.0, "final": 5.5, "final_step": 10}
+    assert Record.from_json(DONE | {"step": 10, "loss": loss}).step == 10
+    with pytest.raises(DamagedJSON, match="says done, but after 9 of 10 steps"):
+        Record.from_json(DONE | {"step": 9, "loss": loss})
+
+
+@pytest.mark.parametrize("changes", [{"schema": 2}, {"schema": 1.5}, {"status": "paused"}])
+def test_a_newer_record_is_not_a_damaged_one(changes):
+    with pytest.raises(NewerRecord):
+        Record.from_json(DONE | changes)
+
+
+def test_a_checksum_is_of_every_key_but_itself_in_any_order():
+    whole = {**DONE, "seconds": 3.0, "reason": "x", "versions": {"python": "3.12", "torch": "2.9"}}
+    sum_of_it = checksum(whole)
+    assert sum_of_it == "547f3c1ad93a8d62c26824acf7355648f42e45511ccd3b9d61de334e2011c5b4"
+    assert checksum(dict(reversed(whole.items())) | {"checksum": "0", "kind": "run", "settings": {}}) == sum_of_it
+    for key, value in whole.items():
+        assert checksum({**whole, key: f"{value}0"}) != sum_of_it
+        assert checksum({name: value for name, value in whole.items() if name != key}) != sum_of_it
+
+
+def test_a_checksum_is_the_same_in_every_version():
+    """Of records that lie on disks: another way of writing the JSON would make every one of them damaged."""
+    content = {"row": "µ ≤ 1", "loss": {"final": 4.5, "early": None}, "overrides": ["a=1", "b=2"], "checksum": "x"}
+    assert checksum(content) == "d51768a47af7572e6591758931b61f5913cf55d02274821f948e1ae169e41bce"

@@ -2,7 +2,7 @@
 
     python -m tests.statistics.pinned
 
-and read the differences before they are committed. Whether the numbers are right is for `test_moderated.py` to say.
+and read the differences before they are committed. Whether the numbers are right is for `test_comparison.py` to say.
 """
 
 import dataclasses
@@ -12,16 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ablate.statistics import moderated
 from ablate.statistics.ceiling import ceiling, scale_of
+from ablate.statistics.comparison import compare
+from ablate.statistics.noise import noise_floor, typical_noise
+from ablate.statistics.planned import planned_effect
 from ablate.statistics.ranks import intervals, rank_correlations
+from ablate.statistics.residuals import residuals
 
 FILE = Path(__file__).parent / "pinned.json"
 NAN = math.nan
 
 
 def tables():
-    """Loss tables (rows, seeds), the baseline first, and the section of each other row."""
+    """Loss tables (rows, seeds), the baseline first, and the controls of the other rows."""
     rng = np.random.default_rng(20210611)
 
     def drawn(rows, seeds, sd=0.01):
@@ -42,36 +45,36 @@ def tables():
     one_row = drawn(2, 4)
     equal = np.full((3, 3), 5.0)
     return {
-        "even": (drawn(8, 3), list("aaabbcc")),
-        "more seeds of the baseline": (more_of_baseline, list("aabbb")),
-        "holes": (holes, list("aabbccdd")),
-        "a seed of one row": (lone_seeds, list("aaaaa")),
-        "rows without noise": (quiet, list("aaa")),
-        "nothing but equal numbers": (equal, list("aa")),
-        "one row": (one_row, ["a"]),
-        "two seeds": (drawn(4, 2), list("aab")),
-        "one seed": (drawn(4, 1), list("aab")),
+        "even": (drawn(8, 3), None),
+        "more seeds of the baseline": (more_of_baseline, None),
+        "holes": (holes, None),
+        "a seed of one row": (lone_seeds, None),
+        "rows without noise": (quiet, None),
+        "nothing but equal numbers": (equal, None),
+        "one row": (one_row, None),
+        "two seeds": (drawn(4, 2), None),
+        "one seed": (drawn(4, 1), None),
+        "two controls": (drawn(8, 3), [0, 0, 0, 1, 1, 1, 1]),
+        "a chain": (drawn(6, 3), [0, 1, 2, 3, 4]),
     }
 
 
 def made():
     """Every number of every comparison, its noise, the detectable effects, rank correlations and a ceiling."""
     found = {}
-    for name, (losses, sections) in tables().items():
-        noise = moderated.estimate_noise(losses)
-        compared = moderated.compare(losses, sections)
+    for name, (losses, controls) in tables().items():
+        noise = residuals(losses)
         found[name] = {
             "variance": _rounded(noise.variance),
             "degrees": _rounded(noise.degrees),
-            "of all rows": _rounded([noise.pooled, noise.seed_variance, moderated.noise_floor(losses[0])]),
+            "noise": _rounded([typical_noise(losses), noise.seed_variance, noise_floor(losses[0])]),
             "comparisons": [
                 {key: _rounded(value) for key, value in dataclasses.asdict(one).items()}
-                | {"detectable": _rounded(one.detectable)}
-                for one in compared
+                for one in compare(losses, controls, margin=0.02)
             ],
         }
     found["planned"] = [
-        _rounded(moderated.planned_effect(0.01, rows, seeds, baseline))
+        _rounded(planned_effect(0.01, rows, seeds, baseline))
         for rows, seeds, baseline in ((1, 3, None), (12, 3, 5), (0, 3, 3), (4, 2, 5), (4, 3, 2), (50, 5, 5))
     ]
     found["ranks"] = _of_ranks()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ablate.config import compose_resolved
@@ -46,6 +46,7 @@ def test_a_quoted_name_is_taken_as_it_is(name):
 
 @settings(max_examples=150, deadline=None)
 @given(st.text("ab '\"\\,=[]{}():#~%ü$é/.", min_size=1, max_size=8))
+@example("${[}")
 def test_whatever_is_written_is_read_once(name):
     driver, run = of_driver_and_run(f"paths.runs=/tmp/x{name}y")
     assert driver == run

@@ -6,7 +6,7 @@ import pytest
 
 from ablate import packaged
 from ablate.errors import UserError
-from ablate.study import definition, runs
+from ablate.study import definition, rows, runs
 from ablate.study.definition import parse
 
 GOOD = """
@@ -75,6 +75,11 @@ def _yaml(label: str) -> str:
 def test_what_the_sweep_gives_cannot_be_overridden(extra):
     with pytest.raises(UserError, match="given by the sweep"):
         runs.planned(read(GOOD), [extra])
+
+
+def test_a_row_that_is_not_there_names_the_nearest():
+    with pytest.raises(UserError, match="^no row 'SwiGLUU' in try; did you mean 'SwiGLU'"):
+        runs.overrides(read(GOOD), "SwiGLUU", 0)
 
 
 def test_only_selects_labels_and_globs():
@@ -199,8 +204,17 @@ def test_a_mistake_gets_one_line_that_names_it(text, expected):
     assert line.startswith("sweeps/try.yaml") and expected in line
 
 
+def test_the_most_that_a_sweep_may_have():
+    wide = AXES.format(f"a: {[*range(1002)]}") + "baseline: a=1\nseeds: {baseline: %d, rows: 99}"
+    assert len(read(wide % 901).rows) == 1002  # 901 + 1001 x 99 = 100,000 runs
+    assert "1,002 rows with their seeds are 100,001 runs; at most 100,000 are planned" in refusal(wide % 902)
+    few = GOOD.replace("{baseline: 3, rows: 2}", "{baseline: %d, rows: %d}")
+    assert read(few % (1000, 1000)).seeds == definition.Seeds(1000, 1000)
+    assert "baseline must be at most 1,000, and is 1001" in refusal(few % (1001, 1))
+
+
 def test_labels_that_would_share_a_folder_are_refused(monkeypatch):
-    monkeypatch.setattr(definition, "slug", str.casefold)
+    monkeypatch.setattr(rows, "slug", str.casefold)
     line = refusal(GOOD.replace("SwiGLU", "gelu"))
     assert "'gelu' and 'GELU' would share the folder 'gelu'" in line
 

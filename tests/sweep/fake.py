@@ -33,6 +33,8 @@ def prepare(job):
 def measure(job):
     """A made-up speed; refuses where the row is told to."""
     _trace("measure", job["config"]["row"])
+    if _behaviours().get("measuring") == "slow":
+        time.sleep(1000)
     atomic_write(Path(job["result"]), json.dumps({"steps_per_second": 100.0 + os.getpid() % 7}))
 
 
@@ -103,6 +105,10 @@ def _misbehave(behaviour, folder, record):
         if os.fork() == 0:  # with a child of its own, which has to go as well
             time.sleep(1000)
         time.sleep(1000)
+    if behaviour == "fill":
+        with open(folder.path / "filler", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1024))
     if behaviour == "term":
         os.kill(os.getpid(), signal.SIGTERM)
     if behaviour == "failed":

@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
 from ablate.errors import UserError
-from ablate.report.analysis.results import collect
+from ablate.report.analysis.gathering import collect
 from ablate.run.record import checksum
 from ablate.sweep import status
+from ablate.sweep.describe import describe
 from tests.run.sealed import sealed
 from tests.sweep.conftest import SWEEP
 
@@ -69,6 +71,10 @@ def counted(place):
     return done, [skipped["reason"] for skipped in found.sweep["skipped"]]
 
 
+def planned(place, *extra):
+    return describe("try", [*place.overrides, *extra])
+
+
 def damage(place, how):
     (path,) = place.runs.glob("try/rms-*/seed-0/record.json")
     content = json.loads(path.read_text())
@@ -98,6 +104,29 @@ def test_a_damaged_record_counts_nowhere_and_is_made_again(place, how):
     assert counted(place) == (4, []) and place.trace("done").count("Rms 0") == 2
     assert path.parent.with_name("seed-0.replaced-1").joinpath("record.json").read_text() == damaged
     assert place.drive()[1].count("4 of 4 runs already finished") == 1
+
+
+def test_a_run_without_its_record_counts_nowhere_and_is_made_again(place):
+    place.drive()
+    path = damage(place, json.dumps)
+    path.unlink()
+    done, (reason,) = counted(place)
+    assert (done, reason) == (3, "record.json is missing beside metrics.csv")
+    assert f"Rms, seed 0: failed: {reason}" in status.describe("try", place.overrides)
+    assert "4 runs (2 seeds of the baseline, 1 of each other row): 3 done, 1 to run" in planned(place)
+    assert place.drive()[0] == 0 and counted(place) == (4, [])
+    assert path.parent.with_name("seed-0.replaced-1").joinpath("metrics.csv").exists()
+
+
+@pytest.mark.parametrize("how", [DAMAGED["cut"], ANOTHERS["an unknown status"]])
+def test_an_older_report_does_not_vouch_for_a_damaged_record(place, how):
+    place.drive()
+    older = collect("try", place.runs, place.folder / "sweeps")
+    path = damage(place, how)
+    found = collect("try", place.runs, place.folder / "sweeps", older)
+    assert len(found.records) == 3 and len(found.sweep["skipped"]) == 1
+    shutil.rmtree(path.parent)
+    assert len(collect("try", place.runs, place.folder / "sweeps", older).records) == 4  # as of a fresh clone
 
 
 @pytest.mark.parametrize("how", ANOTHERS)
@@ -141,6 +170,9 @@ def test_runs_under_a_rows_new_definition_count_nowhere(place, before, after):
     changes = reason.partition(": ")[2]
     said = status.describe("try", place.overrides)
     assert "3 done, 1 different" in said and f"Rms, seed 0: different: {changes}" in said
+    said = planned(place)
+    assert "3 done, 1 to run" in said and re.search(r"^Rms +0/1", said, re.M)
+    assert f"try: 'Rms' already contains a run with a different configuration: {changes}; replace=true moves" in said
     with pytest.raises(UserError, match="already contains a run with a different configuration") as caught:
         place.drive()
     assert changes in str(caught.value)
@@ -157,6 +189,12 @@ def test_what_is_written_in_another_way_is_the_same_run(place):
 def test_an_override_of_the_command_line_belongs_to_the_run(place):
     place.drive("dropout=0.1")
     assert counted(place) == (4, []) and "4 runs: 4 done" in status.describe("try", place.overrides)
+    assert "4 done, 0 to run" in planned(place, "dropout=0.1")
+    said = planned(place)  # as the sweep without it, which refuses these runs
+    assert "0 done, 4 to run" in said and "unknown until the first run is done" in said
+    assert "'Rms' already contains a run with a different configuration: dropout was 0.1, is 0.0; " in said
+    with pytest.raises(UserError, match="dropout was 0.1, is 0.0"):
+        place.drive()
 
 
 def test_a_run_of_an_older_config_schema_is_not_shown_as_done(place):

@@ -1,9 +1,17 @@
 """Drivers that are stopped, killed, or not alone."""
 
+import json
+import re
 import signal
+import threading
 import time
 
 import pytest
+
+from ablate.run.files import atomic_write
+from ablate.run.folder import RunFolder, run_path
+from ablate.run.record import RUNNING, SCHEMA, Record
+from ablate.sweep.scheduler import BEFORE_THE_FIRST_STEP
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -15,7 +23,7 @@ def until(condition, seconds=30.0):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_a_signal_stops_the_runs_and_the_next_driver_goes_on(place, number, code):
     place.behave(Rms="slow", Base="slow")
     driver = place.start()
@@ -100,3 +108,41 @@ def test_a_second_driver_takes_over_from_one_that_was_stopped(place):
     said, _ = two.communicate()
     assert one.returncode == 130 and two.returncode == 0, said
     assert set(place.states().values()) == {"done"} and len(place.trace("done")) == 4
+
+
+def under_way_elsewhere(place):
+    """The folder of a run that another process has begun."""
+    folder = RunFolder(run_path(place.runs, "try", "Rms", 0))
+    folder.write(Record(schema=SCHEMA, sweep="try", row="Rms", seed=0, status=RUNNING))
+    return folder
+
+
+def test_a_run_that_another_process_has_is_given_up_without_a_sign_of_life(place):
+    folder = under_way_elsewhere(place)
+    with folder.lock():
+        began = time.monotonic()
+        code, said = place.drive(patience=0.3)
+    assert code == 1, said
+    assert 0.3 * BEFORE_THE_FIRST_STEP < time.monotonic() - began < 30
+    assert re.search(r"FAILED   Rms · seed 0: another process has it, without a sign of life for \d+ s", said)
+    assert folder.read().status == RUNNING  # its own business
+    assert sorted(place.trace("done")) == ["Base 0", "Base 1", "Gelu 0"]
+
+
+def test_one_that_beats_is_waited_for(place):
+    folder, ends = under_way_elsewhere(place), time.monotonic() + 3.0
+
+    def beat():
+        with folder.lock():
+            step = 0
+            while time.monotonic() < ends:
+                step += 1
+                atomic_write(folder.progress, json.dumps({"step": step, "steps": 99, "time": time.time(), "loss": 1.0}))
+                time.sleep(0.1)
+
+    other = threading.Thread(target=beat)
+    other.start()
+    time.sleep(0.1)
+    code, said = place.drive(patience=0.2)
+    other.join()
+    assert code == 0 and place.trace("done")[-1] == "Rms 0", said

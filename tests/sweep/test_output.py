@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
 
@@ -9,7 +10,8 @@ import pytest
 
 from ablate.duration import duration
 from ablate.errors import UserError
-from ablate.report.analysis.results import collect
+from ablate.report.analysis.gathering import collect
+from ablate.run import lock_holder
 from ablate.run.folder import RunFolder
 from ablate.sweep import status, timing
 from ablate.sweep.describe import describe
@@ -230,6 +232,33 @@ def test_nothing_is_timed_beside_runs_of_another_sweep(place):
     assert code == 0 and "not timed, other runs are under way" in said and not place.trace("measure")
     place.drive(timing=None)
     assert len(place.trace("measure")) == 9
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from ablate.run.lock import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_another_timing_pass_that_is_stopped_is_named_and_given_up(place, monkeypatch):
+    monkeypatch.setattr(lock_holder, "NAMED_AFTER", 0.0)
+    monkeypatch.setattr(lock_holder, "IDLE_LIMIT", 1.0)
+    lock = place.runs / "try" / "timing.lock"
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"held\n"
+        other.send_signal(signal.SIGSTOP)
+        code, said = place.drive(timing=5)
+    finally:
+        other.kill()
+        other.wait()
+    assert code == 0 and not place.trace("measure")
+    assert f"try: another process times its rows; waiting for process {other.pid} on " in said
+    assert f"try: not timed, no sign of life for 1 s of process {other.pid} on " in said and "is stopped" in said
 
 
 def test_a_timing_pass_that_others_disturb_is_given_up(place, monkeypatch):

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from ablate.process_tree import descendants, variable
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SWEEP = """
@@ -91,3 +93,20 @@ def test_two_processes_give_the_losses_of_one_with_accumulation_2(here):
     (one,), (two,) = one.values(), two.values()
     for first, second in zip(one[0][1:], two[0][1:], strict=True):
         assert first[0] == second[0] and float(first[1]) == pytest.approx(float(second[1]), abs=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_killed_process_of_a_run_on_two_devices_is_named_within_a_minute(here):
+    words = ["sweep", "same", "timing=0", "report=false", "paths.runs=killed", "only=Base", "jobs=1"]
+    driver = start(here, *words, "trainer.devices=2", "trainer.steps=100000")
+    while not list((here / "killed").glob("same/*/seed-0/metrics.csv")):
+        assert driver.poll() is None
+        time.sleep(0.05)
+    (victim,) = [pid for pid in descendants(driver.pid) if variable(pid, "RANK") == "1"]
+    os.kill(victim, signal.SIGKILL)
+    began = time.monotonic()
+    assert driver.wait(120) == 1 and time.monotonic() - began < 60
+    (path,) = (here / "killed").glob("same/*/seed-0")
+    record = json.loads((path / "record.json").read_text())
+    assert record["status"] == "failed" and record["reason"].startswith("process 1 was killed (SIGKILL)")
+    assert "process 1 was killed (SIGKILL)" in (path / "log.txt").read_text()

@@ -1,10 +1,14 @@
 """One run that goes wrong harms no other, and is named."""
 
+import contextlib
+import dataclasses
 import re
+import threading
 import time
 
 import pytest
 
+from ablate.run.folder import RunFolder
 from ablate.sweep import command, scheduler
 
 pytestmark = pytest.mark.timeout(60)
@@ -61,6 +65,47 @@ def test_a_run_without_steps_is_ended_as_hung(place):
     assert place.records()["Rms", 0]["reason"].startswith("hung: no step for 2 s (at step 5)")
     assert place.states()["Gelu", 0] == "done"
     assert not place.processes()
+
+
+@contextlib.contextmanager
+def elsewhere(place, then=None):
+    """Another process has a run of the finished sweep in hand; with `then`, it ends with that record in two seconds."""
+    assert place.drive()[0] == 0
+    (path,) = place.runs.glob("try/rms-*/seed-0")
+    folder = RunFolder(path)
+    done = folder.read()
+    folder.write(dataclasses.replace(done, status="running", loss=None))
+    (path / "progress.json").unlink()
+    with folder.lock():
+        if not then:
+            yield
+            return
+        ended, let_go = threading.Event(), threading.Timer(2.0, lambda: (folder.write(done), ended.set()))
+        let_go.start()
+        yield
+        assert ended.is_set()
+
+
+def test_a_run_of_another_process_that_shows_no_life_is_given_up(place):
+    with elsewhere(place):
+        code, said = place.drive(patience=0.2)
+    assert code == 1 and "try: 3 done, 1 failed" in said
+    assert re.search(
+        r"\[4/4\] FAILED   Rms · seed 0: another process has it, without a sign of life for [0-9]+ s", said
+    )
+    assert place.trace("start").count("Rms 0") == 1 and place.states()["Rms", 0] == "running"
+
+
+def test_a_run_of_another_process_is_looked_at_about_once_a_second(place, monkeypatch):
+    looks = []
+    look = scheduler.Driver._look
+    monkeypatch.setattr(scheduler.Driver, "_look", lambda self, item: (looks.append(item), look(self, item))[1])
+    with elsewhere(place, then="done"):
+        looks.clear()
+        code, said = place.drive()
+    assert code == 0 and "[4/4] done     Rms · seed 0: final loss 5.003" in said
+    assert place.trace("start").count("Rms 0") == 1
+    assert 2 <= len([item for item in looks if item.run.row == "Rms"]) <= 8
 
 
 def test_the_first_step_may_take_longer(place):

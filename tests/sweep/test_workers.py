@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from ablate.errors import UserError
-from ablate.sweep import devices, fork_server
-from ablate.sweep.workers import Forked, Starters, start_fresh
+from ablate.sweep import devices, fork_server, workers
+from ablate.sweep.workers import RESTARTS, Forked, Starters, start_fresh
 from tests.sweep.conftest import PROGRAM
 
 pytestmark = pytest.mark.timeout(90)
@@ -57,6 +57,7 @@ def test_a_forked_job_has_its_own_session_log_and_environment(tmp_path, place, w
     try:
         log = tmp_path / "a" / "log.txt"
         code = finished(forked.start("tests.sweep.test_workers:report", str(tmp_path / "seen"), log))
+        assert os.getsid(forked.server.pid) == forked.server.pid  # Ctrl-C in the terminal is the driver's business
         seen = json.loads((tmp_path / "seen").read_text())
         assert code == 5 and seen["session"] and seen["threads"] == 1 and seen["input"] == os.devnull
         assert fork_server.ENVIRONMENT.items() <= seen["environment"].items()
@@ -70,6 +71,53 @@ def test_a_preload_that_fails_is_no_failure_of_a_run(tmp_path):
     forked = Forked("no_such_module")
     with pytest.raises(UserError, match="preloads the imports exited with code 1"):
         finished(forked.start("time:sleep", 0, tmp_path / "log"))
+
+
+def dies_on_import(folder, monkeypatch, times):
+    """The name of a module that kills the process which imports it, so many times."""
+    (folder / "deadly.py").write_text(
+        "import os, signal\n"
+        f"with open({str(folder / 'imports')!r}, 'a+') as file:\n"
+        "    file.write('x'); file.seek(0); count = len(file.read())\n"
+        f"if count <= {times}:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    return "deadly"
+
+
+def test_a_fork_server_that_is_killed_while_it_imports_is_started_again(tmp_path, monkeypatch, capfd):
+    forked = Forked(dies_on_import(tmp_path, monkeypatch, RESTARTS))
+    jobs = [forked.start("tests.sweep.test_workers:report", str(tmp_path / "seen"), tmp_path / "log") for _ in range(2)]
+    try:
+        assert [finished(job) for job in jobs] == [5, 5]
+    finally:
+        forked.close()
+    said = "the process that preloads the imports was killed (SIGKILL); another is started"
+    assert capfd.readouterr().err.count(said) == RESTARTS == 2
+    assert len((tmp_path / "seen").read_text().splitlines()) == 2
+
+
+def test_one_that_is_killed_each_time_is_given_up_in_a_line(tmp_path, monkeypatch):
+    forked = Forked(dies_on_import(tmp_path, monkeypatch, 99))
+    with pytest.raises(UserError, match=r"^the process that preloads the imports was killed \(SIGKILL\); its output"):
+        finished(forked.start("time:sleep", 0, tmp_path / "log"))
+    assert len((tmp_path / "imports").read_text()) == 1 + RESTARTS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_fork_server_that_is_stopped_is_continued(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(workers, "STOPPED_SERVER", 0.2)
+    forked = Forked("json")
+    try:
+        assert finished(forked.start("time:sleep", 0, tmp_path / "log")) == 0
+        server = forked.server.pid
+        os.kill(server, signal.SIGSTOP)
+        assert finished(forked.start("tests.sweep.test_workers:report", str(tmp_path / "seen"), tmp_path / "log")) == 5
+    finally:
+        forked.close()
+    said = f"the fork server (process {server}) was stopped; it is continued"
+    assert said in capfd.readouterr().err
 
 
 def test_a_fresh_job(tmp_path, place, with_input):

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -175,28 +174,6 @@ def test_a_process_that_dies_takes_the_others_along(asked):
     assert record.status == "failed" and record.reason.startswith("process 1 was killed (SIGKILL)")
     assert said.count(b"process 1 was killed (SIGKILL)") == 1 and b"process 0 was" not in said
     assert not os.path.exists(f"/proc/{main}")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process die with its parent")
-def test_killed_it_leaves_no_process_behind(asked):
-    process, _ = training_on_two(asked)
-    family = descendants(process.pid)
-    assert len(family) >= 3  # torchrun and a worker a device
-    process.kill()
-    process.wait(10)
-    deadline = time.monotonic() + 20
-    while any(map(is_alive, family)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(is_alive, family))
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.slow

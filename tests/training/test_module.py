@@ -1,6 +1,7 @@
 """The training step alone, on a model of two parameters."""
 
 import os
+import time
 import types
 
 import pytest
@@ -93,6 +94,26 @@ def test_what_is_told_of_a_step_is_nats_a_target_that_counts(accumulation):
     assert module.progress.mean_loss() == pytest.approx((1.5**2 + 2.5**2 + 3.5**2 + 2.5**2) / 4)
 
 
+def test_a_step_is_timed_with_what_it_waits_for_its_batch(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    model = Line()
+    module, batches = training(model, TARGETS)
+    module.progress.timer.start(warm_up=0)
+
+    def slow(seconds):
+        now[0] += seconds
+        return next(batches)
+
+    forward = model.forward
+    model.forward = lambda batch: (forward(batch), now.__setitem__(0, now[0] + 2.0))[0]
+    for wait in (0.5, 1.5):
+        module._step(iter(lambda wait=wait: slow(wait), None))
+    timer = module.progress.timer
+    assert list(timer.waits) == [0.5, 1.5] and list(timer.durations) == [2.5, 3.5]
+    assert module.progress.seconds == 6.0 and timer.data_wait_fraction() == pytest.approx(2 / 6)
+
+
 def test_clipping_shortens_the_step():
     model = Line()
     module, batches = training(model, TARGETS, clip_norm=0.01)
@@ -150,6 +171,29 @@ def test_dropout_is_a_function_of_seed_step_and_slice():
 
     assert draw(0, 3, 1) == draw(0, 3, 1)
     assert len({tuple(draw(seed, step, index)) for seed in (0, 1) for step in (0, 1, 11) for index in (0, 1, 11)}) == 18
+
+
+def test_what_a_step_draws_follows_from_its_number_alone():
+    """Whatever was drawn before it, in however many steps the run came there; each micro-batch draws its own."""
+
+    class Drawing(Line):
+        def forward(self, batch):
+            drawn.append(torch.rand(()).item())
+            return super().forward(batch)
+
+    def draws(first, steps, **options):
+        drawn.clear()
+        module, batches = training(Drawing(), TARGETS, Share(4, 1, 2), **options)
+        module.progress.step = first
+        for _ in range(steps):
+            torch.rand(7)
+            module._step(batches)
+        return list(drawn)
+
+    drawn = []
+    whole = draws(0, 4)
+    assert len(set(whole)) == 8 and draws(2, 2) == whole[4:]
+    assert not set(draws(0, 4, dropout_seed=1)) & set(whole)
 
 
 def test_ranks_and_micro_batches_together_are_the_batch():

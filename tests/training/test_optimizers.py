@@ -139,6 +139,25 @@ def test_optimizers_go_on_from_their_state(starts, make):
     assert all(torch.equal(one, other) for one, other in zip(whole, second, strict=True))
 
 
+@pytest.mark.parametrize("decayed", [True, False])
+def test_adamw_is_torchs(starts, decayed):
+    """With every number given; the vectors and scalars as torch's without decay."""
+    names = [name for name in starts if (len(SHAPES[name]) >= 2) == decayed]
+    numbers = {"lr": 0.03, "weight_decay": 0.2}
+    ours, theirs = ([torch.nn.Parameter(torch.tensor(starts[name])) for name in names] for _ in range(2))
+    optimizers = [
+        AdamW(ours, **numbers, beta1=0.8, beta2=0.97, epsilon=1e-3),
+        torch.optim.AdamW(theirs, **numbers | ({} if decayed else {"weight_decay": 0}), betas=(0.8, 0.97), eps=1e-3),
+    ]
+    for found in gradients():
+        found = [gradient for name, gradient in zip(SHAPES, found, strict=True) if name in names]
+        for parameters, optimizer in zip((ours, theirs), optimizers, strict=True):
+            for parameter, gradient in zip(parameters, found, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
 def test_adamw_decays_matrices_only():
     parameters = [
         torch.nn.Parameter(torch.ones(2, 2)),

@@ -81,6 +81,11 @@ def test_a_signal_is_passed_on_once(started, tmp_path, sent, got):
     assert signal.getsignal(sent) is before
 
 
+def test_they_have_a_session_of_their_own(started):
+    """So that Ctrl-C in the terminal reaches them once, passed on, and not twice."""
+    assert started("import os; raise SystemExit(5 if os.getsid(0) == os.getpid() else 6)") == 5
+
+
 @pytest.mark.timeout(30)
 def test_a_second_ctrl_c_kills(started, tmp_path):
     send(tmp_path / "up", signal.SIGINT, signal.SIGINT)
@@ -94,6 +99,17 @@ def test_one_that_does_not_end_is_killed_after_the_limit(started, tmp_path, monk
     began = time.monotonic()
     assert started(f"KEEPS_ON = True\n{SAVES}") == -signal.SIGKILL
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.timeout(30)
+def test_until_the_limit_it_has_time_to_save(started, tmp_path):
+    send(tmp_path / "up", signal.SIGTERM)
+    assert started(f"KEEPS_ON = False\n{SAVES.replace('sys.exit(7)', 'time.sleep(2.5); sys.exit(7)')}") == 7
+
+
+def test_it_has_a_session_of_its_own(started):
+    """So that Ctrl-C reaches it once, from this process."""
+    assert started(f"import os; raise SystemExit(3 if os.getsid(0) != {os.getsid(0)} else 4)") == 3
 
 
 def test_the_limits_leave_time_to_save():

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from ablate.config import compose, fill, resolved
+from ablate.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schedules.npz"
 
@@ -60,6 +63,59 @@ def test_schedules_rise_to_their_peak_and_fall(name):
     assert rate(1000) == pytest.approx({"cosine": 0.05, "linear": 0.0, "wsd": 0.0}[name])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "theirs"),
+    [
+        (
+            ["schedule=cosine", "schedule.final=0.1"],
+            lambda optimizer: transformers.get_cosine_with_min_lr_schedule_with_warmup(
+                optimizer, 100, 1000, min_lr_rate=0.1
+            ),
+        ),
+        (
+            ["schedule=linear", "schedule.final=0"],
+            lambda optimizer: transformers.get_linear_schedule_with_warmup(optimizer, 100, 1000),
+        ),
+        (
+            ["schedule=wsd", "schedule.decay=0.3", "schedule.final=0"],
+            lambda optimizer: transformers.get_wsd_schedule(
+                optimizer, 100, 300, num_training_steps=1000, decay_type="linear"
+            ),
+        ),
+    ],
+    ids=["cosine", "linear", "wsd"],
+)
+def test_schedules_against_transformers(overrides, theirs):
+    """Theirs begins its warm-up at 0, a step before ours; from the peak on the two are the same."""
+    rate = schedule(*overrides, "trainer.steps=1000", "schedule.peak=0.5", "schedule.warmup=0.1")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.5)
+    (factor,) = theirs(optimizer).lr_lambdas
+    expected = [0.5 * factor(step) for step in range(1001)]
+    np.testing.assert_allclose([rate(step) for step in range(99)], expected[1:100], rtol=1e-12)
+    np.testing.assert_allclose([rate(step) for step in range(100, 1001)], expected[100:], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "wsd"])
+def test_a_final_rate_above_zero_squeezes_the_fall(name):
+    zero, high = (
+        schedule(f"schedule={name}", "trainer.steps=200", "schedule.peak=0.5", f"schedule.final={final}")
+        for final in (0, 0.2)
+    )
+    for step in range(10, 201):
+        assert high(step) == pytest.approx(0.2 * 0.5 + 0.8 * zero(step))
+
+
+def test_the_whole_of_training_may_be_the_decay():
+    """The last part of the square root's decay without any, and with all."""
+    whole, none, plain = (
+        schedule(f"schedule=inverse_sqrt{name}", "trainer.steps=100", *more)
+        for name, more in (("_decay", ["schedule.decay=1"]), ("_decay", ["schedule.decay=0"]), ("", []))
+    )
+    for step in (0, 1, 50, 99, 100, 150):
+        assert none(step) == plain(step)
+        assert whole(step) == pytest.approx(plain(step) * max(0, 1 - step / 100))
+
+
 def test_wsd_keeps_its_plateau():
     rate = schedule("schedule=wsd", "trainer.steps=1000", "schedule.peak=0.5")
     assert {rate(step) for step in range(20, 801)} == {0.5}
@@ -80,3 +136,20 @@ def test_one_step_is_enough_for_any_schedule(name):
 def test_an_optimizer_brings_its_schedule_and_the_command_line_wins():
     assert "Cosine" in resolved(compose(["optimizer=adamw"]))["schedule"]["_target_"]
     assert "Linear" in resolved(compose(["optimizer=adamw", "schedule=linear"]))["schedule"]["_target_"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("inverse_sqrt", {"peak": 0, "timescale": 0, "warmup_steps": -1, "rate_scale": 0, "step_scale": 0}),
+        ("inverse_sqrt_decay", {"peak": 0, "decay": 1.1}),
+        ("constant", {"peak": -1, "warmup_steps": -1}),
+        ("cosine", {"peak": 0, "warmup": 1.1, "final": 1.1}),
+        ("linear", {"peak": 0, "warmup": -0.1, "final": -0.1}),
+        ("wsd", {"peak": 0, "warmup": 1.1, "decay": 1.1, "final": 1.1}),
+    ],
+)
+def test_numbers_out_of_range_are_refused(name, wrong):
+    for key, value in wrong.items():
+        with pytest.raises(UserError, match=f"schedule.{key}={value}: must be"):
+            compose([f"schedule={name}", f"schedule.{key}={value}"])

@@ -50,6 +50,14 @@ def test_there_is_none_before_enough_steps_nor_below_the_mean_nor_without_any_sp
     assert spikes.count == 0
 
 
+@pytest.mark.parametrize("threshold", [0.01, 0.9])
+def test_nothing_is_skipped_before_enough_steps_or_without_any_spread(threshold):
+    """However low the threshold is set."""
+    rising = np.linspace(5, 6, LEAST).tolist()
+    assert not any(taken(Spikes(threshold), rising, rising)) and not any(taken(Spikes(threshold), [5.0] * 200))
+    assert taken(Spikes(threshold), [*rising, 9.0], [*rising, 1.0])[-1]
+
+
 def test_a_loss_that_falls_and_noise_are_none():
     for seed in range(20):
         falling = [10 * 0.98**step + loss for step, loss in enumerate(steady(1000, seed))]

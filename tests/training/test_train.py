@@ -32,7 +32,9 @@ KEYS = (
 
 def test_a_run_leaves_its_folder_and_its_record(asked):
     overrides = asked("sweep=first", "seed=3")
+    began = time.monotonic()
     made = run(overrides)
+    wall = time.monotonic() - began
     folder = folder_of(overrides)
     assert folder.path.parts[-3:] == ("first", "tiny", "seed-3")
     found = folder.read()
@@ -44,7 +46,8 @@ def test_a_run_leaves_its_folder_and_its_record(asked):
     assert found.steps_per_second.p25 <= found.steps_per_second.median <= found.steps_per_second.p75
     assert found.steps_per_second.exclusive is None and found.mfu is None  # no peak is known of a processor
     assert found.tokens_per_second == pytest.approx(192 * found.steps_per_second.median)
-    assert 0 <= found.data_wait_fraction < 1 and found.peak_memory_bytes > 1e6 and found.seconds > 0
+    assert 0 <= found.data_wait_fraction < 1 and found.peak_memory_bytes > 1e6
+    assert 0.5 * wall < found.seconds <= wall
     loss = found.loss
     assert (loss.early_step, loss.final_step) == (5, 40) and loss.final < loss.early
     assert loss.bits_per_byte > 0 and loss.tokens == 4 * 8 * 8
@@ -181,6 +184,12 @@ DAMAGES = {
 }
 
 
+NOT_REBUILT = (
+    "versions git hardware steps_per_second tokens_per_second peak_memory_bytes data_wait_fraction finished seconds "
+    "attempts started"
+).split()
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("keep", ["weights", "none", "all"])
 def test_a_damaged_record_is_rebuilt_or_the_run_made_again(asked, damage, keep, capsys):
@@ -203,8 +212,49 @@ def test_a_damaged_record_is_rebuilt_or_the_run_made_again(asked, damage, keep, 
         kept = folder.path / "record.json.damaged-1"
         assert "it is rebuilt from metrics.csv and the weights" in said
         assert made.rebuilt.startswith("record.json ") and made.rebuilt.endswith("the weights and the config")
+        known, before = made.to_json(), whole.to_json()
+        unlike = {key for key in before | known if known.get(key) != before.get(key)}
+        assert unlike == {*NOT_REBUILT, "rebuilt", "checksum", "loss"}
+        assert {known.get(key) for key in NOT_REBUILT} == {None}
+        assert known["loss"] == before["loss"] | {"tokens": None, "bytes": None}
     assert kept.read_text() == damaged
     assert run(overrides) == made
+
+
+@pytest.mark.parametrize("keep", ["weights", "none", "all"])
+def test_a_missing_record_is_rebuilt_or_the_run_made_again(asked, keep, capsys):
+    overrides = asked(f"keep_checkpoints={keep}")
+    whole, folder = run(overrides), folder_of(overrides)
+    metrics = folder.metrics.read_text()
+    folder.record.unlink()
+    made = run(overrides)
+    said = capsys.readouterr().out
+    assert folder.read() == made and made.status == "done"
+    assert (made.loss.final, made.loss.early, made.identity) == (whole.loss.final, whole.loss.early, whole.identity)
+    if keep == "none":
+        assert "record.json is missing beside metrics.csv; moved to seed-0.replaced-1, the run is made again" in said
+        assert folder.path.with_name("seed-0.replaced-1").joinpath("metrics.csv").read_text() == metrics
+    else:
+        assert "weights.pt; it is rebuilt from metrics.csv and the weights" in said and made.rebuilt
+        assert folder.metrics.read_text() == metrics and said.count("step 40/40") == 1
+    assert run(overrides) == made
+
+
+def test_a_missing_record_of_a_stopped_run_costs_no_step(asked, capsys):
+    assert in_child(asked(), faults.at_step(20, signal.SIGTERM)) == 143
+    folder_of(asked()).record.unlink()
+    assert run(asked()).status == "done"
+    said = capsys.readouterr().out
+    assert "missing beside checkpoints/step-00000021.ckpt; the run goes on from its checkpoint" in said
+    assert "resumed at step 21" in said
+
+
+def test_a_missing_record_of_another_config_is_refused(asked):
+    run(asked())
+    folder_of(asked()).record.unlink()
+    with pytest.raises(UserError, match="norm._target_ was"):
+        run(asked("norm=rmsnorm"))
+    assert not folder_of(asked()).record.exists() and folder_of(asked()).weights.exists()
 
 
 def test_weights_of_another_run_rebuild_nothing(asked):
@@ -251,6 +301,17 @@ def test_a_mistake_or_a_fault_does_not_write_over_a_damaged_record(asked, monkey
         else:
             assert (run(asked()).status, folder.record.read_text()) == ("failed", '{"status": "done"')
     assert folder.record.read_text() == '{"status": "done"'
+
+
+def test_a_fault_does_not_write_over_a_result(asked, monkeypatch):
+    run(asked())
+    written = folder_of(asked()).record.read_text()
+
+    def prepare(cfg, progress=None):
+        raise RuntimeError("the text is gone")
+
+    monkeypatch.setattr(build_corpus, "prepare", prepare)
+    assert run(asked()).status == "failed" and folder_of(asked()).record.read_text() == written
 
 
 def test_seconds_are_those_of_all_attempts_the_killed_ones_too(asked):

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ablate.report.analysis.contrasts import (
+    base_of,
+    compared_as,
+    control_there,
+    join,
+    left_out,
+    published_differences,
+)
 from ablate.report.analysis.reference import LOSSES, Published
-from ablate.report.analysis.verdicts import HAS_DIVERGED, NOT_COMPARABLE, Row, Verdicts, comparable_speeds, ratio
+from ablate.report.analysis.verdicts import UNLEARNED, Row, Verdicts, comparable_speeds, ratio
 from ablate.statistics.ceiling import Ceiling, ceiling, scale_of
-from ablate.statistics.moderated import Comparison
+from ablate.statistics.comparison import Comparison
 from ablate.statistics.ranks import FEWEST_ROWS, Interval, intervals, rank_correlations
 
-LEFT_OUT = (NOT_COMPARABLE, HAS_DIVERGED)
 SPEED = "steps_per_second"
+
+DRIVES = 0.1  # of a rank correlation: what a section must raise it by to be named
 
 # (our column, the published column that it is compared with)
 PAIRS = (("final_loss", "final_loss"), ("early_loss", "early_loss"), ("final_loss", "early_loss"))
@@ -26,11 +35,12 @@ class Agreement:
     """How well our rows are ordered like a published table, for one pair of columns, over all rows or one section.
 
     `ours`, `theirs` and `errors` (rows,): each side's differences to its own baseline, in nats a token (for speeds:
-    logarithms of ratios), and the standard errors of ours. Correlations are NaN for fewer than 5 rows, their intervals
-    for fewer than 10. Of the `signs` rows with a published difference, `equal_signs` have the same sign on both sides;
-    `by_chance` is how many would if the signs of each side were shuffled over the rows. `ceiling` holds the median and
-    the 5 % quantile of each figure if our true differences were `scale` times the published ones and only seed noise,
-    ours and theirs, came on top; it is empty where no row's noise is known.
+    logarithms of ratios), and the standard errors of ours. Where a row of ours is compared with another control that
+    the table has, too, both sides' differences are to that one. Correlations are NaN for fewer than 5 rows, their
+    intervals for fewer than 10. Of the `signs` rows with a published difference, `equal_signs` have the same sign on
+    both sides; `by_chance` is how many would if the signs of each side were shuffled over the rows. `ceiling` holds
+    the median and the 5 % quantile of each figure if our true differences were `scale` times the published ones and
+    only seed noise, ours and theirs, came on top; it is empty where no row's noise is known.
     """
 
     column: str
@@ -61,6 +71,7 @@ class Contradiction:
     """A row that differs from the baseline here, and in the opposite direction in the published table.
 
     `column` is final or early loss; `is_certain` where the published difference exceeds their known noise, too.
+    `lacks` is the row's control where the table lacks it, so that its effect is in both differences or in ours alone.
     """
 
     label: str
@@ -68,31 +79,44 @@ class Contradiction:
     ours: float
     theirs: float
     is_certain: bool
+    lacks: str = ""
 
 
-def join(verdicts: Verdicts, published: Published) -> list[tuple[Row, str]]:
-    """Our rows that are in the table and have a difference to our baseline, each with its published label."""
-    return [(row, label) for row, label in _named(verdicts, published) if _is_comparable(row)]
+def without_lacking(verdicts: Verdicts, published: Published) -> tuple[list[str], list[Agreement]]:
+    """The controls that the table lacks, and the agreements without the rows that are compared with them here."""
+    joined = join(verdicts, published)
+    kept = [(row, label) for row, label in joined if control_there(verdicts, published, row)]
+    lacking = list(dict.fromkeys(row.control for row, _ in joined if not control_there(verdicts, published, row)))
+    found = [_compared(verdicts, published, kept, *pair) for pair in PAIRS] if lacking else []
+    return lacking, [agreement for agreement in found if len(agreement.labels) >= FEWEST_ROWS]
 
 
-def left_out(verdicts: Verdicts, published: Published) -> list[tuple[Row, str]]:
-    """Our rows that are in the table but diverged, cannot be compared, or have no run to compare."""
-    return [(row, label) for row, label in _named(verdicts, published) if not _is_comparable(row)]
+def without_section(verdicts: Verdicts, published: Published) -> tuple[str, Agreement] | None:
+    """The section that most of the agreement of final losses rests on, and the agreement without it.
+
+    It is the one without which Spearman's correlation is lowest, of those without which 5 rows are left; None where no
+    section raises it by a tenth.
+    """
+    joined = join(verdicts, published)
+    whole = _spearman_of(verdicts, published, joined)
+    figures = {}
+    for section in dict.fromkeys(row.section for row, _ in joined):
+        figure = _spearman_of(verdicts, published, [pair for pair in joined if pair[0].section != section])
+        if np.isfinite(figure) and figure < whole - DRIVES:
+            figures[section] = figure
+    if not figures:
+        return None
+    section = min(figures, key=lambda name: figures[name])
+    rest = [pair for pair in joined if pair[0].section != section]
+    return section, _compared(verdicts, published, rest, *PAIRS[0])
 
 
-def _is_comparable(row: Row) -> bool:
-    return row.verdict not in LEFT_OUT and bool(np.isfinite(row.comparison.delta))
-
-
-def _named(verdicts: Verdicts, published: Published) -> list[tuple[Row, str]]:
-    base = base_of(verdicts, published)
-    found = [(row, published.find(row.label)) for row in verdicts.rows]
-    return [(row, label) for row, label in found if label and label != base]
-
-
-def base_of(verdicts: Verdicts, published: Published) -> str:
-    """The published row that our baseline corresponds to: the one of its label, else the table's own baseline."""
-    return published.find(verdicts.baseline.label) or published.baseline
+def _spearman_of(verdicts: Verdicts, published: Published, joined: Sequence[tuple[Row, str]]) -> float:
+    """Spearman's correlation of final losses; NaN below 5 rows."""
+    ours = np.array([compared_as(verdicts, published, row, "final_loss").delta for row, _ in joined])
+    theirs = published_differences(verdicts, published, joined, "final_loss")
+    known = np.isfinite(ours + theirs)
+    return rank_correlations(ours[known], theirs[known])[0] if known.sum() >= FEWEST_ROWS else np.nan
 
 
 def agreements(verdicts: Verdicts, published: Published) -> list[Agreement]:
@@ -117,19 +141,14 @@ def of_speed(verdicts: Verdicts, published: Published) -> Agreement | None:
     return agreement if len(agreement.labels) >= FEWEST_ROWS else None
 
 
-def published_differences(verdicts: Verdicts, published: Published, labels: Iterable[str], column: str) -> np.ndarray:
-    """Published differences (rows,) to the row that our baseline corresponds to; NaN where a number is absent."""
-    base = published.rows[base_of(verdicts, published)].get(column, np.nan)
-    return np.array([published.rows[label].get(column, np.nan) - base for label in labels])
-
-
 def with_diverged_last(verdicts: Verdicts, published: Published) -> float:
-    """Spearman of final losses, with rows that diverged here ranked below all others."""
+    """Spearman of final losses, with rows that diverged or learned nothing here ranked below all others."""
     rows = join(verdicts, published) + [
-        (row, label) for row, label in left_out(verdicts, published) if row.verdict == HAS_DIVERGED
+        (row, label) for row, label in left_out(verdicts, published) if row.verdict in UNLEARNED
     ]
-    ours = np.array([np.inf if row.verdict == HAS_DIVERGED else row.comparison.delta for row, _ in rows])
-    theirs = published_differences(verdicts, published, (label for _, label in rows), "final_loss")
+    deltas = (compared_as(verdicts, published, row, "final_loss").delta for row, _ in rows)
+    ours = np.array([np.inf if row.verdict in UNLEARNED else d for (row, _), d in zip(rows, deltas, strict=True)])
+    theirs = published_differences(verdicts, published, rows, "final_loss")
     known = np.isfinite(theirs)
     return rank_correlations(ours[known], theirs[known])[0] if np.isfinite(ours).any() else np.nan
 
@@ -140,16 +159,18 @@ def contradictions(verdicts: Verdicts, published: Published) -> list[Contradicti
     Certain are those whose published losses differ by more than two standard deviations of their runs. Published final
     losses come from one run each, so the deviations of the early losses are used for them.
     """
-    found, base = [], published.rows[base_of(verdicts, published)]
+    found, base = [], base_of(verdicts, published)
     for row, label in join(verdicts, published):
         theirs = published.rows[label]
         for column in LOSSES[::-1]:
-            comparison = _comparison(row, column)
-            (difference,) = map(float, published_differences(verdicts, published, [label], column))
-            spread = np.hypot(_published_noise(theirs, column), _published_noise(base, column))
+            comparison = compared_as(verdicts, published, row, column)
+            (difference,) = map(float, published_differences(verdicts, published, [(row, label)], column))
+            control = published.rows[control_there(verdicts, published, row) or base]
+            spread = np.hypot(_published_noise(theirs, column), _published_noise(control, column))
             if comparison.differs and comparison.delta * difference < 0:
                 certain = bool(abs(difference) > 2 * spread)
-                found.append(Contradiction(row.label, column, comparison.delta, difference, certain))
+                lacks = "" if control_there(verdicts, published, row) else row.control
+                found.append(Contradiction(row.label, column, comparison.delta, difference, certain, lacks))
     return found
 
 
@@ -163,10 +184,6 @@ def _published_error(row: dict[str, float], column: str) -> float:
     """The standard error of a published loss, which may be the mean of several runs."""
     runs = row.get(f"{column}_runs", np.nan)
     return _published_noise(row, column) / math.sqrt(runs if runs > 0 else 1.0)
-
-
-def _comparison(row: Row, column: str) -> Comparison:
-    return row.comparison if column == "final_loss" else row.early_comparison
 
 
 def _compared(
@@ -184,20 +201,19 @@ def _compared(
         here, errors = _speed_ratios(verdicts, rows), np.full((2, len(rows)), np.nan)
         there = np.log([ratio(row.get(SPEED, np.nan), their_rows[0].get(SPEED, np.nan)) for row in their_rows[1:]])
     else:
-        here, errors = _differences(rows, column)
-        there = published_differences(verdicts, published, labels, theirs)
+        here, errors = _differences([compared_as(verdicts, published, row, column) for row in rows])
+        there = published_differences(verdicts, published, joined, theirs)
     both = np.isfinite(here + there) if rows else np.zeros(0, dtype=bool)
     labels = [row.label for row, known in zip(rows, both, strict=True) if known]
     their_errors = their_errors[np.r_[True, both]]
     return _agreement(column, theirs, section, labels, here[both], there[both], errors[:, both], their_errors)
 
 
-def _differences(rows: Sequence[Row], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Our differences of a loss to the baseline's (rows,), and (2, rows): their standard errors, each row's own part.
+def _differences(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
+    """Our differences of a loss (rows,), and (2, rows): their standard errors, each row's own part.
 
     A row with too few seeds for an error of its own gets the median one of a single run, over the root of its seeds.
     """
-    comparisons = [_comparison(row, column) for row in rows]
     seeds = np.array([max(1, found.seeds) for found in comparisons])
     errors = np.array([[found.error for found in comparisons], [found.own_error for found in comparisons]]).reshape(
         2, -1

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ablate.report.analysis.agreement import join, published_differences
+from ablate.report.analysis.contrasts import compared_as, control_there, join, published_differences
 from ablate.report.analysis.curves import Curves
 from ablate.report.analysis.reference import LOSSES, Published
 from ablate.report.analysis.results import Results
@@ -40,15 +40,15 @@ def agreement_over_training(results: Results, verdicts: Verdicts, published: Pub
     edges = np.linspace(0, base.last, PARTS + 1)
     joined, gaps = [], []  # gaps (rows, PARTS): mean training loss minus the baseline's
     for row, label in join(verdicts, published):
-        steps, _, gap, _ = Curves.of(results, row.label).minus(base).after(0)
+        has_control = control_there(verdicts, published, row)
+        control = Curves.of(results, row.control) if has_control and row.control != verdicts.baseline.label else base
+        steps, _, gap, _ = Curves.of(results, row.label).minus(control).after(0)
         parts = [gap[(low < steps) & (steps <= high)] for low, high in pairwise(edges)]
         if all(map(len, parts)):
             joined.append((row, label))
             gaps.append([part.mean() for part in parts])
-    against = {
-        column: published_differences(verdicts, published, (label for _, label in joined), column) for column in LOSSES
-    }
-    against[OWN] = np.array([row.comparison.delta for row, _ in joined])
+    against = {column: published_differences(verdicts, published, joined, column) for column in LOSSES}
+    against[OWN] = np.array([compared_as(verdicts, published, row, "final_loss").delta for row, _ in joined])
     found = {name: [_spearman(part, values) for part in np.transpose(gaps)] for name, values in against.items()}
     found = {name: figures for name, figures in found.items() if np.isfinite(figures).all() and figures}
     if not set(found) - {OWN}:

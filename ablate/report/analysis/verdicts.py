@@ -1,37 +1,39 @@
-"""From runs to rows: what each change costs, what it does to the loss, and the verdict that the evidence supports."""
+"""What a report says of the rows of a sweep: their costs, their losses, and the verdict that the evidence supports."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ablate.config import evaluations
-from ablate.config.identity import SCHEMA
-from ablate.report.analysis import metrics
 from ablate.report.analysis.metrics import Metric
-from ablate.report.analysis.results import Results, identity_schema, number
 from ablate.report.text import decimals
-from ablate.run.record import DIVERGED, DONE, FAILED
-from ablate.statistics import moderated
-from ablate.statistics.moderated import FEWEST_SEEDS, Comparison
+from ablate.statistics.comparison import Comparison
 
 BASELINE = "baseline"
-BETTER, WORSE, UNDECIDED = "better", "worse", "no difference detected"
-NO_VERDICT, NOT_COMPARABLE, HAS_DIVERGED = "no verdict", "not comparable", "diverged"
-BUDGET_TOLERANCE = 0.02  # of the baseline's FLOPs; rows that differ by more are flagged
+BETTER, WORSE, UNDECIDED, SAME = "better", "worse", "no difference detected", "the same"
+NO_VERDICT, NOT_COMPARABLE, HAS_DIVERGED, ABOVE_CHANCE = "no verdict", "not comparable", "diverged", "above chance"
+UNLEARNED = (HAS_DIVERGED, ABOVE_CHANCE)  # the row has runs without a valid final loss
+UNKNOWN = Comparison(seeds=0)
+BUDGET_TOLERANCE = 0.02  # of the control's FLOPs; rows that differ by more are flagged
 
 
 @dataclass(frozen=True)
 class Row:
     """One row of the sweep over all its seeds; losses in nats a token, NaN where unknown.
 
-    Of the finished runs, `lost` ended above `chance`, the loss of a uniform guess: they learned nothing and count as
-    diverged. `speed` is in steps a second, measured with nothing else running where `is_exclusive`; `budget` is the
-    relative difference of a whole run's FLOPs to the baseline's; `is_control` marks rows that change only seeds (A/A).
+    Of the finished runs, `lost` ended above `chance`, the loss of a uniform guess, and of these `rising` ended no lower
+    than they had been at the early loss. `speed` is in steps a second, measured with nothing else running where
+    `is_exclusive`.
+
+    The row is compared with `control`, by default the baseline: `comparison` and `early_comparison` are to it, and so
+    is `budget`, the relative difference of a whole run's FLOPs. `to_baseline` and `early_to_baseline` are the same two
+    comparisons with the baseline, whatever the control. `only_seeds` marks a row that changes only seeds (A/A),
+    `copy_of` names an earlier row whose runs have the same identities, `is_apart` says that one seed lies apart, and
+    `within` is the margin of the verdict "the same".
     """
 
     label: str
@@ -42,6 +44,7 @@ class Row:
     diverged: int
     failed: int
     lost: int
+    rising: int
     chance: float
     early: np.ndarray  # (seeds,), in the order of all seeds of the sweep, as `final`
     final: np.ndarray
@@ -58,12 +61,36 @@ class Row:
     data: dict[str, Any]
     schema: int  # of the identity of its runs
     mixed: str = ""  # why its own runs are not repetitions of one another, such as "different data"
-    comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
-    early_comparison: Comparison = field(default_factory=lambda: Comparison(seeds=0))
+    control: str = ""
+    counts: bool = True
+    comparison: Comparison = UNKNOWN
+    early_comparison: Comparison = UNKNOWN
+    to_baseline: Comparison = UNKNOWN
+    early_to_baseline: Comparison = UNKNOWN
     verdict: str = NO_VERDICT
     why: str = ""
     budget: float = np.nan
-    is_control: bool = False
+    within: float = np.nan
+    only_seeds: bool = False
+    copy_of: str = ""
+    is_apart: bool = False
+
+    @property
+    def is_change(self) -> bool:
+        """Whether the row is one of the changes that the sweep asks about."""
+        return self.counts and not self.only_seeds and not self.copy_of
+
+    @property
+    def above_chance(self) -> list[str]:
+        """How many of its runs ended above chance, those whose loss was still falling and the others."""
+        above = f"of {self.planned} seeds ended above the loss of a uniform guess, {self.chance:.2f}"
+        counts = {", still falling": self.lost - self.rising, ", and no lower than before": self.rising}
+        return [f"{count} {above}{how}" for how, count in counts.items() if count]
+
+    @property
+    def words(self) -> str:
+        """The verdict as a report states it."""
+        return f"{SAME} within {self.within:g}" if self.verdict == SAME else self.verdict
 
     @property
     def learned(self) -> int:
@@ -107,142 +134,23 @@ class Verdicts:
         ]
         return [row for _, row in sorted(zip(keys, self.rows, strict=True), key=lambda pair: pair[0])]
 
+    @property
+    def changes(self) -> list[Row]:
+        """The rows that the sweep asks about."""
+        return [row for row in self.rows if row.is_change]
+
     def of(self, *verdicts: str) -> list[Row]:
-        """The rows with one of these verdicts, controls left out."""
-        return [row for row in self.rows if row.verdict in verdicts and not row.is_control]
+        """The changes with one of these verdicts."""
+        return [row for row in self.changes if row.verdict in verdicts]
 
-
-def judge(results: Results) -> Verdicts:
-    """Compare every row of the sweep with its baseline."""
-    sweep = results.sweep
-    runs: dict[str, list[dict[str, Any]]] = {row["row"]: [] for row in sweep["rows"]}
-    for record in results.records:
-        runs[record["row"]].append(record)
-    seeds = sorted({record["seed"] for record in results.records})
-    planned = {row["row"]: row for row in sweep["rows"]}
-    if sweep["baseline"] not in planned:  # runs without a sweep file, the baseline not among them
-        planned[sweep["baseline"]] = {"row": sweep["baseline"], "section": BASELINE, "overrides": [], "seeds": 0}
-    baseline = _row(planned[sweep["baseline"]], runs.get(sweep["baseline"], []), seeds)
-    learned = ~(baseline.final > baseline.chance)
-    baseline = replace(
-        baseline, early=np.where(learned, baseline.early, np.nan), final=np.where(learned, baseline.final, np.nan)
-    )
-    others = [_row(planned[label], members, seeds) for label, members in runs.items() if label != baseline.label]
-    differing = {row.label: difference(row, baseline) for row in others}
-    tested = [row for row in others if row.done and not differing[row.label] and not row.diverged + row.lost]
-    sections = [row.section for row in tested]
-    final, early = (np.array([getattr(row, name) for row in (baseline, *tested)]) for name in ("final", "early"))
-    compared = zip(tested, moderated.compare(final, sections), moderated.compare(early, sections), strict=True)
-    comparisons = {
-        row.label: replace(row, comparison=of_final, early_comparison=of_early) for row, of_final, of_early in compared
-    }
-    judged = [_judged(comparisons.get(row.label, row), baseline, differing[row.label]) for row in others]
-    noise = moderated.estimate_noise(final)
-    baseline = replace(baseline, verdict=BASELINE, budget=0.0)
-    measured = metrics.downstream(record for record in results.records if record["status"] == DONE)
-    return Verdicts(baseline, judged, moderated.noise_floor(baseline.final), noise.seed_variance, measured)
-
-
-def difference(row: Row, baseline: Row) -> str:
-    """Why the losses of two rows cannot be compared; empty where they can."""
-    if not row.done or not baseline.done:
-        return ""
-    for who, mixed in (("its own runs", row.mixed), ("the baseline's runs", baseline.mixed)):
-        if mixed:
-            return f"{mixed} in some of {who}"
-    return _unlike((row.settings, row.data, row.schema), (baseline.settings, baseline.data, baseline.schema))
-
-
-Made = tuple[dict[str, Any], dict[str, Any], int]  # the settings of a run, its data, the schema of its identity
-
-
-def _unlike(one: Made, other: Made) -> str:
-    """Why two runs cannot be compared; empty where they can."""
-    if one[2] != other[2]:
-        return "different identity schema"
-    if one[0] and other[0]:
-        for part in ("tokenizer", "objective", "length", "evaluation"):
-            if _part(one[0], part) != _part(other[0], part):
-                return f"different {part}"
-    return "different data" if one[1].get("sha256") != other[1].get("sha256") else ""
-
-
-def _part(settings: dict[str, Any], part: str) -> Any:
-    objective = settings.get("objective") or {}
-    if part == "length":
-        return objective.get("length")
-    if part == "objective":
-        return {key: value for key, value in objective.items() if key != "length"}
-    if part == evaluations.GROUP:  # what is measured after training makes no losses incomparable
-        return evaluations.measured_in_training(settings.get(part) or {})
-    return settings.get(part)
-
-
-def _judged(row: Row, baseline: Row, differing: str) -> Row:
-    budget = ratio(row.flops_per_step * row.steps, baseline.flops_per_step * baseline.steps) - 1
-    row = replace(
-        row, budget=budget, is_control=bool(row.overrides) and all(_only_seed(text) for text in row.overrides)
-    )
-    if row.diverged or row.lost:
-        shared = row.final - baseline.final
-        known = shared[~np.isnan(shared)] if not differing else shared[:0]
-        partial = Comparison(seeds=len(known), delta=float(known.mean()) if len(known) else np.nan)
-        return replace(row, comparison=partial, verdict=HAS_DIVERGED, why=_how_diverged(row))
-    if differing:
-        return replace(row, verdict=NOT_COMPARABLE, why=differing)
-    if row.comparison.seeds < FEWEST_SEEDS:
-        shared = row.comparison.seeds
-        return replace(row, why=f"{shared} shared seed{'' if shared == 1 else 's'}, {FEWEST_SEEDS} are needed")
-    word = UNDECIDED if not row.comparison.differs else BETTER if row.comparison.delta < 0 else WORSE
-    return replace(row, verdict=word)
-
-
-def _how_diverged(row: Row) -> str:
-    reasons = [f"{row.diverged} of {row.planned} seeds"] if row.diverged else []
-    if row.lost:
-        reasons.append(f"{row.lost} of {row.planned} seeds ended above the loss of a uniform guess, {row.chance:.2f}")
-    return "; ".join(reasons)
-
-
-def _row(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[int]) -> Row:
-    done = [record for record in records if record["status"] == DONE]
-    early, final = np.full(len(seeds), np.nan), np.full(len(seeds), np.nan)
-    for record in done:
-        place = seeds.index(record["seed"])
-        early[place] = number(record, "loss", "early")
-        final[place] = number(record, "loss", "final")
-    known = done or [record for record in records if record.get("parameters")]
-    chance = float(np.log(_middle(known, "data", "vocab_size")))
-    speeds = [number(record, "steps_per_second", "median") for record in done]
-    exclusive = [number(record, "steps_per_second", "exclusive") for record in done]
-    tasks = sorted({task for record in done for task in record.get("downstream") or {}})
-    made = [(record.get("settings") or {}, record.get("data") or {}, identity_schema(record)) for record in done]
-    return Row(
-        label=planned["row"],
-        section=planned["section"],
-        overrides=tuple(planned["overrides"]),
-        planned=max(planned["seeds"], len(records)),
-        done=len(done),
-        diverged=sum(record["status"] == DIVERGED for record in records),
-        failed=sum(record["status"] == FAILED for record in records),
-        lost=int((final > chance).sum()),
-        chance=chance,
-        early=early,
-        final=final,
-        parameters={kind: _middle(known, "parameters", kind) for kind in ("total", "non_embedding", "active")},
-        ops_paper=_middle(known, "ops_paper"),
-        flops_per_step=_middle(known, "flops_per_step"),
-        steps=_middle(done, "loss", "final_step"),
-        speed=median(exclusive) if not np.isnan(median(exclusive)) else median(speeds),
-        is_exclusive=not np.isnan(median(exclusive)),
-        memory=_middle(done, "peak_memory_bytes"),
-        bits_per_byte=mean(number(record, "loss", "bits_per_byte") for record in done),
-        downstream={task: [number(record, "downstream", task) for record in done] for task in tasks},
-        settings=known[0].get("settings") or {} if known else {},
-        data=known[0].get("data") or {} if known else {},
-        schema=identity_schema(known[0]) if known else SCHEMA,
-        mixed=next(filter(None, (_unlike(run, made[0]) for run in made)), ""),
-    )
+    @property
+    def against(self) -> dict[str, list[Row]]:
+        """The rows that are not compared with the baseline, by the label of the row that they are compared with."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            if row.control != self.baseline.label:
+                found.setdefault(row.control, []).append(row)
+        return found
 
 
 def score_places(verdicts: Verdicts, name: str) -> int:
@@ -285,11 +193,3 @@ def median(values: Iterable[float]) -> float:
     """The median of the known values; NaN where there are none."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.median(known)) if known else np.nan
-
-
-def _middle(records: list[dict[str, Any]], *keys: str) -> float:
-    return median(number(record, *keys) for record in records)
-
-
-def _only_seed(override: str) -> bool:
-    return override.lstrip("+").partition("=")[0].strip().startswith("seed")

@@ -5,12 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from ablate.report.analysis import agreement
-from ablate.report.analysis.agreement import SPEED, Agreement, Contradiction, base_of, join
+from ablate.report.analysis.agreement import SPEED, Agreement, Contradiction
 from ablate.report.analysis.agreement_over_training import OWN, PARTS, AgreementOverTraining
+from ablate.report.analysis.contrasts import base_of, compared_as, control_there, join, left_out
 from ablate.report.analysis.reference import LOSSES, Published, findings
-from ablate.report.analysis.verdicts import HAS_DIVERGED, NOT_COMPARABLE, Row, Verdicts, comparable_speeds, mean, ratio
+from ablate.report.analysis.verdicts import (
+    HAS_DIVERGED,
+    NOT_COMPARABLE,
+    UNLEARNED,
+    Row,
+    Verdicts,
+    comparable_speeds,
+    mean,
+    ratio,
+)
 from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, md_escape, significant
-from ablate.statistics.moderated import FEWEST_SEEDS
+from ablate.statistics.comparison import FEWEST_SEEDS, Comparison
 from ablate.statistics.ranks import FEWEST_ROWS
 
 
@@ -27,6 +37,7 @@ class AgreementTables:
         self.verdicts, self.published = verdicts, published
         self.agreements, self.over_training = agreements, over_training
         self.joined = join(verdicts, published)
+        self.lacking, self.without_lacking = agreement.without_lacking(verdicts, published)
         self.base = base_of(verdicts, published)
         self.places = decimals(verdicts.noise)
         self.speeds = comparable_speeds(verdicts)
@@ -43,6 +54,30 @@ class AgreementTables:
     def baseline(self) -> str:
         """The published row that our baseline corresponds to."""
         return md_escape(self.base)
+
+    @property
+    def answer(self) -> str:
+        """How well the final losses agree, and what that rests on; empty where there is no correlation of them."""
+        if not self.agreements or self.agreements[0].column != self.agreements[0].published:
+            return ""
+        whole = self.agreements[0]
+        if not np.isfinite(whole.spearman):
+            return ""
+        text = (
+            f"Over {counted(len(whole.labels), 'row')}, our final losses and those of {self.title} have a rank "
+            f"correlation (Spearman) of {_with_interval(whole)}"
+        )
+        if rest := agreement.without_section(self.verdicts, self.published):
+            section, found = rest
+            rows = counted(len(whole.labels) - len(found.labels), "row")
+            text += f"; without the {rows} of *{md_escape(section)}*, on which it rests most, {_with_interval(found)}"
+        if self.without_lacking and self.without_lacking[0].column == self.without_lacking[0].published:
+            found = self.without_lacking[0]
+            text += (
+                f"; without the {counted(len(whole.labels) - len(found.labels), 'row')} that are compared here with "
+                f"{listed(map(md_escape, self.lacking), 3)}, which that table lacks, {_with_interval(found)}"
+            )
+        return f"{text}."
 
     @property
     def few(self) -> str:
@@ -109,12 +144,10 @@ class AgreementTables:
         return [sentence]
 
     def _contradicted(self) -> list[str]:
-        tested = [row for row, _ in self.joined if np.isfinite(row.comparison.p)]
+        tested = [row for row, _ in self.joined if np.isfinite(self._compared(row, "final_loss").p)]
         if not tested:
             return [f"**Rows:** none has been tested yet; a test needs {FEWEST_SEEDS} seeds shared with the baseline."]
-        final, early = (
-            sum(getattr(row, name).differs for row in tested) for name in ("comparison", "early_comparison")
-        )
+        final, early = (sum(self._compared(row, column).differs for row in tested) for column in LOSSES[::-1])
         if not final + early:
             none = f"none of {counted(len(tested), 'tested row')} differs significantly from the baseline here"
             return [f"**Rows:** {none}, so none can disagree with the published table."]
@@ -139,15 +172,17 @@ class AgreementTables:
 
     def _left_out(self) -> list[str]:
         """Rows that no figure includes; one that trains in the published study and diverges here matters most."""
-        left = [row for row, _ in agreement.left_out(self.verdicts, self.published)]
-        diverged = [md_escape(row.label) for row in left if row.verdict == HAS_DIVERGED]
+        left = [row for row, _ in left_out(self.verdicts, self.published)]
+        diverged = [md_escape(row.label) for row in left if row.verdict in UNLEARNED]
         unlike = [md_escape(row.label) for row in left if row.verdict == NOT_COMPARABLE]
         groups = []
         if diverged:
+            is_all = all(row.verdict == HAS_DIVERGED for row in left if row.verdict in UNLEARNED)
+            how = "diverged" if is_all else "diverged or ended above chance"
             figure = fixed(agreement.with_diverged_last(self.verdicts, self.published), 2)
             groups.append(
-                f"{listed(diverged, 30)}, which diverged here (ranked as the worst, Spearman of final losses would be "
-                f"{figure})"
+                f"{listed(diverged, 30)}, which {how} here (ranked as the worst, Spearman of final losses "
+                f"would be {figure})"
             )
         if unlike:
             groups.append(f"{listed(unlike, 30)}, which cannot be compared with our baseline")
@@ -158,13 +193,20 @@ class AgreementTables:
     def _contradiction(self, found: Contradiction) -> str:
         ours = fixed(found.ours, self.places, signed=True)
         theirs = fixed(found.theirs, 3, signed=True)
-        return f"{md_escape(found.label)} ({_words(found.column)} {ours} here, {theirs} published)"
+        lacks = f", both against the baseline, since the table lacks {md_escape(found.lacks)}" if found.lacks else ""
+        return f"{md_escape(found.label)} ({_words(found.column)} {ours} here, {theirs} published{lacks})"
+
+    def _compared(self, row: Row, column: str) -> Comparison:
+        return compared_as(self.verdicts, self.published, row, column)
 
     @property
     def figures(self) -> list[list[str]]:
         """A line for each pair of columns, then one for speed."""
         speed = agreement.of_speed(self.verdicts, self.published)
-        return [self._line(_pair(found), found) for found in (*self.agreements, *filter(None, [speed]))]
+        without = f"without rows against {listed(map(md_escape, self.lacking), 3)}"
+        lines = [self._line(_pair(found), found) for found in self.agreements]
+        lines += [self._line(f"{_pair(found)}, {without}", found) for found in self.without_lacking]
+        return lines + [self._line(_pair(found), found) for found in filter(None, [speed])]
 
     @property
     def sections(self) -> list[list[str]]:
@@ -193,13 +235,13 @@ class AgreementTables:
         return lines + [self._row(row, label, row.label in contradicted) for row, label in self.joined]
 
     def _row(self, row: Row, label: str, contradicted: bool) -> list[str]:
-        theirs, base = self.published.rows[label], self.published.rows[self.base]
+        theirs = self.published.rows[label]
+        control = control_there(self.verdicts, self.published, row)
+        base = self.published.rows[self.base if label == self.base or not control else control]
         doubtful, is_base = self.published.unconfirmed[label], row.label == self.verdicts.baseline.label
         cells = [md_escape(row.label) + (" ✗" if contradicted else "")]
-        for column, values, comparison in (
-            ("final_loss", row.final, row.comparison),
-            ("early_loss", row.early, row.early_comparison),
-        ):
+        for column, values in (("final_loss", row.final), ("early_loss", row.early)):
+            comparison = self._compared(row, column)
             mark = "?" if column in doubtful else ""
             there = theirs.get(column, np.nan)
             cells += [
@@ -210,7 +252,7 @@ class AgreementTables:
             ]
         for speed, of in (
             (self.speeds[row.label], self.speeds[self.verdicts.baseline.label]),
-            (theirs.get(SPEED, np.nan), base.get(SPEED, np.nan)),
+            (theirs.get(SPEED, np.nan), self.published.rows[self.base].get(SPEED, np.nan)),
         ):
             cells.append(fixed(ratio(speed, of), 2))
         return cells
@@ -241,7 +283,7 @@ class AgreementTables:
         """Our rows in the form of a published table, {label: {column: number}}; diverged rows are left out."""
         base = self.verdicts.baseline
         losses = {base.label: (0.0, 0.0)}
-        losses |= {row.label: (row.early_comparison.delta, row.comparison.delta) for row, _ in self.joined}
+        losses |= {row.label: (row.early_to_baseline.delta, row.to_baseline.delta) for row, _ in self.joined}
         return {
             row.label: {
                 "early_loss": losses[row.label][0],
@@ -250,6 +292,12 @@ class AgreementTables:
             }
             for row in (base, *(row for row, _ in self.joined))
         }
+
+
+def _with_interval(found: Agreement) -> str:
+    low, high = found.spearman_interval
+    limits = f" ({interval(low, high, 2, signed=False)})" if np.isfinite(low) else ""
+    return f"{fixed(found.spearman, 2)}{limits}"
 
 
 def _words(column: str) -> str:

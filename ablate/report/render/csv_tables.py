@@ -12,9 +12,9 @@ from ablate.report.analysis.results import Results
 from ablate.report.analysis.verdicts import (
     BASELINE,
     BETTER,
-    HAS_DIVERGED,
     NO_VERDICT,
     NOT_COMPARABLE,
+    UNLEARNED,
     WORSE,
     Row,
     Verdicts,
@@ -44,17 +44,17 @@ RESULT_COLUMNS = (
     "delta_high",
     "p_adjusted",
     "verdict",
+    "against",
 )
 EVIDENCE_COLUMNS = (
     "row",
     "section",
+    "against",
     "shared_seeds",
     "delta",
     "standard_error",
-    "degrees_of_freedom",
     "p",
     "p_adjusted",
-    "threshold",
     "delta_low",
     "delta_high",
     "minimum_detectable_effect",
@@ -62,7 +62,10 @@ EVIDENCE_COLUMNS = (
     "why",
     "budget_difference",
     "bits_per_byte",
-    "control",
+    "counts",
+    "only_seeds",
+    "copy_of",
+    "one_seed_apart",
     "planned",
     "done",
     "diverged",
@@ -105,7 +108,8 @@ def _result(row: Row, speed: float) -> list[Any]:
         mean(row.final),
         spread(row.final),
         *(comparison.delta, comparison.low, comparison.high, comparison.p_adjusted),
-        row.verdict,
+        row.words,
+        "" if row.verdict == BASELINE else row.control,
     ]
 
 
@@ -121,9 +125,10 @@ def evidence_csv(verdicts: Verdicts) -> str:
         comparison = row.comparison
         lines.append(
             [
-                *(row.label, row.section, comparison.seeds, comparison.delta, comparison.error, comparison.degrees),
-                *(comparison.p, comparison.p_adjusted, comparison.threshold, comparison.low, comparison.high),
-                *(comparison.detectable, row.verdict, row.why, row.budget, row.bits_per_byte, int(row.is_control)),
+                *(row.label, row.section, row.control, comparison.seeds, comparison.delta, comparison.error),
+                *(comparison.p, comparison.p_adjusted, comparison.low, comparison.high),
+                *(comparison.detectable, row.words, row.why, row.budget, row.bits_per_byte),
+                *(int(row.counts), int(row.only_seeds), row.copy_of, int(row.is_apart)),
                 *(row.planned, row.done, row.diverged, row.failed, row.missing),
             ]
         )
@@ -146,6 +151,7 @@ def table_tex(verdicts: Verdicts, places: int) -> str:
         r"% needs \usepackage{booktabs}",
         *([f"% needs XeLaTeX or LuaLaTeX, and a font that has {' '.join(dict.fromkeys(foreign))}"] if foreign else []),
         r"% bold: better than the baseline; dagger: worse; plain: no difference detected",
+        *([rf"% {_against(verdicts)}"] if verdicts.against else []),
         r"% in parentheses: why there is no verdict",
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         r"\toprule",
@@ -172,14 +178,21 @@ def table_tex(verdicts: Verdicts, places: int) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
+def _against(verdicts: Verdicts) -> str:
+    return "; ".join(
+        f"{', '.join(latex_escape(row.label) for row in rows)}: against {latex_escape(label)}"
+        for label, rows in verdicts.against.items()
+    )
+
+
 def _difference(row: Row, places: int) -> str:
     text = fixed(row.comparison.delta, places, signed=True)
     if row.verdict == BETTER:
         return rf"\textbf{{{text}}}"
     if row.verdict == WORSE:
         return rf"{text}\textsuperscript{{\dag}}"
-    if row.verdict == HAS_DIVERGED:
-        return f"{text} ({HAS_DIVERGED}: {row.diverged + row.lost} of {row.planned})"
+    if row.verdict in UNLEARNED:
+        return f"{text} ({row.verdict}: {row.diverged + row.lost} of {row.planned})"
     if row.verdict == NOT_COMPARABLE:
         return f"{text} ({NOT_COMPARABLE})"
     return f"{text} ({counted(row.comparison.seeds, 'seed')})" if row.verdict == NO_VERDICT else text

@@ -8,6 +8,7 @@ from typing import Any
 from ablate.report.analysis.verdicts import (
     BETTER,
     BUDGET_TOLERANCE,
+    SAME,
     UNDECIDED,
     WORSE,
     Row,
@@ -31,7 +32,10 @@ from ablate.report.text import (
     scaled,
     significant,
 )
-from ablate.statistics.moderated import ALPHA, FEWEST_SEEDS, POWER
+from ablate.statistics.comparison import ALPHA, FEWEST_SEEDS
+from ablate.statistics.detectable import POWER
+
+APART = "one seed lies apart"
 
 
 class MarkdownTables:
@@ -53,20 +57,27 @@ class MarkdownTables:
         return tables
 
     @property
+    def against(self) -> list[str]:
+        """The heading of the column that says what a row is compared with; empty where that is always the baseline."""
+        return ["Against"] if self.verdicts.against else []
+
+    @property
     def baseline_line(self) -> str:
         """The baseline's own losses."""
         losses = f"final loss {self._loss(self.base)}, {fixed(self.base.bits_per_byte, 3)} bits per byte"
-        return f"{md_escape(self.base.label)}: {losses}, {counted(self.base.learned, 'run')}"
+        apart = f"; {APART}" if self.base.is_apart else ""
+        return f"{md_escape(self.base.label)}: {losses}, {counted(self.base.learned, 'run')}{apart}"
 
     def _verdict_line(self, row: Row) -> list[str]:
         comparison = row.comparison
         bold = row.verdict in (BETTER, WORSE)
         return [
             md_escape(row.label),
+            *(["the baseline" if row.control == self.base.label else md_escape(row.control)] if self.against else []),
             fixed(comparison.delta, self.places, signed=True),
             interval(comparison.low, comparison.high, self.places),
             probability(comparison.p_adjusted),
-            f"**{row.verdict}**" if bold else row.verdict,
+            f"**{row.verdict}**" if bold else row.words,
             significant(comparison.detectable) if row.verdict == UNDECIDED else "",
             self._loss(row),
             fixed(row.bits_per_byte, 3),
@@ -80,8 +91,14 @@ class MarkdownTables:
 
     def _remarks(self, row: Row) -> str:
         remarks = [md_escape(row.why)] if row.why else []
-        if row.is_control:
+        if row.only_seeds:
             remarks.append("A/A control")
+        if not row.counts:
+            remarks.append("control, not counted")
+        if row.copy_of:
+            remarks.append(f"the same runs as {md_escape(row.copy_of)}")
+        if row.is_apart:
+            remarks.append(APART)
         if abs(row.budget) > BUDGET_TOLERANCE:
             remarks.append(f"⚑ {percent(row.budget)} FLOPs")
         return "; ".join(remarks)
@@ -97,13 +114,23 @@ class MarkdownTables:
         return any(row.comparison.is_paired for row in self.verdicts.rows)
 
     @property
+    def margin(self) -> str:
+        """What the verdict "the same" is within; empty where no row has it."""
+        return next((row.words for row in self.verdicts.rows if row.verdict == SAME), "")
+
+    @property
+    def has_apart(self) -> bool:
+        """Whether one seed of any row lies apart."""
+        return any(row.is_apart for row in self.verdicts)
+
+    @property
     def few_seeds(self) -> bool:
         """Whether verdicts rest on fewer than five seeds."""
         return any(FEWEST_SEEDS <= row.comparison.seeds < 5 for row in self.verdicts.rows)
 
     @property
     def alpha(self) -> str:
-        """The familywise error rate of the verdicts of one section."""
+        """The probability that any row of the report gets a false verdict."""
         return f"{100 * ALPHA:.0f} %"
 
     @property
@@ -156,7 +183,7 @@ class MarkdownTables:
             scaled(row.parameters["total"]) + (f" ({scaled(active)} active)" if sparse else ""),
             scaled(row.ops_paper),
             scaled(row.flops_per_step),
-            percent(row.budget),
+            percent(ratio(row.flops_per_step * row.steps, self.base.flops_per_step * self.base.steps) - 1),
             significant(speed, 3),
             f"{fixed(ratio(speed, base), 2)} ×" if math.isfinite(ratio(speed, base)) else MISSING,
             scaled(row.memory, "B"),

@@ -50,9 +50,7 @@ class Provenance:
 
         for row in self.verdicts:
             if row.lost:
-                chance = f"the loss of a uniform guess, {row.chance:.2f} nats per token"
-                how = f"{counted(row.lost, 'run')} ended above {chance}"
-                yield f"**{md_escape(row.label)}** learned nothing, which counts as diverged: {how}"
+                yield f"**{md_escape(row.label)}**: {' and '.join(row.above_chance)}; such losses are not compared"
 
     def _missing(self) -> Iterable[str]:
         unbegun = [row for row in self.verdicts if not any(record["row"] == row.label for record in self.records)]

@@ -11,10 +11,12 @@ import numpy as np
 from ablate.duration import duration
 from ablate.report.analysis.results import Results, number
 from ablate.report.analysis.verdicts import (
+    ABOVE_CHANCE,
     BETTER,
     HAS_DIVERGED,
     NO_VERDICT,
     NOT_COMPARABLE,
+    SAME,
     UNDECIDED,
     WORSE,
     Row,
@@ -38,7 +40,7 @@ from ablate.report.text import (
     significant,
 )
 from ablate.run.record import DONE
-from ablate.statistics.moderated import ALPHA, POWER, holm
+from ablate.statistics.detectable import POWER
 
 OF_TRAINING = ("length", "batch_tokens", "steps")  # keys of the shape that say nothing of the model
 DEMONSTRATION = "builtin"  # the text that comes with the installation: for demonstrations
@@ -87,24 +89,34 @@ class Summary:
         for verdict, heading in ((BETTER, "Better"), (WORSE, "Worse")):
             if rows := sorted(self.verdicts.of(verdict), key=lambda row: -abs(row.comparison.delta)):
                 found.append(f"**{heading}:** {listed([self._finding(row) for row in rows], 12)}.")
+        if rows := self.verdicts.of(SAME):
+            found.append(f"**{rows[0].words[0].upper()}{rows[0].words[1:]} nats:** {_names(rows)}.")
         if rows := self.verdicts.of(UNDECIDED):
             sizes = [row.comparison.detectable for row in rows]
             low, high = significant(min(sizes)), significant(max(sizes))
             size = low if low == high else f"{low} to {high}"
             found.append(
                 f"**No difference detected:** {_names(rows)}. This does not show that there is none: the sweep detects "
-                f"a true difference of {size} nats per token{', depending on the row,' if low != high else ''} with "
-                f"{100 * POWER:.0f} % power, and smaller ones less often."
+                f"a true difference of {size} nats per token"
+                f"{', depending on the control,' if low != high else ''} with "
+                f"{100 * POWER:.0f} % power, on average over its rows, and smaller ones less often."
             )
         for verdict, heading in (
             (HAS_DIVERGED, "Diverged"),
+            (ABOVE_CHANCE, "Above chance at the end"),
             (NOT_COMPARABLE, "Not comparable"),
             (NO_VERDICT, "No verdict"),
         ):
             if rows := self.verdicts.of(verdict):
                 found.append(f"**{heading}:** {_by_reason(rows)}.")
-        found += self._over_all()
-        found += [self._control(row) for row in self.verdicts.rows if row.is_control]
+        found += [self._uncounted(row) for row in self.verdicts.rows if not row.counts]
+        found += [self._control(row) for row in self.verdicts.rows if row.only_seeds]
+        if rows := [row for row in self.verdicts.rows if row.copy_of]:
+            names = listed([f"{md_escape(row.label)} is {md_escape(row.copy_of)}" for row in rows], 20)
+            found.append(
+                f"**The same runs:** {names} in other words: the identities of the runs are equal. Such a row is no "
+                "change, and tells nothing of the noise."
+            )
         if self.verdicts.noise > 0:
             found.append(
                 "**Noise floor:** between seeds alone, the baseline's final loss varies by "
@@ -115,31 +127,28 @@ class Summary:
         return found
 
     def _finding(self, row: Row) -> str:
-        comparison, relative = row.comparison, ratio(self.speeds[row.label], self.speeds[self.base.label])
+        comparison, relative = row.comparison, ratio(self.speeds[row.label], self.speeds[row.control])
         size, limits = fixed(abs(comparison.delta), self.places), interval(comparison.low, comparison.high, self.places)
         speed = f", {fixed(relative, 2)} × the speed" if math.isfinite(relative) and abs(relative - 1) >= 0.02 else ""
-        return f"**{md_escape(row.label)}** by {size} nats ({limits}{speed})"
+        against = f"; against {md_escape(row.control)}" if row.control != self.base.label else ""
+        return f"**{md_escape(row.label)}** by {size} nats ({limits}{speed}{against})"
 
-    def _over_all(self) -> Iterable[str]:
-        """Which verdicts hold if p values are corrected for all rows at once instead of section by section."""
-        tested = [row for row in self.verdicts.rows if math.isfinite(row.comparison.p)]
-        decided = self.verdicts.of(BETTER, WORSE)
-        sections = {row.section for row in tested}
-        if len(sections) < 2 or not decided:
-            return
-        adjusted, _ = holm(np.array([row.comparison.p for row in tested]))
-        sure = {row.label for row, p in zip(tested, adjusted, strict=True) if p <= ALPHA}
-        left = [row for row in decided if row.label in sure]
-        names = _names(left) if left else "none"
-        yield (
-            f"**Over the whole table:** p values are corrected within each of {len(sections)} sections; corrected over "
-            f"all {len(tested)} tested rows at once, {len(left)} of {len(decided)} verdicts hold: {names}."
-        )
+    def _uncounted(self, row: Row) -> str:
+        """What became of a row that is not counted among the changes."""
+        compared = self.verdicts.against.get(row.label, [])
+        are = "is" if len(compared) == 1 else "are"
+        use = f", with which {counted(len(compared), 'row')} {are} compared" if compared else ""
+        start = f"**Control:** {md_escape(row.label)}{use}, is not counted as a change"
+        if row.verdict in (BETTER, WORSE):
+            limits = interval(row.comparison.low, row.comparison.high, self.places)
+            size = fixed(abs(row.comparison.delta), self.places)
+            return f"{start}; it is {row.verdict} than {md_escape(row.control)} by {size} nats ({limits})."
+        return f"{start}; {md_escape(row.words)}{f' ({md_escape(row.why)})' if row.why else ''}."
 
     def _control(self, row: Row) -> str:
         delta = fixed(row.comparison.delta, self.places, signed=True)
         start = f"**Control:** {md_escape(row.label)} changes only seeds; its difference of {delta} nats per token"
-        if row.verdict == UNDECIDED:
+        if row.verdict in (UNDECIDED, SAME):
             return f"{start} is not significant, as expected."
         if row.verdict in (BETTER, WORSE):
             return f"{start} comes out as **{row.verdict}**: a false alarm. Treat the other verdicts with more caution."
@@ -243,15 +252,20 @@ def _by_reason(rows: list[Row]) -> str:
 
 def headline(verdicts: Verdicts) -> str:
     """What the sweep found, in one line."""
-    rows = [row for row in verdicts.rows if not row.is_control]
-    better, worse, undecided = (verdicts.of(word) for word in (BETTER, WORSE, UNDECIDED))
+    rows = verdicts.changes
+    better, worse, same, undecided = (verdicts.of(word) for word in (BETTER, WORSE, SAME, UNDECIDED))
     parts = [f"{_are(len(better))} better", f"{_are(len(worse))} worse"]
+    if same:
+        parts.append(f"{_are(len(same))} {same[0].words}")
     if undecided:
         size = significant(float(np.median([row.comparison.detectable for row in undecided])))
         parts.append(f"{_are(len(undecided))} undecided (a difference of {size} nats is detectable)")
-    if rest := len(rows) - len(better) - len(worse) - len(undecided):
+    if rest := len(rows) - len(better) - len(worse) - len(same) - len(undecided):
         parts.append(f"{rest} {'has' if rest == 1 else 'have'} no verdict")
-    return f"Of {counted(len(rows), 'change')} to {shortened(verdicts.baseline.label)}, {listed(parts)}"
+    others = {label: sum(row.is_change for row in members) for label, members in verdicts.against.items()}
+    against = listed([f"{count} against {shortened(label)}" for label, count in others.items() if count], 3)
+    start = f"Of {counted(len(rows), 'change')} to {shortened(verdicts.baseline.label)}"
+    return f"{start}{f' ({against})' if against else ''}, {listed(parts)}"
 
 
 def _are(number: int) -> str:

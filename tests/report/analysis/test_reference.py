@@ -18,7 +18,7 @@ from ablate.report.analysis.agreement import (
 from ablate.report.analysis.reference import findings, load
 from ablate.report.analysis.verdicts import Verdicts
 from ablate.statistics.ceiling import ceiling
-from ablate.statistics.moderated import Comparison
+from ablate.statistics.comparison import Comparison
 from ablate.statistics.ranks import rank_correlations
 from ablate.study import published
 from tests.report.synthetic import verdicts

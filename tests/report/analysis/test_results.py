@@ -1,18 +1,23 @@
 """What is gathered from run folders, and what is left out and named."""
 
+import contextlib
 import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ablate.errors import UserError
-from ablate.report.analysis import results
-from ablate.report.analysis.results import CURVE_POINTS, collect, read, write
-from ablate.report.analysis.verdicts import judge
+from ablate.report import build
+from ablate.report.analysis import curves_csv, records_file, results
+from ablate.report.analysis.gathering import CURVE_POINTS, collect
+from ablate.report.analysis.judge import judge
+from ablate.report.analysis.records_file import read, write
 from ablate.report.render.csv_tables import RESULT_COLUMNS
 from ablate.report.render.provenance import Provenance
 from ablate.run.score import COLUMNS
-from tests.report.synthetic import Maker
+from tests.report.synthetic import SETTINGS, Maker
 
 
 def test_no_score_may_have_the_name_of_a_column_or_of_a_curve(maker):
@@ -58,7 +63,7 @@ def test_what_is_there(maker):
 
 def test_curves_belong_to_the_records(maker, tmp_path):
     write(gathered(maker), tmp_path)
-    (tmp_path / results.CURVES).unlink()
+    (tmp_path / records_file.CURVES).unlink()
     with pytest.raises(UserError, match=r"no curves\.csv in .*; it belongs next to records\.jsonl"):
         read(tmp_path)
 
@@ -98,7 +103,7 @@ def test_broken_and_foreign_records_are_named(maker):
     reasons = skipped(found)
     folder = path.parent.name
     assert set(reasons) == {
-        *(f"{folder}/seed-{seed}" for seed in range(3, 10)),
+        *(f"{folder}/seed-{seed}" for seed in (*range(3, 10), 11)),
         "unasked-" + _digest("Unasked") + "/seed-0",
     }
     for seed, words in {
@@ -169,10 +174,12 @@ def test_a_run_that_stops_half_way_is_thinned_as_the_others_are(maker, every):
 def test_runs_beside_any_sweep(tmp_path):
     maker = Maker(tmp_path, name="adhoc", baseline="baseline")
     maker.run("norm=rmsnorm", 0, ["norm=rmsnorm"])
+    maker.run("norm=rmsnorm", 1, ["norm=rmsnorm", "seed=1", "logger=csv"])
     maker.run("baseline", 0)
     found = gathered(maker)
     assert [row["row"] for row in found.sweep["rows"]] == ["baseline", "norm=rmsnorm"]
-    assert len(found.records) == 2
+    assert [row["overrides"] for row in found.sweep["rows"]] == [[], ["norm=rmsnorm"]]
+    assert len(found.records) == 3
 
 
 def test_runs_of_a_sweep_of_the_package(tmp_path):
@@ -204,6 +211,100 @@ def test_files_that_were_changed_by_hand(tmp_path, maker):
     (tmp_path / "out" / "curves.csv").write_text("row,seed\nx,1\n")
     with pytest.raises(UserError, match="curves.csv"):
         read(tmp_path / "out")
+
+
+HEADERS = {
+    "base": [1, None],
+    "notes": {"a": 1},
+    "skipped": [{"path": 1, "reason": "x"}],
+    "skipped ": [{"path": "x"}],
+    "name": None,
+    "rows": [{"row": "A", "section": "s", "overrides": ["norm=rmsnorm", 3], "seeds": 3}],
+    "rows ": [{"row": "A", "section": "s", "overrides": [], "seeds": -1}],
+    "rows  ": [{"row": "A", "section": "s", "overrides": [], "seeds": 10**29}],
+}
+
+
+@pytest.mark.parametrize("key", HEADERS)
+def test_a_first_line_that_describes_no_sweep_is_refused(tmp_path, maker, key):
+    write(gathered(maker), tmp_path)
+    first, *others = (tmp_path / "records.jsonl").read_text().splitlines()
+    first = json.dumps(json.loads(first) | {key.strip(): HEADERS[key]})
+    (tmp_path / "records.jsonl").write_text("\n".join([first, *others]))
+    with pytest.raises(UserError, match="records.jsonl, line 1: must describe the sweep"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("group", ["objective", "evaluation", "trainer"])
+@pytest.mark.parametrize("value", [["a"], 3, "x", True])
+def test_settings_that_are_none_are_not_believed(tmp_path, maker, group, value):
+    for path in maker.runs.glob("*/*/seed-*/config.yaml"):
+        path.write_text(json.dumps({**json.loads(json.dumps(SETTINGS)), group: value}))
+    found = gathered(maker)
+    assert all(record["settings"] == {} for record in found.records) and len(list(judge(found))) == 2
+    found.records[0]["settings"] = {group: value}
+    write(found, tmp_path)
+    with pytest.raises(UserError, match=f"line 2: cannot be used: .*{group} must be a mapping"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["A,0", "A,0,train", '"' + "x" * 200_000, "A,x,train,1,2.5", "A,0,train,1,many"])
+def test_curves_in_another_format_are_refused(tmp_path, maker, line):
+    write(gathered(maker), tmp_path)
+    with open(tmp_path / "curves.csv", "a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(UserError, match=r"curves.csv, line [0-9]+: not in the format of loss curves"):
+        read(tmp_path)
+
+
+def test_what_was_left_out_is_said_in_a_line_each(tmp_path, maker):
+    found = gathered(maker)
+    found.sweep["skipped"] = [{"path": "a\x1b[2J", "reason": "gone\nleft out: nothing"}]
+    write(found, tmp_path)
+    assert build.problems(tmp_path) == ["a [2J: gone left out: nothing"]
+
+
+NASTY = ["", "nan", "-inf", "1e400", "1e300", "-5", "0", "1.5", "9" * 5000, "x", "\0", '"', "٣", "train", "validation"]
+
+
+@pytest.mark.parametrize("column", range(5))
+@pytest.mark.parametrize("nasty", NASTY)
+def test_a_line_of_curves_is_used_or_refused_in_a_line(tmp_path, column, nasty):
+    cells = ["ReLU", "0", "train", "10", "5.5"]
+    cells[column] = nasty
+    path = tmp_path / "curves.csv"
+    path.write_text("row,seed,kind,step,loss\nReLU,0,train,5,6.5\n" + ",".join(cells) + "\n")
+    try:
+        found = curves_csv.read(path)
+    except UserError as error:
+        assert str(error).startswith(f"{path}, line ") and "\n" not in str(error) and len(str(error)) < 250
+    else:
+        assert curves_csv.read(_written(tmp_path / "again.csv", curves_csv.text_of(found))) == found
+        assert all(curves_csv.is_point(kind, *point) for (_, _, kind), points in found.items() for point in points)
+
+
+@given(st.binary(max_size=60), st.integers(0, 90))
+def test_any_bytes_among_curves_are_used_or_refused(tmp_path_factory, content, at):
+    good = b"row,seed,kind,step,loss\nReLU,0,train,5,6.5\nReLU,0,train,10,5.5\nReLU,0,train,15,5.25\n"
+    path = tmp_path_factory.mktemp("curves") / "curves.csv"
+    for text in (good[:at], good[:at] + content + good[at + len(content) :]):
+        path.write_bytes(text)
+        with contextlib.suppress(UserError):
+            curves_csv.read(path)
+
+
+def _written(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "line", ["0,1,5.5,,,train,", "1e9,1,5.5,,,train,", "9" * 400 + ",1,5.5,,,train,", "3,1,1e300,,,train,"]
+)
+def test_metrics_of_no_step_or_no_loss_are_left_out(maker, line):
+    for path in maker.runs.glob("*/*/seed-*/metrics.csv"):
+        path.write_text(f"step,time,loss,learning_rate,grad_norm,kind,bits_per_byte\n{line}\n")
+    assert gathered(maker).curves == {}
 
 
 def test_what_was_moved_aside_is_not_set_beside_what_replaces_it(maker):

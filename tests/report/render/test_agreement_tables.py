@@ -10,7 +10,7 @@ from ablate.report.analysis.agreement_over_training import AgreementOverTraining
 from ablate.report.analysis.reference import load
 from ablate.report.analysis.verdicts import Verdicts
 from ablate.report.render.agreement_tables import AgreementTables
-from ablate.statistics.moderated import Comparison
+from ablate.statistics.comparison import Comparison
 from tests.report.synthetic import verdicts
 
 TABLE = load("narang2021")
@@ -30,9 +30,14 @@ def tables(rows, over_training=None):
 def row(label, delta=None, seeds=3, differs=False, **changes):
     """A row with this difference (the published one where none is given), tested from 3 seeds on."""
     delta = published(label) if delta is None else delta
-    tested = {"error": 0.01, "own_error": 0.007, "degrees": 9.0, "p": 0.001 if differs else 0.5} if seeds > 2 else {}
+    tested = {"error": 0.01, "own_error": 0.007, "p": 0.001 if differs else 0.5} if seeds > 2 else {}
     found = Comparison(seeds=seeds, delta=delta, differs=differs, **tested)
-    return replace(verdicts({label: delta}).rows[0], comparison=found, early_comparison=found, **changes)
+    return replace(verdicts({label: delta}).rows[0], **of_row(found), **changes)
+
+
+def of_row(found):
+    names = ("comparison", "early_comparison", "to_baseline", "early_to_baseline")
+    return dict.fromkeys(names, found)
 
 
 def said(found, heading):

@@ -7,8 +7,8 @@ import pytest
 from ablate.report.analysis import reference
 from ablate.report.analysis.agreement import agreements
 from ablate.report.analysis.agreement_over_training import agreement_over_training as over_training
-from ablate.report.analysis.results import collect
-from ablate.report.analysis.verdicts import judge
+from ablate.report.analysis.gathering import collect
+from ablate.report.analysis.judge import judge
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.agreement_over_training import agreement_over_training
 from ablate.report.render.plots.costs import costs

@@ -30,7 +30,8 @@ def draw(
     `title` names the published table that `agreements` and `over_training` are about.
     """
     plots = []
-    with drawing.style():
+    metrics = [metric.name for metric in verdicts.metrics.values()]
+    with drawing.style([str(results.sweep), title, *metrics, *(x for one in agreements for x in one.labels)]):
         for name, caption, figure in (
             forest(verdicts),
             *curves(results, verdicts),

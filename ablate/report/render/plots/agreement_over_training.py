@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from ablate.report.analysis.agreement_over_training import OWN, AgreementOverTraining
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import BLUE, GREY, VERMILLION, Plot
+from ablate.report.render.plots.fonts import drawable
 from ablate.report.text import counted
 
 COLOURS = {"final_loss": BLUE, "early_loss": VERMILLION, OWN: GREY}
@@ -34,7 +35,7 @@ def agreement_over_training(found: AgreementOverTraining | None, title: str) -> 
     axes.set_ylabel("Spearman")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     figure.suptitle(
-        f"Order of {counted(found.rows, 'row')} by training loss, and that of {title}\n"
+        f"Order of {counted(found.rows, 'row')} by training loss, and that of {drawable(title)}\n"
         "Differences to the baseline on the same batches, mean over seeds and over a tenth of the steps",
         x=0.012,
         y=0.97,

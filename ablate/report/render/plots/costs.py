@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from ablate.report.analysis.verdicts import (
     BASELINE,
     BETTER,
-    HAS_DIVERGED,
+    UNLEARNED,
     WORSE,
     Row,
     Verdicts,
@@ -25,7 +25,7 @@ from ablate.report.analysis.verdicts import (
 )
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import BLUE, INK, LOOKS, PALE, Plot
-from ablate.report.text import fixed, scaled, shortened
+from ablate.report.text import fixed, scaled
 
 SAME_COST = 0.01  # rows whose costs differ by less all cost the same
 
@@ -52,7 +52,7 @@ def costs(verdicts: Verdicts) -> Plot:
     for axes, side in zip(grid, drawn, strict=True):
         _panel(axes, verdicts, [row for row in rows if math.isfinite(side.costs[row.label])], losses, side)
     grid[0].set_ylabel("final loss, nats per token (lower is better)")
-    title = f"Final loss (baseline plus difference) against cost; star: {shortened(verdicts.baseline.label)}"
+    title = f"Final loss (baseline plus difference) against cost; star: {drawing.label(verdicts.baseline.label)}"
     figure.suptitle(title, x=0.012, y=0.985, ha="left", fontsize=11)
     shown = [word for word in LOOKS if any(row.verdict == word for row in rows)]
     handles: list[Artist] = [
@@ -81,12 +81,12 @@ class Side:
 
 
 def losses_of(verdicts: Verdicts) -> dict[str, float]:
-    """The loss at which each row is drawn: the baseline's mean plus the difference that was tested.
+    """The loss at which each row is drawn: the baseline's mean plus the difference over shared seeds.
 
     A row's own mean is over other seeds than the baseline's, and could be on the wrong side of it.
     """
     base = mean(verdicts.baseline.final)
-    losses = {row.label: base + (0.0 if row.verdict == BASELINE else row.comparison.delta) for row in verdicts}
+    losses = {row.label: base + (0.0 if row.verdict == BASELINE else row.to_baseline.delta) for row in verdicts}
     return {label: loss for label, loss in losses.items() if math.isfinite(loss)}
 
 
@@ -102,12 +102,12 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
     axes.set_xlim(min(costs) - pad, max(costs) + pad)
     axes.axhspan(base - noise, base + noise, color=PALE, linewidth=0)
     axes.axvline(side.costs[verdicts.baseline.label], color=PALE, linewidth=1, zorder=1)
-    kept = [row for row in rows if row.verdict != HAS_DIVERGED]  # the surviving runs of a diverged row do not count
+    kept = [row for row in rows if row.verdict not in UNLEARNED]  # the surviving runs of a diverged row do not count
     _front(axes, [(side.sign * side.costs[row.label], losses[row.label]) for row in kept], side.sign)
     points = []
     for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(losses[row.label] - base))):
         colour, marker = LOOKS[row.verdict]
-        x, y, label = side.costs[row.label], losses[row.label], shortened(row.label, 30)
+        x, y, label = side.costs[row.label], losses[row.label], drawing.label(row.label, 30)
         look: dict[str, Any] = {"marker": marker, "markersize": 11 if row.verdict == BASELINE else 6.5}
         if y > top:
             look = {"marker": "^", "markersize": 6.5, "markerfacecolor": "none"}

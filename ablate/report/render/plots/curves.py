@@ -13,7 +13,6 @@ from ablate.report.analysis.results import Results
 from ablate.report.analysis.verdicts import NOT_COMPARABLE, Verdicts
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import INK, LINES, Plot
-from ablate.report.text import shortened
 
 LINES_A_PANEL = 6
 PANEL = (5.6, 2.45)  # inches, with the room for names and axes
@@ -31,7 +30,7 @@ def curves(results: Results, verdicts: Verdicts) -> list[Plot]:
     panels = _panels(results, verdicts)
     if not panels or not base.done:
         return []
-    name, last = shortened(verdicts.baseline.label, 32), base.last
+    name, last = drawing.label(verdicts.baseline.label, 32), base.last
     gaps = [
         (title, [(label, curves.minus(base), colour) for label, curves, colour in lines]) for title, lines in panels
     ]
@@ -98,11 +97,11 @@ def _panels(results: Results, verdicts: Verdicts) -> list[Panel]:
     panels = []
     for section in verdicts.sections:
         rows = [row for row in verdicts.ordered() if row.section == section and row.verdict != NOT_COMPARABLE]
-        found = [(shortened(row.label, 32), Curves.of(results, row.label)) for row in rows]
+        found = [(drawing.label(row.label, 32), Curves.of(results, row.label)) for row in rows]
         found = [(label, curves) for label, curves in found if curves.done or curves.diverged]
         parts = math.ceil(len(found) / LINES_A_PANEL)
         for part in range(parts):
-            name = shortened(section) if len(verdicts.sections) > 1 else "rows from the best to the worst"
+            name = drawing.label(section) if len(verdicts.sections) > 1 else "rows from the best to the worst"
             title = f"{name} ({part + 1} of {parts})" if parts > 1 else name
             members = found[part * len(found) // parts : (part + 1) * len(found) // parts]
             panels.append((title, [(*line, colour) for line, colour in zip(members, LINES, strict=False)]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from ablate.report.analysis.verdicts import BASELINE, BETTER, HAS_DIVERGED, NO_VERDICT, NOT_COMPARABLE, UNDECIDED, WORSE
-from ablate.report.text import counted
+from ablate.report.analysis.verdicts import (
+    ABOVE_CHANCE,
+    BASELINE,
+    BETTER,
+    HAS_DIVERGED,
+    NO_VERDICT,
+    NOT_COMPARABLE,
+    SAME,
+    UNDECIDED,
+    WORSE,
+)
+from ablate.report.render.plots.fonts import covering, drawable
+from ablate.report.text import counted, one_line, shortened
 from ablate.run.files import atomic_write
 
 # Okabe and Ito's colours, safe for colour-blind readers; marker shapes repeat the distinction.
@@ -26,9 +37,11 @@ LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 LOOKS = {
     BETTER: (BLUE, "v"),
     WORSE: (VERMILLION, "^"),
+    SAME: (GREEN, "D"),
     UNDECIDED: (GREY, "o"),
     NO_VERDICT: (GREY, "s"),
     HAS_DIVERGED: (INK, "x"),
+    ABOVE_CHANCE: (INK, "1"),
     NOT_COMPARABLE: (INK, "+"),
     BASELINE: (INK, "*"),
 }
@@ -39,7 +52,6 @@ Plot = tuple[str, str, Figure | None]  # file name, caption; no figure where the
 _STYLE = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
-    "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.titlelocation": "left",
@@ -61,11 +73,16 @@ _STYLE = {
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """The look of every plot, whatever the user's own settings of matplotlib."""
+def style(texts: Iterable[str] = ()) -> Iterator[None]:
+    """The look of every plot, whatever the user's own settings of matplotlib; with fonts for these `texts`."""
     defaults: dict[Any, Any] = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
-    with matplotlib.rc_context(defaults | _STYLE):
+    with matplotlib.rc_context(defaults | _STYLE | {"font.family": covering(texts)}):
         yield
+
+
+def label(text: object, longest: int = 40) -> str:
+    """The text as a plot has it: one line, cut to `longest`, of letters that can be drawn."""
+    return shortened(drawable(one_line(text)), longest)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Each row's difference to the baseline with its interval, over a band of the baseline's spread over seeds."""
+"""Each row's difference to its control with its interval, over a band of the baseline's spread over seeds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,29 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ablate.report.analysis.verdicts import BETTER, HAS_DIVERGED, NO_VERDICT, UNDECIDED, WORSE, Row, Verdicts
+from ablate.report.analysis.verdicts import (
+    ABOVE_CHANCE,
+    BETTER,
+    HAS_DIVERGED,
+    NO_VERDICT,
+    SAME,
+    UNDECIDED,
+    WORSE,
+    Row,
+    Verdicts,
+)
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import GREY, INK, LOOKS, PALE, Plot
+from ablate.report.render.plots.fonts import drawable
 from ablate.report.render.summary import headline
-from ablate.report.text import counted, fixed, shortened
+from ablate.report.text import counted, fixed
 
 
 def forest(verdicts: Verdicts) -> Plot:
-    """Difference to the baseline with interval, by section; the band is the baseline's spread over seeds."""
+    """Difference to the control with interval, by section; the band is the baseline's spread over seeds."""
     shown = [row for row in verdicts.ordered() if math.isfinite(row.comparison.delta)]
-    name, caption = "forest.png", "Difference of each row's final loss to the baseline's, with its interval"
+    than = "that of the row it is compared with" if verdicts.against else "the baseline's"
+    name, caption = "forest.png", f"Difference of each row's final loss to {than}, with its interval"
     if not shown:
         return name, caption, None
     lines = _with_headings(shown, verdicts)
@@ -37,20 +49,24 @@ def forest(verdicts: Verdicts) -> Plot:
     axes.axvline(0, color=INK, linewidth=0.9)
     places = 3 if noise > 0.003 else 4
     sides = axes.get_yaxis_transform()
+    rows = {row.label: row for row in verdicts}
     for y, line in enumerate(lines):
         if isinstance(line, str):
             axes.text(-0.61, y, line, transform=sides, weight="bold", va="center", clip_on=False)
             continue
-        _forest_line(axes, y, line, verdicts.baseline)
-        axes.text(-0.03, y, shortened(line.label, 44), transform=sides, va="center", ha="right", clip_on=False)
+        _forest_line(axes, y, line, rows[line.control])
+        label = f"{line.label}, against {line.control}" if line.control != verdicts.baseline.label else line.label
+        axes.text(-0.03, y, drawing.label(label, 44), transform=sides, va="center", ha="right", clip_on=False)
         axes.text(1.03, y, _forest_text(line, places), transform=sides, va="center", fontsize=8, clip_on=False)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("final loss minus the baseline's, nats per token     ← better · worse →")
-    figure.suptitle(headline(verdicts), x=0.012, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top", fontsize=11)
+    axes.set_xlabel(f"final loss minus {than}, nats per token     ← better · worse →")
+    figure.suptitle(
+        drawable(headline(verdicts)), x=0.012, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top", fontsize=11
+    )
     handles: list[Artist] = [
         _handle(verdict)
-        for verdict in (BETTER, UNDECIDED, WORSE, NO_VERDICT, HAS_DIVERGED)
+        for verdict in (BETTER, SAME, UNDECIDED, WORSE, NO_VERDICT, HAS_DIVERGED, ABOVE_CHANCE)
         if any(row.verdict == verdict for row in shown)
     ]
     handles.append(Line2D([], [], color=GREY, marker="|", linestyle="", markersize=6, label="one seed"))
@@ -70,11 +86,11 @@ def forest(verdicts: Verdicts) -> Plot:
     return name, caption, figure
 
 
-def _forest_line(axes: Axes, y: int, row: Row, baseline: Row) -> None:
+def _forest_line(axes: Axes, y: int, row: Row, control: Row) -> None:
     colour, marker = LOOKS[row.verdict]
     low, high = axes.get_xlim()
     delta = row.comparison.delta
-    seeds = row.final - baseline.final
+    seeds = row.final - control.final
     axes.plot(seeds, np.full(len(seeds), y + 0.24), linestyle="", marker="|", markersize=4, color=colour, alpha=0.6)
     if math.isfinite(row.comparison.low):
         axes.plot([max(row.comparison.low, low), min(row.comparison.high, high)], [y, y], color=colour, linewidth=1.6)
@@ -91,9 +107,7 @@ def _forest_text(row: Row, places: int) -> str:
     if math.isfinite(comparison.low):
         text += f"  [{fixed(comparison.low, places, signed=True)}, {fixed(comparison.high, places, signed=True)}]"
     text += f"  n={comparison.seeds}"
-    return (
-        f"{text}  {row.verdict}, {row.why}" if row.verdict in (HAS_DIVERGED, NO_VERDICT) else f"{text}  {row.verdict}"
-    )
+    return f"{text}  {row.words}, {row.why}" if row.why else f"{text}  {row.words}"
 
 
 def _handle(verdict: str) -> Line2D:
@@ -103,7 +117,7 @@ def _handle(verdict: str) -> Line2D:
         [],
         color=colour,
         marker=marker,
-        linestyle="-" if verdict in (BETTER, WORSE, UNDECIDED) else "",
+        linestyle="-" if verdict in (BETTER, WORSE, UNDECIDED, SAME) else "",
         label=verdict,
     )
 
@@ -114,6 +128,6 @@ def _with_headings(rows: list[Row], verdicts: Verdicts) -> list[Row | str]:
     lines: list[Row | str] = []
     for before, row in zip([None, *rows], rows, strict=False):
         if before is None or before.section != row.section:
-            lines.append(shortened(row.section))
+            lines.append(drawing.label(row.section))
         lines.append(row)
     return lines

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from ablate.report.analysis.metrics import EARLY, FINAL, Metric
 from ablate.report.analysis.verdicts import NOT_COMPARABLE, Row, Verdicts, mean, spread
+from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import INK, Plot
-from ablate.report.text import counted, fixed, shortened
+from ablate.report.text import counted, fixed
 
 
 def heatmap(verdicts: Verdicts) -> Plot:
@@ -26,7 +27,7 @@ def heatmap(verdicts: Verdicts) -> Plot:
         return name, caption, None
     table = np.array([[_sds(row, base, metrics[index]) / scales[index] for index in kept] for row in rows])
     worse = table * [metrics[index].sign for index in kept]
-    labels = [shortened(row.label, 40) for row in rows]
+    labels = [drawing.label(row.label, 40) for row in rows]
     left, wide, tall = 0.35 + 0.075 * max(map(len, labels)), 0.95 * len(kept), 0.25 * len(rows)
     figure = Figure(figsize=(max(left + wide + 0.9, 4.6), tall + 1.15))
     width, height = figure.get_size_inches()
@@ -34,7 +35,7 @@ def heatmap(verdicts: Verdicts) -> Plot:
     limit = 6.0
     image = axes.imshow(worse, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     axes.grid(False)
-    axes.set_xticks(range(len(kept)), [shortened(metrics[index].name, 18) for index in kept])
+    axes.set_xticks(range(len(kept)), [drawing.label(metrics[index].name, 18) for index in kept])
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(rows)), labels)
     axes.tick_params(length=0)
@@ -58,7 +59,7 @@ def heatmap(verdicts: Verdicts) -> Plot:
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8)
     figure.suptitle(
-        f"Difference to {shortened(base.label, 30)} in sd of its {counted(base.learned, 'seed')}\n"
+        f"Difference to {drawing.label(base.label, 30)} in sd of its {counted(base.learned, 'seed')}\n"
         "blue is better; the sign is as measured",
         x=0.012,
         y=1 - 0.08 / height,
@@ -72,8 +73,8 @@ def heatmap(verdicts: Verdicts) -> Plot:
 def _sds(row: Row, base: Row, metric: Metric) -> float:
     """The difference of one metric to the baseline, over shared seeds where it is a loss of the run."""
     if metric is FINAL:
-        return row.comparison.delta
+        return row.to_baseline.delta
     if metric is EARLY:
         both = row.early - base.early
-        return row.early_comparison.delta if math.isfinite(row.early_comparison.delta) else mean(both)
+        return row.early_to_baseline.delta if math.isfinite(row.early_to_baseline.delta) else mean(both)
     return mean(row.downstream.get(metric.name, [])) - mean(base.downstream.get(metric.name, []))

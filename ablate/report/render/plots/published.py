@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from ablate.report.analysis.agreement import Agreement
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import BLUE, GREY, INK, LINES, Plot
-from ablate.report.text import counted, fixed, shortened
+from ablate.report.render.plots.fonts import drawable
+from ablate.report.text import counted, fixed
 
 NEAR = 0.8  # the share of differences in the linear part of an axis; beyond it, the axis is logarithmic
 
@@ -33,12 +34,13 @@ def published(agreements: list[Agreement], title: str, sections: dict[str, str])
     any_logarithmic = any("symlog" in (axes.get_xscale(), axes.get_yscale()) for axes in grid)
     if len(named) > 1:
         handles = [
-            axes.plot([], [], linestyle="", marker=marks[section], color=colours[section], label=section)[0]
-            for section in named
+            axes.plot([], [], linestyle="", marker=marks[section], color=colours[section])[0] for section in named
         ]
-        grid[0].legend(handles=handles, loc="upper left", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
+        names = [drawing.label(section) for section in named]
+        grid[0].legend(handles, names, loc="upper left", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
     figure.suptitle(
-        f"Ours against {title}: {counted(len(drawn[0].labels), 'row')}, bars ± one standard error over our seeds;\n"
+        f"Ours against {drawable(title)}: {counted(len(drawn[0].labels), 'row')}, "
+        "bars ± one standard error over our seeds;\n"
         f"shaded: same sign. The scales differ{'; far from zero they are logarithmic' if any_logarithmic else ''}.",
         x=0.012,
         y=1 - 0.1 / figure.get_figheight(),
@@ -62,7 +64,7 @@ def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]]) -> No
             x[at], y[at], yerr=errors[at], fmt=mark, color=colour, ecolor="#BBBBBB", elinewidth=1.2, markersize=5
         )
     order = np.argsort(-np.abs(y), kind="stable")
-    points = [(x[i], y[i], shortened(agreement.labels[i], 30), INK) for i in order]
+    points = [(x[i], y[i], drawing.label(agreement.labels[i], 30), INK) for i in order]
     drawing.note_unlabelled(axes, drawing.label_points(axes, points, 7.5))
     which = agreement.column.replace("_", " ")
     axes.set_title(

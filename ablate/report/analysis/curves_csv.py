@@ -1,0 +1,85 @@
+"""curves.csv of a report: the points of each run's curves, a line each, read as what a stranger may have written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from ablate.errors import UserError
+from ablate.report.text import csv_plain, csv_text, one_line
+from ablate.run import json_text
+from ablate.run.record import LARGEST, LARGEST_COUNT, is_loss
+
+FILE = "curves.csv"
+COLUMNS = ("row", "seed", "kind", "step", "loss")
+LOSSES = ("train", "validation")  # kinds; any other is a score's name, whose points are (x, y)
+MOST_BYTES = 512 * 2**20
+MOST_DIGITS = 16  # of a whole number
+Point = tuple[float, float]
+Run = tuple[str, int, str]  # row, seed, kind
+
+
+def text_of(curves: Mapping[Run, list[Point]]) -> str:
+    """The text of the file; the same curves give the same bytes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for (row, seed, kind), points in curves.items():
+        writer.writerows((csv_text(row), seed, kind, step, f"{loss:.5g}") for step, loss in points)
+    return text.getvalue()
+
+
+def read(path: Path) -> dict[Run, list[Point]]:
+    """What `text_of` wrote; raises `UserError` naming the line that cannot be used."""
+    curves: dict[Run, list[Point]] = {}
+    number = 1
+    try:
+        text = json_text.read_text(path, MOST_BYTES)
+        for number, cells in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
+            if number == 1 and tuple(cells) != COLUMNS:
+                raise ValueError(f"the columns must be {','.join(COLUMNS)}")
+            if number > 1:
+                run, point = _point(cells)
+                curves.setdefault(run, []).append(point)
+        if not text:
+            raise ValueError(f"the columns must be {','.join(COLUMNS)}")
+    except FileNotFoundError:
+        raise UserError(f"no {path.name} in {path.parent}; it belongs next to records.jsonl") from None
+    except (OSError, csv.Error, ValueError) as error:
+        raise UserError(f"{path}, line {number}: not in the format of loss curves ({error})") from None
+    return curves
+
+
+def is_point(kind: str, step: float, loss: float) -> bool:
+    """Whether a curve can have this point: a loss at a step, or two finite numbers of a score's curve."""
+    if kind in LOSSES:
+        return 1 <= step <= LARGEST and is_loss(loss)
+    return abs(step) <= LARGEST_COUNT and abs(loss) <= LARGEST_COUNT
+
+
+def _point(cells: list[str]) -> tuple[Run, Point]:
+    if len(cells) != len(COLUMNS) or not all(cells):
+        raise ValueError(f"a line has {len(COLUMNS)} values, and this one {sum(map(bool, cells))}")
+    row, seed, kind, step, loss = cells
+    if row != one_line(row) or kind != one_line(kind):
+        raise ValueError(f"{row!r:.40}, {kind!r:.20} is no line of printable text")
+    if not (seed.isascii() and seed.isdigit() and len(seed) <= MOST_DIGITS):
+        raise ValueError(f"{seed!r:.40} is no seed")
+    point = _number(step), _number(loss)
+    if not is_point(kind, *point):
+        raise ValueError(f"a {kind[:20]} curve has no point ({step[:20]}, {loss[:20]})")
+    return (csv_plain(row), int(seed), kind), point
+
+
+def _number(text: str) -> float:
+    """A whole number as such, so that it is written as it was read."""
+    digits = text.removeprefix("-")
+    if digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS:
+        return int(text)
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]!r} is no number")
+    return value

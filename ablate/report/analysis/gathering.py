@@ -1,0 +1,177 @@
+"""The runs of a sweep, gathered from their folders: runs/<sweep>/*/seed-*/.
+
+Records that cannot be read are left out, and listed with the reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import UserError
+from ablate.report.analysis import curves_csv
+from ablate.report.analysis.header import header, header_of_runs, renewed, sweep_of
+from ablate.report.analysis.records_file import GROUPS, RECORDS, problem_of_settings
+from ablate.report.analysis.results import Point, Results, number
+from ablate.report.text import is_number, one_line
+from ablate.run.folder import RunFolder, run_folders, run_path, was_set_aside
+from ablate.run.record import Record
+from ablate.study.membership import Membership
+
+CURVE_POINTS = 48
+_SETTINGS = (*GROUPS, "early_fraction", "early", "dropout")  # `early` in the configs of earlier versions
+_TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
+
+
+def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Results | None = None) -> Results:
+    """Gather the records and curves of the sweep `name`; raises `UserError` where there is no such sweep.
+
+    Runs that have no folder come from `older`, where they match the sweep as it is now: a fresh clone that trains one
+    more run does not lose the others.
+    """
+    folder = Path(runs_dir) / name
+    lines: dict[tuple[str, int], dict[str, Any]] = {}
+    found: dict[tuple[str, int], tuple[Record, RunFolder]] = {}
+    skipped: list[dict[str, str]] = []
+
+    def skip(path: str, reason: str) -> None:
+        skipped.append({"path": path, "reason": one_line(reason)})
+
+    for path in run_folders(runs_dir, name):
+        reading = RunFolder(path).examine()
+        if reading.problem:
+            skip(path.relative_to(folder).as_posix(), reading.problem)
+        elif reading.record is not None:
+            run = reading.record.row, reading.record.seed
+            found[run], lines[run] = (reading.record, RunFolder(path)), _line_of(reading.record, RunFolder(path))
+    older = older or Results({}, [])
+    without_folder = [line for line in older.records if (line["row"], line["seed"]) not in found]
+    without_folder = [line for line in without_folder if not _of_line(runs_dir, name, line).examine().problem]
+    sweep = sweep_of(name, Path(sweeps_dir), required=not (lines or without_folder))
+    head = header(sweep) if sweep else header_of_runs(name, [*lines.values(), *without_folder])
+    membership = Membership(sweep) if sweep else None
+    steps = _steps([*lines.values()], head["baseline"])
+    kept: list[dict[str, Any]] = []
+    curves: dict[tuple[str, int, str], list[Point]] = {}
+    for run, (record, its_folder) in found.items():
+        if reason := membership.reason(record, its_folder) if membership else "":
+            skip(its_folder.path.relative_to(folder).as_posix(), reason)
+            continue
+        kept.append(lines[run])
+        curves |= {(*run, kind): points for kind, points in _read_curves(its_folder.metrics, steps).items()}
+        curves |= {(*run, name): points for name, points in _score_curves(lines[run]).items()}
+    for line in without_folder:
+        run = line["row"], line["seed"]
+        reason = _replaced(_of_line(runs_dir, name, line).path)
+        if reason := reason or (membership.reason(Record.from_json(line)) if membership else ""):
+            skip(f"{RECORDS}: {line['row']}, seed {line['seed']}", reason)
+        else:
+            kept.append(line)
+            curves |= {key: points for key, points in older.curves.items() if key[:2] == run}
+    order = {row["row"]: number for number, row in enumerate(head["rows"])}
+    kept.sort(key=lambda record: (order[record["row"]], record["seed"]))
+    head["skipped"] = sorted(skipped, key=lambda problem: problem["path"])
+    return Results(head, kept, {key: curves[key] for key in sorted(curves, key=str)})
+
+
+def reread(older: Results, sweeps_dir: Path | str) -> Results:
+    """Results whose runs are no longer there, read as the sweep file, where there is one, says today."""
+    sweep = sweep_of(older.sweep["name"], Path(sweeps_dir), required=False)
+    return replace(older, sweep=renewed(older.sweep, sweep))
+
+
+def _line_of(record: Record, folder: RunFolder) -> dict[str, Any]:
+    """The line of records.jsonl for one run: its record, with what its config adds."""
+    return {**_finite_values(record.to_json()), "kind": "run", "settings": _read_settings(folder)}
+
+
+def _read_settings(folder: RunFolder) -> dict[str, Any]:
+    """What the report needs of a run's config; empty where it cannot be read."""
+    try:
+        config = folder.read_config()
+        if config is None or problem_of_settings(config):
+            return {}
+        trainer = config.get("trainer") or {}
+        chosen = {key: config[key] for key in _SETTINGS if key in config}
+        return _finite_values({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
+    except (UserError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _steps(records: list[dict[str, Any]], baseline: str) -> int:
+    """How many steps the sweep trains for: those of its baseline, else of another run; 0 where none is known."""
+    known = [
+        (record["row"] == baseline, steps)
+        for record in records
+        if is_number(steps := number(record, "settings", "trainer", "steps"))
+    ]
+    return int(max(known)[1]) if known else 0
+
+
+def _read_curves(path: Path, steps: int) -> dict[str, list[Point]]:
+    """Thinned (step, loss) by kind; an incomplete last line and what is no loss are left out."""
+    found: dict[str, list[Point]] = {}
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as file:
+            for row in csv.DictReader(line.replace("\0", "") for line in file):
+                try:
+                    step, loss = int(row["step"]), float(row["loss"])
+                except (KeyError, TypeError, ValueError):
+                    continue
+                kind = row.get("kind")
+                if kind in curves_csv.LOSSES and curves_csv.is_point(kind, step, loss):
+                    found.setdefault(kind, []).append((step, loss))
+    except (OSError, csv.Error):
+        pass
+    return {kind: _thinned(points, steps) for kind, points in found.items()}
+
+
+def _score_curves(record: dict[str, Any]) -> dict[str, list[Point]]:
+    """The points of each score that has a curve; one with numbers too large to draw is left out."""
+    curves = {name: score.get("curve") for name, score in (record.get("scores") or {}).items()}
+    found = {name: [*zip(curve["xs"], curve["ys"], strict=True)] for name, curve in curves.items() if curve}
+    return {
+        name: points
+        for name, points in found.items()
+        if all(is_number(x) and is_number(y) and curves_csv.is_point(name, x, y) for x, y in points)
+    }
+
+
+def _thinned(points: list[Point], steps: int) -> list[Point]:
+    """Mean losses over 48 equal bins of a sweep's `steps`, each at the last step of its bin.
+
+    A run that diverged half-way has the same bins, so that losses over the same batches are compared.
+    """
+    last = steps or points[-1][0]
+    bins: dict[float, list[Point]] = {}
+    for step, loss in points:
+        bins.setdefault((step - 1) * CURVE_POINTS // last, []).append((step, loss))
+    return [(members[-1][0], sum(loss for _, loss in members) / len(members)) for members in bins.values()]
+
+
+def _of_line(runs_dir: Path | str, name: str, line: dict[str, Any]) -> RunFolder:
+    """The folder of the run that a line of records.jsonl is about, whether it is there or not."""
+    return RunFolder(run_path(runs_dir, name, line["row"], line["seed"]))
+
+
+def _replaced(folder: Path) -> str:
+    """Why the older record of a run without a folder is left out; empty where it may be kept."""
+    return "moved aside for a run with a different config, which has not been made yet" if was_set_aside(folder) else ""
+
+
+def _finite_values(content: dict[str, Any]) -> dict[str, Any]:
+    return {str(key): _finite(value) for key, value in content.items()}
+
+
+def _finite(value: Any) -> Any:
+    """The value as JSON: keys as strings, NaN and infinities as null, other objects as strings."""
+    if isinstance(value, dict):
+        return _finite_values(value)
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
