@@ -18,7 +18,7 @@ def sweep():
 
 
 def changes(sweep):
-    return {label: words for label, words in sweep.rows.items() if words and label not in sweep.uncounted}
+    return {label: words for label, words in sweep.rows.items() if words and not label.startswith("A/A")}
 
 
 def test_it_has_ten_changes_on_five_axes(sweep):
@@ -28,8 +28,8 @@ def test_it_has_ten_changes_on_five_axes(sweep):
 
 
 def test_one_row_changes_nothing_but_the_initial_values(sweep):
-    (label,) = sweep.uncounted
-    assert label.startswith("A/A") and [word.partition("=")[0] for word in sweep.rows[label]] == ["seed.init"]
+    (words,) = (words for label, words in sweep.rows.items() if label.startswith("A/A"))
+    assert [word.partition("=")[0] for word in words] == ["seed.init"]
 
 
 def test_each_change_says_what_to_expect_and_by_whom(sweep):
