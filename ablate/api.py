@@ -61,7 +61,7 @@ def train(overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Make or resume a run as ``ablate train`` does; returns its record, whose ``status`` says how it ended.
 
     The run's folder is ``runs/<sweep>/<row>/seed-<n>/`` below the current one; a finished run is only read.
-    ``["sweep=axes", "row=RoPE"]`` is one run of a sweep. That a run failed or diverged is in its record. Raises
+    ``["sweep=axes", "row=SwiGLU"]`` is one run of a sweep. That a run failed or diverged is in its record. Raises
     `UserError` for a mistake in the overrides, for a folder with another run, and if another process has the run.
     """
     from ablate.cli import arguments

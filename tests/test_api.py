@@ -131,7 +131,7 @@ def test_the_records_of_a_report(tmp_path):
         (lambda: ablate.train(["rmsnorm"]), "rmsnorm: ablate.train takes overrides"),
         (lambda: ablate.train(["--cfg"]), "--cfg: unknown flag"),
         (lambda: ablate.train(["norm=batchnorm"]), "norm=batchnorm takes its statistics over all tokens"),
-        (lambda: ablate.train(["sweep=axes", "row=RoPe"]), "no row 'RoPe' in axes; did you mean 'RoPE'?"),
+        (lambda: ablate.train(["sweep=axes", "row=SwiGlu"]), "no row 'SwiGlu' in axes; did you mean 'SwiGLU'?"),
         (lambda: ablate.records("nothing"), "nothing: neither a report (records.jsonl) nor the runs of a sweep"),
     ],
 )

@@ -99,7 +99,7 @@ def test_the_command_in_an_empty_folder(installed, tmp_path):
     assert Path(told.strip()) == installed.packages / "ablate" / "__init__.py"
     assert "* layernorm" in installed("options", where=tmp_path)
     assert "223,043,328" in installed("cost", "shape=paper", where=tmp_path)
-    assert "13 rows, 41 runs" in installed("plan", "axes", where=tmp_path)
+    assert "12 rows, 60 runs" in installed("plan", "axes", where=tmp_path)
     assert not list(tmp_path.iterdir())
     write_text(tmp_path)
     assert "seed 0: done, final loss" in installed("train", *SMALL, where=tmp_path)
