@@ -60,8 +60,8 @@ class Membership:
 
     def judged(self, status: RunStatus) -> RunStatus:
         """The status; `DIFFERENT`, and why, for a finished run that the sweep as it is now does not count."""
-        if not status.finished or status.record is None:
-            return status
+        if not status.finished or status.record is None or status.is_stored:
+            return status  # a stored one is taken only where it is the run that is asked for
         try:
             changes = self.changes(RunFolder(status.folder), status.record)
         except UserError:  # a row of a package that is not installed here

@@ -15,7 +15,7 @@ from ablate.duration import duration
 from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.record import Record
-from ablate.run.status import RunStatus, look
+from ablate.run.status import RunStatus
 from ablate.study.definition import Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
@@ -23,6 +23,7 @@ from ablate.study.runs import PlannedRun, overrides, planned, select
 from ablate.sweep import forecast
 from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.preflight import REMEDY
+from ablate.sweep.stored_runs import StoredRuns
 from ablate.text import aligned
 
 Config = dict[str, Any]  # resolved
@@ -50,7 +51,11 @@ def describe(
     chosen = select(sweep, only)
     configs = {row: _config(name, row, overrides(sweep, row, 0, extra)) for row in chosen}
     membership = Membership(sweep, extra)
-    found = {run: membership.judged(look(run.folder(paths.runs))) for run in planned(sweep, extra, only)}
+    stored = StoredRuns(membership, paths)
+    found = {
+        run: membership.judged(stored.look(run.row, run.seed, run.folder(paths.runs)))
+        for run in planned(sweep, extra, only)
+    }
     left = sum(not run.finished for run in found.values())
     different = {status.folder for status in found.values() if status.state == DIFFERENT}
     everyone = {path: record for path, record in forecast.finished_runs(paths.runs).items() if path not in different}
@@ -65,8 +70,9 @@ def describe(
         f"{name}: {sweep.question}",
         (
             f"{len(chosen)} rows, {len(found)} runs ({sweep.seeds.baseline} seeds of the baseline, "
-            f"{sweep.seeds.rows} of each other row): {len(found) - left} done, {left} to run"
+            f"{sweep.seeds.rows} of each other row): {len(found) - left} done{stored.count(found.values())}, {left} to run"
         ),
+        *stored.problems(),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
         *_differences(name, found),
         "",

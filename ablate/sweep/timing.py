@@ -55,6 +55,9 @@ def measure(session: Session, items: Sequence[RunRequest]) -> None:
             session.display.say(f"{sweep.name}: not timed, other runs are under way")
             return
         requested = {(item.run.row, item.run.seed) for item in items}
+        if any(session.stored.look(item.run.row, 0, item.folder).is_stored for item in items if item.run.seed == 0):
+            session.display.say(f"{sweep.name}: not timed, the runs of some rows are only in {session.stored.file}")
+            return
         others = [run.row for run, state in everything.items() if run.seed == 0 and state == DONE]
         if left := [row for row in others if (row, 0) not in requested]:
             session.display.say(f"{sweep.name}: not timed, {len(left)} finished rows are not among those to run")
