@@ -34,6 +34,14 @@ class Membership:
         self.sweep, self.extra = sweep, extra
         self._rows: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}  # composed once
 
+    def config(self, row: str, seed: int) -> dict[str, Any]:
+        """The resolved config of a planned run; raises `UserError` for a row that cannot be composed."""
+        key = row, tuple(self.extra or ())
+        if key not in self._rows:
+            self._rows[key] = written(overrides(self.sweep, row, seed, self.extra or ()))
+        config = self._rows[key]
+        return resolve({**config, "seed": {**config["seed"], "base": seed}})
+
     def changes(self, folder: RunFolder, record: Record) -> str:
         """How a run of one of the sweep's rows differs from the run that is planned; empty where it does not.
 

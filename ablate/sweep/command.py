@@ -15,10 +15,10 @@ from ablate.study.membership import Membership
 from ablate.study.paths import Paths
 from ablate.sweep import preflight, timing
 from ablate.sweep.corpora import prepare
-from ablate.sweep.describe import describe
 from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.interruption import Interruption
 from ablate.sweep.progress import Display
+from ablate.sweep.rehearsal import rehearse
 from ablate.sweep.scheduler import Driver, Tally
 from ablate.sweep.session import Options, Session
 from ablate.sweep.stored_runs import StoredRuns
@@ -41,16 +41,15 @@ def run(
 ) -> int:
     """Train every run of the sweep `name` that has no result yet, and write its report; returns the exit code.
 
-    `overrides` go to every run, `options` are those of `Options`; `dry_run` only says what would be done. The code is 0
-    when all runs have a result, 1 when some have not, 130 after Ctrl-C, 143 after SIGTERM. Raises `UserError` before
-    anything is begun, where something is wrong in the sweep file, the overrides or the options.
+    `overrides` go to every run, `options` are those of `Options`; `dry_run` builds each row and only says what would be
+    done. The code is 0 when all runs have a result, 1 when some have not, 130 after Ctrl-C, 143 after SIGTERM. Raises
+    `UserError` before anything is begun, where something is wrong in the sweep file, the overrides or the options.
     """
+    if dry_run:
+        return rehearse(name, overrides, measures=False, program=program, out=out, **options)
     chosen, paths = Options(**options), Paths.of(overrides)
     sweep = definition.load(name, paths.sweeps)
     items = preflight.compose_all(sweep, runs.planned(sweep, overrides, chosen.only), paths, overrides)
-    if dry_run:
-        say(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out)
-        return 0
     differing = preflight.check_against_disk(sweep, items, chosen.replace)
     jobs = chosen.jobs or jobs_at_a_time(item.trainer for item in items)
     chosen = replace(chosen, jobs=jobs)

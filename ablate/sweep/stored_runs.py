@@ -22,7 +22,7 @@ Run = tuple[str, int]  # a row's label and a seed
 
 
 class StoredRuns:
-    """The results in `reports/NAME/records.jsonl` that the sweep of `membership` asks for; the file is read when needed.
+    """The results in `reports/NAME/records.jsonl` that the sweep of `membership` asks for, read when needed.
 
     A line is believed where its checksum holds, and where the identity is that of the run as it is asked for now.
     """
@@ -77,7 +77,7 @@ class StoredRuns:
         return self._judged[run]
 
     def _is_asked_for(self, record: Record, folder: Path) -> bool:
-        """Whether this is the result of the run as it is asked for now; without an identity or checksum nobody knows."""
+        """Whether this is the result of the run as it is asked for now; never without identity and checksum."""
         if record.sweep != self.membership.sweep.name or not record.identity or not record.checksum:
             return False
         try:

@@ -46,8 +46,8 @@ def collect(
     def skip(path: str, reason: str) -> None:
         skipped.append({"path": path, "reason": one_line(reason)})
 
-    for number, problem in (damaged or {}).items():
-        skip(f"{RECORDS}, line {number}", problem)
+    for line_number, problem in (damaged or {}).items():
+        skip(f"{RECORDS}, line {line_number}", problem)
     for path in run_folders(runs_dir, name):
         reading = RunFolder(path).examine()
         if reading.problem:
