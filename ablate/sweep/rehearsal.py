@@ -57,7 +57,7 @@ def rehearse(
             hashes = corpora.prepare(session, items, Path(scratch), texts=measures)
             if measures and not interruption:
                 preflight.check_data(sweep, items, differing, hashes, chosen.replace)
-                left = [item for item in items if not _look(stored, item).finished]
+                left = [item for item in items if item in differing or not _look(stored, item).finished]
                 found = trials.measure(session, left, Path(scratch))
         finally:
             display.note("")
