@@ -14,6 +14,11 @@ def shown(value: Any) -> str:
     return str(value) or "''"
 
 
+def plural(count: int, noun: str) -> str:
+    """A number and its noun, "1 run" or "3 runs"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def aligned(lines: Sequence[Sequence[str]], right: Collection[int] = (), gap: str = "  ") -> list[str]:
     """Lines of cells as lines of text with straight columns; those with the numbers `right` end at one place.
 

@@ -19,7 +19,7 @@ usage: ablate sweep NAME [overrides] [settings] [--dry-run]
   ablate sweep axes only='RMS norm,SwiGLU'       some rows: labels or globs
   ablate sweep axes retry=failed                 failed runs once more
   ablate sweep axes replace=true                 runs that were made with another config are moved aside
-  ablate sweep axes --dry-run                    what it would do
+  ablate sweep axes --dry-run                    builds each row, says what it would do
 
 settings: jobs= (runs at a time: 2, on GPUs one for each), only=, retry=failed, replace=true, report=false,
           timeout= (seconds a run may take), patience= (seconds without a step), timing= (seconds for the timing pass)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -99,7 +99,16 @@ def _put(node: dict[str, Any], key: str, value: Any, override: Override) -> list
 
 
 def compose_groups(choices: dict[str, Choice]) -> Tree:
-    """The config with these options chosen, interpolations as they stand."""
+    """The config with these options chosen, interpolations as they stand; do not change what it returns."""
+    hashable = ((group, choice if isinstance(choice, str) else tuple(choice)) for group, choice in choices.items())
+    return _composed(tuple(hashable), options.folders())
+
+
+@lru_cache(maxsize=256)  # rows of a sweep that differ in numbers alone share their options
+def _composed(chosen: tuple[tuple[str, str | tuple[str, ...]], ...], folders: tuple[Any, ...]) -> Tree:
+    choices: dict[str, Choice] = {
+        group: choice if isinstance(choice, str) else list(choice) for group, choice in chosen
+    }
     brought = _brought(choices)
     if brought is None:
         return by_hydra(choices)

@@ -93,15 +93,22 @@ def refusal(target: Any, slot: Slot | None) -> str:
 
     Without a slot, which is so below keys of a plugin's class, it must be a plugin's, or an option of any slot.
     """
-    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
+    if not isinstance(target, str):
+        return "is not an import path"
+    return _refusal(target, slot, trusted())
+
+
+@cache  # sources do not change while a process reads them, and the rows of a sweep share most options
+def _refusal(target: str, slot: Slot | None, packages: tuple[str, ...]) -> str:
+    if not all(part.isidentifier() for part in target.split(".")):
         return "is not an import path"
     if not is_trusted(target):
-        return f"is outside {', '.join(trusted())}; name its package in {PLUGINS} if you trust it"
+        return f"is outside {', '.join(packages)}; name its package in {PLUGINS} if you trust it"
     if reason := sources.absence(target):
         return reason
     name = sources.written_as(target)
     if not is_trusted(name):
-        return f"comes from {name.rpartition('.')[0]!r}, outside {', '.join(trusted())}"
+        return f"comes from {name.rpartition('.')[0]!r}, outside {', '.join(packages)}"
     if not _is_ours(name) or is_option(name, slot):
         return ""
     return f"is no option of {slot.path.removesuffix('.*')} (see ablate options {slot.group})" if slot else NO_OPTION

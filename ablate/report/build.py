@@ -8,7 +8,7 @@ from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.results import Results
 from ablate.report.text import decimals, md_escape, one_line
 from ablate.run.files import atomic_write
-from ablate.run.folder import RunFolder, run_folders
+from ablate.run.folder import RunFolder, run_folders, set_file_aside
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -17,18 +17,28 @@ def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps
     """Gather the runs of a sweep and write its report; returns the path of report.md.
 
     Runs without a folder (all of them, in a fresh clone) are taken from the records in the report's folder; what is
-    asked of them, and what each row is compared with, from the sweep file as it is now. Raises `UserError` for a sweep
-    that does not exist, and for records there that cannot be read.
+    asked of them, and what each row is compared with, from the sweep file as it is now. Beside runs that have a folder,
+    lines of those records that are damaged are left out and named, and the damaged file is kept under another name.
+    Raises `UserError` for a sweep that does not exist, and for records that are all there is and cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
-    older = records_file.read(folder) if (folder / records_file.RECORDS).exists() else None
+    older, damaged = _older(folder)
     if older and not any(RunFolder(run).record.exists() for run in run_folders(runs_dir, sweep_name)):
-        found = gathering.reread(older, sweeps_dir)
+        found = gathering.reread(records_file.read(folder) if damaged else older, sweeps_dir)
     else:
-        found = gathering.collect(sweep_name, runs_dir, sweeps_dir, older)
+        found = gathering.collect(sweep_name, runs_dir, sweeps_dir, older, damaged)
+    if damaged:
+        set_file_aside(folder / records_file.RECORDS)
     if found != older:
         records_file.write(found, folder)
     return rebuild(folder)
+
+
+def _older(folder: Path) -> tuple[Results | None, dict[int, str]]:
+    """What an earlier report was made from, None where there is none, and what is wrong with which of its lines."""
+    if not (folder / records_file.RECORDS).exists():
+        return None, {}
+    return records_file.read_undamaged(folder)
 
 
 def rebuild(report_dir: Path | str) -> Path:

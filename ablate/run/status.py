@@ -20,7 +20,8 @@ STATES = (DONE, DIVERGED, RUNNING, PREEMPTED, INTERRUPTED, FAILED, MISSING)
 class RunStatus:
     """A run as its folder has it; `problem` is what is wrong with a record that cannot be used.
 
-    is_damaged: the run is made again, or its record rebuilt, when it is asked for again.
+    is_damaged: the run is made again, or its record rebuilt, when it is asked for again. is_stored: the folder is not
+    there, and the record is that of a report.
     """
 
     folder: Path
@@ -28,6 +29,7 @@ class RunStatus:
     record: Record | None = None
     problem: str = ""
     is_damaged: bool = False
+    is_stored: bool = False
 
     @property
     def finished(self) -> bool:

@@ -34,6 +34,14 @@ class Membership:
         self.sweep, self.extra = sweep, extra
         self._rows: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}  # composed once
 
+    def config(self, row: str, seed: int) -> dict[str, Any]:
+        """The resolved config of a planned run; raises `UserError` for a row that cannot be composed."""
+        key = row, tuple(self.extra or ())
+        if key not in self._rows:
+            self._rows[key] = written(overrides(self.sweep, row, seed, self.extra or ()))
+        config = self._rows[key]
+        return resolve({**config, "seed": {**config["seed"], "base": seed}})
+
     def changes(self, folder: RunFolder, record: Record) -> str:
         """How a run of one of the sweep's rows differs from the run that is planned; empty where it does not.
 
@@ -60,8 +68,8 @@ class Membership:
 
     def judged(self, status: RunStatus) -> RunStatus:
         """The status; `DIFFERENT`, and why, for a finished run that the sweep as it is now does not count."""
-        if not status.finished or status.record is None:
-            return status
+        if not status.finished or status.record is None or status.is_stored:
+            return status  # a stored one is taken only where it is the run that is asked for
         try:
             changes = self.changes(RunFolder(status.folder), status.record)
         except UserError:  # a row of a package that is not installed here

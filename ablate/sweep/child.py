@@ -68,6 +68,22 @@ def measure(job: dict[str, Any]) -> int:
     return 0
 
 
+def try_out(job: dict[str, Any]) -> int:
+    """Train the run of `job` {"config", "scratch", "seconds", "asked", "result"} for moments, for a forecast.
+
+    "asked" is when the driver started it, by `time.monotonic()`; how long it took to begin goes to `result`, too.
+    """
+    from ablate.config import restored
+    from ablate.run.folder import RunFolder
+    from ablate.training import processes, speed
+
+    trial = speed.try_out(restored(job["config"]), RunFolder(job["scratch"]), job["seconds"])
+    if processes.is_main():
+        found = {"start": trial.began - job["asked"], "step": trial.step, "evaluation": trial.evaluation}
+        atomic_write(Path(job["result"]), json.dumps(found))
+    return 0
+
+
 def main() -> int:
     """Call the function that the command line names."""
     from ablate.orphans import die_with_agent

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ablate.duration import duration
 from ablate.integrations.wandb import mirror_of
 from ablate.run.record import FAILED, FINISHED
-from ablate.run.status import look
 from ablate.study import definition, runs
+from ablate.study.membership import Membership
 from ablate.study.paths import Paths
 from ablate.sweep import preflight, timing
 from ablate.sweep.corpora import prepare
-from ablate.sweep.describe import describe
 from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.interruption import Interruption
 from ablate.sweep.progress import Display
+from ablate.sweep.rehearsal import rehearse
 from ablate.sweep.scheduler import Driver, Tally
 from ablate.sweep.session import Options, Session
+from ablate.sweep.stored_runs import StoredRuns
 from ablate.sweep.workers import Program, Starters
 from ablate.terminal import say
+from ablate.text import plural
 
 if TYPE_CHECKING:
     from ablate.sweep.slurm import SlurmStarters
@@ -39,22 +41,22 @@ def run(
 ) -> int:
     """Train every run of the sweep `name` that has no result yet, and write its report; returns the exit code.
 
-    `overrides` go to every run, `options` are those of `Options`; `dry_run` only says what would be done. The code is 0
-    when all runs have a result, 1 when some have not, 130 after Ctrl-C, 143 after SIGTERM. Raises `UserError` before
-    anything is begun, where something is wrong in the sweep file, the overrides or the options.
+    `overrides` go to every run, `options` are those of `Options`; `dry_run` builds each row and only says what would be
+    done. The code is 0 when all runs have a result, 1 when some have not, 130 after Ctrl-C, 143 after SIGTERM. Raises
+    `UserError` before anything is begun, where something is wrong in the sweep file, the overrides or the options.
     """
+    if dry_run:
+        return rehearse(name, overrides, measures=False, program=program, out=out, **options)
     chosen, paths = Options(**options), Paths.of(overrides)
     sweep = definition.load(name, paths.sweeps)
     items = preflight.compose_all(sweep, runs.planned(sweep, overrides, chosen.only), paths, overrides)
-    if dry_run:
-        say(describe(name, overrides, jobs=chosen.jobs, only=chosen.only), file=out)
-        return 0
     differing = preflight.check_against_disk(sweep, items, chosen.replace)
     jobs = chosen.jobs or jobs_at_a_time(item.trainer for item in items)
     chosen = replace(chosen, jobs=jobs)
+    stored = StoredRuns(Membership(sweep, overrides), paths)
     starters = _starters(sweep.name, program or Program(), chosen, paths, jobs)
     with Display(out) as display, Interruption() as interruption:
-        session = Session(sweep, paths, chosen, display, interruption, starters)
+        session = Session(sweep, paths, chosen, display, interruption, starters, stored)
         try:
             code = _work(session, items, differing)
         finally:
@@ -84,7 +86,10 @@ def _starters(name: str, program: Program, options: Options, paths: Paths, jobs:
 
 def _work(session: Session, items: list[preflight.RunRequest], differing: dict[preflight.RunRequest, str]) -> int:
     began = time.monotonic()
-    found = [look(item.folder) for item in items]
+    stored = session.stored
+    found = [stored.look(item.run.row, item.run.seed, item.folder) for item in items]
+    for line in stored.problems():
+        session.display.say(line)
     settled = {*FINISHED} | ({FAILED} if session.options.retry is None else set())
     if differing or any(status.state not in settled or status.is_damaged for status in found):
         hashes = prepare(session, items)
@@ -92,6 +97,10 @@ def _work(session: Session, items: list[preflight.RunRequest], differing: dict[p
             return 1
         for line in preflight.make_room(session.sweep, items, differing, hashes, session.options.replace):
             session.display.say(line)
+        others = stored.trained_on({(item.run.row, item.run.seed): sha256 for item, sha256 in hashes.items()})
+        if others:
+            runs_of = f"{plural(len(others), 'run')} in {stored.file}"
+            session.display.say(f"{session.sweep.name}: not counted: {runs_of}, trained on different data")
     tally = Driver(session, items).drive()
     if session.interruption:
         return 1
@@ -104,6 +113,9 @@ def _work(session: Session, items: list[preflight.RunRequest], differing: dict[p
 def _summarise(session: Session, tally: Tally, seconds: float) -> None:
     counts = {state: len(items) for state, items in vars(tally).items() if items}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
-    session.display.say(f"{session.sweep.name}: {summary or 'nothing to do'}, after {duration(seconds)}")
+    runs_with_result = (*tally.done, *tally.diverged)
+    stored = session.stored
+    kept = stored.count(stored.look(item.run.row, item.run.seed, item.folder) for item in runs_with_result)
+    session.display.say(f"{session.sweep.name}: {summary or 'nothing to do'}{kept}, after {duration(seconds)}")
     if tally.failed and session.options.retry is None:
         session.display.say("  retry=failed tries the failed ones again")

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from ablate.errors import UserError, is_full
 from ablate.run.files import read_json
@@ -16,26 +17,28 @@ from ablate.sweep.scheduler import last_line
 from ablate.sweep.session import Session
 
 
-def prepare(session: Session, items: Sequence[RunRequest]) -> dict[RunRequest, str]:
-    """The sha256 of each item's corpus, after making those that are not there.
+def prepare(
+    session: Session, items: Sequence[RunRequest], folder: Path | None = None, *, texts: bool = True
+) -> dict[RunRequest, str]:
+    """The sha256 of each item's corpus, after making those that are not there; without `texts` none is.
 
-    Raises `UserError` where that fails, or where the model of a row cannot be built, and `OSError` where the disk of
-    the runs is full.
+    Its log is kept in `folder`, without one beside the sweep's runs. Raises `UserError` where that fails, or where
+    the model of a row cannot be built, and `OSError` where the disk of the log is full.
     """
     kinds: dict[str, list[RunRequest]] = {}
     for item in items:
         groups = [item.config[group] for group in ("data", "tokenizer")]
         kinds.setdefault(json.dumps(groups, sort_keys=True, default=str), []).append(item)
-    folder = session.paths.runs / session.sweep.name
+    folder = folder or session.paths.runs / session.sweep.name
     folder.mkdir(parents=True, exist_ok=True)
     result, log = folder / f".prepared-{os.getpid()}.json", folder / "prepare.log"
     log.unlink(missing_ok=True)
     job = {
         "rows": {item.run.row: item.config for item in items},
-        "configs": [members[0].config for members in kinds.values()],
+        "configs": [members[0].config for members in kinds.values() if texts],
         "result": str(result),
     }
-    session.display.say(f"{session.sweep.name}: preparing the text")
+    session.display.say(f"{session.sweep.name}: {'preparing the text' if texts else 'building the rows'}")
     handle = session.starters.forked.start(session.starters.program.prepare, job, log)
     latest = ""
     while (code := handle.poll()) is None:
@@ -54,5 +57,7 @@ def prepare(session: Session, items: Sequence[RunRequest]) -> dict[RunRequest, s
         if not said and is_full(folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         raise UserError(said or f"the text could not be prepared; see {log}")
+    if not texts:
+        return {}
     hashes = found["sha256"]
     return {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}

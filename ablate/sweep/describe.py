@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from ablate.config import compose_resolved, merge, restored
+from ablate.config import identity, merge, restored
 from ablate.config.root import Trainer
 from ablate.config.slots import declares
 from ablate.duration import duration
 from ablate.errors import UserError
 from ablate.run import match
-from ablate.run.record import Record
-from ablate.run.status import RunStatus, look
+from ablate.run.record import DONE, Record
+from ablate.run.status import RunStatus
 from ablate.study.definition import Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
-from ablate.study.runs import PlannedRun, overrides, planned, select
-from ablate.sweep import forecast
+from ablate.study.runs import PlannedRun, planned, select
+from ablate.sweep import forecast, timing
 from ablate.sweep.devices import jobs_at_a_time
+from ablate.sweep.forecast import Seconds
 from ablate.sweep.preflight import REMEDY
-from ablate.text import aligned
+from ablate.sweep.stored_runs import StoredRuns
+from ablate.text import aligned, plural
+
+if TYPE_CHECKING:
+    from ablate.sweep.trials import Trials
 
 Config = dict[str, Any]  # resolved
 
@@ -37,53 +42,75 @@ def describe(
     jobs: int | None = None,
     only: str | Iterable[str] | None = None,
     count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
+    trials: Trials | None = None,
 ) -> str:
     """What the sweep would run, how long that takes, what it could detect; raises `UserError` for a row in error.
 
     `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do
-    not fit together; without it, in a quarter of a second, costs are those that finished runs have counted.
+    not fit together; without it, in a quarter of a second, costs are those that finished runs have counted. `trials`
+    are measured steps; without them the time is judged by runs that are there.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs={jobs}: must be at least 1")
     paths = Paths.of(extra)
     sweep = load(name, paths.sweeps)
     chosen = select(sweep, only)
-    configs = {row: _config(name, row, overrides(sweep, row, 0, extra)) for row in chosen}
     membership = Membership(sweep, extra)
-    found = {run: membership.judged(look(run.folder(paths.runs))) for run in planned(sweep, extra, only)}
-    left = sum(not run.finished for run in found.values())
-    different = {status.folder for status in found.values() if status.state == DIFFERENT}
-    everyone = {path: record for path, record in forecast.finished_runs(paths.runs).items() if path not in different}
-    known = {folder: record for folder, record in everyone.items() if record.sweep == name}
-    others = {folder: record for folder, record in everyone.items() if record.sweep != name}
+    configs = _configs(membership, chosen)
+    stored = StoredRuns(membership, paths)
+    found = {
+        run: membership.judged(stored.look(run.row, run.seed, run.folder(paths.runs)))
+        for run in planned(sweep, extra, only)
+    }
+    left = Counter(run.row for run, status in found.items() if not status.finished)
+    known = [status.record for status in found.values() if status.state == DONE and status.record]
     jobs = jobs or jobs_at_a_time(Trainer(**config["trainer"]) for config in configs.values())
     counted = dict(zip(configs, count([*map(restored, configs.values())]), strict=True)) if count else {}
     costs: dict[str, tuple[float | None, float | None]]
-    costs = {record.row: (_parameters(record), record.ops_paper) for record in known.values()}
+    costs = {record.row: (_parameters(record), record.ops_paper) for record in known}
     costs |= {row: (cost["parameters"]["total"], cost["ops_paper"]) for row, cost in counted.items()}
+    done = f"{len(found) - left.total()} done{stored.count(found.values())}"
     lines = [
         f"{name}: {sweep.question}",
         (
             f"{len(chosen)} rows, {len(found)} runs ({sweep.seeds.baseline} seeds of the baseline, "
-            f"{sweep.seeds.rows} of each other row): {len(found) - left} done, {left} to run"
+            f"{sweep.seeds.rows} of each other row): {done}, {left.total()} to run"
         ),
+        *stored.problems(),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
         *_differences(name, found),
+        *_copies(name, configs),
+        *(f"not measured: {row}: {reason}" for row, reason in (trials.failed if trials else {}).items()),
         "",
         *_table(sweep, found, configs, costs),
         "",
         *_operations(found, configs, counted),
-        f"time: {_time(left, jobs, known, others, configs[chosen[0]])}",
-        f"detects: {_detects(sweep, list(known.values()), list(others.values()))}",
+        f"time: {_time(name, left, jobs, _seconds(name, paths, configs, known, trials), trials)}",
+        f"detects: {_detects(sweep, known)}",
     ]
     return "\n".join(lines)
 
 
-def _config(name: str, row: str, given: Sequence[str]) -> Config:
-    try:
-        return compose_resolved(given)
-    except UserError as error:
-        raise error.of(name, row) from None
+def _configs(membership: Membership, rows: Sequence[str]) -> dict[str, Config]:
+    """The config of each row's first seed; raises `UserError` for each row that has none."""
+    configs: dict[str, Config] = {}
+    for row in rows:
+        try:
+            configs[row] = membership.config(row, 0)
+        except UserError as error:
+            raise error.of(membership.sweep.name, row) from None
+    return configs
+
+
+def _copies(name: str, configs: dict[str, Config]) -> list[str]:
+    """A line for each row that is an earlier one in other words; a report keeps such rows out of the noise."""
+    first: dict[str, str] = {}
+    originals = {row: first.setdefault(identity(config, ""), row) for row, config in configs.items()}
+    return [
+        f"{name}: {row!r} is {original!r} in other words: its runs would be the same runs"
+        for row, original in originals.items()
+        if row != original
+    ]
 
 
 def _differences(name: str, found: dict[PlannedRun, RunStatus]) -> list[str]:
@@ -153,24 +180,45 @@ def _operations(
     return [f"cost: {total:.3g} FLOPs, forward and backward: {alone} of a GPU that keeps up {SUSTAINED:.0e} a second"]
 
 
-def _time(left: int, jobs: int, known: Mapping[Path, Record], others: Mapping[Path, Record], config: Config) -> str:
+def _seconds(
+    name: str, paths: Paths, configs: dict[str, Config], known: Sequence[Record], trials: Trials | None
+) -> Seconds:
+    """How long the runs take: as measured, else as runs of this sweep did, else as those of others."""
+    if trials and (measured := trials.seconds(configs)):
+        return Seconds(measured, f"measured by a few steps of {plural(len(trials.rows), 'row')}")
+    own = forecast.of_this_sweep(known, configs)
+    return own if own.rows else forecast.of_other_sweeps(paths.runs, name, configs)
+
+
+def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Trials | None) -> str:
+    """How long the whole sweep takes: its runs, the timing pass and the report."""
     if not left:
         return "nothing is left to run"
-    seconds, source = forecast.seconds_of_a_run(known, others, config)
-    if seconds is None:
-        return source
-    whole = seconds * math.ceil(left / jobs)
-    return f"about {duration(whole)} with jobs={jobs}: {left} runs of about {duration(seconds)}, {source}"
+    if not seconds.rows:
+        return f"not measured; ablate plan {name} --measure trains a few steps of each row"
+    training = sum(seconds.rows[row] * runs for row, runs in left.items())
+    longest = max(seconds.rows[row] for row in left)
+    mean = training / left.total()
+    runs = max(longest, training / jobs, mean * math.ceil(left.total() / jobs))
+    start = statistics.mean(trial.start for trial in trials.rows.values()) if trials and trials.rows else timing.START
+    timed = timing.forecast(sum(seconds.rows.values()), len(seconds.rows), start)
+    report = forecast.report(left.total())
+    parts = f"{left.total()} runs of about {duration(mean)}, timing pass {duration(timed)}, report {duration(report)}"
+    return f"about {duration(runs + timed + report)} with jobs={jobs}: {parts}; {seconds.source}"
 
 
-def _detects(sweep: Sweep, known: Sequence[Record], others: Sequence[Record]) -> str:
+def _detects(sweep: Sweep, known: Sequence[Record]) -> str:
     if sweep.seeds.rows < 3:
         return "nothing: below 3 seeds there is no verdict"
-    sd, source = forecast.noise(known, others)
+    sd = forecast.noise(known)
     if math.isnan(sd):
-        return "unknown until two rows have two seeds each (or any other sweep has)"
+        times = forecast.detectable(sweep, 1.0)
+        return (
+            f"a difference of {times:.1f} times one run's noise, four times in five; the noise is not measured "
+            "until two rows have two seeds each"
+        )
     effect = forecast.detectable(sweep, sd)
     return (
         f"a difference of {effect:.3f} in the final loss, four times in five "
-        f"(one run's noise is {sd:.4f}, from {source}; a false verdict in at most 5 % of such sweeps)"
+        f"(one run's noise is {sd:.4f}, from this sweep; a false verdict in at most 5 % of such sweeps)"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +17,68 @@ from ablate.study.definition import Sweep
 
 SHAPE = ("d_model", "n_layers", "d_ff", "vocab_size", "length")  # what a run's speed hangs on
 LOOKED_AT = 40  # runs of other sweeps, at most: a plan is to answer at once
+REPORT, REPORT_OF_A_RUN = 5.0, 0.004  # seconds that a report takes, and more for each run
 
 
-def finished_runs(runs_folder: Path) -> dict[Path, Record]:
-    """The records of the runs that are done, of all sweeps under `runs_folder`, in the order of their paths."""
-    found = {folder: RunFolder(folder).examine().record for folder in run_folders(runs_folder)}
-    return {folder: record for folder, record in found.items() if record and record.status == DONE}
+@dataclass(frozen=True)
+class Seconds:
+    """How long a run of each row takes, and how that is known; no rows where it is not."""
+
+    rows: dict[str, float]
+    source: str
 
 
-def seconds_of_a_run(
-    known: Mapping[Path, Record], others: Mapping[Path, Record], config: dict[str, Any]
-) -> tuple[float | None, str]:
-    """How long a run of `config` takes, and how that is known: from this sweep's runs, or from others of its shape."""
-    if times := [record.seconds for record in known.values() if record.seconds]:
-        return statistics.mean(times), f"as {_runs(len(times))} of this sweep did"
-    shape, trainer = config["shape"], config["trainer"]
-    times = []
-    for folder, record in list(others.items())[-LOOKED_AT:]:
-        try:
-            other = RunFolder(folder).read_config() or {}
-            same = all(other["shape"][key] == shape[key] for key in SHAPE)
-            same = same and other["trainer"]["global_batch_tokens"] == trainer["global_batch_tokens"]
-            steps = other["trainer"]["steps"]
-        except (UserError, KeyError, TypeError):
-            continue
-        if same and record.seconds:
-            times.append(record.seconds * trainer["steps"] / steps)
-    if times:
-        return statistics.mean(times), f"judged by {_runs(len(times))} of the same shape in other sweeps"
-    return None, "unknown until the first run is done"
+def of_this_sweep(records: Iterable[Record], rows: Iterable[str]) -> Seconds:
+    """As the finished runs of the sweep took: those of the row itself, else all of them on average."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        if record.status == DONE and record.seconds:
+            times[record.row].append(record.seconds)
+    every = [seconds for row in times.values() for seconds in row]
+    if not every:
+        return Seconds({}, "")
+    means = {row: statistics.mean(times.get(row, every)) for row in rows}
+    return Seconds(means, f"as {_runs(len(every))} of this sweep did")
 
 
-def noise(known: Sequence[Record], others: Sequence[Record]) -> tuple[float, str]:
-    """The standard deviation of one run's final loss within a seed, and whose it is; NaN where it is not known."""
-    sweeps: dict[str, list[Record]] = defaultdict(list)
-    for record in others:
-        sweeps[record.sweep].append(record)
-    candidates: list[tuple[str, Sequence[Record]]] = [("this sweep", known)] if known else []
-    candidates += sorted(sweeps.items(), key=lambda item: -len(item[1]))
-    for name, members in candidates:
-        value = _noise_of(members)
-        if not math.isnan(value):
-            return value, name if name == "this sweep" else f"the sweep {name}"
-    return math.nan, ""
+def of_other_sweeps(runs_folder: Path, name: str, configs: Mapping[str, dict[str, Any]]) -> Seconds:
+    """As runs of other sweeps took that have the shape and the batch of the first row, the newest of them.
+
+    What a run takes besides its steps, to start and to evaluate, does not grow with their number.
+    """
+    config = next(iter(configs.values()))
+    folders = [folder for folder in run_folders(runs_folder) if folder.parents[1].name != name]
+    times = [seconds for folder in folders[-LOOKED_AT:] if (seconds := _as_in(folder, config))]
+    if not times:
+        return Seconds({}, "")
+    mean = statistics.mean(times)
+    return Seconds(dict.fromkeys(configs, mean), f"judged by {_runs(len(times))} of the same shape in other sweeps")
+
+
+def _as_in(folder: Path, config: dict[str, Any]) -> float | None:
+    """How long a run of `config` takes by the finished one in `folder`; None where that is another kind of run."""
+    record, trainer = RunFolder(folder).examine().record, config["trainer"]
+    speed = record.steps_per_second.median if record and record.steps_per_second else None
+    if not record or record.status != DONE or not (record.seconds and record.step and speed):
+        return None
+    try:
+        other = RunFolder(folder).read_config() or {}
+        same = all(other["shape"][key] == config["shape"][key] for key in SHAPE)
+        same = same and other["trainer"]["global_batch_tokens"] == trainer["global_batch_tokens"]
+    except (UserError, KeyError, TypeError):
+        return None
+    besides = max(0.0, record.seconds - record.step / speed)
+    return besides + trainer["steps"] / speed if same else None
+
+
+def report(runs: int) -> float:
+    """The seconds that the report of so many runs takes."""
+    return REPORT + REPORT_OF_A_RUN * runs
+
+
+def noise(known: Sequence[Record]) -> float:
+    """The standard deviation of one run's final loss within a seed, as the sweep's own runs have it; NaN where not."""
+    return _noise_of([record for record in known if record.status == DONE])
 
 
 def _noise_of(members: Sequence[Record]) -> float:

@@ -112,6 +112,18 @@ def make_room(
     It is for when all is known to run: the texts are there, `sha256`, and the models can be built. Nothing is moved
     where anything is refused: other data, if not to `replace`, or a run that is under way.
     """
+    changed = check_data(sweep, items, differing, sha256, replace)
+    return [f"{item.name}: {changes}; moved to {set_aside(item.folder).name}" for item, changes in changed.items()]
+
+
+def check_data(
+    sweep: Sweep,
+    items: Sequence[RunRequest],
+    differing: dict[RunRequest, str],
+    sha256: dict[RunRequest, str],
+    replace: bool,
+) -> dict[RunRequest, str]:
+    """The runs `differing`, and those trained on other data, which are refused if not to `replace`."""
     changed = dict(differing)
     for item in items:
         if item not in changed and (changes := _changes(item, sha256[item])):
@@ -119,7 +131,7 @@ def make_room(
             if not replace:
                 raise UserError(match.refusal(f"{sweep.name}: {item.name}", changes, REMEDY))
     _refuse_live(changed)
-    return [f"{item.name}: {changes}; moved to {set_aside(item.folder).name}" for item, changes in changed.items()]
+    return changed
 
 
 def _refuse_live(changed: dict[RunRequest, str]) -> None:

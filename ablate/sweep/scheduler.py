@@ -15,7 +15,7 @@ from ablate.errors import UserError
 from ablate.run.folder import RunFolder
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING, SCHEMA, Record
-from ablate.run.status import RunStatus, heartbeat, look, seconds_spent
+from ablate.run.status import RunStatus, heartbeat, seconds_spent
 from ablate.study.definition import Sweep
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.progress import Running, Totals
@@ -84,21 +84,24 @@ class Driver:
 
     def _take_stock(self, items: list[RunRequest]) -> None:
         """Count what needs no work, queue the rest."""
+        settled = []
         for item in items:
             found = self._look(item)
             self._remember_seconds(item, found.record)
             if item.is_settled(found):
                 (self.tally.done if found.state == DONE else self.tally.diverged).append(item)
+                settled.append(found)
                 continue
             self.queue.append(item)
             if found.state == FAILED and self.options.retry == "failed":
                 self.failed_before[item] = _modified(item)
-        if len(self.queue) < len(items):
-            finished = len(items) - len(self.queue)
-            self.display.say(f"{self.session.sweep.name}: {finished} of {len(items)} runs already finished")
+        if settled:
+            stored = self.session.stored.count(settled)
+            name, finished = self.session.sweep.name, len(settled)
+            self.display.say(f"{name}: {finished} of {len(items)} runs already finished{stored}")
 
     def _look(self, item: RunRequest) -> RunStatus:
-        return look(item.folder)
+        return self.session.stored.look(item.run.row, item.run.seed, item.folder)
 
     def _fill(self) -> None:
         """Start what may start; count what needs no start; set aside what another driver has in hand."""

@@ -11,6 +11,7 @@ from ablate.study.definition import Sweep
 from ablate.study.paths import Paths
 from ablate.sweep.interruption import Interruption
 from ablate.sweep.progress import Display
+from ablate.sweep.stored_runs import StoredRuns
 from ablate.sweep.workers import Starters
 
 if TYPE_CHECKING:
@@ -61,3 +62,4 @@ class Session:
     display: Display
     interruption: Interruption
     starters: Starters | SlurmStarters
+    stored: StoredRuns

@@ -13,6 +13,7 @@ from ablate.study import definition, inheritance, runs
 from ablate.study.definition import Sweep
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
+from ablate.sweep.stored_runs import StoredRuns
 from ablate.text import aligned
 
 
@@ -23,15 +24,18 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
     """
     paths = Paths.only(overrides)
     if inheritance.find(name, paths.sweeps) is None and (folders := [*run_folders(paths.runs, name)]):
-        found = _of_folders(folders)
+        found, stored = _of_folders(folders), None
     else:
-        found = _of_sweep(definition.load(name, paths.sweeps), paths)
+        sweep = definition.load(name, paths.sweeps)
+        stored = StoredRuns(Membership(sweep), paths)
+        found = _of_sweep(sweep, paths, stored)
     rows = [*dict.fromkeys(row for row, _ in found)]
     seeds = sorted({seed for _, seed in found})
     cells = {run: _cell(status) for run, status in found.items()}
     table = [["", *(f"seed {seed}" for seed in seeds)]]
     table += [[row, *(cells.get((row, seed), "") for seed in seeds)] for row in rows]
-    lines = [f"{name}: {_counts(list(found.values()))}", ""]
+    kept = stored.count(found.values()) if stored else ""
+    lines = [f"{name}: {_counts(list(found.values()))}{kept}", *(stored.problems() if stored else ()), ""]
     lines += aligned(table, right=range(1, len(table[0])), gap=" ")
     without_result = {run: status for run, status in found.items() if status.state in (FAILED, DIVERGED, DIFFERENT)}
     lines += [""] if without_result else []
@@ -40,13 +44,12 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def _of_sweep(sweep: Sweep, paths: Paths) -> dict[tuple[str, int], RunStatus]:
+def _of_sweep(sweep: Sweep, paths: Paths, stored: StoredRuns) -> dict[tuple[str, int], RunStatus]:
     """Every planned run as the sweep would find it, in the order of the rows."""
-    membership = Membership(sweep)
     planned = runs.planned(sweep)
-    found = {(run.row, run.seed): look(run.folder(paths.runs)) for run in planned}
+    found = {(run.row, run.seed): stored.look(run.row, run.seed, run.folder(paths.runs)) for run in planned}
     order = {row: number for number, row in enumerate(sweep.rows)}
-    return {run: membership.judged(found[run]) for run in sorted(found, key=lambda run: (order[run[0]], run[1]))}
+    return {run: stored.membership.judged(found[run]) for run in sorted(found, key=lambda run: (order[run[0]], run[1]))}
 
 
 def _of_folders(folders: Sequence[Path]) -> dict[tuple[str, int], RunStatus]:

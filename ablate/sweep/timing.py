@@ -69,12 +69,15 @@ def _measure(session: Session, folder: Path, items: Sequence[RunRequest]) -> Non
         session.display.say(f"{sweep.name}: not timed, other runs are under way")
         return
     requested = {(item.run.row, item.run.seed) for item in items}
+    if any(session.stored.look(item.run.row, 0, item.folder).is_stored for item in items if item.run.seed == 0):
+        session.display.say(f"{sweep.name}: not timed, the runs of some rows are only in {session.stored.file}")
+        return
     others = [run.row for run, state in everything.items() if run.seed == 0 and state == DONE]
     if left := [row for row in others if (row, 0) not in requested]:
         session.display.say(f"{sweep.name}: not timed, {len(left)} finished rows are not among those to run")
         return
     spent = sum(record.seconds or 0.0 for record in records.values())
-    budget = max(LEAST, SHARE * spent) if session.options.timing is None else session.options.timing
+    budget = _budget(spent) if session.options.timing is None else session.options.timing
     session.display.say(f"{sweep.name}: timing {len(records)} rows, one at a time, at most {duration(budget)}")
     timed = _Pass(session, folder, budget, len(records)).rounds(list(records))
     session.display.note("")
@@ -100,6 +103,21 @@ def _measure(session: Session, folder: Path, items: Sequence[RunRequest]) -> Non
     atomic_write(folder / "timing.json", text)
 
 
+def forecast(spent: float, rows: int, start: float = START) -> float:
+    """The seconds of a pass over `rows` rows whose first runs took `spent` seconds, each `start` until it trains."""
+    budget = _budget(spent)
+    return min(budget, rows * ROUNDS * (start + _slice(budget, rows)))
+
+
+def _budget(spent: float) -> float:
+    return max(LEAST, SHARE * spent)
+
+
+def _slice(budget: float, rows: int) -> float:
+    """The seconds for which a row is trained at a time."""
+    return min(LONGEST, max(SHORTEST, budget / (ROUNDS * max(rows, 1)) - START))
+
+
 def _known_rows(path: Path) -> dict[str, dict[str, Any]]:
     """The rows of an earlier pass; what is damaged counts as not timed."""
     rows = read_json(path).get("rows")
@@ -120,7 +138,7 @@ class _Pass:
     def __init__(self, session: Session, folder: Path, budget: float, rows: int):
         self.session, self.folder = session, folder
         self.deadline = time.monotonic() + budget
-        self.seconds = min(LONGEST, max(SHORTEST, budget / (ROUNDS * max(rows, 1)) - START))
+        self.seconds = _slice(budget, rows)
 
     def rounds(self, items: list[RunRequest]) -> dict[RunRequest, tuple[list[float], str]] | None:
         """Each row's speeds, and what went wrong where there is none; None where runs of others began."""

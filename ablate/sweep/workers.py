@@ -39,6 +39,7 @@ class Program:
     train: str = "ablate.sweep.child:train"
     prepare: str = "ablate.sweep.child:prepare"
     measure: str = "ablate.sweep.child:measure"
+    try_out: str = "ablate.sweep.child:try_out"
     preload: str = "ablate.sweep.preload"
 
 

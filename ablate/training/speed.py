@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
@@ -16,11 +18,11 @@ from ablate.training.fit import Fit
 from ablate.training.interruption import Interruption
 from ablate.training.lightning import L
 
-LEAST_STEPS = 10  # that count, however long they take
-
 
 class SpeedTrial(RunCallback):
     """Logs as a run does, and stops after some seconds of counted steps."""
+
+    least_steps = 10  # that count, however long they take
 
     def __init__(self, *arguments: Any, seconds: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -30,7 +32,7 @@ class SpeedTrial(RunCallback):
         now, timer = time.perf_counter(), self.progress.timer
         if not timer.durations:
             self.deadline = now + self.seconds
-        is_over = now >= self.deadline and len(timer.durations) >= LEAST_STEPS
+        is_over = now >= self.deadline and len(timer.durations) >= self.least_steps
         return is_over or self.interruption.signal is not None, self.is_main and now >= self.heartbeat.next
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -42,11 +44,52 @@ class SpeedTrial(RunCallback):
 
 def measure_speed(cfg: DictConfig, folder: RunFolder, seconds: float) -> dict[str, float | None]:
     """Steps per second of the model of `cfg`: median, p25 and p75 of the steps after the warm-up."""
+    fit = _short_fit(cfg, folder, functools.partial(SpeedTrial, seconds=seconds))
+    return fit.progress.timer.steps_per_second()
+
+
+def _short_fit(cfg: DictConfig, folder: RunFolder, callback: Callable[..., SpeedTrial]) -> Fit:
+    """A run that its `callback` ends soon."""
     folder.path.mkdir(parents=True, exist_ok=True)
     text = build_corpus.prepare(cfg)
     say = print if processes.is_main() else lambda line: None
     with Interruption() as interruption:
-        trial = functools.partial(SpeedTrial, seconds=seconds)
-        fit = Fit(cfg, text, folder, "speed", interruption, say, callback=trial)
+        fit = Fit(cfg, text, folder, "speed", interruption, say, callback=callback)
         fit.train()
-    return fit.progress.timer.steps_per_second()
+    return fit
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a few steps of a run say of the whole of it; all in seconds."""
+
+    began: float  # by `time.monotonic()`, when it was ready to train
+    step: float
+    evaluation: float  # one held-out loss
+
+
+class ShortTrial(SpeedTrial):
+    """Takes the held-out loss once in the end."""
+
+    least_steps = 3
+    evaluation = began = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note when a run would begin to train."""
+        self.began = time.monotonic()
+        super().on_train_start(trainer, pl_module)
+        self.progress.timer.start(warm_up=1)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate, and save nothing."""
+        before = time.monotonic()
+        self.evaluate(lambda: False)
+        self.evaluation = time.monotonic() - before
+
+
+def try_out(cfg: DictConfig, folder: RunFolder, seconds: float) -> Trial:
+    """Train the run of `cfg` for about `seconds`, three steps at least, and take its held-out loss."""
+    fit = _short_fit(cfg, folder, functools.partial(ShortTrial, seconds=seconds))
+    speed, callback = fit.progress.timer.steps_per_second()["median"], fit.callback
+    assert isinstance(callback, ShortTrial) and speed, "the trial counts three steps at least"
+    return Trial(callback.began, 1 / speed, callback.evaluation)

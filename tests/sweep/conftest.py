@@ -17,6 +17,7 @@ PROGRAM = Program(
     train="tests.sweep.fake:train",
     prepare="tests.sweep.fake:prepare",
     measure="tests.sweep.fake:measure",
+    try_out="tests.sweep.fake:try_out",
     preload="tests.sweep.fake",
 )
 SWEEP = """

@@ -38,6 +38,15 @@ def measure(job):
     atomic_write(Path(job["result"]), json.dumps({"steps_per_second": 100.0 + os.getpid() % 7}))
 
 
+def try_out(job):
+    """A run that would start in 2 s, with steps of 0.1 s and evaluations of 1 s; twice that for Rms."""
+    _trace("try", job["config"]["row"])
+    if _behaviours().get(job["config"]["row"]) == "exit":
+        sys.exit(7)
+    factor = 2 if job["config"]["row"] == "Rms" else 1
+    atomic_write(Path(job["result"]), json.dumps({"start": 2.0, "step": 0.1 * factor, "evaluation": 1.0}))
+
+
 def train(job):
     """Beat ten times, then finish, unless the row behaves otherwise."""
     cfg = restored(job["config"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,17 @@ _SETTINGS = (*GROUPS, "early_fraction", "early", "dropout")  # `early` in the co
 _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
 
 
-def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Results | None = None) -> Results:
+def collect(
+    name: str,
+    runs_dir: Path | str,
+    sweeps_dir: Path | str,
+    older: Results | None = None,
+    damaged: Mapping[int, str] | None = None,
+) -> Results:
     """Gather the records and curves of the sweep `name`; raises `UserError` where there is no such sweep.
 
     Runs that have no folder come from `older`, where they match the sweep as it is now: a fresh clone that trains one
-    more run does not lose the others.
+    more run does not lose the others. `damaged` says what is wrong with lines that `older` lacks for that.
     """
     folder = Path(runs_dir) / name
     lines: dict[tuple[str, int], dict[str, Any]] = {}
@@ -40,6 +47,8 @@ def collect(name: str, runs_dir: Path | str, sweeps_dir: Path | str, older: Resu
     def skip(path: str, reason: str) -> None:
         skipped.append({"path": path, "reason": one_line(reason)})
 
+    for line_number, problem in (damaged or {}).items():
+        skip(f"{RECORDS}, line {line_number}", problem)
     for path in run_folders(runs_dir, name):
         reading = RunFolder(path).examine()
         if reading.problem:

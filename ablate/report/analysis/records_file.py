@@ -38,7 +38,54 @@ def write(results: Results, folder: Path | str) -> None:
 
 def read(folder: Path | str) -> Results:
     """Read what `write` wrote; raises `UserError` naming the file and line that cannot be read."""
+    found, damaged = read_undamaged(folder)
+    for number, problem in damaged.items():
+        raise UserError(f"{Path(folder) / RECORDS}, line {number}: {problem}")
+    return found
+
+
+def read_undamaged(folder: Path | str) -> tuple[Results, dict[int, str]]:
+    """Read what `write` wrote, without the runs whose line cannot be used, and what is wrong with each such line.
+
+    Raises `UserError` where the first line does not describe the sweep, or the curves cannot be read.
+    """
     folder = Path(folder)
+    lines, damaged = _lines(folder)
+    head = lines.pop(1, None)
+    if head is None and 1 in damaged:
+        raise UserError(f"{folder / RECORDS}, line 1: {damaged[1]}")
+    if not describes_sweep(head):
+        raise UserError(f"{folder / RECORDS}, line 1: must describe the sweep")
+    rows = {row["row"] for row in head["rows"]}
+    problems = {number: _problem_of(line, rows) for number, line in lines.items()}
+    damaged |= {number: f"cannot be used: {problem}" for number, problem in problems.items() if problem}
+    sweep, records = _without_repeats(head, [line for number, line in lines.items() if number not in damaged])
+    return Results(sweep, records, curves_csv.read(folder / CURVES)), dict(sorted(damaged.items()))
+
+
+def read_records(folder: Path) -> tuple[dict[tuple[str, int], Record], dict[int, str]]:
+    """The record of each run by row and seed, and what is wrong with each line that cannot be used.
+
+    Both are empty without a file. Where a run has several lines, its first counts, as for the report.
+    """
+    try:
+        lines, damaged = _lines(folder)
+    except UserError as error:
+        return {}, {1: str(error)} if (folder / RECORDS).exists() else {}
+    records: dict[tuple[str, int], Record] = {}
+    lines.pop(1, None)
+    for number, line in lines.items():
+        try:
+            record = Record.from_json(line if isinstance(line, dict) else {})
+        except DamagedJSON as error:
+            damaged[number] = str(error)
+        else:
+            records.setdefault((record.row, record.seed), record)
+    return records, dict(sorted(damaged.items()))
+
+
+def _lines(folder: Path) -> tuple[dict[int, Any], dict[int, str]]:
+    """The values of the lines of records.jsonl, and what is wrong with those that cannot be read, by their numbers."""
     path = folder / RECORDS
     try:
         texts = json_text.read_text(path, MOST_BYTES).splitlines()
@@ -46,21 +93,14 @@ def read(folder: Path | str) -> Results:
         raise UserError(f"no {RECORDS} in {folder}: nothing was collected there") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    lines = []
+    lines: dict[int, Any] = {}
+    damaged: dict[int, str] = {}
     for number, text in enumerate(texts, start=1):
         try:
-            lines.append(json_text.parse(text))
+            lines[number] = json_text.parse(text)
         except ValueError as error:
-            what = "not JSON" if isinstance(error, json.JSONDecodeError) else f"cannot be used: {error}"
-            raise UserError(f"{path}, line {number}: {what}") from None
-    if not lines or not describes_sweep(lines[0]):
-        raise UserError(f"{path}, line 1: must describe the sweep")
-    rows = {row["row"] for row in lines[0]["rows"]}
-    for number, line in enumerate(lines[1:], start=2):
-        if problem := _problem_of(line, rows):
-            raise UserError(f"{path}, line {number}: cannot be used: {problem}")
-    sweep, records = _without_repeats(lines[0], lines[1:])
-    return Results(sweep, records, curves_csv.read(folder / CURVES))
+            damaged[number] = "not JSON" if isinstance(error, json.JSONDecodeError) else f"cannot be used: {error}"
+    return lines, damaged
 
 
 def _problem_of(line: Any, rows: set[str]) -> str:
