@@ -12,11 +12,9 @@ true ratio in 95 % of simulated passes that end as soon as it is narrower than 3
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 NOMINAL = 0.97  # what is computed, so that `CONFIDENCE` holds although measuring stops at a narrow interval
@@ -52,9 +50,11 @@ def speed_ratio(speeds: Sequence[float], base: Sequence[float]) -> SpeedRatio:
     rounds = min(len(speeds), len(base))
     if not rounds:
         return SpeedRatio()
-    logs = np.log(np.asarray(speeds[:rounds], dtype=float) / np.asarray(base[:rounds], dtype=float))
-    middle = float(logs.mean())
+    logs = [math.log(mine / other) for mine, other in zip(speeds, base, strict=False)]
+    middle = statistics.fmean(logs)
     if rounds < FEWEST_ROUNDS:
         return SpeedRatio(math.exp(middle), rounds=rounds)
-    half = float(stdtrit(rounds - 1, 0.5 + NOMINAL / 2) * logs.std(ddof=1) / math.sqrt(rounds))
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(rounds - 1, 0.5 + NOMINAL / 2)) * statistics.stdev(logs) / math.sqrt(rounds)
     return SpeedRatio(math.exp(middle), math.exp(middle - half), math.exp(middle + half), rounds)

@@ -33,7 +33,7 @@ SAME_COST = 0.01  # rows whose costs differ by less all cost the same
 def costs(verdicts: Verdicts) -> Plot:
     """Final loss against speed and against FLOPs, each with its Pareto front."""
     name, caption = "loss_vs_cost.png", "Final loss against speed and against FLOPs per step"
-    alone = " with nothing else running" if verdicts.baseline.is_exclusive else " during training"
+    alone = " with no other run under way" if verdicts.baseline.is_exclusive else " during training"
     sides = [
         Side(f"steps per second{alone}     faster →", comparable_speeds(verdicts), -1),
         Side("FLOPs per step     ← cheaper", {row.label: row.flops_per_step for row in verdicts}, 1),
