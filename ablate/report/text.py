@@ -106,7 +106,7 @@ def interval(low: float, high: float, places: int, *, signed: bool = True) -> st
 
 
 def relative_speed(found: SpeedRatio) -> str:
-    """`0.93 × (0.92 to 0.94)`; without an interval the ratio alone."""
+    """The ratio with its interval in brackets; without an interval the ratio alone."""
     limits = interval(found.low, found.high, 2, signed=False)
     text = MISSING if math.isnan(found.ratio) else f"{fixed(found.ratio, 2)} ×"
     return text if limits == MISSING else f"{text} ({limits})"
