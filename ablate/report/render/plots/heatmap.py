@@ -16,7 +16,7 @@ MARKS = {BETTER: "▼", WORSE: "▲"}
 
 
 def heatmap(verdicts: Verdicts) -> Plot:
-    """Each metric's difference to the baseline in units of the baseline's sd over seeds; rows without a verdict have no colour."""
+    """Each metric's difference to the baseline in sd of the baseline over seeds; rows with a verdict are coloured."""
     name, caption = "heatmap.png", "Difference of every metric to the baseline's, in sd of the baseline over its seeds"
     base = verdicts.baseline
     metrics = [EARLY, FINAL, *verdicts.metrics.values()]

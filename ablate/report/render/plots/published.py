@@ -74,7 +74,7 @@ def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]]) -> No
 
 
 def _scaled(axes: Axes, side: str, values: np.ndarray, errors: np.ndarray | float = 0.0) -> None:
-    """An axis that holds zero and all of `values` with their `errors`: linear where most of them are, logarithmic beyond."""
+    """An axis that holds zero and `values` with their `errors`: linear where most of them are, logarithmic beyond."""
     low, high = min(0.0, float((values - errors).min())), max(0.0, float((values + errors).max()))
     near, most = float(np.quantile(np.abs(values), NEAR)), max(-low, high)
     set_scale, set_limits = getattr(axes, f"set_{side}scale"), getattr(axes, f"set_{side}lim")
