@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 STOPPED = ("T", "t")  # by SIGSTOP or a debugger
+_TIMES = slice(11, 15)  # in `_stat`: user and system time, its own and that of its children that have ended
 
 
 def descendants(pid: int) -> list[int]:
@@ -22,6 +23,21 @@ def descendants(pid: int) -> list[int]:
         family += more
         found += more
     return found
+
+
+def cpu_seconds_of_others(pid: int) -> float | None:
+    """CPU time that the processes besides `pid` and those below it have used so far; None where it is not known.
+
+    The time of a process that has ended is with its parent. The difference of two calls is the load in between, less
+    what was used by processes that nobody waited for.
+    """
+    family = {pid, *descendants(pid)}
+    times = [
+        sum(map(int, words[_TIMES]))
+        for path in Path("/proc").glob("[0-9]*")
+        if int(path.name) not in family and (words := _stat(int(path.name)))
+    ]
+    return sum(times) / os.sysconf("SC_CLK_TCK") if Path("/proc/self/stat").exists() else None
 
 
 def parent_of(pid: int) -> int | None:

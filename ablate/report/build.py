@@ -71,7 +71,8 @@ def _write(results: Results, folder: Path) -> None:
     agreements = agreement.agreements(judged, published) if published else []
     over_training = agreement_over_training(results, judged, published) if published else None
     drawn = plots.draw(results, judged, agreements, over_training, published.title if published else "", folder)
-    for old in {*folder.glob("*.png")} - {folder / file for file, _ in drawn}:
+    kept = {path for file, _ in drawn for path in (folder / file, (folder / file).with_suffix(".pdf"))}
+    for old in {*folder.glob("*.png"), *folder.glob("*.pdf")} - kept:
         old.unlink()  # a plot of an earlier report that this one does not draw
     atomic_write(folder / "results.csv", csv_tables.results_csv(judged))
     atomic_write(folder / "runs.csv", csv_tables.runs_csv(results))

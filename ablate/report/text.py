@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
+
+if TYPE_CHECKING:
+    from ablate.statistics.speed_ratio import SpeedRatio
 
 MISSING = "–"
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
@@ -102,6 +105,13 @@ def interval(low: float, high: float, places: int, *, signed: bool = True) -> st
     if not (math.isfinite(low) and math.isfinite(high)):
         return MISSING
     return f"{fixed(low, places, signed=signed)} to {fixed(high, places, signed=signed)}"
+
+
+def relative_speed(found: SpeedRatio) -> str:
+    """The ratio with its interval in brackets; without an interval the ratio alone."""
+    limits = interval(found.low, found.high, 2, signed=False)
+    text = MISSING if math.isnan(found.ratio) else f"{fixed(found.ratio, 2)} ×"
+    return text if limits == MISSING else f"{text} ({limits})"
 
 
 def probability(p: float) -> str:

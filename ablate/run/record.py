@@ -72,13 +72,24 @@ class Parameters(JSONObject):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Timing(JSONObject):
+    """A row's part in a sweep's timing pass, in which all rows were measured in turns, round by round."""
+
+    began: str  # when the pass did, UTC: rounds of different passes do not belong together
+    rounds: tuple[float, ...]  # steps per second, from the first round on
+    other_load: tuple[float, ...] = ()  # cores that other processes kept busy meanwhile; empty where it is not known
+    load_before: float | None = None  # the same, before the pass began
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepsPerSecond(JSONObject):
     """Optimizer steps per second."""
 
     median: float | None = None  # over the steps of the run, warm-up, evaluation and checkpoints left out
     p25: float | None = None  # the quartiles
     p75: float | None = None
-    exclusive: float | None = None  # from the sweep's timing pass, with nothing else running
+    exclusive: float | None = None  # from the sweep's timing pass, with no other run under way: the rounds' median
+    timing: Timing | None = field(default=None, metadata=OPTIONAL)  # what `exclusive` is from; older records lack it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +215,14 @@ class Record(JSONObject):
 
     @property
     def exclusive_speed(self) -> float | None:
-        """Steps per second, measured with nothing else running."""
+        """Steps per second, measured with no other run under way."""
         return self.steps_per_second.exclusive if self.steps_per_second else None
+
+    @property
+    def speed_rounds(self) -> tuple[float, ...]:
+        """Steps per second in each round of the timing pass; empty where they are not known."""
+        timing = self.steps_per_second.timing if self.steps_per_second else None
+        return timing.rounds if timing else ()
 
 
 def checksum(content: Mapping[str, Any]) -> str:
@@ -231,9 +248,19 @@ def _check_numbers(part: JSONObject, where: str = "") -> None:
                 largest = LARGEST_LOSS
             if not 0 <= value <= largest:
                 raise DamagedJSON(f"{where}{name} must be from 0 to {largest:g}, and is {value!r:.40}")
+    if isinstance(part, Timing):
+        _check_timing(part)
     for task, value in getattr(part, "downstream", {}).items():
         if not abs(value) <= LARGEST_COUNT:
             raise DamagedJSON(f"downstream.{task} must be a finite number, and is {value!r:.40}")
+
+
+def _check_timing(timing: Timing) -> None:
+    """Refuse speeds and loads that cannot be calculated with."""
+    if not all(0 < speed <= LARGEST for speed in timing.rounds):
+        raise DamagedJSON("steps_per_second.timing.rounds must be above 0")
+    if not all(0 <= load <= LARGEST for load in timing.other_load):
+        raise DamagedJSON("steps_per_second.timing.other_load must be 0 or more")
 
 
 def now() -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.judge import judge
 from ablate.report.render import csv_tables
 from ablate.report.render.plots.costs import costs, losses_of
-from tests.report.synthetic import SETTINGS, Maker, large_sweep, small_sweep
+from ablate.run.folder import run_path
+from tests.report.synthetic import SETTINGS, Maker, false_alarm_sweep, large_sweep, small_sweep
 
 COLUMNS = (
     "row section runs parameters ops_paper flops_per_step steps_per_second early_loss early_loss_std final_loss "
@@ -133,12 +135,29 @@ def test_what_the_report_says(small):
         "**Squared ReLU** is missing 2 runs (unfinished: seed 1; not started: 1 run)",
         "53 planned: 48 done, 2 diverged, 1 failed, 2 missing",
         "ablate sweep made-up",
-        "Speeds were measured one row at a time with nothing else running",
+        "Speeds were measured one row at a time, with no other run under way. What else the machine did is not known",
         "`block.placement=post`",
         "losses over 14,336 held-out target tokens, the same for every run",
     ):
         assert words in text
     assert "demonstration" not in text
+
+
+def test_a_speed_is_in_the_findings_where_its_interval_excludes_1(tmp_path):
+    maker = false_alarm_sweep(tmp_path)
+    text = make(maker).read_text()
+    found = re.search(r"[*][*]SwiGLU[*][*] by [^;]*; (0[.]\d\d) × the speed, (0[.]\d\d) to (0[.]\d\d)\)", text)
+    assert found and float(found[2]) <= float(found[1]) <= float(found[3]) < 1
+    assert f"{found[1]} × ({found[2]} to {found[3]}) |" in text  # in the table of costs
+    assert re.search(r"[|] RMS Norm [|].* 0[.]99 × \(0[.]9\d to 1[.]0\d\) [|]", text)
+    assert "Other processes kept 0.2 cores before, and 0.1 (at most 0.1) cores busy meanwhile." in text
+    path = run_path(maker.runs, maker.name, "SwiGLU", 0) / "record.json"
+    record = json.loads(path.read_text())
+    for changes in ({"began": "2026-02-02T02:00:00Z"}, {"rounds": [16.0, 24.0, 16.0, 24.0, 16.0, 20.0]}, None):
+        timing = changes and {**record["steps_per_second"]["timing"], **changes}
+        path.write_text(json.dumps({**record, "steps_per_second": {**record["steps_per_second"], "timing": timing}}))
+        text = make(maker).read_text()
+        assert "**SwiGLU** by" in text and "× the speed" not in text
 
 
 def test_again_and_from_a_fresh_clone_byte_for_byte(small, tmp_path):

@@ -147,3 +147,22 @@ def test_a_checksum_is_the_same_in_every_version():
     """Of records that lie on disks: another way of writing the JSON would make every one of them damaged."""
     content = {"row": "µ ≤ 1", "loss": {"final": 4.5, "early": None}, "overrides": ["a=1", "b=2"], "checksum": "x"}
     assert checksum(content) == "d51768a47af7572e6591758931b61f5913cf55d02274821f948e1ae169e41bce"
+
+
+def test_the_rounds_of_a_timing_pass_are_optional_and_bounded():
+    speed = {"median": 2.0, "p25": None, "p75": None, "exclusive": 2.5}
+    old = DONE | {"steps_per_second": speed}
+    assert Record.from_json(old).to_json() == old and Record.from_json(old).speed_rounds == ()
+    timing = {"began": "2026-01-01T00:00:00Z", "rounds": [2.4, 2.6], "other_load": [0.1, 0.0]}
+    new = DONE | {"steps_per_second": {**speed, "timing": timing}}
+    record = Record.from_json(new)
+    assert record.speed_rounds == (2.4, 2.6) and record.to_json()["steps_per_second"]["timing"] == timing
+    sealed = record.with_checksum().to_json()
+    assert Record.from_json(json.loads(json.dumps(sealed))).speed_rounds == (2.4, 2.6)
+    for changes, problem in (
+        ({"rounds": [2.4, 0.0]}, "rounds must be above 0"),
+        ({"other_load": [-1.0]}, "other_load must be 0 or more"),
+        ({"rounds": ["fast"]}, "must be a number"),
+    ):
+        with pytest.raises(DamagedJSON, match=problem):
+            Record.from_json(DONE | {"steps_per_second": {**speed, "timing": timing | changes}})

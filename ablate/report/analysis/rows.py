@@ -10,7 +10,7 @@ from ablate.config.identity import SCHEMA
 from ablate.report.analysis.comparability import unlike
 from ablate.report.analysis.results import identity_schema, number
 from ablate.report.analysis.verdicts import Row, mean, median
-from ablate.run.record import DIVERGED, DONE, FAILED
+from ablate.run.record import DIVERGED, DONE, FAILED, Timing
 
 
 def row_of(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[int], baseline: str) -> Row:
@@ -47,6 +47,7 @@ def row_of(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[i
         steps=_middle(done, "loss", "final_step"),
         speed=median(exclusive) if not np.isnan(median(exclusive)) else median(speeds),
         is_exclusive=not np.isnan(median(exclusive)),
+        timing=next(filter(None, map(_timing, done)), None),
         memory=_middle(done, "peak_memory_bytes"),
         bits_per_byte=mean(number(record, "loss", "bits_per_byte") for record in done),
         downstream={task: [number(record, "downstream", task) for record in done] for task in tasks},
@@ -62,6 +63,12 @@ def row_of(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[i
 
 def _middle(records: list[dict[str, Any]], *keys: str) -> float:
     return median(number(record, *keys) for record in records)
+
+
+def _timing(record: dict[str, Any]) -> Timing | None:
+    """The rounds of the timing pass; records of earlier versions have none."""
+    timing = (record.get("steps_per_second") or {}).get("timing")
+    return Timing.from_json(timing) if timing else None
 
 
 def _is_of_seed(override: str) -> bool:

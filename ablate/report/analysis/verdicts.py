@@ -11,7 +11,9 @@ import numpy as np
 
 from ablate.report.analysis.metrics import Metric
 from ablate.report.text import decimals
+from ablate.run.record import Timing
 from ablate.statistics.comparison import Comparison
+from ablate.statistics.speed_ratio import SpeedRatio, speed_ratio
 
 BASELINE = "baseline"
 BETTER, WORSE, UNDECIDED, SAME = "better", "worse", "no difference detected", "the same"
@@ -26,8 +28,8 @@ class Row:
     """One row of the sweep over all its seeds; losses in nats a token, NaN where unknown.
 
     Of the finished runs, `lost` ended above `chance`, the loss of a uniform guess, and of these `rising` ended no lower
-    than they had been at the early loss. `speed` is in steps a second, measured with nothing else running where
-    `is_exclusive`.
+    than they had been at the early loss. `speed` is in steps a second, measured with no other run under way where
+    `is_exclusive`; `timing` is then what is known of the rounds.
 
     The row is compared with `control`, by default the baseline: `comparison` and `early_comparison` are to it, and so
     is `budget`, the relative difference of a whole run's FLOPs. `to_baseline` and `early_to_baseline` are the same two
@@ -54,6 +56,7 @@ class Row:
     steps: float
     speed: float
     is_exclusive: bool
+    timing: Timing | None
     memory: float
     bits_per_byte: float
     downstream: dict[str, list[float]]
@@ -119,6 +122,10 @@ class Verdicts:
     def __iter__(self) -> Iterator[Row]:
         return iter((self.baseline, *self.rows))
 
+    def row(self, label: str) -> Row:
+        """The row with this label."""
+        return next(row for row in self if row.label == label)
+
     @property
     def sections(self) -> list[str]:
         """The sections in the order of the sweep file."""
@@ -164,12 +171,22 @@ def score_places(verdicts: Verdicts, name: str) -> int:
 
 
 def comparable_speeds(verdicts: Verdicts) -> dict[str, float]:
-    """Steps a second by row, all measured like the baseline's: with nothing else running, or during training.
+    """Steps a second by row, all measured like the baseline's: with no other run under way, or during training.
 
     NaN for a row that was measured the other way.
     """
     alone = verdicts.baseline.is_exclusive
     return {row.label: row.speed if row.is_exclusive == alone else np.nan for row in verdicts}
+
+
+def speed_relative_to(row: Row, other: Row) -> SpeedRatio:
+    """The speed of a row relative to that of another one; with an interval where both were timed in the same pass.
+
+    NaN where one was measured with no other run under way, and the other during training.
+    """
+    if row.timing and other.timing and row.timing.began == other.timing.began:
+        return speed_ratio(row.timing.rounds, other.timing.rounds)
+    return SpeedRatio(ratio(row.speed, other.speed) if row.is_exclusive == other.is_exclusive else np.nan)
 
 
 def ratio(value: float, base: float) -> float:

@@ -15,12 +15,13 @@ from ablate.report.analysis.verdicts import (
     Verdicts,
     comparable_speeds,
     mean,
+    median,
     ratio,
     score_places,
+    speed_relative_to,
     spread,
 )
 from ablate.report.text import (
-    MISSING,
     counted,
     decimals,
     fixed,
@@ -29,9 +30,11 @@ from ablate.report.text import (
     md_escape,
     percent,
     probability,
+    relative_speed,
     scaled,
     significant,
 )
+from ablate.run.record import Timing
 from ablate.statistics.comparison import ALPHA, FEWEST_SEEDS
 from ablate.statistics.detectable import POWER
 
@@ -175,7 +178,7 @@ class MarkdownTables:
         return [self._cost_line(row) for row in self.verdicts]
 
     def _cost_line(self, row: Row) -> list[str]:
-        speed, base = self.speeds[row.label], self.speeds[self.base.label]
+        speed, relative = self.speeds[row.label], speed_relative_to(row, self.base)
         active = row.parameters["active"]
         sparse = math.isfinite(active) and active != row.parameters["total"]
         return [
@@ -185,11 +188,34 @@ class MarkdownTables:
             scaled(row.flops_per_step),
             percent(ratio(row.flops_per_step * row.steps, self.base.flops_per_step * self.base.steps) - 1),
             significant(speed, 3),
-            f"{fixed(ratio(speed, base), 2)} ×" if math.isfinite(ratio(speed, base)) else MISSING,
+            "1.00 ×" if row is self.base else relative_speed(relative),
             scaled(row.memory, "B"),
         ]
 
     @property
-    def speed_is_exclusive(self) -> bool:
-        """Whether the speeds were measured with nothing else running."""
-        return self.base.is_exclusive
+    def how_fast(self) -> str:
+        """How the speeds were measured, and how far they can be trusted."""
+        if not self.base.is_exclusive:
+            return "Speeds are those of the training runs, whatever else ran at the time."
+        timings = [row.timing for row in self.verdicts if row.timing]
+        if not timings:
+            return (
+                "Speeds were measured one row at a time, with no other run under way. What else the machine did is not "
+                "known, and their rounds were not kept: a ratio may be off by a fifth."
+            )
+        text = (
+            "Speeds were measured one row at a time, with no other run under way, in rounds over all rows. *Speed* is "
+            "the geometric mean of the rounds' ratios, with its 95 % interval (Student's t, logarithms)."
+        )
+        return f"{text} {_load(timings)}"
+
+
+def _load(timings: list[Timing]) -> str:
+    """What other processes used of the machine while rows were timed."""
+    loads = [load for timing in timings for load in timing.other_load]
+    if not loads:
+        return "What else the machine did is not known."
+    before = [timing.load_before for timing in timings if timing.load_before is not None]
+    first = f"{fixed(max(before), 1)} cores before, and " if before else ""
+    middle = fixed(median(loads), 1)
+    return f"Other processes kept {first}{middle} (at most {fixed(max(loads), 1)}) cores busy meanwhile."

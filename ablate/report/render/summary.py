@@ -21,8 +21,7 @@ from ablate.report.analysis.verdicts import (
     WORSE,
     Row,
     Verdicts,
-    comparable_speeds,
-    ratio,
+    speed_relative_to,
 )
 from ablate.report.render.provenance import extras_of, values_of
 from ablate.report.text import (
@@ -52,7 +51,6 @@ class Summary:
     def __init__(self, results: Results, verdicts: Verdicts) -> None:
         self.sweep, self.records, self.verdicts, self.base = results.sweep, results.records, verdicts, verdicts.baseline
         self.places = decimals(verdicts.noise)
-        self.speeds = comparable_speeds(verdicts)
         self.done = [record for record in self.records if record["status"] == DONE]
 
     @property
@@ -127,9 +125,10 @@ class Summary:
         return found
 
     def _finding(self, row: Row) -> str:
-        comparison, relative = row.comparison, ratio(self.speeds[row.label], self.speeds[row.control])
+        comparison, relative = row.comparison, speed_relative_to(row, self.verdicts.row(row.control))
         size, limits = fixed(abs(comparison.delta), self.places), interval(comparison.low, comparison.high, self.places)
-        speed = f", {fixed(relative, 2)} × the speed" if math.isfinite(relative) and abs(relative - 1) >= 0.02 else ""
+        fast = interval(relative.low, relative.high, 2, signed=False)
+        speed = f"; {fixed(relative.ratio, 2)} × the speed, {fast}" if relative.differs else ""
         against = f"; against {md_escape(row.control)}" if row.control != self.base.label else ""
         return f"**{md_escape(row.label)}** by {size} nats ({limits}{speed}{against})"
 

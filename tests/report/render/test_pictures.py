@@ -11,7 +11,7 @@ from ablate.report.analysis.gathering import collect
 from ablate.report.analysis.judge import judge
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.agreement_over_training import agreement_over_training
-from ablate.report.render.plots.costs import costs
+from ablate.report.render.plots.costs import costs, losses_of
 from ablate.report.render.plots.curves import curves
 from ablate.report.render.plots.forest import forest
 from ablate.report.render.plots.heatmap import heatmap
@@ -90,9 +90,11 @@ def test_costs(verdicts):
     drawn = [row for row in verdicts if row.verdict == "baseline" or math.isfinite(row.comparison.delta)]
     for axes in (speed, flops):
         points = [line for line in axes.lines if line.get_linestyle() == "None"]
-        rest = [text for text in texts(axes) if text.endswith("see the table")]
-        without_label = int(rest[0].split()[0]) if rest else 0
-        assert len(points) == len(texts(axes)) - len(rest) + without_label
+        assert len(points) == len(texts(axes))  # every row has its name
+        (front,) = [line for line in axes.lines if line.get_linestyle() == ":"]
+        losses = losses_of(verdicts)
+        judged = [losses[row.label] for row in verdicts if row.verdict in ("baseline", "better", "worse")]
+        assert all(any(loss == pytest.approx(y) for loss in judged) for y in front.get_ydata())
         assert (
             len(axes.lines) == len(points) + 2 and len(axes.patches) == 1
         )  # the baseline's cost, the front; the noise
@@ -100,7 +102,10 @@ def test_costs(verdicts):
     (shown,) = figure.legends
     assert [text.get_text() for text in shown.get_texts()] == [
         *("better", "worse", "no difference detected", "no verdict", "diverged", "baseline"),
-        *("nothing is better at this cost or less", "± sd of the baseline over its seeds"),
+        *(
+            "of the baseline and the rows with a verdict, none is better at this cost or less",
+            "± sd of the baseline over its seeds",
+        ),
     ]
 
 
@@ -113,6 +118,8 @@ def test_published(verdicts):
     for axes, agreement in zip(figure.axes, found[:2], strict=True):
         assert len(axes.containers) == len(agreement.labels) == 7
         assert set(texts(axes)) == set(agreement.labels)
+        low, high = axes.get_ylim()
+        assert low <= (agreement.ours - agreement.errors).min() and (agreement.ours + agreement.errors).max() <= high
         assert len(axes.collections) == 2 + len(agreement.labels)  # two shaded corners, a bar for each row
     assert legend(final) == ["norm", "activation"] and early.get_legend() is None
     logarithmic = any("symlog" in (axes.get_xscale(), axes.get_yscale()) for axes in figure.axes)
@@ -132,7 +139,12 @@ def test_heatmap(verdicts):
     _, _, figure = heatmap(verdicts)
     axes = figure.axes[0]
     rows = [row for row in verdicts.ordered() if row.done and row.verdict != "not comparable"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == [row.label for row in rows]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        f"{ {'better': '▼ ', 'worse': '▲ '}.get(row.verdict, '') }{row.label}" for row in rows
+    ]
+    mask = axes.images[0].get_array().mask
+    assert [bool(line.all()) for line in mask] == [row.verdict not in ("better", "worse") for row in rows]
+    assert 0 < mask[:, 0].sum() < len(rows)  # rows without a verdict have no colour
     assert [label.get_text() for label in axes.get_xticklabels()] == ["early loss", "final loss"]
     assert len(axes.images) == 1 and axes.images[0].get_array().shape == (len(rows), 2)
     assert len(texts(axes)) == 2 * len(rows)

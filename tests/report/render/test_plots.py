@@ -58,3 +58,5 @@ def test_the_users_own_settings_do_not_show(tmp_path):
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 30}):
         assert picture(tmp_path / "b.png") == before
     assert b"Software" not in before
+    vectors = [(tmp_path / name).read_bytes() for name in ("a.pdf", "b.pdf")]
+    assert vectors[0] == vectors[1] and vectors[0].startswith(b"%PDF") and b"CreationDate" not in vectors[0]

@@ -16,7 +16,6 @@ from matplotlib.patches import Patch
 from ablate.report.analysis.verdicts import (
     BASELINE,
     BETTER,
-    UNLEARNED,
     WORSE,
     Row,
     Verdicts,
@@ -24,16 +23,17 @@ from ablate.report.analysis.verdicts import (
     mean,
 )
 from ablate.report.render.plots import drawing
-from ablate.report.render.plots.drawing import BLUE, INK, LOOKS, PALE, Plot
+from ablate.report.render.plots.drawing import BLUE, GREY, INK, LOOKS, PALE, Plot
 from ablate.report.text import fixed, scaled
 
+FOUND = (BETTER, WORSE)
 SAME_COST = 0.01  # rows whose costs differ by less all cost the same
 
 
 def costs(verdicts: Verdicts) -> Plot:
     """Final loss against speed and against FLOPs, each with its Pareto front."""
     name, caption = "loss_vs_cost.png", "Final loss against speed and against FLOPs per step"
-    alone = " with nothing else running" if verdicts.baseline.is_exclusive else " during training"
+    alone = " with no other run under way" if verdicts.baseline.is_exclusive else " during training"
     sides = [
         Side(f"steps per second{alone}     faster →", comparable_speeds(verdicts), -1),
         Side("FLOPs per step     ← cheaper", {row.label: row.flops_per_step for row in verdicts}, 1),
@@ -44,26 +44,40 @@ def costs(verdicts: Verdicts) -> Plot:
     if not drawn or verdicts.baseline not in rows or len(rows) < 2:
         return name, caption, None
     wide = len(drawn) > 1
-    figure = Figure(figsize=(13.2 if wide else 7.6, 5.4))
+    height = max(5.4, 0.14 * len(rows) + 1.4)
+    figure = Figure(figsize=(16.4 if wide else 9.2, height))
     grid = figure.subplots(1, len(drawn), squeeze=False)[0]
     figure.subplots_adjust(
-        left=0.065 if wide else 0.11, right=0.985, top=0.84 if wide else 0.79, bottom=0.1, wspace=0.16
+        left=0.05 if wide else 0.09,
+        right=0.875 if wide else 0.77,
+        top=1 - (0.85 if wide else 1.15) / height,
+        bottom=0.54 / height,
+        wspace=0.42,
     )
     for axes, side in zip(grid, drawn, strict=True):
         _panel(axes, verdicts, [row for row in rows if math.isfinite(side.costs[row.label])], losses, side)
     grid[0].set_ylabel("final loss, nats per token (lower is better)")
     title = f"Final loss (baseline plus difference) against cost; star: {drawing.label(verdicts.baseline.label)}"
-    figure.suptitle(title, x=0.012, y=0.985, ha="left", fontsize=11)
+    figure.suptitle(title, x=0.012, y=1 - 0.08 / height, ha="left", va="top", fontsize=11)
     shown = [word for word in LOOKS if any(row.verdict == word for row in rows)]
     handles: list[Artist] = [
         Line2D([], [], color=LOOKS[word][0], marker=LOOKS[word][1], linestyle="", label=word) for word in shown
     ]
-    handles += [Line2D([], [], color=BLUE, linewidth=1, linestyle=":", label="nothing is better at this cost or less")]
+    handles += [
+        Line2D(
+            [],
+            [],
+            color=BLUE,
+            linewidth=1,
+            linestyle=":",
+            label="of the baseline and the rows with a verdict, none is better at this cost or less",
+        )
+    ]
     if verdicts.noise > 0:
         handles += [Patch(color=PALE, label="± sd of the baseline over its seeds")]
     place: dict[str, Any] = {
         "loc": "upper left",
-        "bbox_to_anchor": (0.005, 0.945),
+        "bbox_to_anchor": (0.005, 1 - 0.3 / height),
         "columnspacing": 1.2,
         "handletextpad": 0.3,
     }
@@ -102,7 +116,8 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
     axes.set_xlim(min(costs) - pad, max(costs) + pad)
     axes.axhspan(base - noise, base + noise, color=PALE, linewidth=0)
     axes.axvline(side.costs[verdicts.baseline.label], color=PALE, linewidth=1, zorder=1)
-    kept = [row for row in rows if row.verdict not in UNLEARNED]  # the surviving runs of a diverged row do not count
+    baseline = verdicts.baseline.label
+    kept = [row for row in rows if row.verdict == BASELINE or (row.verdict in FOUND and row.control == baseline)]
     _front(axes, [(side.sign * side.costs[row.label], losses[row.label]) for row in kept], side.sign)
     points = []
     for row in sorted(rows, key=lambda row: (row.verdict != BASELINE, -abs(losses[row.label] - base))):
@@ -113,10 +128,12 @@ def _panel(axes: Axes, verdicts: Verdicts, rows: list[Row], losses: dict[str, fl
             look = {"marker": "^", "markersize": 6.5, "markerfacecolor": "none"}
             y, label = top - 0.25 * margin, f"{label} ({fixed(y, 2)}, off scale)"
         axes.plot(x, y, color=colour, linestyle="", **look)
-        points.append((x, y, label, colour if row.verdict in (BETTER, WORSE) else INK))
+        points.append((x, y, label, colour if row.verdict in FOUND else INK))
     axes.set_xlabel(side.label)
     axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
-    drawing.note_unlabelled(axes, drawing.label_points(axes, points))
+    points.sort(key=lambda point: point[3] == INK)  # names of verdicts first
+    rest = set(drawing.label_points(axes, points, only_near=True))
+    drawing.label_lines(axes, [(*point[:3], GREY) for point in points if point[2] in rest], 9.5)
 
 
 def _varies(values: list[float]) -> bool:

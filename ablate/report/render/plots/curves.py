@@ -15,6 +15,7 @@ from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import INK, LINES, Plot
 
 LINES_A_PANEL = 6
+NAME = 27  # characters of a name that fit beside a panel
 PANEL = (5.6, 2.45)  # inches, with the room for names and axes
 FIRST_PART = 0.2  # of the steps, left out of the loss curves: the steep start would hide the rest
 GAP_PART = 0.4  # of the steps, ignored when the scale of the gaps is chosen
@@ -30,7 +31,7 @@ def curves(results: Results, verdicts: Verdicts) -> list[Plot]:
     panels = _panels(results, verdicts)
     if not panels or not base.done:
         return []
-    name, last = drawing.label(verdicts.baseline.label, 32), base.last
+    name, last = drawing.label(verdicts.baseline.label, NAME), base.last
     gaps = [
         (title, [(label, curves.minus(base), colour) for label, curves, colour in lines]) for title, lines in panels
     ]
@@ -97,7 +98,7 @@ def _panels(results: Results, verdicts: Verdicts) -> list[Panel]:
     panels = []
     for section in verdicts.sections:
         rows = [row for row in verdicts.ordered() if row.section == section and row.verdict != NOT_COMPARABLE]
-        found = [(drawing.label(row.label, 32), Curves.of(results, row.label)) for row in rows]
+        found = [(drawing.label(row.label, NAME), Curves.of(results, row.label)) for row in rows]
         found = [(label, curves) for label, curves in found if curves.done or curves.diverged]
         parts = math.ceil(len(found) / LINES_A_PANEL)
         for part in range(parts):

@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from ablate.report.analysis.verdicts import (
     ABOVE_CHANCE,
@@ -86,11 +85,12 @@ def label(text: object, longest: int = 40) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG whose bytes are the same each time."""
+    """Write a PNG, and beside it the same as a PDF for papers; the bytes of both are the same each time."""
     FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
-    atomic_write(path, buffer.getvalue())
+    for to, left_out in ((path, "Software"), (path.with_suffix(".pdf"), "CreationDate")):
+        buffer, kind = io.BytesIO(), to.suffix[1:]
+        figure.savefig(buffer, format=kind, bbox_inches="tight", pad_inches=0.12, metadata={left_out: None})
+        atomic_write(to, buffer.getvalue())
 
 
 def robust_limits(values: Sequence[float], least: float) -> tuple[float, float]:
@@ -153,20 +153,30 @@ def label_lines(axes: Axes, ends: Sequence[tuple[float, float, str, Any]], point
         )
 
 
-def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fontsize: float = 8.0) -> list[str]:
+def label_points(
+    axes: Axes,
+    points: Sequence[tuple[float, float, str, Any]],
+    fontsize: float = 8.0,
+    bars: Sequence[float] = (),
+    only_near: bool = False,
+) -> list[str]:
     """Label points: `points` holds (x, y, label, colour), the most important first; returns the labels without room.
 
-    The limits of the axes must be final. A label takes the first place around its point that is free of points and
-    labels.
+    The limits of the axes must be final. A label takes the first place around its point that is free of points, of
+    labels, and of the vertical error bars, whose half lengths are `bars`; with `only_near` one that touches its point.
     """
     figure = _figure(axes)
     renderer = FigureCanvasAgg(figure).get_renderer()
     frame = axes.get_window_extent(renderer)
     pixels = axes.transData.transform([(x, y) for x, y, _, _ in points]) if points else np.empty((0, 2))
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
+    for (x, y, _, _), half in zip(points, bars, strict=False):
+        (left, bottom), (_, top) = axes.transData.transform([(x, y - half), (x, y + half)])
+        taken.append((left - 2, bottom, left + 2, top))
     left_out = []
+    places = _PLACES[:_NEAR] if only_near else _PLACES
     for (x, y), point in zip(pixels, points, strict=True):
-        room = _room(axes, renderer, frame, (x, y), point[2], fontsize, taken)
+        room = _room(axes, renderer, frame, (x, y), point[2], fontsize, taken, places)
         if room is None:
             left_out.append(point[2])
             continue
@@ -180,7 +190,7 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str, Any]], fo
             fontsize=fontsize,
             color=point[3],
             arrowprops=_TIE if is_far else None,
-            path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.8)],
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.2},
         )
     return left_out
 
@@ -200,13 +210,20 @@ def note_unlabelled(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def _room(
-    axes: Axes, renderer: Any, frame: Any, at: tuple[float, float], label: str, fontsize: float, taken: list[Box]
+    axes: Axes,
+    renderer: Any,
+    frame: Any,
+    at: tuple[float, float],
+    label: str,
+    fontsize: float,
+    taken: list[Box],
+    places: Sequence[tuple[float, float, float, float]],
 ) -> Box | None:
     """The free box nearest to a point, in pixels, that holds its label; None where there is none."""
     text = axes.text(0, 0, label, fontsize=fontsize)
     size = text.get_window_extent(renderer)
     text.remove()
-    for dx, dy, across, up in _PLACES:
+    for dx, dy, across, up in places:
         left, bottom = at[0] + dx - across * size.width, at[1] + dy - up * size.height
         box = (left, bottom, left + size.width, bottom + size.height)
         inside = left >= frame.x0 and box[2] <= frame.x1 and bottom >= frame.y0 and box[3] <= frame.y1
@@ -217,6 +234,7 @@ def _room(
 
 _TIE = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
 # (pixels right, pixels up, part of the label's width left of there, part of its height below it)
+_NEAR = 8  # of the places touch the point
 _PLACES = [
     *((8, 0, 0, 0.5), (-8, 0, 1, 0.5), (0, 8, 0.5, 0), (0, -8, 0.5, 1)),
     *((7, 6, 0, 0), (-7, 6, 1, 0), (7, -6, 0, 1), (-7, -6, 1, 1)),

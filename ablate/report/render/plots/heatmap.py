@@ -8,14 +8,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ablate.report.analysis.metrics import EARLY, FINAL, Metric
-from ablate.report.analysis.verdicts import NOT_COMPARABLE, Row, Verdicts, mean, spread
+from ablate.report.analysis.verdicts import BETTER, NOT_COMPARABLE, WORSE, Row, Verdicts, mean, spread
 from ablate.report.render.plots import drawing
-from ablate.report.render.plots.drawing import INK, Plot
+from ablate.report.render.plots.drawing import GREY, INK, Plot
 from ablate.report.text import counted, fixed
+
+MARKS = {BETTER: "▼", WORSE: "▲"}
 
 
 def heatmap(verdicts: Verdicts) -> Plot:
-    """Each metric's difference to the baseline in units of the baseline's sd over seeds; blue is better."""
+    """Each metric's difference to the baseline in sd of the baseline over seeds; rows with a verdict are coloured."""
     name, caption = "heatmap.png", "Difference of every metric to the baseline's, in sd of the baseline over its seeds"
     base = verdicts.baseline
     metrics = [EARLY, FINAL, *verdicts.metrics.values()]
@@ -26,10 +28,12 @@ def heatmap(verdicts: Verdicts) -> Plot:
     if not kept or not rows:
         return name, caption, None
     table = np.array([[_sds(row, base, metrics[index]) / scales[index] for index in kept] for row in rows])
-    worse = table * [metrics[index].sign for index in kept]
-    labels = [drawing.label(row.label, 40) for row in rows]
+    is_found = np.array([_is_found(row, base) for row in rows])
+    signs = [metrics[index].sign for index in kept]
+    worse = np.ma.masked_array(table * signs, np.repeat(~is_found[:, None], len(kept), axis=1))
+    labels = [_label(row, base) for row in rows]
     left, wide, tall = 0.35 + 0.075 * max(map(len, labels)), 0.95 * len(kept), 0.25 * len(rows)
-    figure = Figure(figsize=(max(left + wide + 0.9, 4.6), tall + 1.15))
+    figure = Figure(figsize=(max(left + wide + 0.9, 4.6), tall + 1.35))
     width, height = figure.get_size_inches()
     axes = figure.add_axes((left / width, 0.15 / height, wide / width, tall / height))
     limit = 6.0
@@ -42,7 +46,7 @@ def heatmap(verdicts: Verdicts) -> Plot:
     for spine in axes.spines.values():
         spine.set_visible(False)
     for (y, x), value in np.ndenumerate(table):
-        shade = "white" if abs(value) > 0.62 * limit else INK
+        shade = GREY if not is_found[y] else "white" if abs(value) > 0.62 * limit else INK
         axes.text(
             x,
             y,
@@ -60,6 +64,7 @@ def heatmap(verdicts: Verdicts) -> Plot:
     bar.ax.tick_params(labelsize=8)
     figure.suptitle(
         f"Difference to {drawing.label(base.label, 30)} in sd of its {counted(base.learned, 'seed')}\n"
+        "coloured: ▼ better and ▲ worse than it by their final loss; no colour: no verdict\n"
         "blue is better; the sign is as measured",
         x=0.012,
         y=1 - 0.08 / height,
@@ -68,6 +73,17 @@ def heatmap(verdicts: Verdicts) -> Plot:
         fontsize=10,
     )
     return name, caption, figure
+
+
+def _is_found(row: Row, base: Row) -> bool:
+    """Whether the row is better or worse than the baseline; of others the colour of a number would be noise."""
+    return row.verdict in MARKS and row.control == base.label
+
+
+def _label(row: Row, base: Row) -> str:
+    """The row's name after a mark of its verdict."""
+    against = f", against {row.control}" if row.verdict in MARKS and row.control != base.label else ""
+    return f"{MARKS.get(row.verdict, '')} {drawing.label(row.label + against, 44)}".strip()
 
 
 def _sds(row: Row, base: Row, metric: Metric) -> float:

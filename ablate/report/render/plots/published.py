@@ -53,19 +53,19 @@ def published(agreements: list[Agreement], title: str, sections: dict[str, str])
 def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]]) -> None:
     x, y = agreement.theirs, agreement.ours
     _scaled(axes, "x", x)
-    _scaled(axes, "y", y)
+    errors = np.nan_to_num(agreement.errors)
+    _scaled(axes, "y", y, errors)
     for corner in (0, 1):
         axes.fill_between([0, axes.get_xlim()[corner]], 0, axes.get_ylim()[corner], color=BLUE, alpha=0.06, linewidth=0)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.axvline(0, color=GREY, linewidth=0.8)
-    errors = np.nan_to_num(agreement.errors)
     for at, (colour, mark) in enumerate(looks):
         axes.errorbar(
             x[at], y[at], yerr=errors[at], fmt=mark, color=colour, ecolor="#BBBBBB", elinewidth=1.2, markersize=5
         )
     order = np.argsort(-np.abs(y), kind="stable")
     points = [(x[i], y[i], drawing.label(agreement.labels[i], 30), INK) for i in order]
-    drawing.note_unlabelled(axes, drawing.label_points(axes, points, 7.5))
+    drawing.note_unlabelled(axes, drawing.label_points(axes, points, 7.5, [*errors[order]]))
     which = agreement.column.replace("_", " ")
     axes.set_title(
         f"{which}: Spearman {fixed(agreement.spearman, 2)}, Kendall {fixed(agreement.kendall, 2)}, "
@@ -75,9 +75,9 @@ def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]]) -> No
     axes.set_ylabel(f"ours: {which} minus our baseline's, nats per token")
 
 
-def _scaled(axes: Axes, side: str, values: np.ndarray) -> None:
-    """An axis that holds all of `values` and zero: linear where most of them are, logarithmic beyond."""
-    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+def _scaled(axes: Axes, side: str, values: np.ndarray, errors: np.ndarray | float = 0.0) -> None:
+    """An axis that holds zero and `values` with their `errors`: linear where most of them are, logarithmic beyond."""
+    low, high = min(0.0, float((values - errors).min())), max(0.0, float((values + errors).max()))
     near, most = float(np.quantile(np.abs(values), NEAR)), max(-low, high)
     set_scale, set_limits = getattr(axes, f"set_{side}scale"), getattr(axes, f"set_{side}lim")
     if 0 < 3 * near < most:
