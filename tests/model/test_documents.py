@@ -8,6 +8,7 @@ import torch
 from ablate.config import build_model
 from ablate.config.composing import compose_resolved, restored
 from ablate.errors import UserError
+from ablate.model.contract import CAUSAL, FULL, View
 from tests.model.test_options import OPTIONS, SWITCHES, TOPOLOGIES, awake
 from tests.model.tiny import batch_for, overrides
 
@@ -81,3 +82,10 @@ def test_what_is_refused_does_mix(option):
     model = built("|".join([option, *places, "feedforward.experts.min_capacity=1"]), "causal_decoder", False)
     with pytest.raises(AssertionError):  # alone: in one pass the rows compete, too
         check_documents(awake(model).train(), lambda model, batches: [scored(model, batch) for batch in batches])
+
+
+def test_documents_are_no_plain_triangle():
+    """Of which a fused kernel on a GPU is told by a flag, without a mask."""
+    ids = torch.zeros(1, 4, dtype=torch.long)
+    assert View(ids, CAUSAL).is_causal and not View(ids, FULL).is_causal
+    assert not View(ids, CAUSAL, segments=torch.tensor([[1, 1, 2, 2]])).is_causal
