@@ -133,7 +133,8 @@ def test_what_is_made_later_is_a_factory_at_any_depth():
         for slot in ("feedforward", "norm", "attention", "stack", "optimizer", "schedule", "activation")
     }
     factories = [
-        *made["feedforward"].placed()[0].values(), *made["norm"].placed()[0].values(), made["attention"], made["attention"].keywords["cross"],
+        *made["feedforward"].options.values(), made["norm"].encoder, made["norm"].decoder,
+        made["attention"], made["attention"].keywords["cross"],
         *made["stack"].values(), made["optimizer"], made["activation"], made["activation"].keywords["function"],
     ]  # fmt: skip
     assert all(isinstance(factory, functools.partial) for factory in factories)

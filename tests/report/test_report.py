@@ -543,7 +543,7 @@ def test_the_heat_map_takes_the_direction_from_the_score(measured, higher_is_bet
     monkeypatch.setattr(Axes, "imshow", lambda self, table, **k: drawn.append(table) or imshow(self, table, **k))
     measured(higher_is_better)
     (table,) = drawn
-    assert table[0][-1] == pytest.approx(sign * 8)  # in sd of the baseline: 1
+    assert table.data[0][-1] == pytest.approx(sign * 8)  # in sd of the baseline: 1
 
 
 def test_what_became_of_evaluations_is_said(measured):

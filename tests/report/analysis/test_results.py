@@ -187,7 +187,7 @@ def test_runs_of_a_sweep_of_the_package(tmp_path):
     maker = Maker(tmp_path, name="axes", baseline="Vanilla Transformer")
     maker.run("Vanilla Transformer", 0, [])
     found = collect("axes", maker.runs, tmp_path / "no-sweeps")
-    assert len(found.sweep["rows"]) > 10 and found.sweep["file"].startswith("# A demonstration")
+    assert len(found.sweep["rows"]) > 10 and found.sweep["file"].startswith("# The demonstration")
 
 
 def test_no_such_sweep(tmp_path):
