@@ -133,7 +133,7 @@ def test_what_is_made_later_is_a_factory_at_any_depth():
         for slot in ("feedforward", "norm", "attention", "stack", "optimizer", "schedule", "activation")
     }
     factories = [
-        *made["feedforward"].options.values(), made["norm"].encoder, made["norm"].decoder,
+        *made["feedforward"].options.values(), *made["norm"].options.values(),
         made["attention"], made["attention"].keywords["cross"],
         *made["stack"].values(), made["optimizer"], made["activation"], made["activation"].keywords["function"],
     ]  # fmt: skip
