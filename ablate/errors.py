@@ -39,13 +39,13 @@ def print_error(message: object) -> None:
         say(f"ablate: {line}", file=sys.stderr)
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """The tail of an error line that offers the nearest right word, or nothing where none is near."""
+def nearest(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
+    """The tail of an error line that offers the nearest right word, or nothing where none is as near as `cutoff`."""
     import difflib  # only where there is a mistake: each command would pay for it at its start
 
     choices = list(choices)
     match = [choice for choice in choices if choice.lower() == word.lower()]
-    match += difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    match += difflib.get_close_matches(word, choices, n=1, cutoff=cutoff)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 

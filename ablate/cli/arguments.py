@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ablate.errors import UserError, nearest
@@ -36,7 +36,7 @@ def sort(arguments: list[str], *, switches: Collection[str] = (), valued: Collec
     for word in words:
         if not word.startswith("--"):
             if word.startswith("-") and len(word) > 1:
-                raise UserError(f"{word}: unknown flag{nearest(word, [*switches, *valued])}")
+                raise unknown_flag(word, [*switches, *valued])
             rest.append(word) if word else None
             continue
         name, equals, value = word.partition("=")
@@ -45,9 +45,17 @@ def sort(arguments: list[str], *, switches: Collection[str] = (), valued: Collec
             if not value:
                 raise UserError(f"{name} needs a value")
         elif name not in switches or equals:
-            raise UserError(f"{word}: unknown flag{nearest(name, [*switches, *valued])}")
+            raise unknown_flag(word, [*switches, *valued])
         flags[name] = value
     return Words(flags, rest)
+
+
+def unknown_flag(word: str, flags: Iterable[str]) -> UserError:
+    """What is said of a flag that is none of the verb's `flags`: how the setting is written that it may mean."""
+    from ablate.config import common_words
+
+    name = word.partition("=")[0]
+    return UserError(f"{word}: unknown flag{common_words.hint(name.lstrip('-')) or nearest(name, flags)}")
 
 
 def one_name(words: Words, what: str, usage: str) -> str:
@@ -60,8 +68,11 @@ def one_name(words: Words, what: str, usage: str) -> str:
 
 def only_overrides(words: Words, usage: str) -> list[str]:
     """The overrides of a verb that takes nothing else; a bare word is a mistake."""
+    from ablate.config import common_words
+
     for word in words.names:
-        hint = f"; choose {word}=OPTION" if word in _groups() else nearest(word, _groups())
+        hint = common_words.hint(word) or nearest(word, _groups())
+        hint = f"; choose {word}=OPTION" if word in _groups() else hint
         raise UserError(f"{word}: {usage} takes overrides, as in norm=rmsnorm{hint}")
     return words.overrides
 

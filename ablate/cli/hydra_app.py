@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 
+from ablate.cli.arguments import unknown_flag
 from ablate.cli.sweep_row import expand_sweep_row, print_result
 from ablate.config import build_model, compose, options
 from ablate.config.overrides import ALIASES
@@ -55,7 +56,7 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
                 raise UserError(f"{name} {value}: must be one of {', '.join(choices)}{nearest(value, choices)}")
             flags += [name, value]
         else:
-            raise UserError(f"{word}: unknown flag{nearest(name, (*MULTIRUN, *SHOWING))}")
+            raise unknown_flag(word, (*MULTIRUN, *SHOWING))
     return flags, overrides
 
 

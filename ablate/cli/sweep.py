@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ablate.cli import arguments
-from ablate.config import keys, options
+from ablate.config import common_words, keys
 from ablate.config.overrides import ALIASES
 from ablate.errors import UserError, nearest
 
@@ -74,9 +74,8 @@ def split(words: list[str], known: dict[str, Callable[[str, str], Any]]) -> tupl
                 f"{word}: seeds are the sweep file's (seeds: {{baseline: 5, rows: 3}}); `ablate train` runs one"
             )
         elif "." not in key and not keys.exists(key.lstrip("+~")):
-            raise UserError(
-                f"{word}: no setting and no group{nearest(key, [*known, *keys.known(), *options.groups()])}"
-            )
+            hint = common_words.hint(key) or nearest(key, known) or keys.suggestion(key)
+            raise UserError(f"{word}: no setting and no group{hint}")
         else:
             overrides.append(word)
     return settings, overrides

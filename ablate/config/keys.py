@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from omegaconf import Container, OmegaConf
 
-from ablate.config import options
+from ablate.config import common_words, options
 
 
 def plain(node: Container, *, resolve: bool = False, throw_on_missing: bool = False) -> dict[str, Any]:
@@ -50,6 +50,8 @@ def suggestion(key: str) -> str:
     everywhere = known()
     if everywhere.get(key):
         return f": it is a setting of {', '.join(everywhere[key])}"
+    if hint := common_words.hint(key):
+        return hint
     by_last: dict[str, str] = {}
     for path in everywhere:
         by_last.setdefault(path.rpartition(".")[2], path)
@@ -62,4 +64,4 @@ def suggestion(key: str) -> str:
         match = difflib.get_close_matches(word, choices, n=1, cutoff=0.75 if word == key else 0.6)
         if match:
             return f"; did you mean {choices[match[0]]!r}?"
-    return ""
+    return "" if "." in key else options.of_a_package()

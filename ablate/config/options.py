@@ -32,6 +32,7 @@ MODEL_SLOTS = (
     "init",
 )
 Choice = str | list[str]
+CLOSE = 0.6  # from which on an option's name is taken for a misspelt one, and not for one of a package
 PLUGINS = "ABLATE_PLUGINS"  # import prefixes, separated by commas, that a user adds to `ablate.`
 
 
@@ -92,8 +93,16 @@ def file_of(group: str, option: str) -> Path:
     """The YAML file of an option; raises `UserError` where there is none."""
     options = groups()[group]
     if option not in options:
-        raise UserError(f"{group}={option}: unknown option{nearest(option, options)} ({group}: {', '.join(options)})")
+        hint = nearest(option, options, CLOSE) or of_a_package()
+        raise UserError(f"{group}={option}: unknown option{hint} ({group}: {', '.join(options)})")
     return options[option]
+
+
+def of_a_package() -> str:
+    """The tail of an error line for an option or a group that is not known: a package of the user's may bring it."""
+    if names := plugins():
+        return f"; {', '.join(names)}, named in {PLUGINS}, does not bring it either"
+    return f"; if a package of yours brings it, name the package in {PLUGINS}"
 
 
 def description(path: Path) -> str:

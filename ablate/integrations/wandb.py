@@ -7,9 +7,10 @@ The training process never talks to W&B, imports nothing of it, and does not wai
 no key or a wrong key can slow or end it. The key is taken out of the environment before W&B starts, and handed to the
 sync alone.
 
-On the dashboard: group = sweep, job type = row, tags = axes; the id is of sweep, row, seed and identity, so that the
-same model in two sweeps has two. Each attempt at a run writes and sends all of it, from the first line, under its one
-id: what an earlier attempt sent is replaced by the same lines, and what it could not send is there, too.
+On the dashboard: group = sweep, job type = row, tags = axes and learning rate; the id is of sweep, row, seed and
+identity, so that the same model in two sweeps has two. Each attempt at a run writes and sends all of it, from the first
+line, under its one id: what an earlier attempt sent is replaced by the same lines, and what it could not send is there,
+too.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> str:
         group=record.sweep,
         job_type=record.row[:64],
         name=f"{record.row} · seed {record.seed}",
-        tags=[tag[:64] for tag in record.tags],
+        tags=[tag[:64] for tag in (*record.tags, *rate_tags(config))],
         config={**config, "sweep": record.sweep, "row": record.row, "parameters": parameters},
     )
     for kind in ("train", "validation"):
@@ -66,6 +66,20 @@ def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> str:
 def run_id(record: Record) -> str:
     """What W&B knows a run by."""
     return _id(record.sweep, record.row, record.seed, record.identity)
+
+
+def rate_tags(config: dict[str, Any]) -> list[str]:
+    """The learning rate in a config as `schedule.peak:0.01`, and by what it is scaled, if it is; [] without such keys.
+
+    Runs that differ in nothing else are told apart by it.
+    """
+    schedule = config.get("schedule") or {}
+    rates = {key: schedule.get(key) for key in ("peak", "rate_scale")}
+    return [
+        f"schedule.{key}:{value:g}"
+        for key, value in rates.items()
+        if isinstance(value, (int, float)) and not (key == "rate_scale" and value == 1)
+    ]
 
 
 def mirror_report(mirror: Mirror, folder: Path, sweep: str, report: Path, state: str, key: str | None) -> str:

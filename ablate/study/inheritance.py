@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate import packaged, yaml_text
+from ablate.config import common_words
 from ablate.config.renamed import RENAMED
 from ablate.errors import UserError, nearest
 from ablate.naming import is_sweep_name
@@ -70,7 +71,8 @@ def extended(content: dict[str, Any], path: Path, below: tuple[str, ...] = ()) -
         if (new := RENAMED.get(key)) in KEYS:
             raise UserError(f"{path}: {key} is now called {new}")
         if key not in KEYS:
-            raise UserError(f"{path}: unknown key {key!r}{nearest(str(key), KEYS)}")
+            hint = common_words.hint(str(key))
+            raise UserError(f"{path}: unknown key {key!r}{f'{hint}, in base' if hint else nearest(str(key), KEYS)}")
     parent, add, drop = (content.pop(key, None) for key in ("extends", "add", "drop"))
     if parent is None:
         if add is not None or drop is not None:

@@ -190,7 +190,7 @@ def _word(value: Any, key: str, path: Path) -> str:
 
 def _base_value(key: str, points: list[str], base: tuple[str, ...], path: Path) -> str:
     """The override of this axis that says what the base already is."""
-    from ablate.config import compose, options
+    from ablate.config import compose, keys, options
 
     given = [override for override in base if key_of(override) == key]
     groups = options.defaults()
@@ -201,7 +201,10 @@ def _base_value(key: str, points: list[str], base: tuple[str, ...], path: Path) 
     else:
         from omegaconf import OmegaConf
 
-        point = f"{key}={_word(OmegaConf.select(compose(list(base)), key), key, path)}"
+        value = OmegaConf.select(compose(list(base)), key)
+        if value is None and not keys.exists(key):
+            raise UserError(f"{path}: grid: there is no key {key!r}{keys.suggestion(key)}")
+        point = f"{key}={_word(value, key, path)}"
     if point not in points:
         choices = ", ".join(choice.partition("=")[2] for choice in points)
         raise UserError(f"{path}: grid: the base has {point}, which is not among {choices}: add it, or name a baseline")

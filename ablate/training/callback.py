@@ -10,6 +10,7 @@ from ablate.evaluation.contract import BITS_PER_BYTE, LOSS, StopRequested
 from ablate.run.folder import RunFolder
 from ablate.run.record import STARTING, is_loss
 from ablate.run.score import Score
+from ablate.training.bar import Bar
 from ablate.training.checkpoint import CheckpointFolder
 from ablate.training.interruption import Interruption
 from ablate.training.lightning import L
@@ -51,6 +52,7 @@ class RunCallback(L.Callback):
         self.is_main, self.save_last = is_main, save_last
         self.metrics = MetricsFile(folder.metrics)
         self.heartbeat = Heartbeat(folder.progress, agenda.steps)
+        self.bar = Bar(agenda.steps, is_wanted=is_main)
         self.checkpoints = CheckpointFolder(folder.checkpoints)
         self.losses: dict[str, dict[str, Any]] = {}  # step -> held-out loss
         self.loss: float | None = None
@@ -189,7 +191,10 @@ class RunCallback(L.Callback):
 
     def _beat(self, phase: str) -> None:
         if self.is_main:
-            self.heartbeat.beat(self.progress.step, None if self.loss is None else self._shown_loss(), phase)
+            self.heartbeat.beat(self.progress.step, self.loss, phase)
+            if self.bar.is_shown:
+                speed = self.progress.timer.steps_per_second()["median"]
+                self.bar.show(phase, self.progress.step, self.loss, speed)
 
     def _shown_loss(self) -> float:
         return self.loss if self.loss is not None else self.progress.mean_loss()

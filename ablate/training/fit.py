@@ -35,6 +35,7 @@ HARMLESS = (  # what Lightning and torch say of things that are as they should b
     ".*does not have many workers.*",
     ".*LeafSpec.*",
     ".*litlogger.*",
+    ".*`srun` command is available.*",
 )
 
 
@@ -114,7 +115,8 @@ class Fit:
     def train(self, checkpoint_path: Path | None = None) -> None:
         """Train until the callback ends it."""
         self.trainer = make_trainer(self.cfg, self.device_type, self.folder, [self.callback])
-        self.trainer.fit(self.module, ckpt_path=checkpoint_path, weights_only=True)
+        with self.callback.bar:
+            self.trainer.fit(self.module, ckpt_path=checkpoint_path, weights_only=True)
 
     def _evaluate(self, stop: Callable[[], bool]) -> dict[str, Score]:
         """What the evaluation that is part of training finds; raises `StopRequested`."""

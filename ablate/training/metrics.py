@@ -95,11 +95,14 @@ def _is_output(path: Path) -> bool:
         return False
 
 
-def progress_line(step: int, steps: int, loss: float, steps_per_second: float | None) -> str:
-    """`step 120/200  loss 5.432  12.3 steps/s  0:06 left`."""
+def progress_line(step: int, steps: int, loss: float | None, steps_per_second: float | None) -> str:
+    """`step 120/200  loss 5.432  12.3 steps/s  0:06 left`, as far as it is known."""
+    line = f"step {step}/{steps}"
+    if loss is not None:
+        line += f"  loss {loss:.4f}"
     if not steps_per_second:
-        return f"step {step}/{steps}  loss {loss:.4f}"
+        return line
     left = int((steps - step) / steps_per_second)
     hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
     clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-    return f"step {step}/{steps}  loss {loss:.4f}  {steps_per_second:.3g} steps/s  {clock} left"
+    return f"{line}  {steps_per_second:.3g} steps/s  {clock} left"

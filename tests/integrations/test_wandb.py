@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ablate.config import compose
+from ablate.config import compose, keys
 from ablate.errors import UserError
 from ablate.integrations import wandb, wandb_mirror, wandb_sync
 from ablate.integrations.wandb_mirror import run_id
@@ -112,7 +112,7 @@ def test_what_the_package_is_told_of_a_run(asked, recorder, status):
     ((started,),) = recorder.of("init")
     assert started == {
         **OFFLINE, "dir": str(folder.path), "id": run_id(record), "group": "mirrored", "job_type": record.row[:64],
-        "name": f"{record.row} · seed 0", "tags": ["norm:layernorm", "x" * 64],
+        "name": f"{record.row} · seed 0", "tags": ["norm:layernorm", "x" * 64, "schedule.peak:0.01"],
         "config": folder.read_config() | {"sweep": "mirrored", "row": record.row, "parameters": parameters},
     }  # fmt: skip
     assert recorder.of("define_metric") == [
@@ -139,6 +139,22 @@ def test_what_the_package_is_told_of_a_run(asked, recorder, status):
     }  # fmt: skip
     assert recorder.summary == expected
     assert recorder.of("finish") == [({"exit_code": 0 if status == "done" else 1},)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "tags"),
+    [
+        ([], ["schedule.peak:0.01"]),
+        (["schedule.peak=3e-4", "schedule.rate_scale=2"], ["schedule.peak:0.0003", "schedule.rate_scale:2"]),
+        (["optimizer=adamw"], ["schedule.peak:0.001"]),
+    ],
+)
+def test_the_learning_rate_is_among_the_tags(overrides, tags):
+    assert wandb_mirror.rate_tags(keys.plain(compose(overrides), resolve=True)) == tags
+
+
+def test_a_schedule_without_a_peak_gets_no_tag():
+    assert wandb_mirror.rate_tags({"schedule": {"highest": 1.0}}) == wandb_mirror.rate_tags({}) == []
 
 
 def test_what_the_package_is_told_of_a_report(recorder, tmp_path):

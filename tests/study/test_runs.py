@@ -132,6 +132,8 @@ def test_sections():
 
 AXES = "question: q\ngrid: {{{}}}\n"
 MISTAKES = {
+    "another program's key": (GOOD + "epochs: 3", "unknown key 'epochs'; training is counted in steps: set tr"),
+    "another program's axis": ("question: q\ngrid: {lr: [1, 2]}", "grid: there is no key 'lr'; the peak learning rate"),
     "unknown key": (GOOD + "seedz: 3", "unknown key 'seedz'; did you mean 'seeds'"),
     "yaml": (GOOD + "early_fraction: [0.1", "line "),
     "yaml again": ("question: a: b\n", "line 1"),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import os
+import warnings
 
 import pytest
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from ablate.config import compose
 from ablate.run.folder import RunFolder
 from ablate.training.checkpoint import AtomicCheckpointIO
 from ablate.training.fit import agenda, make_trainer
 from ablate.training.progress import Agenda
+from tests.training.standin import run
 
 
 @pytest.fixture
@@ -65,3 +69,17 @@ def test_what_is_due_when():
     assert [step for step in steps if due.pauses(step)] == [1, 15, 30, 40, 45, 60, 80, 90, 100]
     rarely = Agenda(steps=100, early_step=15, log_every=1000, evaluate_every=None, checkpoint_every=None)
     assert [step for step in steps if rarely.pauses(step)] == [1, 15, 100]
+
+
+def test_lightning_does_not_ask_for_srun_where_slurm_is_installed(asked, tmp_path, monkeypatch):
+    """It finds the command and warns; a sweep on Slurm is started by sbatch, and a run alone needs neither."""
+    command = tmp_path / "bin" / "srun"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # it warns in the first process only, and other tests are others
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert run(asked()).status == "done"
+    assert not [warning for warning in caught if "srun" in str(warning.message)]
