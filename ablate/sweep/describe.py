@@ -212,11 +212,7 @@ def _detects(sweep: Sweep, known: Sequence[Record]) -> str:
         return "nothing: below 3 seeds there is no verdict"
     sd = forecast.noise(known)
     if math.isnan(sd):
-        times = forecast.detectable(sweep, 1.0)
-        return (
-            f"a difference of {times:.1f} times one run's noise, four times in five; the noise is not measured "
-            "until two rows have two seeds each"
-        )
+        return "not known: the noise is not measured until two rows have two seeds each"
     effect = forecast.detectable(sweep, sd)
     return (
         f"a difference of {effect:.3f} in the final loss, four times in five "

@@ -61,7 +61,7 @@ def here(tmp_path, monkeypatch):
         ("sweep mine replace=", ["replace=true", "replace=false"]),
         ("sweep mine --", ["--dry-run", "--help"]),
         ("plan mine shape=mi", ["shape=micro"]),
-        ("plan mine --", ["--count", "--help"]),
+        ("plan mine --", ["--count", "--measure", "--help"]),
         ("cost --format ", ["text", "csv", "json"]),
         ("cost --format=j", ["--format=json"]),
         ("cost --reference mi", ["mine"]),

@@ -61,7 +61,7 @@ def heard(options: list[str]) -> bool:
     while hasattr(position, "choose"):
         position = position.choose(Place("encoder", 0, 2, "self_attention"))
     needs = position.func.needs - {ADD}
-    factories = attention.all() if hasattr(attention, "choose") else [attention]
+    factories = attention.options.values() if hasattr(attention, "choose") else [attention]
     return all(needs <= factory.func.supports for factory in factories)
 
 

@@ -191,7 +191,7 @@ def test_an_override_of_the_command_line_belongs_to_the_run(place):
     assert counted(place) == (4, []) and "4 runs: 4 done" in status.describe("try", place.overrides)
     assert "4 done, 0 to run" in planned(place, "dropout=0.1")
     said = planned(place)  # as the sweep without it, which refuses these runs
-    assert "0 done, 4 to run" in said and "unknown until the first run is done" in said
+    assert "0 done, 4 to run" in said and "not measured; ablate plan try --measure" in said
     assert "'Rms' already contains a run with a different configuration: dropout was 0.1, is 0.0; " in said
     with pytest.raises(UserError, match="dropout was 0.1, is 0.0"):
         place.drive()

@@ -43,7 +43,7 @@ def test_plan_knows_from_earlier_runs_how_long_and_how_noisy(place):
         path.write_text(sealed(record))
     said = describe("try", place.overrides)
     assert "6 done, 3 to run" in said
-    assert "time: about 3 min with jobs=2: 3 runs of about 60 s, timing pass 32 s, report 5 s; as 6 runs of" in said
+    assert "time: about 3 min with jobs=2: 3 runs of about 60 s, timing pass 52 s, report 5 s; as 6 runs of" in said
     assert "detects: a difference of 0.0" in said and "from this sweep" in said
     assert "1,234,567" in said
     assert "time: about 4 min with jobs=1: 3 runs" in describe("try", place.overrides, jobs=1)

@@ -5,6 +5,7 @@ import dataclasses
 import re
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -168,9 +169,10 @@ def test_a_corpus_that_cannot_be_made_is_told_before_any_run(place):
 
 def test_a_report_is_made_at_the_end_and_the_mirror_gets_it(place, monkeypatch):
     closed = []
-    monkeypatch.setattr(command, "close_sweep", lambda *given: closed.append(given))
+    mirror = SimpleNamespace(close_sweep=lambda *given: closed.append(given), told=lambda *given: "2 runs are not sent")
+    monkeypatch.setattr(command, "mirror_of", lambda logger: mirror)
     assert place.drive(only="Base")[0] == 0 and not closed
     code, said = place.drive(report=True)
     report = place.folder / "reports" / "try" / "report.md"
-    assert code == 0 and report.exists() and said.splitlines()[-1] == f"try: {report}"
-    assert [given[1:] for given in closed] == [("try", place.runs, place.folder / "reports")]
+    assert code == 0 and report.exists() and said.splitlines()[-2:] == [f"try: {report}", "try: 2 runs are not sent"]
+    assert closed == [("try", place.runs, place.folder / "reports")]
