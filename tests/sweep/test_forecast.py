@@ -36,7 +36,7 @@ def test_the_plan_is_measured_row_by_row(place):
     assert sorted(place.trace("try")) == ["Base", "Gelu", "Rms"]
     # 14 s for each of two runs of Base and one of Gelu, 24 s for Rms; the first and last steps are evaluated
     assert "4 runs of about 16 s, timing pass 60 s, report 5 s; measured by a few steps of 3 rows" in said
-    assert "time: about 98 s with jobs=2" in said
+    assert "time: about 2 min with jobs=2" in said
     assert place.trace("start") == [] and not place.runs.exists()
 
 
