@@ -16,7 +16,7 @@ import pytest
 from ablate.config import compose
 from ablate.integrations import wandb
 from ablate.integrations.wandb_mirror import run_id
-from ablate.process_tree import descendants
+from ablate.process_tree import descendants, exists
 from tests.faults import faults
 from tests.integrations.conftest import CANARY
 from tests.integrations.wandb_service import HANGING, HEALTHY, REJECTING, SLOW
@@ -100,7 +100,7 @@ def test_curves_arrive_while_a_run_trains(asked, service, monkeypatch):
     shown = service.runs[identifier]
     assert arrived(shown) == rows(folder) and shown.exit_code == 0
     assert (shown.told("groupName"), shown.told("jobType")) == ("mirrored", "tiny")
-    assert shown.told("tags") == ["norm:rmsnorm"]
+    assert shown.told("tags") == ["norm:rmsnorm", "schedule.peak:0.01"]
     assert shown.summary["loss/final"] == rows(folder)[-1][2] and shown.summary["status"] == "done"
 
 
@@ -129,7 +129,7 @@ def test_a_bad_service_changes_no_result(fault, asked, service, monkeypatch):
     assert record.status == "done" and record.loss == undisturbed.loss
     folder = folder_of(overrides).path
     assert rows(folder) == rows(folder_of(asked("sweep=undisturbed")).path)
-    problem, line = sent(folder), wandb.mirror_of(compose(overrides).logger).told(folder)
+    problem, line = sent(folder), wandb.mirror_of(compose(overrides).logger).outcome_line(folder)
     assert time.monotonic() - ended < 4 + 10  # to start W&B, and to stop it
     assert problem and problem in line and len(line.splitlines()) == 1
     until(lambda: not mirrors(folder), 20)
@@ -167,10 +167,10 @@ def test_nothing_outlives_a_kill(who, seconds, asked, service):
     until(lambda: sum("wandb-core" in command[0] for command in mirrors(folder).values()) == 2)
     service.mode = HANGING
     (mirror,) = [pid for pid, command in mirrors(folder).items() if "ablate.integrations.wandb_mirror" in command]
-    left = [Path(f"/proc/{pid}") for pid in mirrors(folder)]
+    left = list(mirrors(folder))
     os.kill(mirror if who == "mirror" else child, signal.SIGKILL)
     try:
-        until(lambda: not [path for path in left if path.exists()], seconds)
+        until(lambda: not [pid for pid in left if exists(pid)], seconds)  # the run is yet to read how the mirror ended
     finally:
         if who == "mirror":
             os.kill(child, signal.SIGKILL)
@@ -198,7 +198,7 @@ def test_a_sweeps_report_is_one_run_that_follows_its_results(service, tmp_path):
     for count, loss in enumerate([3.5, 3.5, 3.4], 1):
         (report / "results.csv").write_text(f"row,final_loss,verdict\nBase,{loss},\n")
         mirror.close_sweep("axes", runs, report.parent)
-        assert sent(runs / "axes") == "" and mirror.told(runs / "axes") == "W&B: sent"
+        assert sent(runs / "axes") == "" and mirror.outcome_line(runs / "axes") == "W&B: sent"
         (shown,) = service.runs.values()
         assert len([*(runs / "axes" / "wandb").glob("offline-run-*")]) == (1 if count < 3 else 2)
     assert shown.told("jobType") == "report" and shown.told("groupName") == "axes" and shown.exit_code == 0
