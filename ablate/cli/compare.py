@@ -14,7 +14,7 @@ usage: ablate compare CHANGE [CHANGE ...] [base=OVERRIDES] [seeds=N] [name=NAME]
   ablate compare norm=rmsnorm 'activation=swiglu bias=none'        two changes, the second of two overrides
   ablate compare norm=rmsnorm seeds=3 base='shape=micro trainer.steps=300'
 
-Each plain argument is one change, compared with the baseline; what all runs share, the baseline included, stands in
+Each argument is one change, compared with the baseline; overrides of all runs, those of the baseline too, go into
 base=. Asked again with another change or more seeds it trains what is missing, and the report has all changes made
 against that base. It is written as sweeps/NAME.yaml, so that `ablate plan`, `status` and `report` take NAME; without
 name= that is made of the base.
@@ -37,7 +37,10 @@ def run(words: list[str]) -> int:
     for word in given.names:
         raise UserError(f"{word}: a change is one or more overrides, as in norm=rmsnorm{nearest(word, SETTINGS)}")
     cluster, others = sweep.slurm(given.overrides)
-    changes = [word for word in others if not _is_shared(word) and word.partition("=")[0] not in SETTINGS]
+    from ablate.study.rows import not_of_a_study
+
+    keys = {word: word.partition("=")[0] for word in others}
+    changes = [word for word, key in keys.items() if key not in SETTINGS and not not_of_a_study(key)]
     settings, shared = sweep.split([word for word in others if word not in changes], SETTINGS)
     if not changes:
         raise UserError("ablate compare takes at least one change, as in  ablate compare norm=rmsnorm")
@@ -56,10 +59,3 @@ def run(words: list[str]) -> int:
     preflight.compose_all(asked, runs.planned(asked, shared), paths, shared)  # nothing is kept of a mistake
     study.write(asked)
     return command.run(asked.name, shared, **settings)
-
-
-def _is_shared(word: str) -> bool:
-    """Whether a word says where this machine keeps or sends things, which is no part of a study."""
-    from ablate.study.rows import NOT_OF_A_STUDY
-
-    return word.partition("=")[0].split(".")[0].split("/")[0] in NOT_OF_A_STUDY

@@ -18,19 +18,8 @@ WITH_OVERRIDES = ("train", "sweep", "compare", "plan", "cost", "data")
 OF_A_RUN = ("retry=", "replace=", "timeout=", "patience=", "timing=", "report=")
 SETTINGS = {
     "train": ("sweep=", "row=", "seed="),
-    "sweep": ("jobs=", "only=", "retry=", "replace=", "timeout=", "patience=", "timing=", "report="),
-    "compare": (
-        "base=",
-        "seeds=",
-        "name=",
-        "jobs=",
-        "retry=",
-        "replace=",
-        "timeout=",
-        "patience=",
-        "timing=",
-        "report=",
-    ),
+    "sweep": ("jobs=", "only=", *OF_A_RUN),
+    "compare": ("base=", "seeds=", "name=", "jobs=", *OF_A_RUN),
     "plan": ("jobs=", "only="),
 }
 VALUES = {"retry": ("failed",), "replace": ("true", "false"), "report": ("true", "false")}

@@ -41,7 +41,7 @@ def run(words: list[str]) -> int:
     say(written)
     if mirror:
         mirror.close_sweep(name, paths.runs, paths.reports)
-        if line := mirror.told(paths.runs / name):
+        if line := mirror.outcome_line(paths.runs / name):
             say(line)
     left_out = build.problems(written.parent)
     for problem in left_out:

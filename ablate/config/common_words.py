@@ -107,7 +107,7 @@ HOLDERS = frozenset(  # what such a word may stand below: `optimizer.lr`, `model
 
 
 def hint(key: str) -> str:
-    """The tail of an error line that says how what `key` may mean is set; empty where it is no such word."""
+    """The tail of an error line that names the setting that `key` usually means; empty for any other word."""
     *above, word = key.lower().replace("-", "_").split(".")
     setting = WORDS.get(word) if set(above) <= HOLDERS else None
     return f"; {setting.meaning}: set {' or '.join(setting.ways)}" if setting else ""

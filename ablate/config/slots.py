@@ -76,7 +76,7 @@ SLOTS = {
         Slot(
             "logger.mirror",
             "ablate.integrations.wandb.Mirror",
-            methods=("follow", "close_sweep", "told"),
+            methods=("follow", "close_sweep", "outcome_line"),
             is_factory=False,
             may_be_null=True,
         ),

@@ -62,7 +62,7 @@ class Mirror:
             folder.mkdir(parents=True, exist_ok=True)
             self._detach("report", folder, sweep, str(report), state)
 
-    def told(self, folder: Path, runs: Sequence[Path] = ()) -> str:
+    def outcome_line(self, folder: Path, runs: Sequence[Path] = ()) -> str:
         """One line on how sending went: of the run in `folder`, or of a sweep there and the folders of its `runs`.
 
         It is waited for, `TELL_SECONDS` at most. Empty where nothing is mirrored.

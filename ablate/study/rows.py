@@ -16,7 +16,7 @@ from ablate.study.inheritance import KINDS, SETTINGS, is_setting
 
 GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
 MOST_ROWS = 10_000
-NOT_OF_A_STUDY = {"paths": "where a machine keeps things", "logger": "where the results are sent"}
+_NOT_OF_A_STUDY = {"paths": "where a machine keeps things", "logger": "where the results are sent"}
 OVERRIDES = "overrides"  # the key of a row's overrides, where the row has settings, too
 
 
@@ -31,6 +31,11 @@ class Rows:
     uncounted: frozenset[str]
 
 
+def not_of_a_study(key: str) -> str:
+    """What a key says that belongs to a machine and not to a study, such as paths.runs; empty for any other."""
+    return _NOT_OF_A_STUDY.get(key.split(".")[0].split("/")[0], "")
+
+
 def overrides_of(value: Any, where: str, path: Path) -> tuple[str, ...]:
     """The overrides that a list in the file `path` gives; raises `UserError` that says `where` one is wrong."""
     if not isinstance(value, list):
@@ -41,7 +46,7 @@ def overrides_of(value: Any, where: str, path: Path) -> tuple[str, ...]:
             raise UserError(f"{path}: {where}: {override!r} is not an override such as norm=rmsnorm")
         if (key := key_of(override)) in GIVEN_BY_THE_SWEEP:
             raise UserError(f"{path}: {where}: {key} is given by the sweep itself; leave it out")
-        if reason := NOT_OF_A_STUDY.get(key.split(".")[0].split("/")[0]):
+        if reason := not_of_a_study(key):
             raise UserError(f"{path}: {where}: {key} says {reason}; give it on the command line")
         if key in keys:
             raise UserError(f"{path}: {where}: {key} is set twice")

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ablate.duration import duration
 from ablate.integrations.wandb import mirror_of
 from ablate.run.record import FAILED, FINISHED
-from ablate.study import definition, runs
-from ablate.study.membership import Membership
 from ablate.study.paths import Paths
-from ablate.sweep import preflight, timing
+from ablate.sweep import preflight, request, timing
 from ablate.sweep.corpora import prepare
-from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.interruption import Interruption
 from ablate.sweep.progress import Display
 from ablate.sweep.rehearsal import rehearse
 from ablate.sweep.scheduler import Driver, Tally
 from ablate.sweep.session import Options, Session
-from ablate.sweep.stored_runs import StoredRuns
 from ablate.sweep.workers import Program, Starters
 from ablate.terminal import say
 from ablate.text import plural
@@ -47,18 +42,13 @@ def run(
     """
     if dry_run:
         return rehearse(name, overrides, measures=False, program=program, out=out, **options)
-    chosen, paths = Options(**options), Paths.of(overrides)
-    sweep = definition.load(name, paths.sweeps)
-    items = preflight.compose_all(sweep, runs.planned(sweep, overrides, chosen.only), paths, overrides)
-    differing = preflight.check_against_disk(sweep, items, chosen.replace)
-    jobs = chosen.jobs or jobs_at_a_time(item.trainer for item in items)
-    chosen = replace(chosen, jobs=jobs)
-    stored = StoredRuns(Membership(sweep, overrides), paths)
-    starters = _starters(sweep.name, program or Program(), chosen, paths, jobs)
+    asked = request.check(name, overrides, options)
+    chosen, paths, items = asked.options, asked.paths, asked.items
+    starters = _starters(name, program or Program(), chosen, paths, asked.jobs)
     with Display(out) as display, Interruption() as interruption:
-        session = Session(sweep, paths, chosen, display, interruption, starters, stored)
+        session = Session(asked.sweep, paths, chosen, display, interruption, starters, asked.stored)
         try:
-            code = _work(session, items, differing)
+            code = _work(session, items, asked.differing)
         finally:
             starters.close()
         if interruption:
@@ -71,7 +61,7 @@ def run(
         say(f"{name}: {build.build(name, paths.runs, paths.reports, paths.sweeps)}", file=out)
         if mirror:
             mirror.close_sweep(name, paths.runs, paths.reports)
-    if mirror and (line := mirror.told(paths.runs / name, [item.folder for item in items])):
+    if mirror and (line := mirror.outcome_line(paths.runs / name, [item.folder for item in items])):
         say(f"{name}: {line}", file=out)
     return code
 
@@ -87,7 +77,7 @@ def _starters(name: str, program: Program, options: Options, paths: Paths, jobs:
 def _work(session: Session, items: list[preflight.RunRequest], differing: dict[preflight.RunRequest, str]) -> int:
     began = time.monotonic()
     stored = session.stored
-    found = [stored.look(item.run.row, item.run.seed, item.folder) for item in items]
+    found = [stored.look(item.run) for item in items]
     for line in stored.problems():
         session.display.say(line)
     settled = {*FINISHED} | ({FAILED} if session.options.retry is None else set())
@@ -115,7 +105,7 @@ def _summarise(session: Session, tally: Tally, seconds: float) -> None:
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     runs_with_result = (*tally.done, *tally.diverged)
     stored = session.stored
-    kept = stored.count(stored.look(item.run.row, item.run.seed, item.folder) for item in runs_with_result)
+    kept = stored.count(stored.look(item.run) for item in runs_with_result)
     session.display.say(f"{session.sweep.name}: {summary or 'nothing to do'}{kept}, after {duration(seconds)}")
     if tally.failed and session.options.retry is None:
         session.display.say("  retry=failed tries the failed ones again")

@@ -58,10 +58,7 @@ def describe(
     membership = Membership(sweep, extra)
     configs = _configs(membership, chosen)
     stored = StoredRuns(membership, paths)
-    found = {
-        run: membership.judged(stored.look(run.row, run.seed, run.folder(paths.runs)))
-        for run in planned(sweep, extra, only)
-    }
+    found = {run: membership.judged(stored.look(run)) for run in planned(sweep, extra, only)}
     left = Counter(run.row for run, status in found.items() if not status.finished)
     known = [status.record for status in found.values() if status.state == DONE and status.record]
     jobs = jobs or jobs_at_a_time(Trainer(**config["trainer"]) for config in configs.values())

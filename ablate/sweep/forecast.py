@@ -78,10 +78,7 @@ def report(runs: int) -> float:
 
 def noise(known: Sequence[Record]) -> float:
     """The standard deviation of one run's final loss within a seed, as the sweep's own runs have it; NaN where not."""
-    return _noise_of([record for record in known if record.status == DONE])
-
-
-def _noise_of(members: Sequence[Record]) -> float:
+    members = [record for record in known if record.status == DONE]
     rows, seeds = sorted({record.row for record in members}), sorted({record.seed for record in members})
     if len(rows) < 2 or len(seeds) < 2:
         return math.nan

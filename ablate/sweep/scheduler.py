@@ -101,7 +101,7 @@ class Driver:
             self.display.say(f"{name}: {finished} of {len(items)} runs already finished{stored}")
 
     def _look(self, item: RunRequest) -> RunStatus:
-        return self.session.stored.look(item.run.row, item.run.seed, item.folder)
+        return self.session.stored.look(item.run)
 
     def _fill(self) -> None:
         """Start what may start; count what needs no start; set aside what another driver has in hand."""

@@ -28,7 +28,7 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
     else:
         sweep = definition.load(name, paths.sweeps)
         stored = StoredRuns(Membership(sweep), paths)
-        found = _of_sweep(sweep, paths, stored)
+        found = _of_sweep(sweep, stored)
     rows = [*dict.fromkeys(row for row, _ in found)]
     seeds = sorted({seed for _, seed in found})
     cells = {run: _cell(status) for run, status in found.items()}
@@ -44,10 +44,10 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def _of_sweep(sweep: Sweep, paths: Paths, stored: StoredRuns) -> dict[tuple[str, int], RunStatus]:
+def _of_sweep(sweep: Sweep, stored: StoredRuns) -> dict[tuple[str, int], RunStatus]:
     """Every planned run as the sweep would find it, in the order of the rows."""
     planned = runs.planned(sweep)
-    found = {(run.row, run.seed): stored.look(run.row, run.seed, run.folder(paths.runs)) for run in planned}
+    found = {(run.row, run.seed): stored.look(run) for run in planned}
     order = {row: number for number, row in enumerate(sweep.rows)}
     return {run: stored.membership.judged(found[run]) for run in sorted(found, key=lambda run: (order[run[0]], run[1]))}
 

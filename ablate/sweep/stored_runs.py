@@ -16,6 +16,7 @@ from ablate.run.record import FINISHED, Record
 from ablate.run.status import MISSING, RunStatus, look
 from ablate.study.membership import Membership
 from ablate.study.paths import Paths
+from ablate.study.runs import PlannedRun
 from ablate.text import plural
 
 Run = tuple[str, int]  # a row's label and a seed
@@ -29,6 +30,7 @@ class StoredRuns:
 
     def __init__(self, membership: Membership, paths: Paths) -> None:
         self.membership = membership
+        self.runs = paths.runs
         self.folder = paths.reports / membership.sweep.name
         self._judged: dict[Run, Record | None] = {}
 
@@ -37,12 +39,13 @@ class StoredRuns:
         """Where they stand."""
         return self.folder / records_file.RECORDS
 
-    def look(self, row: str, seed: int, folder: Path) -> RunStatus:
-        """The status of a run that is kept in `folder`, where it was begun there; else by its stored record."""
+    def look(self, run: PlannedRun) -> RunStatus:
+        """The status of a run, by its folder where it was begun there; else by its stored record."""
+        folder = run.folder(self.runs)
         found = look(folder)
         if found.state != MISSING or was_set_aside(folder):
             return found
-        record = self._record(row, seed, folder)
+        record = self._record(run.row, run.seed, folder)
         return RunStatus(folder, record.status, record, is_stored=True) if record else found
 
     def trained_on(self, data_sha256: Mapping[Run, str]) -> list[Run]:

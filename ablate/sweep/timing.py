@@ -76,7 +76,7 @@ def _measure(session: Session, folder: Path, items: Sequence[RunRequest]) -> Non
         session.display.say(f"{sweep.name}: not timed, other runs are under way")
         return
     requested = {(item.run.row, item.run.seed) for item in items}
-    if any(session.stored.look(item.run.row, 0, item.folder).is_stored for item in items if item.run.seed == 0):
+    if any(session.stored.look(item.run).is_stored for item in items if item.run.seed == 0):
         session.display.say(f"{sweep.name}: not timed, the runs of some rows are only in {session.stored.file}")
         return
     others = [run.row for run, state in everything.items() if run.seed == 0 and state == DONE]
@@ -230,12 +230,12 @@ class _Pass:
     def _left(self, timed: dict[RunRequest, _Measured], number: int) -> list[RunRequest]:
         """The rows that another round is for, after `number` of them."""
         baseline = self.session.sweep.baseline
-        ratios = _ratios(timed, baseline)
         able = [item for item, measured in timed.items() if not measured.error and len(measured.speeds) == number]
         if number < FEWEST_ROUNDS:
             return able
         if baseline not in [item.run.row for item in able]:
             return []
+        ratios = _ratios(timed, baseline)
         left = [item for item in able if item.run.row == baseline or not ratios[item.run.row].is_narrow]
         return left if len(left) > 1 else []
 

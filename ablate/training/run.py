@@ -91,10 +91,9 @@ def exit_code(call: Callable[[], Record]) -> int:
 def tell_mirrored(cfg: DictConfig) -> None:
     """Say in one line how sending the run to where it is mirrored went, which has some seconds for its end."""
     from ablate.config import fill
-    from ablate.training import processes
 
     mirror = fill(cfg, "logger.mirror") if processes.is_main() else None
-    if mirror and (line := mirror.told(run_path(cfg.paths.runs, cfg.sweep, cfg.row, cfg.seed.base))):
+    if mirror and (line := mirror.outcome_line(run_folder(cfg).path)):
         say(line)
 
 

@@ -270,6 +270,6 @@ def test_a_sweep_is_closed_by_a_run_of_its_table_and_plots(tmp_path):
     (path,) = waited(runs)
     text = json.dumps(inspected(path))
     assert "report" in text and "results" in text and "plots/curves" in text
-    assert mirror.told(runs).startswith("W&B: not sent (written offline")
+    assert mirror.outcome_line(runs).startswith("W&B: not sent (written offline")
     mirror.close_sweep("axes", tmp_path / "runs", tmp_path / "reports")  # the same results, still no key: nothing new
     waited(runs, count=1)

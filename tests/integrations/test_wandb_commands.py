@@ -79,18 +79,18 @@ def test_a_sweep_counts_what_was_not_sent(tmp_path):
     mirrored(sweep, "")
     plain = sweep / "row" / "seed-9"
     plain.mkdir()
-    line = MIRROR.told(sweep, [*runs, plain])
+    line = MIRROR.outcome_line(sweep, [*runs, plain])
     command = f"`wandb sync '{sweep}/'*/seed-*/wandb '{sweep}/wandb'`"
     assert line == f"W&B: 1 of 4 runs not sent (no route); {command} sends them"
     wandb.write_problem(runs[1], "")
-    assert MIRROR.told(sweep, runs) == "W&B: sent"
-    assert MIRROR.told(plain) == ""
+    assert MIRROR.outcome_line(sweep, runs) == "W&B: sent"
+    assert MIRROR.outcome_line(plain) == ""
 
 
 def test_a_mirror_that_takes_long_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb.wait, "__defaults__", (0.5,))
     folder, began = mirrored(tmp_path / "run"), time.monotonic()
-    line = MIRROR.told(folder)
+    line = MIRROR.outcome_line(folder)
     assert 0.5 <= time.monotonic() - began < 1.5 and wandb.TELL_SECONDS == 10
     assert line.startswith("W&B: not sent yet; that goes on for 60 s at most, then `wandb sync ")
 
@@ -99,7 +99,7 @@ def test_a_mirror_that_was_killed_is_not_waited_for(tmp_path, monkeypatch):
     folder = mirrored(tmp_path / "run")
     monkeypatch.setattr(wandb, "START_SECONDS", 0.0)
     began = time.monotonic()
-    assert "(the process that sends was killed)" in MIRROR.told(folder) and time.monotonic() - began < 1
+    assert "(the process that sends was killed)" in MIRROR.outcome_line(folder) and time.monotonic() - began < 1
 
 
 def test_a_log_that_is_a_link_is_left_alone(tmp_path, capsys):

@@ -169,7 +169,9 @@ def test_a_corpus_that_cannot_be_made_is_told_before_any_run(place):
 
 def test_a_report_is_made_at_the_end_and_the_mirror_gets_it(place, monkeypatch):
     closed = []
-    mirror = SimpleNamespace(close_sweep=lambda *given: closed.append(given), told=lambda *given: "2 runs are not sent")
+    mirror = SimpleNamespace(
+        close_sweep=lambda *given: closed.append(given), outcome_line=lambda *given: "2 runs are not sent"
+    )
     monkeypatch.setattr(command, "mirror_of", lambda logger: mirror)
     assert place.drive(only="Base")[0] == 0 and not closed
     code, said = place.drive(report=True)

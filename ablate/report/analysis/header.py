@@ -11,7 +11,7 @@ from ablate.report.text import is_number
 from ablate.run.record import LARGEST
 from ablate.study import controls, definition, inheritance
 from ablate.study.definition import Sweep
-from ablate.study.rows import GIVEN_BY_THE_SWEEP, NOT_OF_A_STUDY
+from ablate.study.rows import GIVEN_BY_THE_SWEEP, not_of_a_study
 
 Header = dict[str, Any]
 
@@ -68,11 +68,7 @@ def _given(record: dict[str, Any]) -> list[str]:
     """The overrides that a run was given, without those that only say which run it is, or are of the machine."""
     texts = record.get("overrides")
     keys = {text: key_of(text) for text in texts} if isinstance(texts, list) else {}
-    return [
-        text
-        for text, key in keys.items()
-        if key not in GIVEN_BY_THE_SWEEP and key.split(".")[0].split("/")[0] not in NOT_OF_A_STUDY
-    ]
+    return [text for text, key in keys.items() if key not in GIVEN_BY_THE_SWEEP and not not_of_a_study(key)]
 
 
 def renewed(older: Header, sweep: Sweep | None) -> Header:

@@ -1,0 +1,41 @@
+"""A sweep as it is asked for, checked before anything is begun: the same whether it is run or rehearsed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ablate.study import definition, runs
+from ablate.study.definition import Sweep
+from ablate.study.membership import Membership
+from ablate.study.paths import Paths
+from ablate.sweep import preflight
+from ablate.sweep.devices import jobs_at_a_time
+from ablate.sweep.preflight import RunRequest
+from ablate.sweep.session import Options
+from ablate.sweep.stored_runs import StoredRuns
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What a call of the driver works on: `differing` are the runs on disk of another config, and what differs."""
+
+    sweep: Sweep
+    paths: Paths
+    options: Options
+    jobs: int
+    items: list[RunRequest]
+    differing: dict[RunRequest, str]
+    stored: StoredRuns
+
+
+def check(name: str, overrides: Sequence[str], options: Mapping[str, Any]) -> SweepRequest:
+    """Read the sweep `name`, compose its rows, compare them with what is on disk; raises `UserError`."""
+    chosen, paths = Options(**options), Paths.of(overrides)
+    sweep = definition.load(name, paths.sweeps)
+    items = preflight.compose_all(sweep, runs.planned(sweep, overrides, chosen.only), paths, overrides)
+    differing = preflight.check_against_disk(sweep, items, chosen.replace)
+    jobs = chosen.jobs or jobs_at_a_time(item.trainer for item in items)
+    stored = StoredRuns(Membership(sweep, overrides), paths)
+    return SweepRequest(sweep, paths, replace(chosen, jobs=jobs), jobs, items, differing, stored)
