@@ -19,6 +19,7 @@ VERBS = {
     "compare": "train a baseline and changes to it, without a sweep file, and report",
     "plan": "say what a sweep would run, how long it takes, what it can detect",
     "status": "say which runs of a sweep are done, running or missing",
+    "evaluate": "score finished runs on the weights that they kept",
     "report": "write a sweep's report from its records",
     "cost": "count parameters and operations without allocating",
     "data": "prepare or check a corpus",

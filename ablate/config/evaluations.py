@@ -96,6 +96,11 @@ def is_without_effect(override: str) -> bool:
     return _parts_among(names) == _parts_among(options.listed(options.defaults()[GROUP]))
 
 
+def is_of_training(option: str) -> bool:
+    """Whether the option of this name is part of training."""
+    return bool(_parts_among([option]))
+
+
 def _parts_among(names: Iterable[str]) -> set[str]:
     """Those of these options whose file says that they are part of training."""
     files = options.groups()[GROUP]

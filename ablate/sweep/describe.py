@@ -16,6 +16,7 @@ from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.record import DONE, Record
 from ablate.run.status import RunStatus
+from ablate.study import measured
 from ablate.study.definition import Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
@@ -75,6 +76,7 @@ def describe(
         ),
         *stored.problems(),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
+        *measured.lines(found.values(), membership.config),
         *_differences(name, found),
         *_copies(name, configs),
         *(f"not measured: {row}: {reason}" for row, reason in (trials.failed if trials else {}).items()),

@@ -9,7 +9,7 @@ from pathlib import Path
 from ablate.run.folder import run_folders, seed_of
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING
 from ablate.run.status import INTERRUPTED, MISSING, STATES, RunStatus, heartbeat, look
-from ablate.study import definition, inheritance, runs
+from ablate.study import definition, inheritance, measured, runs
 from ablate.study.definition import Sweep
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
@@ -35,7 +35,9 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
     table = [["", *(f"seed {seed}" for seed in seeds)]]
     table += [[row, *(cells.get((row, seed), "") for seed in seeds)] for row in rows]
     kept = stored.count(found.values()) if stored else ""
-    lines = [f"{name}: {_counts(list(found.values()))}{kept}", *(stored.problems() if stored else ()), ""]
+    lines = [f"{name}: {_counts(list(found.values()))}{kept}", *(stored.problems() if stored else ())]
+    lines += measured.lines(found.values(), stored.membership.config) if stored else []
+    lines += [""]
     lines += aligned(table, right=range(1, len(table[0])), gap=" ")
     without_result = {run: status for run, status in found.items() if status.state in (FAILED, DIVERGED, DIFFERENT)}
     lines += [""] if without_result else []
