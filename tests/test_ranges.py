@@ -58,6 +58,28 @@ def test_a_number_that_nothing_can_hold(one, line, value):
     assert one.problem(float("inf")).startswith("must be a whole number")
 
 
+EDGES = {  # the least and the most
+    "seed.base": (0, 2**63 - 1), "seed.data": (0, 2**63 - 1),
+    "seed.init": (0, 2**63 - 1), "seed.dropout": (0, 2**63 - 1),
+    "shape.d_model": (1, 10**6), "shape.n_layers": (1, 10**4),
+    "shape.n_heads": (1, 10**6), "shape.head_dim": (1, 10**6),
+    "shape.d_ff": (1, 10**9), "shape.vocab_size": (1, 10**7), "shape.length": (1, 10**9),
+    "shape.batch_tokens": (1, 10**15), "shape.steps": (1, 10**15),
+    "trainer.devices": (1, 1024), "trainer.nodes": (1, 10_000), "trainer.steps": (1, 10**15),
+    "trainer.global_batch_tokens": (1, 10**15), "trainer.micro_batch": (1, 10**15), "trainer.threads": (1, 4096),
+    "trainer.log_every": (1, 10**15), "trainer.evaluate_every": (1, 10**15), "trainer.checkpoint_every": (1, 10**15),
+}  # fmt: skip
+
+
+def test_the_whole_numbers_that_the_root_takes():
+    """Those at the edges are legal, those beyond are not, and every key of a whole number is here."""
+    found = {f"{path}.{key}": one for path, cls in SECTIONS.items() for key, one in ranges.declared(cls).items()}
+    assert {key for key, one in found.items() if one.wanted.startswith("a whole number")} == set(EDGES)
+    for key, (least, most) in EDGES.items():
+        assert found[key].problem(least) == found[key].problem(most) == "", key
+        assert found[key].problem(least - 1) and found[key].problem(most + 1), key
+
+
 def test_no_number_is_infinite():
     for one in (above(1), at_least(1), POSITIVE):
         assert one.problem(float("inf")) == "must be a finite number" and one.problem(float("nan"))

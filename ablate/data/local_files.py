@@ -10,20 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ablate.data.compressed import FORMATS, check_readable
+from ablate.data.compressed import check_readable
 from ablate.data.data_faults import DataFaults
+from ablate.data.documents import READABLE, kind_of
 from ablate.errors import UserError, disk_error
 
-COMPRESSED = (".txt", ".jsonl", ".ndjson", ".json")  # also with an ending of a compression
-ENDINGS = (*(kind + packed for kind in COMPRESSED for packed in ("", *FORMATS)), ".parquet", ".arrow")
-READABLE = f"{', '.join(COMPRESSED)} (each also with {', '.join(FORMATS)}), .parquet, .arrow"
 BACKUPS = re.compile(r".*~|#.*#|.*\.(bak|orig|swp|tmp)", re.IGNORECASE)
 NAMED = 3  # of the files that are left out for one reason
-
-
-def ending_of(file: str) -> str:
-    """The ending by which `file` is read, in lower case; empty where files of its kind are not read."""
-    return next((ending for ending in ENDINGS if file.lower().endswith(ending)), "")
 
 
 def names_in(files: Any) -> list[str]:
@@ -49,7 +42,7 @@ class LocalFiles:
         found = (file for pattern in patterns for file in self._named_by(str(pattern)))
         self.files = list({os.path.realpath(file): file for file in found}.values())
         for file in self.files:
-            if not ending_of(file):
+            if not kind_of(file):
                 raise UserError(f"data.files: {file}: must be one of {READABLE}")
             check_readable(file)
 
@@ -122,7 +115,7 @@ def _reason_against(path: str) -> str:
         return "backup"
     if not os.path.isfile(path):
         return "broken link" if os.path.islink(path) else "not a file"
-    return "" if ending_of(path) else os.path.splitext(name)[1].lower() or "no ending"
+    return "" if kind_of(path) else os.path.splitext(name)[1].lower() or "no ending"
 
 
 def _some(names: list[str]) -> str:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from ablate.data.data_faults import DataFaults
+from ablate.data.documents import Reading, documents, refuse_column, text_of
 from ablate.data.file_hashes import Hashes, hash_files
-from ablate.data.local_files import LocalFiles, ending_of, names_in
-from ablate.data.readers import LONGEST, NoColumn, column, first_line, is_text, numbered_lines
+from ablate.data.local_files import LocalFiles, names_in
+from ablate.data.readers import first_line
 from ablate.errors import UserError, nearest
 from ablate.ranges import COUNT, Ranges, check
 
@@ -54,7 +55,7 @@ class Local:
             raise UserError(
                 f"data.split_txt={split_txt}: must be one of {', '.join(SPLITS)}{nearest(str(split_txt), SPLITS)}"
             )
-        self.text, self.split_txt = text, split_txt
+        self._how = Reading(text, split_txt)
         self._found = LocalFiles(names_in(files) if files else [])
         self.files = self._found.files
 
@@ -62,106 +63,18 @@ class Local:
         """Names and hashes of the files in their order, and how they are read; not where they are."""
         names = (Path(file).name for file in self.files)
         files = [list(pair) for pair in zip(names, hashes(self.files), strict=True)]
-        return {"source": "local", "files": files, "text": self.text, "split_txt": self.split_txt}
+        return {"source": "local", "files": files, "text": self._how.text, "split_txt": self._how.split_txt}
 
     def documents(self, faults: DataFaults) -> Iterator[str]:
         """The documents file by file, in the given order; the files of one glob sorted by name."""
         self._found.note(faults)
         for file in self.files:
             count, skipped = 0, faults.skipped.total()
-            for text in _reader(file)(self, file, faults):
+            for text in documents(file, self._how, faults):
                 yield text
                 count += 1
             if not count and faults.skipped.total() == skipped:
                 faults.bad("empty file", file)
-
-    def _from_txt(self, file: str, faults: DataFaults) -> Iterator[str]:
-        block: list[str] = []
-        start, size, spoiled = 1, 0, False
-        for number, line in numbered_lines(file, faults):
-            if line is None:  # cannot be used: the whole document is left out
-                spoiled = self.split_txt != "line"
-                continue
-            ends = self.split_txt == "line" or (self.split_txt == "paragraph" and not line.strip())
-            if not block:
-                start, size = number, 0
-            if line.strip() or self.split_txt == "document":
-                block.append(line)
-                size += len(line) + 1
-            if size > LONGEST and not spoiled:
-                faults.bad("document too long", f"{file}:{start}", f"more than {LONGEST:,} characters")
-                spoiled = True
-            if ends:
-                if block and not spoiled:
-                    yield from _usable("\n".join(block), f"{file}:{start}", faults)
-                block, spoiled = [], False
-            elif spoiled:
-                block = []
-        if block and not spoiled:
-            yield from _usable("\n".join(block), f"{file}:{start}", faults)
-
-    def _from_jsonl(self, file: str, faults: DataFaults) -> Iterator[str]:
-        return self._rows(numbered_lines(file, faults), file, faults)
-
-    def _from_json(self, file: str, faults: DataFaults) -> Iterator[str]:
-        """JSON lines, or one array of objects."""
-        lines = numbered_lines(file, faults)
-        head = list(itertools.islice(lines, 1))
-        while head and not (head[-1][1] or "").strip() and (line := next(lines, None)):
-            head.append(line)
-        start = (head[-1][1] or "").strip() if head else ""
-        whole = itertools.chain(head, lines)
-        if start == "{":
-            faults.bad("one JSON object over several lines", file, "must be JSON lines, or one array of objects")
-            return iter(())
-        return self._from_array(whole, file, faults) if start.startswith("[") else self._rows(whole, file, faults)
-
-    def _rows(self, lines: Iterator[tuple[int, str | None]], file: str, faults: DataFaults) -> Iterator[str]:
-        for number, line in lines:
-            where = f"{file}:{number}"
-            if line is None:
-                continue
-            if not line.strip():
-                faults.note("blank line", where)
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                faults.bad("broken JSON", where, _reason(error))
-                continue
-            yield from _text_in(row, self.text, where, faults)
-
-    def _from_array(self, lines: Iterator[tuple[int, str | None]], file: str, faults: DataFaults) -> Iterator[str]:
-        text, size = [], 0
-        for _, line in lines:
-            if line is None:
-                return  # reported by its reader
-            text.append(line)
-            size += len(line) + 1
-            if size > LONGEST:
-                faults.bad("JSON array too long", file, f"more than {LONGEST:,} characters; write it as JSON lines")
-                return
-        try:
-            rows = json.loads("\n".join(text))
-        except (ValueError, RecursionError) as error:
-            faults.bad("broken JSON", file, _reason(error))
-            return
-        for number, row in enumerate(rows, 1):
-            yield from _text_in(row, self.text, f"{file}: item {number}", faults)
-
-    def _from_table(self, file: str, faults: DataFaults) -> Iterator[str]:
-        kind = ending_of(file).removeprefix(".")
-        number = 0
-        try:
-            for text in column(file, kind, self.text) if os.path.getsize(file) else ():
-                number += 1
-                yield from _text_of({self.text: text}, self.text, f"{file}: row {number}", faults)
-        except UserError:
-            raise
-        except NoColumn as error:
-            _refuse_column(self.text, error.columns, file)
-        except Exception as error:  # pyarrow raises many types for a truncated file
-            faults.bad(f"unreadable {kind} file", file, first_line(error))
 
 
 class Hub:
@@ -237,7 +150,7 @@ class Hub:
         except Exception as error:  # no network, dataset or split: each library below has its own type
             raise UserError(f"{label}: cannot be loaded ({first_line(error)}){_offline()}") from None
         if columns is not None and self.text not in columns:
-            _refuse_column(self.text, columns, label)
+            refuse_column(self.text, columns, label)
         for index in range(shards):
             shard = f"{label}: shard {index + 1} of {shards}"
             yield from self._shard(rows.shard(shards, index) if shards > 1 else rows, shard, faults)
@@ -293,69 +206,12 @@ class Hub:
         try:
             for row in rows:
                 number += 1
-                yield from _text_of(row, self.text, f"{label}, row {number}", faults)
+                yield from text_of(row, self.text, f"{label}, row {number}", faults)
         except UserError:
             raise
         except Exception as error:  # whatever the reader of that format raises
             faults.bad("unreadable", f"{label}, after row {number}", first_line(error))
             yield None
-
-
-READERS: dict[str, Callable[[Local, str, DataFaults], Iterator[str]]] = {
-    ".txt": Local._from_txt,
-    ".jsonl": Local._from_jsonl,
-    ".ndjson": Local._from_jsonl,
-    ".json": Local._from_json,
-    ".parquet": Local._from_table,
-    ".arrow": Local._from_table,
-}
-
-
-def _reader(file: str) -> Callable[[Local, str, DataFaults], Iterator[str]]:
-    kind, _, _ = ending_of(file).removeprefix(".").partition(".")  # without that of the compression
-    return READERS[f".{kind}"]
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    """What is wrong with JSON, and where in its line."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at character {error.pos + 1}"
-    return first_line(error)
-
-
-def _text_in(row: Any, key: str, where: str, faults: DataFaults) -> Iterator[str]:
-    """The text of a row of JSON; nothing where the row is not an object, or has no usable text."""
-    if isinstance(row, dict):
-        yield from _text_of(row, key, where, faults)
-    else:
-        faults.bad("not a JSON object", where, f"a {type(row).__name__}")
-
-
-def _text_of(row: dict[str, Any], key: str, where: str, faults: DataFaults) -> Iterator[str]:
-    """The text of a row, unless it is missing or unusable."""
-    if key not in row:
-        faults.bad("no text", where, f"no key {key!r}, only {', '.join(map(repr, row)) or 'none'}{nearest(key, row)}")
-    elif row[key] is None:
-        faults.bad("no text", where, f"{key!r} is null")
-    elif not isinstance(row[key], str):
-        faults.bad("no text", where, f"{key!r} is a {type(row[key]).__name__}")
-    else:
-        yield from _usable(row[key], where, faults)
-
-
-def _usable(text: str, where: str, faults: DataFaults) -> Iterator[str]:
-    if not text.strip():
-        faults.bad("empty document", where)
-    elif not is_text(text):
-        faults.bad("invalid Unicode", where, "half of a surrogate pair")
-    else:
-        if "\0" in text:
-            faults.note("NUL characters, kept", where)
-        yield text
-
-
-def _refuse_column(text: str, columns: Sequence[str], where: str) -> None:
-    raise UserError(f"data.text={text}: {where} has the columns {', '.join(columns)}{nearest(text, columns)}")
 
 
 def _changed(files: Any, change: Callable[[str], Any]) -> Any:

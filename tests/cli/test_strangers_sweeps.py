@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -11,6 +10,7 @@ from ablate import cli
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.record import Record
 from ablate.sweep.progress import Display
+from tests import cpu_seconds
 
 ROWS = "baseline: A\nrows:\n  A: []\n  B: [norm=rmsnorm]\n"
 CALL = "{{_target_: ablate.sweep.fork_server.call, entry: 'os:system', argument: 'touch {canary}', log: null}}"
@@ -37,12 +37,12 @@ def test_a_sweep_file_runs_nothing(kind, verb, tmp_path, monkeypatch, capsys):
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.yaml").write_text("question: Which?\n" + text.format(canary=canary))
     words = [verb, "sweep=mine", "row=B", "seed=0"] if verb == "train" else [verb, "mine"]
-    start = time.monotonic()
-    code, told = cli.run(words), capsys.readouterr().err
+    with cpu_seconds.at_most(10):
+        code = cli.run(words)
+    told = capsys.readouterr().err
     if verb != "status" or code:  # which composes nothing
         assert code == 2 and line in told and "Traceback" not in told, told
         assert all(text.startswith("ablate: ") for text in told.splitlines())
-    assert time.monotonic() - start < 10
     assert not canary.exists()
 
 
@@ -77,10 +77,10 @@ def test_a_bomb_in_a_sweep_file_is_one_line_at_once(verb, tmp_path, monkeypatch,
         "grid:\n" + "".join(f"  a{axis}: {[*range(10)]}\n" for axis in range(9)),
     ):
         (tmp_path / "sweeps" / "mine.yaml").write_text("question: Which?\n" + text)
-        start = time.monotonic()
-        assert cli.run([verb, "mine"]) == 2
+        with cpu_seconds.at_most(5):
+            assert cli.run([verb, "mine"]) == 2
         told = capsys.readouterr().err
-        assert len(told.splitlines()) == 1 and time.monotonic() - start < 5, told
+        assert len(told.splitlines()) == 1, told
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def test_a_bomb_in_a_sweep_file_is_one_line_at_once(verb, tmp_path, monkeypatch,
     ],
 )
 def test_a_number_that_nothing_can_hold_is_refused_at_once(override, capsys):
-    start = time.monotonic()
-    assert cli.run(["cost", override]) == 2
+    with cpu_seconds.at_most(10):
+        assert cli.run(["cost", override]) == 2
     told = capsys.readouterr().err
     assert told.count("ablate: ") == len(told.splitlines()) <= 3 and "Traceback" not in told
-    assert override.partition("=")[0] in told and time.monotonic() - start < 10
+    assert override.partition("=")[0] in told

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 
 import pytest
 from omegaconf import OmegaConf
 
 from ablate.config import compose, differences, effective, identity, resolved
+from ablate.config.identity import SCHEMA
+
+
+def test_it_is_a_hash_of_what_determines_a_result():
+    """By which runs of years ago are found: no part of it changes but with SCHEMA."""
+    text = f'{{"config":{{"a":"\\u00e4","b":1}},"data":"x","schema":{SCHEMA}}}'
+    assert identity({"b": 1, "a": "ä"}, "x") == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @pytest.mark.parametrize(

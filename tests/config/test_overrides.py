@@ -33,6 +33,7 @@ MISTAKES = [
     (["++dropout=0.1"], ["++dropout=0.1: no key can be added; leave out the +"]),
     (["+zzz=1"], ["+zzz=1: no key can be added"]),
     (["shape.d_modle=48"], ["there is no key 'shape.d_modle'; did you mean 'shape.d_model'?"]),
+    (["feedfoward.zzzqq=1"], ["there is no key 'feedfoward.zzzqq'; did you mean 'feedforward'?"]),
     (["d_model=48"], ["there is no key 'd_model'; did you mean 'shape.d_model'?"]),
     (["attention.window=16"], ["'attention.window': it is a setting of attention=sliding_window"]),
     (["norm"], ["norm: an override reads key=value (norm: "]),

@@ -7,7 +7,8 @@ import functools
 import pytest
 
 from ablate import cli
-from ablate.config import build_model, compose, differences, fill, identity, options
+from ablate.config import build_model, compose, differences, fill, identity, options, resolved
+from ablate.config.instantiation import instantiate
 from ablate.config.slots import SLOTS, TARGET, slot_at
 from ablate.config.sources import absence, attribute
 from ablate.errors import UserError
@@ -98,6 +99,38 @@ def test_an_option_that_cannot_fill_its_slot_gets_one_line(option, write_plugin,
     assert cli.run(["cost", option]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"ablate: {LINES[option].replace('{package}', package)}"
+
+
+OUTER = """
+class Outer:
+    uses_batch_statistics = False
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, step):
+        return 1.0
+"""
+
+
+def test_options_below_a_plugins_own_keys_are_made_as_the_slot_around_all_of_them(write_plugin):
+    """At any depth: at once where the slot takes objects, later where it takes factories."""
+    target = f"{write_plugin({'outer.py': OUTER})}.outer.Outer"
+    content = None
+    for _ in range(4):
+        content = {"_target_": target, "inner": content}
+    made = instantiate(content, SLOTS["schedule"])
+    assert type(made) is type(made.inner) is type(made.inner.inner.inner) and made.inner.inner.inner.inner is None
+    made = instantiate(content, SLOTS["norm"])
+    for _ in range(4):
+        assert isinstance(made, functools.partial)
+        made = made.keywords["inner"]
+
+
+def test_a_place_within_an_option_is_called_by_the_option_that_fills_it():
+    stack = resolved(compose(["stack=funnel"]))["stack"]
+    assert options.called("stack.encoder", stack["encoder"]) == "stack=funnel: encoder"
+    assert options.called("stack.decoder", {"_target_": "my.Own"}) == "stack.decoder=Own"
 
 
 def test_an_evaluation_that_does_not_fit_is_called_by_its_name_once(write_plugin):

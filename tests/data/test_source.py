@@ -15,8 +15,10 @@ import pytest
 from pyarrow import ipc, parquet
 
 from ablate.config import compose
-from ablate.data import compressed, readers, source
+from ablate.data import compressed, readers
+from ablate.data import documents as documents_module
 from ablate.data.data_faults import DataFaults
+from ablate.data.documents import KINDS, READABLE, kind_of
 from ablate.data.source import Hub, Local
 from ablate.errors import UserError
 from tests.data.conftest import texts, write_jsonl
@@ -244,7 +246,7 @@ def test_nul_characters_are_noted(tmp_path):
 
 def test_a_line_without_end_is_refused_and_not_held_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "LONGEST", 1 << 20)
-    monkeypatch.setattr(source, "LONGEST", 1 << 20)
+    monkeypatch.setattr(documents_module, "LONGEST", 1 << 20)
     file = tmp_path / "a.jsonl"
     with open(file, "wb") as opened:
         opened.write(GOOD)
@@ -545,3 +547,18 @@ def test_a_set_that_cannot_be_loaded(c4, tmp_path):
         list(hub(c4, split="trian").documents(DataFaults()))
     with pytest.raises(UserError, match="data.text=texts: .* has the columns text; did you mean 'text'"):
         list(hub(c4, text="texts").documents(DataFaults()))
+
+
+def test_what_is_said_to_be_read_is_what_is_read(tmp_path):
+    """Every ending that the messages name, in either case, and no other."""
+    said, _, compressions = READABLE.partition(" (each also with ")
+    packed, _, tables = compressions.partition("), ")
+    plain = said.split(", ")
+    assert [*plain, *tables.split(", ")] == list(KINDS)
+    for ending in plain:
+        for more in ("", *packed.split(", ")):
+            assert kind_of(f"a.b{ending}{more}".upper()) == ending
+    for ending in tables.split(", "):
+        assert kind_of(f"a{ending}") == ending and not kind_of(f"a{ending}.gz")
+    for name in ("a.gz", "a.txt.lz4", "a.csv", "txt", "a.json5", "a.txt.gz.bz2"):
+        assert kind_of(name) == ""

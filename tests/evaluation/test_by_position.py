@@ -63,6 +63,15 @@ def test_targets_that_do_not_count_are_left_out():
     assert found.standard_error == pytest.approx(math.sqrt(3 / 2 * (residuals**2).sum()) / c.sum())
 
 
+def test_the_error_is_over_the_sequences_that_have_targets_there():
+    """Not over those that have none in the last bin."""
+    weights = torch.ones(3, 5)
+    weights[0, 3:] = 0.0
+    found = scored([batch([0, 1, 2], weights)], 2)
+    means = np.array([1.0, 6.5])
+    assert found.standard_error == pytest.approx(means.std(ddof=1) / math.sqrt(2)) and found.items == 4
+
+
 def test_bins_add_up_to_the_held_out_loss():
     batches = [batch([0, 1], WEIGHTS), batch([2], WEIGHTS)]
     whole = heldout_loss(Given(), batches, torch.zeros(1, dtype=torch.long), torch.device("cpu"))

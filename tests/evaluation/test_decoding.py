@@ -40,6 +40,15 @@ def test_beams_as_the_library(untied, name):
     np.testing.assert_array_equal(ours.numpy(), STORED[name])
 
 
+def test_padding_behind_the_inputs_changes_nothing(untied):
+    longer = {name: torch.nn.functional.pad(given, (0, 5)) for name, given in inputs().items()}
+    assert torch.equal(greedy(untied, longer, LENGTH), greedy(untied, inputs(), LENGTH))
+    assert torch.equal(
+        beam_search(untied, longer, LENGTH, beams=3, alpha=0.6),
+        beam_search(untied, inputs(), LENGTH, beams=3, alpha=0.6),
+    )
+
+
 def likelihood(model, batch, written):
     """log p(written | inputs) of each example, up to its end."""
     decoder_ids = torch.nn.functional.pad(written, (1, 0))[:, :-1]

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,18 +89,21 @@ def test_a_sweep_counts_what_was_not_sent(tmp_path):
 
 
 def test_a_mirror_that_takes_long_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(wandb.wait, "__defaults__", (0.5,))
-    folder, began = mirrored(tmp_path / "run"), time.monotonic()
+    monkeypatch.setattr(wandb.wait, "__defaults__", (wandb.TELL_SECONDS,))
+    folder, waited = mirrored(tmp_path / "run"), []
+    clock = SimpleNamespace(monotonic=lambda: sum(waited), time=time.time, sleep=waited.append)
+    monkeypatch.setattr(wandb, "time", clock)
     line = MIRROR.outcome_line(folder)
-    assert 0.5 <= time.monotonic() - began < 1.5 and wandb.TELL_SECONDS == 10
+    assert sum(waited) == pytest.approx(10, abs=0.2)
     assert line.startswith("W&B: not sent yet; that goes on for 60 s at most, then `wandb sync ")
 
 
 def test_a_mirror_that_was_killed_is_not_waited_for(tmp_path, monkeypatch):
     folder = mirrored(tmp_path / "run")
     monkeypatch.setattr(wandb, "START_SECONDS", 0.0)
-    began = time.monotonic()
-    assert "(the process that sends was killed)" in MIRROR.outcome_line(folder) and time.monotonic() - began < 1
+    clock = SimpleNamespace(monotonic=time.monotonic, time=time.time, sleep=lambda _: pytest.fail("it waits"))
+    monkeypatch.setattr(wandb, "time", clock)
+    assert "(the process that sends was killed)" in MIRROR.outcome_line(folder)
 
 
 def test_a_log_that_is_a_link_is_left_alone(tmp_path, capsys):

@@ -132,7 +132,7 @@ def test_a_bad_service_changes_no_result(fault, asked, service, monkeypatch):
     problem, line = sent(folder), wandb.mirror_of(compose(overrides).logger).outcome_line(folder)
     assert time.monotonic() - ended < 4 + 10  # to start W&B, and to stop it
     assert problem and problem in line and len(line.splitlines()) == 1
-    until(lambda: not mirrors(folder), 20)
+    until(lambda: not mirrors(folder))
     service.mode = HEALTHY
     monkeypatch.setenv("WANDB_BASE_URL", service.url)
     command = shlex.split(line.split("`")[1])

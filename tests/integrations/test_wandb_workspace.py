@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,6 +29,19 @@ def test_it_shows_what_is_logged(asked):
     assert logged >= {metric for metrics in wandb_workspace.CURVES.values() for metric in metrics}
     numbers = {*wandb_mirror._summary(record)}
     assert numbers >= {number for shown in wandb_workspace.NUMBERS.values() for number in shown}
+
+
+def test_it_is_written_or_saved_and_said_where(tmp_path, monkeypatch, capsys):
+    asked = []
+    saved = SimpleNamespace(save=lambda: SimpleNamespace(url="https://wandb.example/mine"))
+    monkeypatch.setattr(wandb_workspace, "workspace", lambda *given: (asked.append(given), saved)[1])
+    monkeypatch.setattr(wandb_workspace, "specification", lambda *given: (asked.append(given), {"a": 1})[1])
+    wandb_workspace.run(["--project", "mine", "--entity", "me", "--save"])
+    assert capsys.readouterr().out == "https://wandb.example/mine\n" and asked == [("mine", "me")]
+    path = tmp_path / "w.json"
+    wandb_workspace.run(["--file", str(path)])
+    assert capsys.readouterr().out == f"{path}\n" and asked[1:] == [("ablate", "")]
+    assert json.loads(path.read_text()) == {"a": 1}
 
 
 def test_the_file_has_panels_by_section_and_runs_by_row(tmp_path):

@@ -45,6 +45,15 @@ def test_runs_alone_with_their_seed_have_no_residual():
     assert np.isnan(found.values[:, 3:]).all() and (found.degrees == 2).all()
 
 
+def test_a_row_with_a_single_run_shows_no_effect_of_a_seed():
+    losses = table(rows=7)
+    alone = np.full((1, 5), NAN)
+    alone[0, 2] = 6.3
+    found, without = residuals(np.vstack([losses, alone])), residuals(losses)
+    assert found.values[:7] == pytest.approx(without.values) and found.seed_variance == without.seed_variance
+    assert np.isnan(found.values[7]).all() and found.degrees[7] == 0
+
+
 def test_a_row_that_is_kept_out_changes_nothing_for_the_others():
     losses = table(rows=9)
     losses[4] = losses[0]
@@ -64,5 +73,6 @@ def test_typical_noise_is_that_of_an_ordinary_row():
     losses = table(rows=40)
     losses[7] = 5 + np.array([0.0, 0.5, -0.5, 0.2, 0.1])
     assert typical_noise(losses) == pytest.approx(0.01, rel=0.15)
+    assert typical_noise(table(rows=100, seeds=2)) == pytest.approx(0.01, rel=0.2)
     assert typical_noise(losses * 3) == pytest.approx(3 * typical_noise(losses))
     assert np.isnan(typical_noise(losses[:1])) and typical_noise(np.ones((4, 3))) == 0

@@ -31,7 +31,9 @@ def test_few_rounds_have_no_interval():
         found = speed_ratio([2.0] * rounds, [1.0] * rounds)
         assert found.ratio == pytest.approx(2.0) and math.isnan(found.low)
         assert not found.differs and not found.is_narrow
-    assert math.isnan(speed_ratio([], [1.0]).ratio)
+        assert found.rounds == rounds
+    nothing = speed_ratio([], [1.0])
+    assert math.isnan(nothing.ratio) and nothing.rounds == 0
 
 
 @pytest.mark.parametrize("noise", [0.003, 0.01, 0.02])

@@ -7,6 +7,7 @@ import yaml
 
 from ablate.config import compose, identity, resolved
 from ablate.config.identity import SCHEMA
+from ablate.errors import UserError
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.record import Data, Loss, Record
 from ablate.run.status import look
@@ -97,6 +98,13 @@ def test_a_plan_is_judged_by_what_it_is_given(sweep, made):
     for given, was in ((), "dropout was 0.1, is 0.0"), (("dropout=0.2",), "dropout was 0.1, is 0.2"):
         judged = Membership(sweep(), given).judged(status)
         assert (judged.state, judged.reason, judged.finished) == (DIFFERENT, was, False)
+
+
+def test_what_is_given_and_cannot_be_composed_is_said_not_left_out(sweep, made):
+    """By the same words a run's own command, which a stranger may have written, changes nothing (above)."""
+    status = made(sweep(), "B", 0)
+    with pytest.raises(UserError, match="there is no key 'nothing'"):
+        Membership(sweep(), ["nothing=3"]).changes(RunFolder(status.folder), status.record)
 
 
 def test_only_finished_runs_are_judged(sweep, made):

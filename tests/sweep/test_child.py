@@ -3,13 +3,17 @@
 import errno
 import json
 import os
+import sys
+import time
 
 import pytest
 
+from ablate import orphans
 from ablate.config import compose_resolved
 from ablate.data import build_corpus
 from ablate.errors import UserError
 from ablate.sweep import child, fork_server
+from ablate.training import processes, run, speed
 from tests.training.standin import Corpus, folder_of
 
 
@@ -71,3 +75,52 @@ def test_a_full_disk_is_one_line(tmp_path, capsys):
     assert fork_server.call("tests.sweep.test_child:finds_the_disk_full", str(tmp_path), log=None) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"ablate: {tmp_path}: ") and "has no room left" in line
+
+
+def test_try_out_tells_how_long_the_parts_of_a_run_take(asked, tmp_path, result):
+    asked_at = time.monotonic() - 100.0
+    job = {"config": compose_resolved(asked()), "scratch": str(tmp_path / "scratch"), "seconds": 0.1, "asked": asked_at}
+    assert child.try_out({**job, "result": str(result)}) == 0
+    found = json.loads(result.read_text())
+    assert 100.0 < found["start"] < time.monotonic() - asked_at
+    assert found["step"] > 0 and found["evaluation"] > 0 and len(found) == 3
+    assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_of_several_processes_one_tells_the_speeds(is_main, asked, result, monkeypatch):
+    monkeypatch.setattr(processes, "is_main", lambda: is_main)
+    monkeypatch.setattr(run, "measure", lambda *given: {"p25": 2.0, "median": 3.0, "p75": 4.0})
+    monkeypatch.setattr(speed, "try_out", lambda *given: speed.Trial(began=9.0, step=0.5, evaluation=0.25))
+    job = {"config": compose_resolved(asked()), "scratch": "s", "seconds": 1, "asked": 5.0, "result": str(result)}
+    for call, found in (
+        (child.measure, {"steps_per_second": 3.0}),
+        (child.try_out, {"start": 4.0, "step": 0.5, "evaluation": 0.25}),
+    ):
+        assert call(job) == 0
+        assert (json.loads(result.read_text()) if is_main else result.exists()) == (found if is_main else False)
+
+
+@pytest.mark.parametrize(("environment", "told"), [({}, 0), ({"SLURM_JOB_ID": "7"}, 1)])
+def test_a_job_of_slurm_waits_for_its_mirror(environment, told, asked, monkeypatch):
+    calls = []
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(run, "tell_mirrored", calls.append)
+    overrides = asked()
+    job = {"config": compose_resolved(overrides), "overrides": overrides, "command": "ablate sweep"}
+    assert child.train(job) == 0 and len(calls) == told
+    monkeypatch.setattr(run, "run", lambda *given: (_ for _ in ()).throw(UserError("no")))
+    assert child.train(job) == 2 and len(calls) == told
+
+
+def gives_back(argument):
+    return argument["code"]
+
+
+def test_a_fresh_process_calls_what_the_command_line_names_and_dies_with_its_parent(monkeypatch):
+    ties = []
+    monkeypatch.setattr(orphans, "die_with_agent", lambda: ties.append(1))
+    monkeypatch.setattr(sys, "argv", ["child", "tests.sweep.test_child:gives_back", '{"code": 7}'])
+    assert child.main() == 7 and ties == [1]

@@ -1,9 +1,9 @@
 """Drivers that are stopped, killed, or not alone."""
 
+import contextlib
 import json
 import re
 import signal
-import threading
 import time
 
 import pytest
@@ -12,11 +12,12 @@ from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.record import RUNNING, SCHEMA, Record
 from ablate.sweep.scheduler import BEFORE_THE_FIRST_STEP
+from tests.sweep.clock import Clock
 
 pytestmark = pytest.mark.timeout(90)
 
 
-def until(condition, seconds=30.0):
+def until(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -49,7 +50,7 @@ def test_a_run_that_does_not_stop_is_killed_when_asked_twice(place):
     driver.send_signal(signal.SIGINT)
     driver.communicate()
     assert driver.returncode == 130
-    until(lambda: not place.processes(), 5)
+    until(lambda: not place.processes())
 
 
 def test_a_killed_driver_takes_its_runs_along_and_the_next_resumes_them(place):
@@ -58,7 +59,7 @@ def test_a_killed_driver_takes_its_runs_along_and_the_next_resumes_them(place):
     until(lambda: len(place.trace("start")) == 2)
     driver.kill()
     driver.communicate()
-    until(lambda: not place.processes(), 10)
+    until(lambda: not place.processes())
     place.behave()
     assert place.drive()[0] == 0
     assert set(place.states().values()) == {"done"}
@@ -81,7 +82,7 @@ def test_a_killed_fork_server_takes_its_runs_along(place):
     said, _ = driver.communicate()
     assert driver.returncode == 1, said
     assert place.states()["Rms", 0] == "failed" and place.states()["Base", 1] == "done"
-    until(lambda: not place.processes(), 5)
+    until(lambda: not place.processes())
 
 
 def test_two_drivers_share_the_work_and_do_nothing_twice(place):
@@ -117,32 +118,39 @@ def under_way_elsewhere(place):
     return folder
 
 
-def test_a_run_that_another_process_has_is_given_up_without_a_sign_of_life(place):
+def test_a_run_that_another_process_has_is_given_up_without_a_sign_of_life(place, monkeypatch):
     folder = under_way_elsewhere(place)
+
+    def two_minutes(clock):
+        if len(place.trace("done")) == 3:
+            clock.ahead += 120
+
     with folder.lock():
-        began = time.monotonic()
-        code, said = place.drive(patience=0.3)
+        Clock(monkeypatch, two_minutes)
+        code, said = place.drive(patience=100)
     assert code == 1, said
-    assert 0.3 * BEFORE_THE_FIRST_STEP < time.monotonic() - began < 30
-    assert re.search(r"FAILED   Rms · seed 0: another process has it, without a sign of life for \d+ s", said)
+    (silent,) = re.findall(r"FAILED   Rms · seed 0: another process has it, without a sign of life for (\d+) min", said)
+    assert 100 * BEFORE_THE_FIRST_STEP <= 60 * int(silent) <= 100 * BEFORE_THE_FIRST_STEP + 180
     assert folder.read().status == RUNNING  # its own business
     assert sorted(place.trace("done")) == ["Base 0", "Base 1", "Gelu 0"]
 
 
-def test_one_that_beats_is_waited_for(place):
-    folder, ends = under_way_elsewhere(place), time.monotonic() + 3.0
+def test_one_that_beats_is_waited_for(place, monkeypatch):
+    """For as long as it likes: it beats every two minutes here, and would be given up after ten of silence."""
+    folder, beats, others = under_way_elsewhere(place), [], {"Base 0", "Base 1", "Gelu 0"}
+    with contextlib.ExitStack() as hand:
+        hand.enter_context(folder.lock())
 
-    def beat():
-        with folder.lock():
-            step = 0
-            while time.monotonic() < ends:
-                step += 1
-                atomic_write(folder.progress, json.dumps({"step": step, "steps": 99, "time": time.time(), "loss": 1.0}))
-                time.sleep(0.1)
+        def beat(clock):
+            if others == set(place.trace("done")):
+                clock.ahead += 120
+                beats.append(clock.monotonic())
+                progress = {"step": len(beats), "steps": 99, "time": beats[-1], "loss": 1.0}
+                atomic_write(folder.progress, json.dumps(progress))
+                if len(beats) == 20:
+                    hand.close()
 
-    other = threading.Thread(target=beat)
-    other.start()
-    time.sleep(0.1)
-    code, said = place.drive(patience=0.2)
-    other.join()
+        Clock(monkeypatch, beat)
+        code, said = place.drive(patience=100)
     assert code == 0 and place.trace("done")[-1] == "Rms 0", said
+    assert beats[19] - beats[0] > 3 * 100 * BEFORE_THE_FIRST_STEP

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from ablate import cli
 from ablate.config import compose, identity, merge
 from ablate.errors import UserError
 from ablate.training.spikes import LEAST, WINDOW, Spikes
+from tests.config.conftest import write_plugin
 from tests.faults import faults
 from tests.training.standin import Batches, folder_of, in_child, result, run
 
+__all__ = ["write_plugin"]
 AT = 90
 LONG = ("shape.steps=110", "trainer.checkpoint_every=20", "trainer.evaluate_every=50")
 
@@ -186,3 +189,44 @@ def test_killed_around_a_spike_and_resumed(with_a_spike, skip):
         assert in_child(killed, faults.at_step(step, signal.SIGKILL)) == -signal.SIGKILL
     again = run(killed)
     assert again.spikes == found.spikes and result(folder_of(killed)) == result(folder_of(whole))
+
+
+JUMPS = """
+class Jumps:
+    def __init__(self, peak, at):
+        self.peak, self.at = peak, at
+
+    def __call__(self, step):
+        return self.peak * (10_000 if step == self.at else 1)
+"""
+OPTION = f"# Far too high in one step\n_target_: {{package}}.jumps.Jumps\npeak: 1e-3\nat: {AT - 1}\n"
+SWEEP = """
+question: What does a rate that is far too high do?
+base: [schedule=jumps]
+baseline: noticed
+rows: {noticed: [], skipped: [trainer.skip_spikes=6]}
+seeds: {baseline: 1, rows: 1}
+"""
+
+
+def test_from_the_command_to_the_report(asked, write_plugin, tmp_path, capsys):
+    """A step that goes far too far: the loss of the next ones is said while training, recorded, and reported."""
+    write_plugin({"jumps.py": JUMPS, "conf/schedule/jumps.yaml": OPTION})
+    places = [f"paths.reports={tmp_path / 'reports'}", f"paths.sweeps={tmp_path / 'sweeps'}"]
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "spiky.yaml").write_text(SWEEP)
+    for row in ("noticed", "skipped"):
+        overrides, skip = asked(*LONG, "sweep=spiky", f"row={row}", "seed=0", *places), row == "skipped"
+        assert cli.run(["train", *overrides]) == 0
+        assert f"spike at step {AT + 1}: " in capsys.readouterr().out
+        content = json.loads(folder_of(overrides).record.read_text())
+        found = content["spikes"]
+        assert content["status"] == "done" and found["count"] > 0 and found["first_step"] == AT + 1
+        assert found["skipped"] == (found["count"] if skip else 0)
+        log = folder_of(overrides).log.read_text()
+        assert f"spike at step {AT + 1}: " in log and ("each skipped)" in log) == bool(skip)
+    assert cli.run(["report", "spiky", *places, f"paths.runs={tmp_path / 'runs'}"]) == 0
+    (report,) = (tmp_path / "reports").glob("spiky/report.md")
+    said = [line for line in report.read_text().splitlines() if "of loss or gradient norm while training" in line]
+    assert len(said) == 2 and "**noticed**" in said[0] and "**skipped**" in said[1]
+    assert "skipped" not in said[0].partition("**noticed**")[2] and said[1].endswith(f"{found['count']} skipped")
