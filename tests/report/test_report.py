@@ -22,8 +22,9 @@ from ablate.run.folder import run_path
 from tests.report.synthetic import SETTINGS, Maker, false_alarm_sweep, large_sweep, small_sweep
 
 COLUMNS = (
-    "row section runs parameters ops_paper flops_per_step steps_per_second early_loss early_loss_std final_loss "
-    "final_loss_std delta delta_low delta_high p_adjusted verdict against"
+    "row section runs parameters ops_paper flops_per_step steps_per_second speed_ratio speed_ratio_low speed_ratio_high "
+    "timing_rounds early_loss early_loss_std final_loss final_loss_std delta delta_low delta_high p_adjusted verdict "
+    "against"
 ).split()
 HEADINGS = [
     "What was run",
@@ -158,6 +159,43 @@ def test_a_speed_is_in_the_findings_where_its_interval_excludes_1(tmp_path):
         path.write_text(json.dumps({**record, "steps_per_second": {**record["steps_per_second"], "timing": timing}}))
         text = make(maker).read_text()
         assert "**SwiGLU** by" in text and "× the speed" not in text
+
+
+def test_speeds_in_results_csv_are_ratios_of_the_timing_pass(tmp_path):
+    maker = false_alarm_sweep(tmp_path)
+    lines = {line["row"]: line for line in lines_of(make(maker).parent / "results.csv")}
+    base, found = lines[maker.baseline], lines["SwiGLU"]
+    assert (base["speed_ratio"], base["speed_ratio_low"], base["timing_rounds"]) == ("", "", "6")
+    low, middle, high = (float(found[f"speed_ratio{end}"]) for end in ("_low", "", "_high"))
+    assert low < middle < high < 1 and found["timing_rounds"] == "6"
+
+
+@pytest.mark.parametrize("measured", ["while training", "alone, rounds not kept", "in four rounds"])
+def test_no_speed_is_in_the_head_of_a_report_without_a_timing_pass(tmp_path, measured):
+    """Half the speed, measured under whatever load there was, is no finding."""
+    maker = Maker(tmp_path)
+    maker.reference = "narang2021"
+    labels = {"SwiGLU": "swiglu", "GeLU": "gelu", "Swish": "swish", "ELU": "elu", "GLU": "glu", "SeLU": "selu"}
+    for number, (label, option) in enumerate([(maker.baseline, ""), *labels.items()]):
+        speed = 0.5 if option else 1.0
+        if option:
+            maker.add(label, "activation", [f"activation={option}"])
+        rounds = [20.0 * speed] * 4 if measured == "in four rounds" else None
+        for seed in range(3):
+            maker.run(
+                *(label, seed, [f"activation={option}"] if option else []),
+                final=5.0 - 0.1 * number + (seed * 3 + number * 2) % 5 / 1000,
+                speed=speed,
+                rounds=rounds,
+                **({"steps_per_second": {"median": 14.0 * speed}} if measured == "while training" else {}),
+            )
+    maker.write_sweep()
+    report = make(maker)
+    head, rest = report.read_text().split("## What was run")
+    assert "6 are better" in head and "×" not in head and "speed" not in head
+    assert "| speed |" not in rest  # nor a line of agreement
+    lines = lines_of(report.parent / "results.csv")
+    assert {line["speed_ratio"] for line in lines} == {""} and float(lines[1]["steps_per_second"]) < 12
 
 
 def test_again_and_from_a_fresh_clone_byte_for_byte(small, tmp_path):

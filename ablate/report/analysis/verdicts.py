@@ -189,6 +189,15 @@ def speed_relative_to(row: Row, other: Row) -> SpeedRatio:
     return SpeedRatio(ratio(row.speed, other.speed) if row.is_exclusive == other.is_exclusive else np.nan)
 
 
+def timed_speed(row: Row, other: Row) -> SpeedRatio:
+    """As `speed_relative_to`, but unknown (NaN) where the timing pass gives no interval of the ratio.
+
+    Whatever is concluded from speeds rests on this one: without rounds, a ratio may be off by a fifth.
+    """
+    found = speed_relative_to(row, other)
+    return found if math.isfinite(found.low) else SpeedRatio()
+
+
 def ratio(value: float, base: float) -> float:
     """`value` over `base`; NaN where `base` is zero."""
     return value / base if base else np.nan

@@ -22,10 +22,12 @@ from ablate.report.analysis.verdicts import (
     mean,
     score_places,
     spread,
+    timed_speed,
 )
 from ablate.report.render.latex import beyond_pdflatex, latex_escape
 from ablate.report.text import counted, csv_text, fixed, scaled
 from ablate.run.score import SPREAD
+from ablate.statistics.speed_ratio import SpeedRatio
 
 RESULT_COLUMNS = (
     "row",
@@ -35,6 +37,10 @@ RESULT_COLUMNS = (
     "ops_paper",
     "flops_per_step",
     "steps_per_second",
+    "speed_ratio",
+    "speed_ratio_low",
+    "speed_ratio_high",
+    "timing_rounds",
     "early_loss",
     "early_loss_std",
     "final_loss",
@@ -81,7 +87,8 @@ def results_csv(verdicts: Verdicts) -> str:
     lines = []
     for row in verdicts:
         scores = [figure for task in tasks for figure in _scores(row, task)]
-        lines.append([*_result(row, speeds[row.label]), *scores])
+        relative = SpeedRatio() if row is verdicts.baseline else timed_speed(row, verdicts.baseline)
+        lines.append([*_result(row, speeds[row.label], relative), *scores])
     return _csv([*RESULT_COLUMNS, *(name for task in tasks for name in (task, _spread(task, tasks)))], lines)
 
 
@@ -93,7 +100,7 @@ def _spread(task: str, tasks: Sequence[str]) -> str:
     return name
 
 
-def _result(row: Row, speed: float) -> list[Any]:
+def _result(row: Row, speed: float, relative: SpeedRatio) -> list[Any]:
     comparison = row.comparison
     return [
         row.label,
@@ -103,6 +110,8 @@ def _result(row: Row, speed: float) -> list[Any]:
         row.ops_paper,
         row.flops_per_step,
         speed,
+        *(relative.ratio, relative.low, relative.high),
+        len(row.timing.rounds) if row.timing else "",
         mean(row.early),
         spread(row.early),
         mean(row.final),

@@ -21,7 +21,7 @@ from ablate.report.analysis.verdicts import (
     WORSE,
     Row,
     Verdicts,
-    speed_relative_to,
+    timed_speed,
 )
 from ablate.report.render.provenance import extras_of, values_of
 from ablate.report.text import (
@@ -125,7 +125,7 @@ class Summary:
         return found
 
     def _finding(self, row: Row) -> str:
-        comparison, relative = row.comparison, speed_relative_to(row, self.verdicts.row(row.control))
+        comparison, relative = row.comparison, timed_speed(row, self.verdicts.row(row.control))
         size, limits = fixed(abs(comparison.delta), self.places), interval(comparison.low, comparison.high, self.places)
         fast = interval(relative.low, relative.high, 2, signed=False)
         speed = f"; {fixed(relative.ratio, 2)} × the speed, {fast}" if relative.differs else ""
