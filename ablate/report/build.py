@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.results import Results
-from ablate.report.text import decimals, md_escape, one_line
+from ablate.report.text import md_escape, one_line
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, run_folders, set_file_aside
 
@@ -60,7 +60,7 @@ def _write(results: Results, folder: Path) -> None:
     from ablate.report.analysis import agreement, reference
     from ablate.report.analysis.agreement_over_training import agreement_over_training
     from ablate.report.analysis.judge import judge
-    from ablate.report.render import csv_tables, plots
+    from ablate.report.render import csv_tables, paper_table, plots
     from ablate.report.render.agreement_tables import AgreementTables
     from ablate.report.render.markdown_tables import MarkdownTables
     from ablate.report.render.provenance import Provenance
@@ -77,7 +77,7 @@ def _write(results: Results, folder: Path) -> None:
     atomic_write(folder / "results.csv", csv_tables.results_csv(judged))
     atomic_write(folder / "runs.csv", csv_tables.runs_csv(results))
     atomic_write(folder / "evidence.csv", csv_tables.evidence_csv(judged))
-    atomic_write(folder / "table.tex", csv_tables.table_tex(judged, decimals(judged.noise)))
+    atomic_write(folder / "table.tex", paper_table.table_tex(judged))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )

@@ -65,6 +65,11 @@ class MarkdownTables:
         return ["Against"] if self.verdicts.against else []
 
     @property
+    def expected(self) -> list[str]:
+        """The heading of the column that says what the sweep file expects; empty where it expects nothing."""
+        return ["Expected"] if any(row.expected for row in self.verdicts.rows) else []
+
+    @property
     def baseline_line(self) -> str:
         """The baseline's own losses."""
         losses = f"final loss {self._loss(self.base)}, {fixed(self.base.bits_per_byte, 3)} bits per byte"
@@ -81,6 +86,7 @@ class MarkdownTables:
             interval(comparison.low, comparison.high, self.places),
             probability(comparison.p_adjusted),
             f"**{row.verdict}**" if bold else row.words,
+            *([_expected(row)] if self.expected else []),
             significant(comparison.detectable) if row.verdict == UNDECIDED else "",
             self._loss(row),
             fixed(row.bits_per_byte, 3),
@@ -143,10 +149,9 @@ class MarkdownTables:
 
     @property
     def changes(self) -> list[list[str]]:
-        """What each row changes in the baseline."""
+        """What each row changes in the baseline, and what is expected of that by whom."""
         return [
-            [md_escape(row.label), " ".join(md_code(override, cell=True) for override in row.overrides) or "none"]
-            for row in self.verdicts
+            [md_escape(row.label), _changes(row), *([_source(row)] if self.expected else [])] for row in self.verdicts
         ]
 
     @property
@@ -208,6 +213,22 @@ class MarkdownTables:
             "the geometric mean of the rounds' ratios, with its 95 % interval (Student's t, logarithms)."
         )
         return f"{text} {_load(timings)}"
+
+
+def _changes(row: Row) -> str:
+    return " ".join(md_code(override, cell=True) for override in row.overrides) or "none"
+
+
+def _source(row: Row) -> str:
+    return f"{row.expected.word}: {md_escape(row.expected.source)}" if row.expected else ""
+
+
+def _expected(row: Row) -> str:
+    """What is expected of a row, marked where its verdict is that or another one."""
+    if not row.expected:
+        return ""
+    mark = {True: " ✓", False: " ✗", None: ""}[row.is_as_expected]
+    return f"{row.expected.word}{mark}"
 
 
 def _load(timings: list[Timing]) -> str:

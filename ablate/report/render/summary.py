@@ -81,6 +81,11 @@ class Summary:
         return f"{md_escape(headline(self.verdicts))}."
 
     @property
+    def expectation(self) -> str:
+        """Whether the verdicts are those that the sweep file expects; empty where it expects nothing."""
+        return md_escape(expectation(self.verdicts))
+
+    @property
     def findings(self) -> list[str]:
         """What was found, verdict by verdict; how sure that is; what it cost."""
         found = []
@@ -265,6 +270,30 @@ def headline(verdicts: Verdicts) -> str:
     against = listed([f"{count} against {shortened(label)}" for label, count in others.items() if count], 3)
     start = f"Of {counted(len(rows), 'change')} to {shortened(verdicts.baseline.label)}"
     return f"{start}{f' ({against})' if against else ''}, {listed(parts)}"
+
+
+def expectation(verdicts: Verdicts) -> str:
+    """How the verdicts on changes stand to what the sweep file expects of them; empty where it expects nothing."""
+    rows = [row for row in verdicts.changes if row.expected]
+    if not rows:
+        return ""
+    start = f"The sweep file says, with a source for each, what to expect of {counted(len(rows), 'change')}"
+    agree, disagree = ([row for row in rows if row.is_as_expected is known] for known in (True, False))
+    number = len(agree) + len(disagree)
+    if not number:
+        return f"{start}; none of them has a verdict yet."
+    if not disagree:
+        found = "the one verdict agrees" if number == 1 else f"all {number} verdicts agree"
+    else:
+        contrary = [f"{row.label} is {row.words}, where {_expected(row)} was expected" for row in disagree]
+        found = f"{len(agree) or 'none'} of {counted(number, 'verdict')} agree, and {listed(contrary)}"
+    still = [f"{row.label} ({_expected(row)} expected)" for row in rows if row.is_as_expected is None]
+    rest = f" Without a verdict: {listed(still)}." if still else ""
+    return f"{start}: {found}.{rest}"
+
+
+def _expected(row: Row) -> str:
+    return row.expected.word if row.expected else ""
 
 
 def _are(number: int) -> str:

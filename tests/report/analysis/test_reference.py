@@ -138,7 +138,6 @@ def test_speeds_are_compared_relative_to_each_ones_baseline():
     }
     judged = verdicts(dict.fromkeys(speeds, 0.0))
 
-
     def timed(row, speed):
         return replace(row, speed=1.0, timing=Timing(began="now", rounds=(speed,) * FEWEST_ROUNDS))
 
