@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.results import Results
@@ -10,11 +12,29 @@ from ablate.report.text import md_escape, one_line
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, run_folders, set_file_aside
 
+if TYPE_CHECKING:
+    from ablate.report.analysis.verdicts import Verdicts
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Path:
-    """Gather the runs of a sweep and write its report; returns the path of report.md.
+@dataclass(frozen=True)
+class Report:
+    """A report that is written: the path of its report.md, and what it says of the rows."""
+
+    path: Path
+    verdicts: Verdicts
+
+    @property
+    def lines(self) -> list[str]:
+        """Its findings for a terminal: a sentence, then a table of the verdicts."""
+        from ablate.report.render import terminal
+
+        return terminal.lines_of(self.verdicts)
+
+
+def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Report:
+    """Gather the runs of a sweep and write its report.
 
     Runs without a folder (all of them, in a fresh clone) are taken from the records in the report's folder; what is
     asked of them, and what each row is compared with, from the sweep file as it is now. Beside runs that have a folder,
@@ -41,11 +61,10 @@ def _older(folder: Path) -> tuple[Results | None, dict[int, str]]:
     return records_file.read_undamaged(folder)
 
 
-def rebuild(report_dir: Path | str) -> Path:
-    """Write the report again from records.jsonl and curves.csv alone, byte for byte; returns the path of report.md."""
+def rebuild(report_dir: Path | str) -> Report:
+    """Write the report again from records.jsonl and curves.csv alone, byte for byte."""
     folder = Path(report_dir)
-    _write(records_file.read(folder), folder)
-    return folder / "report.md"
+    return Report(folder / "report.md", _write(records_file.read(folder), folder))
 
 
 def problems(report_dir: Path | str) -> list[str]:
@@ -54,7 +73,7 @@ def problems(report_dir: Path | str) -> list[str]:
     return [one_line(f"{problem['path']}: {problem['reason']}") for problem in skipped]
 
 
-def _write(results: Results, folder: Path) -> None:
+def _write(results: Results, folder: Path) -> Verdicts:
     import jinja2
 
     from ablate.report.analysis import agreement, reference
@@ -89,3 +108,4 @@ def _write(results: Results, folder: Path) -> None:
         provenance=Provenance(results, judged),
     )
     atomic_write(folder / "report.md", text)
+    return judged

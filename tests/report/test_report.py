@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,13 +19,15 @@ from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.judge import judge
 from ablate.report.render import csv_tables
 from ablate.report.render.plots.costs import costs, losses_of
+from ablate.report.render.summary import expectation
 from ablate.run.folder import run_path
+from ablate.study.expectations import Expectation
 from tests.report.synthetic import SETTINGS, Maker, false_alarm_sweep, large_sweep, small_sweep
 
 COLUMNS = (
-    "row section runs parameters ops_paper flops_per_step steps_per_second speed_ratio speed_ratio_low speed_ratio_high "
-    "timing_rounds early_loss early_loss_std final_loss final_loss_std delta delta_low delta_high p_adjusted verdict "
-    "against"
+    "row section runs parameters ops_paper flops_per_step steps_per_second speed_ratio speed_ratio_low "
+    "speed_ratio_high timing_rounds early_loss early_loss_std final_loss final_loss_std delta delta_low delta_high "
+    "p_adjusted verdict against"
 ).split()
 HEADINGS = [
     "What was run",
@@ -38,7 +41,7 @@ HEADINGS = [
 
 
 def make(maker):
-    return build.build(maker.name, maker.runs, maker.reports, maker.sweeps)
+    return build.build(maker.name, maker.runs, maker.reports, maker.sweeps).path
 
 
 def judged(maker):
@@ -151,7 +154,7 @@ def test_a_speed_is_in_the_findings_where_its_interval_excludes_1(tmp_path):
     assert found and float(found[2]) <= float(found[1]) <= float(found[3]) < 1
     assert f"{found[1]} × ({found[2]} to {found[3]}) |" in text  # in the table of costs
     assert re.search(r"[|] RMS Norm [|].* 0[.]99 × \(0[.]9\d to 1[.]0\d\) [|]", text)
-    assert "Other processes kept 0.2 cores before, and 0.1 (at most 0.1) cores busy meanwhile." in text
+    assert "Other processes kept 0.2 cores busy before it began and 0.1 (at most 0.1) while rows were measured." in text
     path = run_path(maker.runs, maker.name, "SwiGLU", 0) / "record.json"
     record = json.loads(path.read_text())
     for changes in ({"began": "2026-02-02T02:00:00Z"}, {"rounds": [16.0, 24.0, 16.0, 24.0, 16.0, 20.0]}, None):
@@ -259,6 +262,57 @@ def test_a_report_of_next_to_nothing(tmp_path, runs):
     assert "Agreement with Narang" in report.read_text()
 
 
+EXPECT = {
+    "SwiGLU": {"better": "Shazeer 2020"},
+    "No position": {"better": "me, wrongly"},
+    "RMS Norm": {"equal": "Zhang | Sennrich 2019"},
+}
+
+
+def test_verdicts_are_set_beside_what_the_sweep_file_expects(tmp_path):
+    maker = small_sweep(tmp_path)
+    for section in maker.sections.values():
+        for label, row in section.items():
+            if label in EXPECT:
+                section[label] = {"overrides": row, "expect": EXPECT[label]}
+    maker.write_sweep()
+    report = make(maker)
+    text = report.read_text()
+    head = text.split("## What was run")[0]
+    assert (
+        "**The sweep file says, with a source for each, what to expect of 3 changes: 1 comes out as expected; "
+        "1 otherwise: No position (worse where better was expected); 1 stays open: RMS Norm (equal expected).**"
+    ) in head
+    for label, cells in {
+        "SwiGLU": "**better** | better ✓",
+        "No position": "**worse** | better ✗",
+        "RMS Norm": "no difference detected | equal",
+    }.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {label} ") and f" | {cells} | " in line)
+        assert line.count(" | ") == 11 - 1
+    assert "| RMS Norm | `norm=rmsnorm` | equal: Zhang \\| Sennrich 2019 |" in text
+    evidence = {line["row"]: line for line in lines_of(report.parent / "evidence.csv")}
+    assert (evidence["SwiGLU"]["expected"], evidence["SwiGLU"]["expected_by"]) == ("better", "Shazeer 2020")
+    assert evidence["Post-norm"]["expected"] == ""
+
+
+def test_agreement_with_what_is_expected_in_words(tmp_path):
+    found = judged(false_alarm_sweep(tmp_path))
+
+    def said(**expected):
+        words = {row.label: expected.get(row.label.split()[0]) for row in found.rows}
+        rows = [replace(row, expected=(word := words[row.label]) and Expectation(word, "me")) for row in found.rows]
+        return expectation(replace(found, rows=rows))
+
+    assert said() == ""
+    start = "The sweep file says, with a source for each, what to expect of"
+    assert said(SwiGLU="better") == f"{start} 1 change: 1 comes out as expected; none otherwise."
+    contrary = "none come out as expected; 1 otherwise: SwiGLU (better where equal was expected)"
+    assert said(SwiGLU="equal") == f"{start} 1 change: {contrary}."
+    still = "none come out as expected; none otherwise; 1 stays open: RMS Norm (equal expected)"
+    assert said(RMS="equal") == f"{start} 1 change: {still}."
+
+
 def test_a_demonstration_says_so_in_its_first_line(tmp_path):
     maker = Maker(tmp_path, data="builtin")
     maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
@@ -267,7 +321,8 @@ def test_a_demonstration_says_so_in_its_first_line(tmp_path):
         maker.run(maker.baseline, seed)
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9)
     first = make(maker).read_text().splitlines()[0]
-    assert first.startswith("**This is a demonstration:**")
+    assert first.startswith("**This is a demonstration:** a model of 640 k parameters, trained for 200 steps on ")
+    assert "the signs of its differences" in first and "hold for this setting" in first
 
 
 @pytest.mark.parametrize(
@@ -484,7 +539,7 @@ def test_strings_from_outside_change_nothing_but_words(tmp_path):
             assert not any(value.startswith(("=", "@", "+")) for value in line.values())
             assert line["row"] in (maker.baseline, "'" + nasty, "'-x")
     assert r"\textbackslash{}alpha\$" in (report.parent / "table.tex").read_text()
-    assert build.rebuild(report.parent).read_text() == text
+    assert build.rebuild(report.parent).path.read_text() == text
 
 
 def test_downstream_scores(tmp_path):
@@ -687,6 +742,9 @@ def test_a_report_without_runs_is_read_as_its_sweep_file_says_today(tmp_path):
         {"against": "RMS Norm"},
         {"against": 3},
         {"counts": "no"},
+        {"expect": "better"},
+        {"expect": {"better": 3}},
+        {"expect": {"nicer": "me"}},
     ],
 )
 def test_records_whose_controls_make_no_sense_are_refused(tmp_path, change):

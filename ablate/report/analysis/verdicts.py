@@ -99,7 +99,7 @@ class Row:
 
     @property
     def is_as_expected(self) -> bool | None:
-        """Whether the verdict is the one that the sweep file expects; None without an expectation or a verdict."""
+        """Whether the verdict is the one that the sweep file expects; None where nothing is expected, or it is open."""
         if self.expected is None or self.verdict not in (BETTER, WORSE, SAME):
             return None
         return {BETTER: "better", WORSE: "worse", SAME: "equal"}[self.verdict] == self.expected.word

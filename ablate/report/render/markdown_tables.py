@@ -37,6 +37,7 @@ from ablate.report.text import (
 from ablate.run.record import Timing
 from ablate.statistics.comparison import ALPHA, FEWEST_SEEDS
 from ablate.statistics.detectable import POWER
+from ablate.statistics.speed_ratio import FEWEST_ROUNDS
 
 APART = "one seed lies apart"
 
@@ -116,6 +117,11 @@ class MarkdownTables:
     def has_flags(self) -> bool:
         """Whether any row's budget is flagged."""
         return any(abs(row.budget) > BUDGET_TOLERANCE for row in self.verdicts.rows)
+
+    @property
+    def has_further_seeds(self) -> bool:
+        """Whether a row is compared with one that has more seeds than they share."""
+        return any(row.comparison.seeds < self.verdicts.row(row.control).learned for row in self.verdicts.rows)
 
     @property
     def is_paired(self) -> bool:
@@ -212,6 +218,8 @@ class MarkdownTables:
             "Speeds were measured one row at a time, with no other run under way, in rounds over all rows. *Speed* is "
             "the geometric mean of the rounds' ratios, with its 95 % interval (Student's t, logarithms)."
         )
+        if any(len(timing.rounds) < FEWEST_ROUNDS for timing in timings):
+            text += f" A ratio without an interval rests on fewer than {FEWEST_ROUNDS} rounds, too few to give one."
         return f"{text} {_load(timings)}"
 
 
@@ -237,6 +245,7 @@ def _load(timings: list[Timing]) -> str:
     if not loads:
         return "What else the machine did is not known."
     before = [timing.load_before for timing in timings if timing.load_before is not None]
-    first = f"{fixed(max(before), 1)} cores before, and " if before else ""
-    middle = fixed(median(loads), 1)
-    return f"Other processes kept {first}{middle} (at most {fixed(max(loads), 1)}) cores busy meanwhile."
+    first = f"{fixed(max(before), 1)} cores busy before it began and " if before else ""
+    middle, busy = fixed(median(loads), 1), "" if before else "cores busy "
+    most = fixed(max(loads), 1)
+    return f"Other processes kept {first}{middle} {busy}(at most {most}) while rows were measured."

@@ -26,11 +26,12 @@ from ablate.report.analysis.verdicts import (
     spread,
 )
 from ablate.report.render.latex import beyond_pdflatex, latex_breakable, latex_escape
-from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, scaled
+from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, scaled, shortened
 
 HEADS = ("Row", "Params", "Ops", "Step/s", "Early", "Final loss", r"$\Delta$", r"Interval", "$n$")
 ALIGNED = "rrrrrrcr"  # all columns but the first
 ROW_WIDTH = {3: 0.22, 4: 0.17}  # of the text's, by the number of decimals
+LONGEST_HEADING = 45  # characters of a section's name: wider than all columns together, it would widen the last one
 SCORE_ROW_WIDTH, SCORE_WIDTH, SCORES = 0.28, 0.13, 5  # of the text's; scores in one table
 BOLD, DAGGER, ALIKE, APART = r"\textbf", r"\dag", r"$\approx$", "*"
 END = r"\tabularnewline"  # of a line whose last cell may be ragged, which gives the usual command another meaning
@@ -91,8 +92,8 @@ def _tabular(
         if row.section != section:
             yield r"\midrule"
             if row.verdict != BASELINE and len(verdicts.sections) > 1:
-                heading = rf"\raggedright\emph{{{latex_breakable(row.section)}}}"
-                yield rf"\multicolumn{{{len(heads)}}}{{@{{}}p{{0.98\textwidth}}@{{}}}}{{{heading}}} {END}"
+                heading = rf"\emph{{{latex_escape(shortened(row.section, LONGEST_HEADING))}}}"
+                yield rf"\multicolumn{{{len(heads)}}}{{@{{}}l@{{}}}}{{{heading}}} {END}"
             section = row.section
         # The braces keep a label that begins with [ or * from being read as an argument of the command before it.
         yield rf"{{}}\raggedright {latex_breakable(row.label)} & {' & '.join(map(_dashes, cells(row)))} {END}"

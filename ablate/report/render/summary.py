@@ -70,9 +70,9 @@ class Summary:
             return ""
         size, steps = scaled(self.base.parameters["total"]), fixed(self.base.steps, 0)
         return (
-            f"a model of {size} parameters, {steps} steps, on the documentation that comes with the installation. It "
-            "shows what a report looks like, not which change is worth having; losses are not comparable across "
-            "machines."
+            f"a model of {size} parameters, trained for {steps} steps on the documentation that comes with the "
+            "installation. Its verdicts hold for this setting: the signs of its differences may carry over to larger "
+            "models, their sizes do not. Losses are comparable only where that documentation is the same."
         )
 
     @property
@@ -102,7 +102,7 @@ class Summary:
                 f"**No difference detected:** {_names(rows)}. This does not show that there is none: the sweep detects "
                 f"a true difference of {size} nats per token"
                 f"{', depending on the control,' if low != high else ''} with "
-                f"{100 * POWER:.0f} % power, on average over its rows, and smaller ones less often."
+                f"{100 * POWER:.0f} % power, on average over its rows, and smaller ones less often.{self._margin}"
             )
         for verdict, heading in (
             (HAS_DIVERGED, "Diverged"),
@@ -128,6 +128,12 @@ class Summary:
         seconds = sum(number(record, "seconds") for record in self.records if math.isfinite(number(record, "seconds")))
         found.append(f"**Cost:** {counted(len(self.records), 'run')} started, {duration(seconds)} of compute in total.")
         return found
+
+    @property
+    def _margin(self) -> str:
+        """Why undecided rows are not the same, where the sweep says what that is."""
+        margin = self.sweep.get("same_within")
+        return f" None is shown to be the same within {margin:g} nats, the margin of the sweep file." if margin else ""
 
     def _finding(self, row: Row) -> str:
         comparison, relative = row.comparison, timed_speed(row, self.verdicts.row(row.control))
@@ -277,19 +283,14 @@ def expectation(verdicts: Verdicts) -> str:
     rows = [row for row in verdicts.changes if row.expected]
     if not rows:
         return ""
+    met, contrary, still = ([row for row in rows if row.is_as_expected is known] for known in (True, False, None))
+    found = [f"{len(met) or 'none'} {'comes' if len(met) == 1 else 'come'} out as expected"]
+    names = [f"{row.label} ({row.words} where {_expected(row)} was expected)" for row in contrary]
+    found.append(f"{len(contrary) or 'none'} otherwise{f': {listed(names)}' if names else ''}")
+    if names := [f"{row.label} ({_expected(row)} expected)" for row in still]:
+        found.append(f"{len(still)} {'stays' if len(still) == 1 else 'stay'} open: {listed(names)}")
     start = f"The sweep file says, with a source for each, what to expect of {counted(len(rows), 'change')}"
-    agree, disagree = ([row for row in rows if row.is_as_expected is known] for known in (True, False))
-    number = len(agree) + len(disagree)
-    if not number:
-        return f"{start}; none of them has a verdict yet."
-    if not disagree:
-        found = "the one verdict agrees" if number == 1 else f"all {number} verdicts agree"
-    else:
-        contrary = [f"{row.label} is {row.words}, where {_expected(row)} was expected" for row in disagree]
-        found = f"{len(agree) or 'none'} of {counted(number, 'verdict')} agree, and {listed(contrary)}"
-    still = [f"{row.label} ({_expected(row)} expected)" for row in rows if row.is_as_expected is None]
-    rest = f" Without a verdict: {listed(still)}." if still else ""
-    return f"{start}: {found}.{rest}"
+    return f"{start}: {'; '.join(found)}."
 
 
 def _expected(row: Row) -> str:

@@ -81,6 +81,8 @@ def test_the_sections_are_headed(small):
     lines = lines_of(table_tex(small))
     heads = [line.partition("emph{")[2].rstrip("}") for line in lines if "multicolumn" in line]
     assert heads == small.sections and table_tex(small).count(r"\midrule") == 1 + len(heads)
+    long = replace(small, rows=[replace(row, section="s" * 99 if row.section == "norm" else "x") for row in small.rows])
+    assert rf"\multicolumn{{9}}{{@{{}}l@{{}}}}{{\emph{{{'s' * 44}$\ldots$}}}}" in table_tex(long)
     one = replace(small, rows=[replace(row, section="rows") for row in small.rows])
     assert "multicolumn" not in table_tex(one) and table_tex(one).count(r"\midrule") == 2
 
@@ -142,7 +144,7 @@ def test_no_label_is_wider_than_its_column():
 @pytest.mark.timeout(120)
 def test_pdflatex_sets_it_within_the_text(small, tmp_path):
     table = table_tex(scored(small, ("mnli", "a_score_with-a.long/name")))
-    source = r"\documentclass{article}\usepackage{booktabs}\begin{document}" f"\n{table}\n" r"\end{document}"
+    source = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{table}\end{{document}}"
     (tmp_path / "t.tex").write_text(source)
     line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
