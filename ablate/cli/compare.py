@@ -20,7 +20,8 @@ against that base. It is written as sweeps/NAME.yaml, so that `ablate plan`, `st
 name= that is made of the base.
 
 settings: seeds= (of every row, the baseline included: 5), and those of `ablate sweep`: jobs=, timing=, retry=failed,
-          replace=true, report=false, timeout=, patience=, slurm.minutes= ...; paths.* and logger* hold for every run
+          replace=true, stored=false, report=false, timeout=, patience=, slurm.minutes= ...; paths.* and logger* hold
+          for every run
 Exit codes: those of `ablate sweep`.
 """
 OF_THE_STUDY = {"base": "", "seeds": 5, "name": None}
@@ -45,17 +46,16 @@ def run(words: list[str]) -> int:
     if not changes:
         raise UserError("ablate compare takes at least one change, as in  ablate compare norm=rmsnorm")
     from ablate.study import changes as study
-    from ablate.study import runs
     from ablate.study.paths import Paths
-    from ablate.sweep import command, preflight
+    from ablate.sweep import command, request
 
     base, seeds, name = (settings.pop(key, default) for key, default in OF_THE_STUDY.items())
     if seeds < 1:
         raise UserError(f"seeds={seeds}: must be at least 1")
     if cluster is not None:
         settings["slurm"] = cluster
-    paths = Paths.of(shared)
-    asked = study.asked(changes, base=study.split(base), seeds=seeds, folder=paths.sweeps, name=name)
-    preflight.compose_all(asked, runs.planned(asked, shared), paths, shared)  # nothing is kept of a mistake
-    study.write(asked)
-    return command.run(asked.name, shared, **settings)
+    folder = Paths.of(shared).sweeps
+    asked = study.asked(changes, base=study.split(base), seeds=seeds, folder=folder, name=name)
+    checked = request.of(asked, shared, settings)
+    study.write(asked)  # not before: nothing is kept of a mistake
+    return command.drive(checked)

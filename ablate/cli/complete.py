@@ -22,7 +22,7 @@ SETTINGS = {
     "compare": ("base=", "seeds=", "name=", "jobs=", *OF_A_RUN),
     "plan": ("jobs=", "only="),
 }
-VALUES = {"retry": ("failed",), "replace": ("true", "false"), "report": ("true", "false")}
+VALUES = {"retry": ("failed",), "replace": ("true", "false"), "report": ("true", "false"), "stored": ("true", "false")}
 _FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
 

@@ -28,7 +28,7 @@ usage: ablate report NAME [--strict] [logger=wandb]
 
 
 def run(words: list[str]) -> int:
-    """Write the report, print its path, and name on stderr what had to be left out of it."""
+    """Write the report, print its verdicts and its path, and name on stderr what had to be left out of it."""
     given = arguments.sort(words, switches=("--strict",))
     name = arguments.one_name(given, "sweep", "ablate report")
     from ablate.report import build
@@ -38,12 +38,12 @@ def run(words: list[str]) -> int:
     paths = Paths.only([word for word in given.overrides if word not in logger])
     mirror = _mirror_asked_for(logger) if logger else _mirror_of_runs(name, paths.runs)
     written = build.build(name, paths.runs, paths.reports, paths.sweeps)
-    say(written)
+    say("\n".join([*written.lines, str(written.path)]))
     if mirror:
         mirror.close_sweep(name, paths.runs, paths.reports)
         if line := mirror.outcome_line(paths.runs / name):
             say(line)
-    left_out = build.problems(written.parent)
+    left_out = build.problems(written.path.parent)
     for problem in left_out:
         say(f"left out: {problem}", file=sys.stderr)
     return 1 if left_out and "--strict" in given.flags else 0

@@ -19,10 +19,12 @@ usage: ablate sweep NAME [overrides] [settings] [--dry-run]
   ablate sweep axes only='RMS norm,SwiGLU'       some rows: labels or globs
   ablate sweep axes retry=failed                 failed runs once more
   ablate sweep axes replace=true                 runs that were made with another config are moved aside
+  ablate sweep axes stored=false                 runs that a committed report has are trained here, too
   ablate sweep axes --dry-run                    builds each row, says what it would do
 
-settings: jobs= (runs at a time: 2, on GPUs one for each), only=, retry=failed, replace=true, report=false,
-          timeout= (seconds a run may take), patience= (seconds without a step), timing= (seconds for the timing pass)
+settings: jobs= (runs at a time: 2, on GPUs one for each), only=, retry=failed, replace=true, stored=false,
+          report=false, timeout= (seconds a run may take), patience= (seconds without a step),
+          timing= (seconds for the timing pass)
 on Slurm: slurm.minutes=240 (the longest that a run may take), and such as slurm.partition=gpu slurm.memory_gb=32: the
           runs become one array of jobs, jobs= of them at a time (tried without a cluster only)
 Exit codes: 0 every run has a result, 1 some have none, 2 a mistake in the command, 130 Ctrl-C,
@@ -120,4 +122,5 @@ SETTINGS: dict[str, Callable[[str, str], Any]] = {
     "patience": number,
     "timing": number,
     "report": boolean,
+    "stored": boolean,
 }

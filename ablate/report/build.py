@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.results import Results
-from ablate.report.text import decimals, md_escape, one_line
+from ablate.report.text import md_escape, one_line
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, run_folders, set_file_aside
+
+if TYPE_CHECKING:
+    from ablate.report.analysis.verdicts import Verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Path:
-    """Gather the runs of a sweep and write its report; returns the path of report.md.
+@dataclass(frozen=True)
+class Report:
+    """A report that is written: the path of its report.md, and what it says of the rows."""
+
+    path: Path
+    verdicts: Verdicts
+
+    @property
+    def lines(self) -> list[str]:
+        """Its findings for a terminal: a sentence, then a table of the verdicts."""
+        from ablate.report.render import terminal
+
+        return terminal.lines_of(self.verdicts)
+
+
+def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Report:
+    """Gather the runs of a sweep and write its report.
 
     Runs without a folder (all of them, in a fresh clone) are taken from the records in the report's folder; what is
     asked of them, and what each row is compared with, from the sweep file as it is now. Beside runs that have a folder,
@@ -41,11 +61,10 @@ def _older(folder: Path) -> tuple[Results | None, dict[int, str]]:
     return records_file.read_undamaged(folder)
 
 
-def rebuild(report_dir: Path | str) -> Path:
-    """Write the report again from records.jsonl and curves.csv alone, byte for byte; returns the path of report.md."""
+def rebuild(report_dir: Path | str) -> Report:
+    """Write the report again from records.jsonl and curves.csv alone, byte for byte."""
     folder = Path(report_dir)
-    _write(records_file.read(folder), folder)
-    return folder / "report.md"
+    return Report(folder / "report.md", _write(records_file.read(folder), folder))
 
 
 def problems(report_dir: Path | str) -> list[str]:
@@ -54,13 +73,13 @@ def problems(report_dir: Path | str) -> list[str]:
     return [one_line(f"{problem['path']}: {problem['reason']}") for problem in skipped]
 
 
-def _write(results: Results, folder: Path) -> None:
+def _write(results: Results, folder: Path) -> Verdicts:
     import jinja2
 
     from ablate.report.analysis import agreement, reference
     from ablate.report.analysis.agreement_over_training import agreement_over_training
     from ablate.report.analysis.judge import judge
-    from ablate.report.render import csv_tables, plots
+    from ablate.report.render import csv_tables, paper_table, plots
     from ablate.report.render.agreement_tables import AgreementTables
     from ablate.report.render.markdown_tables import MarkdownTables
     from ablate.report.render.provenance import Provenance
@@ -77,7 +96,7 @@ def _write(results: Results, folder: Path) -> None:
     atomic_write(folder / "results.csv", csv_tables.results_csv(judged))
     atomic_write(folder / "runs.csv", csv_tables.runs_csv(results))
     atomic_write(folder / "evidence.csv", csv_tables.evidence_csv(judged))
-    atomic_write(folder / "table.tex", csv_tables.table_tex(judged, decimals(judged.noise)))
+    atomic_write(folder / "table.tex", paper_table.table_tex(judged))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
@@ -89,3 +108,4 @@ def _write(results: Results, folder: Path) -> None:
         provenance=Provenance(results, judged),
     )
     atomic_write(folder / "report.md", text)
+    return judged

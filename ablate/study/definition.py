@@ -10,6 +10,7 @@ from typing import Any
 from ablate.errors import UserError, nearest
 from ablate.naming import check_sweep_name
 from ablate.study import published
+from ablate.study.expectations import Expectation
 from ablate.study.inheritance import extended, find, names, read
 from ablate.study.rows import overrides_of, rows_of
 
@@ -29,8 +30,8 @@ class Sweep:
     """A question and the rows that answer it; `rows` begins with the baseline and has every label once.
 
     `against` maps each row that is not compared with the baseline to the one that it is compared with; the rows
-    `uncounted` are not among the changes that the sweep asks about. Differences smaller than `same_within`, in nats a
-    token, do not matter to it.
+    `uncounted` are not among the changes that the sweep asks about. `expected` says of some rows what a source expects
+    of them. Differences smaller than `same_within`, in nats a token, do not matter to the sweep.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Sweep:
     notes: str
     against: dict[str, str]
     uncounted: frozenset[str]
+    expected: dict[str, Expectation]
     same_within: float | None
 
     def seeds_of(self, row: str) -> int:
@@ -101,6 +103,7 @@ def parse(name: str, text: str, path: Path) -> Sweep:
         notes=_text(content, "notes", path),
         against=found.against,
         uncounted=found.uncounted,
+        expected=found.expected,
         same_within=_same_within(content.get("same_within"), path),
     )
 

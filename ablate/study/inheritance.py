@@ -29,12 +29,13 @@ KEYS = (
     "notes",
 )
 KINDS = ("rows", "grid", "sections")  # the ways to list rows
-SETTINGS = ("against", "counts")  # of a row, or of all rows of a section
+SETTINGS_OF_ALL = ("against", "counts")  # of a row, or of all rows of a section
+SETTINGS = (*SETTINGS_OF_ALL, "expect")  # of a row
 
 
 def is_setting(key: str, value: Any) -> bool:
     """Whether what a section holds under `key` is a setting of all its rows; a row is a list or a mapping."""
-    return key in SETTINGS and not isinstance(value, (list, dict))
+    return key in SETTINGS_OF_ALL and not isinstance(value, (list, dict))
 
 
 def find(name: str, folder: str | Path) -> Path | None:

@@ -11,7 +11,8 @@ from typing import Any
 from ablate.config.overrides import key_of
 from ablate.errors import UserError, nearest
 from ablate.naming import slug
-from ablate.study import controls
+from ablate.study import controls, expectations
+from ablate.study.expectations import Expectation
 from ablate.study.inheritance import KINDS, SETTINGS, is_setting
 
 GIVEN_BY_THE_SWEEP = ("sweep", "row", "seed.base")
@@ -29,6 +30,7 @@ class Rows:
     sections: dict[str, str]
     against: dict[str, str]
     uncounted: frozenset[str]
+    expected: dict[str, Expectation]
 
 
 def not_of_a_study(key: str) -> str:
@@ -92,10 +94,13 @@ def rows_of(content: dict[str, Any], baseline: str, base: tuple[str, ...], path:
     against = {label: of["against"] for label, of in settings.items() if "against" in of}
     if baseline in against:
         raise UserError(f"{path}: {baseline!r}: against: the baseline is compared with no row")
+    if "expect" in settings.get(baseline, {}):
+        raise UserError(f"{path}: {baseline!r}: expect: the baseline is compared with no row")
     controls.check(against, rows, str(path))
     uncounted = frozenset(label for label, of in settings.items() if not of.get("counts", True))
     against = {label: control for label, control in against.items() if control != baseline}
-    return Rows(baseline, rows, sections, against, uncounted)
+    expected = {label: expectations.read(of["expect"], repr(label)) for label, of in settings.items() if "expect" in of}
+    return Rows(baseline, rows, sections, against, uncounted, expected)
 
 
 Groups = dict[str, dict[str, tuple[str, ...]]]  # overrides by label, by section
@@ -147,6 +152,8 @@ def _check_settings(settings: dict[str, Any], where: str, path: Path) -> None:
         raise UserError(f"{path}: {where}: against must be the label of a row, and is {settings['against']!r}")
     if not isinstance(settings.get("counts", True), bool):
         raise UserError(f"{path}: {where}: counts must be true or false, and is {settings['counts']!r}")
+    if "expect" in settings:
+        expectations.read(settings["expect"], f"{path}: {where}")
 
 
 def _check_row(label: str, overrides: tuple[str, ...], is_baseline: bool, path: Path) -> None:

@@ -42,7 +42,12 @@ def run(
     """
     if dry_run:
         return rehearse(name, overrides, measures=False, program=program, out=out, **options)
-    asked = request.check(name, overrides, options)
+    return drive(request.check(name, overrides, options), program=program, out=out)
+
+
+def drive(asked: request.SweepRequest, *, program: Program | None = None, out: TextIO | None = None) -> int:
+    """Train what is missing of a sweep that has been checked, and write its report; returns the exit code of `run`."""
+    name = asked.sweep.name
     chosen, paths, items = asked.options, asked.paths, asked.items
     starters = _starters(name, program or Program(), chosen, paths, asked.jobs)
     with Display(out) as display, Interruption() as interruption:
@@ -58,7 +63,9 @@ def run(
     if chosen.report:
         from ablate.report import build
 
-        say(f"{name}: {build.build(name, paths.runs, paths.reports, paths.sweeps)}", file=out)
+        report = build.build(name, paths.runs, paths.reports, paths.sweeps)
+        first, *table = report.lines
+        say("\n".join([f"{name}: {first}", *table, f"{name}: {report.path}"]), file=out)
         if mirror:
             mirror.close_sweep(name, paths.runs, paths.reports)
     if mirror and (line := mirror.outcome_line(paths.runs / name, [item.folder for item in items])):
@@ -107,5 +114,7 @@ def _summarise(session: Session, tally: Tally, seconds: float) -> None:
     stored = session.stored
     kept = stored.count(stored.look(item.run) for item in runs_with_result)
     session.display.say(f"{session.sweep.name}: {summary or 'nothing to do'}{kept}, after {duration(seconds)}")
+    if kept:
+        session.display.say("  stored=false trains those here, too")
     if tally.failed and session.options.retry is None:
         session.display.say("  retry=failed tries the failed ones again")

@@ -32,10 +32,14 @@ class SweepRequest:
 
 def check(name: str, overrides: Sequence[str], options: Mapping[str, Any]) -> SweepRequest:
     """Read the sweep `name`, compose its rows, compare them with what is on disk; raises `UserError`."""
+    return of(definition.load(name, Paths.of(overrides).sweeps), overrides, options)
+
+
+def of(sweep: Sweep, overrides: Sequence[str], options: Mapping[str, Any]) -> SweepRequest:
+    """As `check`, of a sweep whose file need not be there yet."""
     chosen, paths = Options(**options), Paths.of(overrides)
-    sweep = definition.load(name, paths.sweeps)
     items = preflight.compose_all(sweep, runs.planned(sweep, overrides, chosen.only), paths, overrides)
     differing = preflight.check_against_disk(sweep, items, chosen.replace)
     jobs = chosen.jobs or jobs_at_a_time(item.trainer for item in items)
-    stored = StoredRuns(Membership(sweep, overrides), paths)
+    stored = StoredRuns(Membership(sweep, overrides), paths, counts=chosen.stored)
     return SweepRequest(sweep, paths, replace(chosen, jobs=jobs), jobs, items, differing, stored)

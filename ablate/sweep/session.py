@@ -23,8 +23,9 @@ class Options:
     """How a sweep is driven; nothing here can change a result. Raises `UserError` for what makes no sense.
 
     `jobs` runs train at a time; None is 2, and on GPUs as many as have their own. `only` picks rows by label or glob.
-    `retry="failed"` tries failed runs again. `replace` moves runs of another config aside instead of refusing them. A
-    run is killed after `timeout` seconds, or after `patience` seconds (ten steps, if that is longer) without a step;
+    `retry="failed"` tries failed runs again. `stored` counts the runs that only the records of the sweep's report have.
+    `replace` moves runs of another config aside instead of refusing them. A run is killed after `timeout` seconds, or
+    after `patience` seconds (ten steps, if that is longer) without a step;
     six times that before the first, which may compile. `timing` bounds the exclusive timing pass in seconds; None is a
     tenth of the training, 0 none. `slurm` sends the runs to a cluster; its settings are such as {"minutes": 240}.
     """
@@ -37,6 +38,7 @@ class Options:
     timing: float | None = None
     patience: float = 300.0
     report: bool = True
+    stored: bool = True
     slurm: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:

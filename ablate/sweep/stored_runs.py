@@ -25,11 +25,12 @@ Run = tuple[str, int]  # a row's label and a seed
 class StoredRuns:
     """The results in `reports/NAME/records.jsonl` that the sweep of `membership` asks for, read when needed.
 
-    A line is believed where its checksum holds, and where the identity is that of the run as it is asked for now.
+    A line is believed where its checksum holds, and where the identity is that of the run as it is asked for now; none
+    is where they are not to be counted.
     """
 
-    def __init__(self, membership: Membership, paths: Paths) -> None:
-        self.membership = membership
+    def __init__(self, membership: Membership, paths: Paths, *, counts: bool = True) -> None:
+        self.membership, self.counts = membership, counts
         self.runs = paths.runs
         self.folder = paths.reports / membership.sweep.name
         self._judged: dict[Run, Record | None] = {}
@@ -91,4 +92,4 @@ class StoredRuns:
     @cached_property
     def _read(self) -> tuple[dict[Run, Record], dict[int, str]]:
         """The record of each run, the first where there are several, and what is wrong with which line."""
-        return records_file.read_records(self.folder)
+        return records_file.read_records(self.folder) if self.counts else ({}, {})

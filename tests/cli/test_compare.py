@@ -9,7 +9,7 @@ import yaml
 
 from ablate import cli
 from ablate.study import changes, definition
-from ablate.sweep import command
+from ablate.sweep import command, preflight
 from tests.sweep.conftest import PROGRAM, place  # noqa: F401
 
 BASE = "base=shape=nano trainer.steps=300"
@@ -18,7 +18,7 @@ BASE = "base=shape=nano trainer.steps=300"
 @pytest.fixture
 def compare(place, monkeypatch, capsys):  # noqa: F811
     """Calls the verb in a folder of its own, with the stand-in for training; returns exit code and output."""
-    monkeypatch.setattr(command, "run", functools.partial(command.run, program=PROGRAM))
+    monkeypatch.setattr(command, "drive", functools.partial(command.drive, program=PROGRAM))
     monkeypatch.chdir(place.folder)
 
     def call(*words):
@@ -57,6 +57,21 @@ def test_a_study_is_made_run_and_gone_on_with(compare, place):  # noqa: F811
     assert len(trained(place, name)) == 8
     assert compare("norm=rmsnorm", "seeds=1", BASE)[0] == 0  # nothing is forgotten, nothing trained again
     assert definition.load(name).seeds == definition.Seeds(2, 2) and len(place.trace("start")) == 8
+
+
+def test_rows_are_composed_once_and_the_end_is_the_verdicts(place, monkeypatch, capsys):  # noqa: F811
+    composed = []
+    compose_all = preflight.compose_all
+    monkeypatch.setattr(preflight, "compose_all", lambda *words: composed.append(words) or compose_all(*words))
+    monkeypatch.setattr(command, "drive", functools.partial(command.drive, program=PROGRAM))
+    monkeypatch.chdir(place.folder)
+    assert cli.run(["compare", "norm=rmsnorm", "activation=gelu", "seeds=3", "timing=0"]) == 0
+    assert len(composed) == 1
+    *_, sentence, head, first, second, path = capsys.readouterr().out.splitlines()
+    assert sentence.startswith("compare: Of 2 changes to Baseline, ")
+    assert head.split() == ["change", "difference", "interval", "verdict"]
+    assert {first.split()[0], second.split()[0]} == {"norm=rmsnorm", "activation=gelu"}
+    assert path == "compare: reports/compare/report.md"
 
 
 def test_another_base_is_another_study(compare, place):  # noqa: F811

@@ -38,7 +38,7 @@ def test_the_copied_file_plans(here, capsys):
     assert capsys.readouterr().out.startswith("sweeps/my_sweep.yaml: edit it, then  ablate plan my_sweep")
     assert [path.name for path in here.rglob("*.yaml")] == ["my_sweep.yaml"]
     assert cli.run(["plan", "my_sweep"]) == 0
-    assert "4 rows, 14 runs" in capsys.readouterr().out
+    assert "4 rows, 20 runs" in capsys.readouterr().out
     assert cli.run(["init", "gates"]) == 0 and list(definition.load("gates").rows) == list(
         definition.load("my_sweep").rows
     )

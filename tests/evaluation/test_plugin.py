@@ -80,7 +80,7 @@ def test_its_score_reaches_record_tables_heat_map_and_report(package, asked, tmp
         assert record["downstream"] == {"first_token_error": score.value}
         assert score.items == 64 // 2 == len(score.outcomes) and score.chance == 159 / 160
         assert score.source["version"] == 1 and score.source["evaluation"] == "first_token"
-    report = build.build("tasks", tmp_path / "runs", tmp_path / "reports", tmp_path / "sweeps")
+    report = build.build("tasks", tmp_path / "runs", tmp_path / "reports", tmp_path / "sweeps").path
     lines = {line["row"]: line for line in csv.DictReader((report.parent / "results.csv").open())}
     assert set(lines) == {"baseline", "RMS"} and 0.9 < float(lines["RMS"]["first_token_error"]) < 1
     assert r"first\_token\_error (error, lower is better)" in report.read_text()

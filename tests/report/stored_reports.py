@@ -24,7 +24,7 @@ def made(name, root):
     """Make the sweep `name` and its report below `root`, plots described in plots.txt; returns the report's folder."""
     maker, figures = SWEEPS[name](root), []
     with mock.patch.object(drawing, "save", lambda figure, path: figures.append(f"{path.name}: {described(figure)}")):
-        folder = build.build(maker.name, maker.runs, maker.reports, maker.sweeps).parent
+        folder = build.build(maker.name, maker.runs, maker.reports, maker.sweeps).path.parent
     (folder / "plots.txt").write_text("\n".join(figures))
     return folder
 

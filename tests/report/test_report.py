@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,13 +18,16 @@ from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.judge import judge
 from ablate.report.render import csv_tables
 from ablate.report.render.plots.costs import costs, losses_of
+from ablate.report.render.summary import expectation
 from ablate.run.folder import run_path
+from ablate.study.expectations import Expectation
 from tests import cpu_seconds
 from tests.report.synthetic import SETTINGS, Maker, false_alarm_sweep, large_sweep, small_sweep
 
 COLUMNS = (
-    "row section runs parameters ops_paper flops_per_step steps_per_second early_loss early_loss_std final_loss "
-    "final_loss_std delta delta_low delta_high p_adjusted verdict against"
+    "row section runs parameters ops_paper flops_per_step steps_per_second speed_ratio speed_ratio_low "
+    "speed_ratio_high timing_rounds early_loss early_loss_std final_loss final_loss_std delta delta_low delta_high "
+    "p_adjusted verdict against"
 ).split()
 HEADINGS = [
     "What was run",
@@ -37,7 +41,7 @@ HEADINGS = [
 
 
 def make(maker):
-    return build.build(maker.name, maker.runs, maker.reports, maker.sweeps)
+    return build.build(maker.name, maker.runs, maker.reports, maker.sweeps).path
 
 
 def judged(maker):
@@ -150,7 +154,7 @@ def test_a_speed_is_in_the_findings_where_its_interval_excludes_1(tmp_path):
     assert found and float(found[2]) <= float(found[1]) <= float(found[3]) < 1
     assert f"{found[1]} × ({found[2]} to {found[3]}) |" in text  # in the table of costs
     assert re.search(r"[|] RMS Norm [|].* 0[.]99 × \(0[.]9\d to 1[.]0\d\) [|]", text)
-    assert "Other processes kept 0.2 cores before, and 0.1 (at most 0.1) cores busy meanwhile." in text
+    assert "Other processes kept 0.2 cores busy before it began and 0.1 (at most 0.1) while rows were measured." in text
     path = run_path(maker.runs, maker.name, "SwiGLU", 0) / "record.json"
     record = json.loads(path.read_text())
     for changes in ({"began": "2026-02-02T02:00:00Z"}, {"rounds": [16.0, 24.0, 16.0, 24.0, 16.0, 20.0]}, None):
@@ -158,6 +162,43 @@ def test_a_speed_is_in_the_findings_where_its_interval_excludes_1(tmp_path):
         path.write_text(json.dumps({**record, "steps_per_second": {**record["steps_per_second"], "timing": timing}}))
         text = make(maker).read_text()
         assert "**SwiGLU** by" in text and "× the speed" not in text
+
+
+def test_speeds_in_results_csv_are_ratios_of_the_timing_pass(tmp_path):
+    maker = false_alarm_sweep(tmp_path)
+    lines = {line["row"]: line for line in lines_of(make(maker).parent / "results.csv")}
+    base, found = lines[maker.baseline], lines["SwiGLU"]
+    assert (base["speed_ratio"], base["speed_ratio_low"], base["timing_rounds"]) == ("", "", "6")
+    low, middle, high = (float(found[f"speed_ratio{end}"]) for end in ("_low", "", "_high"))
+    assert low < middle < high < 1 and found["timing_rounds"] == "6"
+
+
+@pytest.mark.parametrize("measured", ["while training", "alone, rounds not kept", "in four rounds"])
+def test_no_speed_is_in_the_head_of_a_report_without_a_timing_pass(tmp_path, measured):
+    """Half the speed, measured under whatever load there was, is no finding."""
+    maker = Maker(tmp_path)
+    maker.reference = "narang2021"
+    labels = {"SwiGLU": "swiglu", "GeLU": "gelu", "Swish": "swish", "ELU": "elu", "GLU": "glu", "SeLU": "selu"}
+    for number, (label, option) in enumerate([(maker.baseline, ""), *labels.items()]):
+        speed = 0.5 if option else 1.0
+        if option:
+            maker.add(label, "activation", [f"activation={option}"])
+        rounds = [20.0 * speed] * 4 if measured == "in four rounds" else None
+        for seed in range(3):
+            maker.run(
+                *(label, seed, [f"activation={option}"] if option else []),
+                final=5.0 - 0.1 * number + (seed * 3 + number * 2) % 5 / 1000,
+                speed=speed,
+                rounds=rounds,
+                **({"steps_per_second": {"median": 14.0 * speed}} if measured == "while training" else {}),
+            )
+    maker.write_sweep()
+    report = make(maker)
+    head, rest = report.read_text().split("## What was run")
+    assert "6 are better" in head and "×" not in head and "speed" not in head
+    assert "| speed |" not in rest  # nor a line of agreement
+    lines = lines_of(report.parent / "results.csv")
+    assert {line["speed_ratio"] for line in lines} == {""} and float(lines[1]["steps_per_second"]) < 12
 
 
 def test_again_and_from_a_fresh_clone_byte_for_byte(small, tmp_path):
@@ -221,6 +262,57 @@ def test_a_report_of_next_to_nothing(tmp_path, runs):
     assert "Agreement with Narang" in report.read_text()
 
 
+EXPECT = {
+    "SwiGLU": {"better": "Shazeer 2020"},
+    "No position": {"better": "me, wrongly"},
+    "RMS Norm": {"equal": "Zhang | Sennrich 2019"},
+}
+
+
+def test_verdicts_are_set_beside_what_the_sweep_file_expects(tmp_path):
+    maker = small_sweep(tmp_path)
+    for section in maker.sections.values():
+        for label, row in section.items():
+            if label in EXPECT:
+                section[label] = {"overrides": row, "expect": EXPECT[label]}
+    maker.write_sweep()
+    report = make(maker)
+    text = report.read_text()
+    head = text.split("## What was run")[0]
+    assert (
+        "**The sweep file says, with a source for each, what to expect of 3 changes: 1 comes out as expected; "
+        "1 otherwise: No position (worse where better was expected); 1 stays open: RMS Norm (equal expected).**"
+    ) in head
+    for label, cells in {
+        "SwiGLU": "**better** | better ✓",
+        "No position": "**worse** | better ✗",
+        "RMS Norm": "no difference detected | equal",
+    }.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {label} ") and f" | {cells} | " in line)
+        assert line.count(" | ") == 11 - 1
+    assert "| RMS Norm | `norm=rmsnorm` | equal: Zhang \\| Sennrich 2019 |" in text
+    evidence = {line["row"]: line for line in lines_of(report.parent / "evidence.csv")}
+    assert (evidence["SwiGLU"]["expected"], evidence["SwiGLU"]["expected_by"]) == ("better", "Shazeer 2020")
+    assert evidence["Post-norm"]["expected"] == ""
+
+
+def test_agreement_with_what_is_expected_in_words(tmp_path):
+    found = judged(false_alarm_sweep(tmp_path))
+
+    def said(**expected):
+        words = {row.label: expected.get(row.label.split()[0]) for row in found.rows}
+        rows = [replace(row, expected=(word := words[row.label]) and Expectation(word, "me")) for row in found.rows]
+        return expectation(replace(found, rows=rows))
+
+    assert said() == ""
+    start = "The sweep file says, with a source for each, what to expect of"
+    assert said(SwiGLU="better") == f"{start} 1 change: 1 comes out as expected; none otherwise."
+    contrary = "none come out as expected; 1 otherwise: SwiGLU (better where equal was expected)"
+    assert said(SwiGLU="equal") == f"{start} 1 change: {contrary}."
+    still = "none come out as expected; none otherwise; 1 stays open: RMS Norm (equal expected)"
+    assert said(RMS="equal") == f"{start} 1 change: {still}."
+
+
 def test_a_demonstration_says_so_in_its_first_line(tmp_path):
     maker = Maker(tmp_path, data="builtin")
     maker.add("RMS Norm", "norm", ["norm=rmsnorm"])
@@ -229,7 +321,8 @@ def test_a_demonstration_says_so_in_its_first_line(tmp_path):
         maker.run(maker.baseline, seed)
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9)
     first = make(maker).read_text().splitlines()[0]
-    assert first.startswith("**This is a demonstration:**")
+    assert first.startswith("**This is a demonstration:** a model of 640 k parameters, trained for 200 steps on ")
+    assert "the signs of its differences" in first and "hold for this setting" in first
 
 
 @pytest.mark.parametrize(
@@ -365,28 +458,6 @@ def test_the_table_for_a_paper_says_which_engine_it_needs(tmp_path, label, line)
     assert (needs in table.splitlines()) if line else "XeLaTeX" not in table and table.isascii()
 
 
-def test_the_table_for_a_paper_tells_verdicts_apart(small):
-    maker, report = small
-    lines = {
-        line.split(" & ")[0].removeprefix("{}"): line.split(" & ")[6].removesuffix(r" \\")
-        for line in (report.parent / "table.tex").read_text().splitlines()
-        if " & " in line
-    }
-    deltas = {line["row"]: line for line in lines_of(report.parent / "results.csv")}
-
-    def difference(label):
-        value = float(deltas[label]["delta"])
-        return f"{'$-$' if value < 0 else '+'}{abs(value):.3f}"
-
-    assert lines[maker.baseline] == ""
-    assert lines["SwiGLU"] == rf"\textbf{{{difference('SwiGLU')}}}"
-    assert lines["No position"] == rf"{difference('No position')}\textsuperscript{{\dag}}"
-    assert lines["RMS Norm"] == difference("RMS Norm")
-    assert lines["No norm, deep"] == f"{difference('No norm, deep')} (diverged: 2 of 3)"
-    assert lines["Squared ReLU"] == f"{difference('Squared ReLU')} (1 seed)"
-    assert lines["Larger vocabulary"] == "-- (not comparable)"
-
-
 def test_a_point_over_its_cost_is_on_the_side_of_its_verdict(small):
     maker, _ = small
     found = judged(maker)
@@ -468,7 +539,7 @@ def test_strings_from_outside_change_nothing_but_words(tmp_path):
             assert not any(value.startswith(("=", "@", "+")) for value in line.values())
             assert line["row"] in (maker.baseline, "'" + nasty, "'-x")
     assert r"\textbackslash{}alpha\$" in (report.parent / "table.tex").read_text()
-    assert build.rebuild(report.parent).read_text() == text
+    assert build.rebuild(report.parent).path.read_text() == text
 
 
 def test_downstream_scores(tmp_path):
@@ -670,6 +741,9 @@ def test_a_report_without_runs_is_read_as_its_sweep_file_says_today(tmp_path):
         {"against": "RMS Norm"},
         {"against": 3},
         {"counts": "no"},
+        {"expect": "better"},
+        {"expect": {"better": 3}},
+        {"expect": {"nicer": "me"}},
     ],
 )
 def test_records_whose_controls_make_no_sense_are_refused(tmp_path, change):

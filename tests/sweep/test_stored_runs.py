@@ -39,6 +39,16 @@ def test_a_run_with_a_stored_record_is_done(cloned):
     assert cloned.trace("start") == []
     assert f"try: 4 of 4 runs already finished, 4 of them in {records_of(cloned)}" in said
     assert f"try: 4 done, 4 of them in {records_of(cloned)}, after" in said
+    assert "stored=false trains those here, too" in said
+
+
+def test_stored_records_can_be_left_uncounted(cloned):
+    """The demonstration is trained where its committed report has every run; the new records replace the old."""
+    code, said = cloned.drive(stored=False, report=True)
+    assert code == 0 and len(cloned.trace("start")) == 4, said
+    assert "of them in" not in said and "stored=false" not in said
+    assert len(records_of(cloned).read_text().splitlines()) == 1 + 4
+    assert cloned.drive(stored=False)[0] == 0 and len(cloned.trace("start")) == 4  # the new ones have folders
 
 
 def test_a_study_goes_on_in_pieces(cloned):

@@ -17,7 +17,7 @@ from ablate.report.analysis.contrasts import (
     published_differences,
 )
 from ablate.report.analysis.reference import LOSSES, Published
-from ablate.report.analysis.verdicts import UNLEARNED, Row, Verdicts, comparable_speeds, ratio
+from ablate.report.analysis.verdicts import UNLEARNED, Row, Verdicts, ratio, timed_speed
 from ablate.statistics.ceiling import Ceiling, ceiling, scale_of
 from ablate.statistics.comparison import Comparison
 from ablate.statistics.ranks import FEWEST_ROWS, Interval, intervals, rank_correlations
@@ -136,7 +136,7 @@ def by_section(verdicts: Verdicts, published: Published) -> list[Agreement]:
 
 
 def of_speed(verdicts: Verdicts, published: Published) -> Agreement | None:
-    """Our steps a second against the published ones, each relative to its baseline; None below 5 rows."""
+    """Our speeds from the timing pass against the published ones, each relative to its baseline; None below 5 rows."""
     agreement = _compared(verdicts, published, join(verdicts, published), SPEED, SPEED)
     return agreement if len(agreement.labels) >= FEWEST_ROWS else None
 
@@ -226,10 +226,8 @@ def _differences(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndar
 
 
 def _speed_ratios(verdicts: Verdicts, rows: Sequence[Row]) -> np.ndarray:
-    """Logarithms of our speeds over the baseline's."""
-    speeds = comparable_speeds(verdicts)
-    with np.errstate(divide="ignore"):
-        return np.log([ratio(speeds[row.label], speeds[verdicts.baseline.label]) for row in rows])
+    """Logarithms of our speeds over the baseline's; NaN where the timing pass gives no interval of the ratio."""
+    return np.log([timed_speed(row, verdicts.baseline).ratio for row in rows])
 
 
 def _agreement(

@@ -9,7 +9,7 @@ from ablate.config.overrides import key_of
 from ablate.errors import UserError
 from ablate.report.text import is_number
 from ablate.run.record import LARGEST
-from ablate.study import controls, definition, inheritance
+from ablate.study import controls, definition, expectations, inheritance
 from ablate.study.definition import Sweep
 from ablate.study.rows import GIVEN_BY_THE_SWEEP, not_of_a_study
 
@@ -74,8 +74,8 @@ def _given(record: dict[str, Any]) -> list[str]:
 def renewed(older: Header, sweep: Sweep | None) -> Header:
     """The header `older` with what the sweep file says today of how its runs are to be read.
 
-    That is the question, the notes, the published table, and what each row is compared with. Which runs there were to
-    be, the rows with their overrides and seeds, stays as it was when they were made.
+    That is the question, the notes, the published table, what each row is compared with and what is expected of it.
+    Which runs there were to be, the rows with their overrides and seeds, stays as it was when they were made.
     """
     if sweep is None:
         return older
@@ -91,9 +91,10 @@ def renewed(older: Header, sweep: Sweep | None) -> Header:
 
 
 def _settings_of(sweep: Sweep, row: str) -> dict[str, Any]:
-    """What a row is compared with and whether it counts, where that is not the rule."""
-    against = {"against": sweep.against[row]} if row in sweep.against else {}
-    return against | ({"counts": False} if row in sweep.uncounted else {})
+    """What a row is compared with, whether it counts and what is expected of it, where that is not the rule."""
+    settings: dict[str, Any] = {"against": sweep.against[row]} if row in sweep.against else {}
+    settings |= {"counts": False} if row in sweep.uncounted else {}
+    return settings | ({"expect": dict([sweep.expected[row]])} if row in sweep.expected else {})
 
 
 def describes_sweep(line: Any) -> bool:
@@ -130,6 +131,9 @@ def _says_how_to_compare(line: Header) -> bool:
     if not all(isinstance(control, str) for control in against.values()) or line["baseline"] in against:
         return False
     try:
+        for row in line["rows"]:
+            if "expect" in row:
+                expectations.read(row["expect"], "")
         controls.check(against, [line["baseline"], *(row["row"] for row in line["rows"])], "")
     except UserError:
         return False

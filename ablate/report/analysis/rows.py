@@ -11,6 +11,7 @@ from ablate.report.analysis.comparability import unlike
 from ablate.report.analysis.results import identity_schema, number
 from ablate.report.analysis.verdicts import Row, mean, median
 from ablate.run.record import DIVERGED, DONE, FAILED, Timing
+from ablate.study import expectations
 
 
 def row_of(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[int], baseline: str) -> Row:
@@ -57,6 +58,7 @@ def row_of(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[i
         mixed=next(filter(None, (unlike(run, made[0]) for run in made)), ""),
         control=planned.get("against", baseline),
         counts=planned.get("counts", True),
+        expected=expectations.read(planned["expect"], planned["row"]) if "expect" in planned else None,
         only_seeds=bool(planned["overrides"]) and all(map(_is_of_seed, planned["overrides"])),
     )
 

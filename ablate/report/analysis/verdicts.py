@@ -14,6 +14,7 @@ from ablate.report.text import decimals
 from ablate.run.record import Timing
 from ablate.statistics.comparison import Comparison
 from ablate.statistics.speed_ratio import SpeedRatio, speed_ratio
+from ablate.study.expectations import Expectation
 
 BASELINE = "baseline"
 BETTER, WORSE, UNDECIDED, SAME = "better", "worse", "no difference detected", "the same"
@@ -35,7 +36,7 @@ class Row:
     is `budget`, the relative difference of a whole run's FLOPs. `to_baseline` and `early_to_baseline` are the same two
     comparisons with the baseline, whatever the control. `only_seeds` marks a row that changes only seeds (A/A),
     `copy_of` names an earlier row whose runs have the same identities, `is_apart` says that one seed lies apart, and
-    `within` is the margin of the verdict "the same".
+    `within` is the margin of the verdict "the same". `expected` is what the sweep file expects of the row.
     """
 
     label: str
@@ -66,6 +67,7 @@ class Row:
     mixed: str = ""  # why its own runs are not repetitions of one another, such as "different data"
     control: str = ""
     counts: bool = True
+    expected: Expectation | None = None
     comparison: Comparison = UNKNOWN
     early_comparison: Comparison = UNKNOWN
     to_baseline: Comparison = UNKNOWN
@@ -94,6 +96,13 @@ class Row:
     def words(self) -> str:
         """The verdict as a report states it."""
         return f"{SAME} within {self.within:g}" if self.verdict == SAME else self.verdict
+
+    @property
+    def is_as_expected(self) -> bool | None:
+        """Whether the verdict is the one that the sweep file expects; None where nothing is expected, or it is open."""
+        if self.expected is None or self.verdict not in (BETTER, WORSE, SAME):
+            return None
+        return {BETTER: "better", WORSE: "worse", SAME: "equal"}[self.verdict] == self.expected.word
 
     @property
     def learned(self) -> int:
@@ -187,6 +196,15 @@ def speed_relative_to(row: Row, other: Row) -> SpeedRatio:
     if row.timing and other.timing and row.timing.began == other.timing.began:
         return speed_ratio(row.timing.rounds, other.timing.rounds)
     return SpeedRatio(ratio(row.speed, other.speed) if row.is_exclusive == other.is_exclusive else np.nan)
+
+
+def timed_speed(row: Row, other: Row) -> SpeedRatio:
+    """As `speed_relative_to`, but unknown (NaN) where the timing pass gives no interval of the ratio.
+
+    Whatever is concluded from speeds rests on this one: without rounds, a ratio may be off by a fifth.
+    """
+    found = speed_relative_to(row, other)
+    return found if math.isfinite(found.low) else SpeedRatio()
 
 
 def ratio(value: float, base: float) -> float:

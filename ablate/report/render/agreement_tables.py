@@ -15,9 +15,9 @@ from ablate.report.analysis.verdicts import (
     UNLEARNED,
     Row,
     Verdicts,
-    comparable_speeds,
     mean,
     ratio,
+    timed_speed,
 )
 from ablate.report.text import MISSING, counted, decimals, fixed, interval, listed, md_escape, significant
 from ablate.statistics.comparison import FEWEST_SEEDS, Comparison
@@ -40,7 +40,6 @@ class AgreementTables:
         self.lacking, self.without_lacking = agreement.without_lacking(verdicts, published)
         self.base = base_of(verdicts, published)
         self.places = decimals(verdicts.noise)
-        self.speeds = comparable_speeds(verdicts)
         opposed = agreement.contradictions(verdicts, published)
         self.contradictions = [found for found in opposed if found.is_certain]
         self.within_their_noise = len(opposed) - len(self.contradictions)
@@ -250,12 +249,17 @@ class AgreementTables:
                 fixed(there, 3) + mark,
                 "" if is_base else fixed(there - base.get(column, np.nan), 3, signed=True) + mark,
             ]
-        for speed, of in (
-            (self.speeds[row.label], self.speeds[self.verdicts.baseline.label]),
-            (theirs.get(SPEED, np.nan), self.published.rows[self.base].get(SPEED, np.nan)),
-        ):
-            cells.append(fixed(ratio(speed, of), 2))
-        return cells
+        published_speed = ratio(theirs.get(SPEED, np.nan), self.published.rows[self.base].get(SPEED, np.nan))
+        return [*cells, self._speed(row), fixed(published_speed, 2)]
+
+    def _speed(self, row: Row) -> str:
+        """Our speed relative to the baseline's, with its interval, where the timing pass measured one."""
+        if row.label == self.verdicts.baseline.label:
+            return fixed(1.0, 2)
+        found = timed_speed(row, self.verdicts.baseline)
+        if not np.isfinite(found.ratio):
+            return MISSING
+        return f"{fixed(found.ratio, 2)} ({interval(found.low, found.high, 2, signed=False)})"
 
     @property
     def findings(self) -> list[list[str]]:

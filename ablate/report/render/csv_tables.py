@@ -1,4 +1,4 @@
-"""The report's numbers as tables: results.csv (a line per row), runs.csv (a line per run), evidence.csv, table.tex."""
+"""The report's numbers as tables: results.csv (a line per row), runs.csv (a line per run), evidence.csv."""
 
 from __future__ import annotations
 
@@ -11,21 +11,16 @@ from typing import Any
 from ablate.report.analysis.results import Results
 from ablate.report.analysis.verdicts import (
     BASELINE,
-    BETTER,
-    NO_VERDICT,
-    NOT_COMPARABLE,
-    UNLEARNED,
-    WORSE,
     Row,
     Verdicts,
     comparable_speeds,
     mean,
-    score_places,
     spread,
+    timed_speed,
 )
-from ablate.report.render.latex import beyond_pdflatex, latex_escape
-from ablate.report.text import counted, csv_text, fixed, scaled
+from ablate.report.text import csv_text
 from ablate.run.score import SPREAD
+from ablate.statistics.speed_ratio import SpeedRatio
 
 RESULT_COLUMNS = (
     "row",
@@ -35,6 +30,10 @@ RESULT_COLUMNS = (
     "ops_paper",
     "flops_per_step",
     "steps_per_second",
+    "speed_ratio",
+    "speed_ratio_low",
+    "speed_ratio_high",
+    "timing_rounds",
     "early_loss",
     "early_loss_std",
     "final_loss",
@@ -60,6 +59,8 @@ EVIDENCE_COLUMNS = (
     "minimum_detectable_effect",
     "verdict",
     "why",
+    "expected",
+    "expected_by",
     "budget_difference",
     "bits_per_byte",
     "counts",
@@ -81,7 +82,8 @@ def results_csv(verdicts: Verdicts) -> str:
     lines = []
     for row in verdicts:
         scores = [figure for task in tasks for figure in _scores(row, task)]
-        lines.append([*_result(row, speeds[row.label]), *scores])
+        relative = SpeedRatio() if row is verdicts.baseline else timed_speed(row, verdicts.baseline)
+        lines.append([*_result(row, speeds[row.label], relative), *scores])
     return _csv([*RESULT_COLUMNS, *(name for task in tasks for name in (task, _spread(task, tasks)))], lines)
 
 
@@ -93,7 +95,7 @@ def _spread(task: str, tasks: Sequence[str]) -> str:
     return name
 
 
-def _result(row: Row, speed: float) -> list[Any]:
+def _result(row: Row, speed: float, relative: SpeedRatio) -> list[Any]:
     comparison = row.comparison
     return [
         row.label,
@@ -103,6 +105,8 @@ def _result(row: Row, speed: float) -> list[Any]:
         row.ops_paper,
         row.flops_per_step,
         speed,
+        *(relative.ratio, relative.low, relative.high),
+        len(row.timing.rounds) if row.timing else "",
         mean(row.early),
         spread(row.early),
         mean(row.final),
@@ -127,7 +131,9 @@ def evidence_csv(verdicts: Verdicts) -> str:
             [
                 *(row.label, row.section, row.control, comparison.seeds, comparison.delta, comparison.error),
                 *(comparison.p, comparison.p_adjusted, comparison.low, comparison.high),
-                *(comparison.detectable, row.words, row.why, row.budget, row.bits_per_byte),
+                *(comparison.detectable, row.words, row.why),
+                *(row.expected or ("", "")),
+                *(row.budget, row.bits_per_byte),
                 *(int(row.counts), int(row.only_seeds), row.copy_of, int(row.is_apart)),
                 *(row.planned, row.done, row.diverged, row.failed, row.missing),
             ]
@@ -139,69 +145,6 @@ def runs_csv(results: Results) -> str:
     """A line per run, whatever its status."""
     frame = results.frame()
     return _csv(frame.columns, frame.itertuples(index=False))
-
-
-def table_tex(verdicts: Verdicts, places: int) -> str:
-    r"""The sweep as a LaTeX table, in the manner of Narang et al. 2021; needs \usepackage{booktabs}."""
-    speeds = comparable_speeds(verdicts)
-    tasks = list(verdicts.metrics)
-    heads = ["Row", "Params", "Ops", "Step/s", "Early loss", "Final loss", "Difference", *map(latex_escape, tasks)]
-    foreign = "".join(beyond_pdflatex(text) for text in (*(row.label for row in verdicts), *tasks))
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        *([f"% needs XeLaTeX or LuaLaTeX, and a font that has {' '.join(dict.fromkeys(foreign))}"] if foreign else []),
-        r"% bold: better than the baseline; dagger: worse; plain: no difference detected",
-        *([rf"% {_against(verdicts)}"] if verdicts.against else []),
-        r"% in parentheses: why there is no verdict",
-        rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-        r"\midrule",
-    ]
-    section = None
-    for row in verdicts:
-        if section is not None and row.section != section:
-            lines.append(r"\midrule")
-        section = row.section
-        cells = [
-            latex_escape(row.label),
-            scaled(row.parameters["total"]),
-            scaled(row.ops_paper),
-            fixed(speeds[row.label], 2),
-            _plus_minus(row.early, places),
-            _plus_minus(row.final, places),
-            "" if row.verdict == BASELINE else _difference(row, places),
-            *(fixed(mean(row.downstream.get(task, [])), score_places(verdicts, task)) for task in tasks),
-        ]
-        # The braces keep a label that begins with [ or * from being read as an argument of the command before it.
-        lines.append("{}" + " & ".join(cell.replace("−", "$-$").replace("–", "--") for cell in cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _against(verdicts: Verdicts) -> str:
-    return "; ".join(
-        f"{', '.join(latex_escape(row.label) for row in rows)}: against {latex_escape(label)}"
-        for label, rows in verdicts.against.items()
-    )
-
-
-def _difference(row: Row, places: int) -> str:
-    text = fixed(row.comparison.delta, places, signed=True)
-    if row.verdict == BETTER:
-        return rf"\textbf{{{text}}}"
-    if row.verdict == WORSE:
-        return rf"{text}\textsuperscript{{\dag}}"
-    if row.verdict in UNLEARNED:
-        return f"{text} ({row.verdict}: {row.diverged + row.lost} of {row.planned})"
-    if row.verdict == NOT_COMPARABLE:
-        return f"{text} ({NOT_COMPARABLE})"
-    return f"{text} ({counted(row.comparison.seeds, 'seed')})" if row.verdict == NO_VERDICT else text
-
-
-def _plus_minus(losses: Iterable[float], places: int) -> str:
-    losses = list(losses)
-    centre, width = mean(losses), spread(losses)
-    return fixed(centre, places) + (rf" $\pm$ {fixed(width, places)}" if math.isfinite(width) else "")
 
 
 def _csv(columns: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:

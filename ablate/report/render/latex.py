@@ -6,6 +6,8 @@ import unicodedata
 
 from ablate.report.text import one_line
 
+LONGEST_UNBROKEN = 12  # characters of a word that fit into the narrowest column
+
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ϵ": "epsilon", "ζ": "zeta", "η": "eta",
     "θ": "theta", "ϑ": "vartheta", "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "µ": "mu", "ν": "nu",
@@ -62,6 +64,24 @@ def latex_escape(text: object) -> str:
     """The text as LaTeX that shows it literally; what `beyond_pdflatex` finds is left as it is."""
     plain = unicodedata.normalize("NFC", one_line(text))
     return "".join(_COMMANDS.get(character, character) for character in plain)
+
+
+def latex_breakable(text: object) -> str:
+    """As `latex_escape`; a narrow column may break a word of over 12 characters at marks, and after 12 others."""
+    return " ".join(_broken(word) if len(word) > LONGEST_UNBROKEN else latex_escape(word) for word in _words(text))
+
+
+def _broken(word: str) -> str:
+    shown, since = "", 0
+    for number, character in enumerate(word, start=1):
+        shown, since = shown + _COMMANDS.get(character, character), since + 1
+        if number < len(word) and (character in "_-./=:,+" or since == LONGEST_UNBROKEN):
+            shown, since = rf"{shown}\allowbreak{{}}", 0
+    return shown
+
+
+def _words(text: object) -> list[str]:
+    return unicodedata.normalize("NFC", one_line(text)).split(" ")
 
 
 def beyond_pdflatex(text: object) -> str:

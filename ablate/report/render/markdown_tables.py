@@ -37,6 +37,7 @@ from ablate.report.text import (
 from ablate.run.record import Timing
 from ablate.statistics.comparison import ALPHA, FEWEST_SEEDS
 from ablate.statistics.detectable import POWER
+from ablate.statistics.speed_ratio import FEWEST_ROUNDS
 
 APART = "one seed lies apart"
 
@@ -65,6 +66,11 @@ class MarkdownTables:
         return ["Against"] if self.verdicts.against else []
 
     @property
+    def expected(self) -> list[str]:
+        """The heading of the column that says what the sweep file expects; empty where it expects nothing."""
+        return ["Expected"] if any(row.expected for row in self.verdicts.rows) else []
+
+    @property
     def baseline_line(self) -> str:
         """The baseline's own losses."""
         losses = f"final loss {self._loss(self.base)}, {fixed(self.base.bits_per_byte, 3)} bits per byte"
@@ -81,6 +87,7 @@ class MarkdownTables:
             interval(comparison.low, comparison.high, self.places),
             probability(comparison.p_adjusted),
             f"**{row.verdict}**" if bold else row.words,
+            *([_expected(row)] if self.expected else []),
             significant(comparison.detectable) if row.verdict == UNDECIDED else "",
             self._loss(row),
             fixed(row.bits_per_byte, 3),
@@ -110,6 +117,11 @@ class MarkdownTables:
     def has_flags(self) -> bool:
         """Whether any row's budget is flagged."""
         return any(abs(row.budget) > BUDGET_TOLERANCE for row in self.verdicts.rows)
+
+    @property
+    def has_further_seeds(self) -> bool:
+        """Whether a row is compared with one that has more seeds than they share."""
+        return any(row.comparison.seeds < self.verdicts.row(row.control).learned for row in self.verdicts.rows)
 
     @property
     def is_paired(self) -> bool:
@@ -143,10 +155,9 @@ class MarkdownTables:
 
     @property
     def changes(self) -> list[list[str]]:
-        """What each row changes in the baseline."""
+        """What each row changes in the baseline, and what is expected of that by whom."""
         return [
-            [md_escape(row.label), " ".join(md_code(override, cell=True) for override in row.overrides) or "none"]
-            for row in self.verdicts
+            [md_escape(row.label), _changes(row), *([_source(row)] if self.expected else [])] for row in self.verdicts
         ]
 
     @property
@@ -207,7 +218,25 @@ class MarkdownTables:
             "Speeds were measured one row at a time, with no other run under way, in rounds over all rows. *Speed* is "
             "the geometric mean of the rounds' ratios, with its 95 % interval (Student's t, logarithms)."
         )
+        if any(len(timing.rounds) < FEWEST_ROUNDS for timing in timings):
+            text += f" A ratio without an interval rests on fewer than {FEWEST_ROUNDS} rounds, too few to give one."
         return f"{text} {_load(timings)}"
+
+
+def _changes(row: Row) -> str:
+    return " ".join(md_code(override, cell=True) for override in row.overrides) or "none"
+
+
+def _source(row: Row) -> str:
+    return f"{row.expected.word}: {md_escape(row.expected.source)}" if row.expected else ""
+
+
+def _expected(row: Row) -> str:
+    """What is expected of a row, marked where its verdict is that or another one."""
+    if not row.expected:
+        return ""
+    mark = {True: " ✓", False: " ✗", None: ""}[row.is_as_expected]
+    return f"{row.expected.word}{mark}"
 
 
 def _load(timings: list[Timing]) -> str:
@@ -216,6 +245,7 @@ def _load(timings: list[Timing]) -> str:
     if not loads:
         return "What else the machine did is not known."
     before = [timing.load_before for timing in timings if timing.load_before is not None]
-    first = f"{fixed(max(before), 1)} cores before, and " if before else ""
-    middle = fixed(median(loads), 1)
-    return f"Other processes kept {first}{middle} (at most {fixed(max(loads), 1)}) cores busy meanwhile."
+    first = f"{fixed(max(before), 1)} cores busy before it began and " if before else ""
+    middle, busy = fixed(median(loads), 1), "" if before else "cores busy "
+    most = fixed(max(loads), 1)
+    return f"Other processes kept {first}{middle} {busy}(at most {most}) while rows were measured."

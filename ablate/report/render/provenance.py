@@ -139,7 +139,7 @@ class Provenance:
             commands = dict.fromkeys(str(record["command"]) for record in self.records if record.get("command"))
             return md_fenced([*commands, again])
         extras = "".join(f" {shlex.quote(extra)}" for extra in extras_of(self.records, self.sweep))
-        return md_fenced([f"ablate sweep {name}{extras} # all runs, then this report", again])
+        return md_fenced([f"ablate sweep {name} stored=false{extras} # all runs, then this report", again])
 
     @property
     def lines(self) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from ablate.report.analysis.verdicts import (
     WORSE,
     Row,
     Verdicts,
-    speed_relative_to,
+    timed_speed,
 )
 from ablate.report.render.provenance import extras_of, values_of
 from ablate.report.text import (
@@ -70,15 +70,20 @@ class Summary:
             return ""
         size, steps = scaled(self.base.parameters["total"]), fixed(self.base.steps, 0)
         return (
-            f"a model of {size} parameters, {steps} steps, on the documentation that comes with the installation. It "
-            "shows what a report looks like, not which change is worth having; losses are not comparable across "
-            "machines."
+            f"a model of {size} parameters, trained for {steps} steps on the documentation that comes with the "
+            "installation. Its verdicts hold for this setting: the signs of its differences may carry over to larger "
+            "models, their sizes do not. Losses are comparable only where that documentation is the same."
         )
 
     @property
     def headline(self) -> str:
         """What was found, in a sentence."""
         return f"{md_escape(headline(self.verdicts))}."
+
+    @property
+    def expectation(self) -> str:
+        """Whether the verdicts are those that the sweep file expects; empty where it expects nothing."""
+        return md_escape(expectation(self.verdicts))
 
     @property
     def findings(self) -> list[str]:
@@ -97,7 +102,7 @@ class Summary:
                 f"**No difference detected:** {_names(rows)}. This does not show that there is none: the sweep detects "
                 f"a true difference of {size} nats per token"
                 f"{', depending on the control,' if low != high else ''} with "
-                f"{100 * POWER:.0f} % power, on average over its rows, and smaller ones less often."
+                f"{100 * POWER:.0f} % power, on average over its rows, and smaller ones less often.{self._margin}"
             )
         for verdict, heading in (
             (HAS_DIVERGED, "Diverged"),
@@ -124,8 +129,14 @@ class Summary:
         found.append(f"**Cost:** {counted(len(self.records), 'run')} started, {duration(seconds)} of compute in total.")
         return found
 
+    @property
+    def _margin(self) -> str:
+        """Why undecided rows are not the same, where the sweep says what that is."""
+        margin = self.sweep.get("same_within")
+        return f" None is shown to be the same within {margin:g} nats, the margin of the sweep file." if margin else ""
+
     def _finding(self, row: Row) -> str:
-        comparison, relative = row.comparison, speed_relative_to(row, self.verdicts.row(row.control))
+        comparison, relative = row.comparison, timed_speed(row, self.verdicts.row(row.control))
         size, limits = fixed(abs(comparison.delta), self.places), interval(comparison.low, comparison.high, self.places)
         fast = interval(relative.low, relative.high, 2, signed=False)
         speed = f"; {fixed(relative.ratio, 2)} × the speed, {fast}" if relative.differs else ""
@@ -265,6 +276,25 @@ def headline(verdicts: Verdicts) -> str:
     against = listed([f"{count} against {shortened(label)}" for label, count in others.items() if count], 3)
     start = f"Of {counted(len(rows), 'change')} to {shortened(verdicts.baseline.label)}"
     return f"{start}{f' ({against})' if against else ''}, {listed(parts)}"
+
+
+def expectation(verdicts: Verdicts) -> str:
+    """How the verdicts on changes stand to what the sweep file expects of them; empty where it expects nothing."""
+    rows = [row for row in verdicts.changes if row.expected]
+    if not rows:
+        return ""
+    met, contrary, still = ([row for row in rows if row.is_as_expected is known] for known in (True, False, None))
+    found = [f"{len(met) or 'none'} {'comes' if len(met) == 1 else 'come'} out as expected"]
+    names = [f"{row.label} ({row.words} where {_expected(row)} was expected)" for row in contrary]
+    found.append(f"{len(contrary) or 'none'} otherwise{f': {listed(names)}' if names else ''}")
+    if names := [f"{row.label} ({_expected(row)} expected)" for row in still]:
+        found.append(f"{len(still)} {'stays' if len(still) == 1 else 'stay'} open: {listed(names)}")
+    start = f"The sweep file says, with a source for each, what to expect of {counted(len(rows), 'change')}"
+    return f"{start}: {'; '.join(found)}."
+
+
+def _expected(row: Row) -> str:
+    return row.expected.word if row.expected else ""
 
 
 def _are(number: int) -> str:

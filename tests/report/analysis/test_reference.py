@@ -17,9 +17,11 @@ from ablate.report.analysis.agreement import (
 )
 from ablate.report.analysis.reference import findings, load
 from ablate.report.analysis.verdicts import Verdicts
+from ablate.run.record import Timing
 from ablate.statistics.ceiling import ceiling
 from ablate.statistics.comparison import Comparison
 from ablate.statistics.ranks import rank_correlations
+from ablate.statistics.speed_ratio import FEWEST_ROUNDS
 from ablate.study import published
 from tests.report.synthetic import verdicts
 
@@ -135,10 +137,16 @@ def test_speeds_are_compared_relative_to_each_ones_baseline():
         name: table.rows[name]["steps_per_second"] for name in ("GeLU", "ELU", "GLU", "Fixup", "Untied embeddings")
     }
     judged = verdicts(dict.fromkeys(speeds, 0.0))
-    rows = [replace(row, speed=4 * speeds[row.label]) for row in judged.rows]
-    found = of_speed(Verdicts(replace(judged.baseline, speed=14.0), rows, 0.01, 0.0), table)
+
+    def timed(row, speed):
+        return replace(row, speed=1.0, timing=Timing(began="now", rounds=(speed,) * FEWEST_ROUNDS))
+
+    rows = [timed(row, 4 * speeds[row.label]) for row in judged.rows]
+    found = of_speed(Verdicts(timed(judged.baseline, 14.0), rows, 0.01, 0.0), table)
     np.testing.assert_allclose(found.ours, found.theirs)
     assert found.spearman == pytest.approx(1) and found.ceiling == {}
+    untimed = [replace(row, timing=None, speed=4 * speeds[row.label]) for row in judged.rows]
+    assert of_speed(Verdicts(replace(judged.baseline, speed=14.0), untimed, 0.01, 0.0), table) is None
 
 
 def test_labels_meet_whatever_their_case_and_spaces():

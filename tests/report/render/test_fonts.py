@@ -89,6 +89,6 @@ def test_a_report_of_such_labels_warns_of_no_glyph(no_other_fonts, tmp_path, cap
             maker.run(label, seed, change, final=5 + maker.seed_effects[seed] + number / 10, downstream=scores)
     maker.write_sweep()
     with caplog.at_level(logging.WARNING):
-        report = build.build(maker.name, maker.runs, maker.reports, maker.sweeps)
+        report = build.build(maker.name, maker.runs, maker.reports, maker.sweeps).path
     assert not caplog.records
     assert {"forest.png", "heatmap.png"} <= {path.name for path in report.parent.glob("*.png")}

@@ -1,0 +1,151 @@
+"""table.tex: its marks and legend, its structure, and its width."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ablate.report.analysis import gathering
+from ablate.report.analysis.judge import judge
+from ablate.report.analysis.metrics import Metric
+from ablate.report.analysis.verdicts import SAME, Verdicts
+from ablate.report.render.paper_table import HEADS, table_tex
+from tests.report.synthetic import small_sweep
+
+END = r"\tabularnewline"
+TEXT_WIDTH = 345  # pt, of article at 10 pt
+SEPARATION = 1.5  # pt, on each side of a column
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    maker = small_sweep(tmp_path_factory.mktemp("small"))
+    return judge(gathering.collect(maker.name, maker.runs, maker.sweeps))
+
+
+def scored(verdicts, names):
+    """The same rows with scores of evaluations."""
+    rows = [replace(row, downstream={name: [70.0, 71.0] for name in names}) for row in verdicts]
+    return Verdicts(rows[0], rows[1:], 0.008, 0.0, {name: Metric(name, "points", True) for name in names})
+
+
+def lines_of(text):
+    return [line.removesuffix(END).strip() for line in text.splitlines() if line.endswith(END)]
+
+
+def cells_of(text):
+    """The cells of each row by label."""
+    found = {}
+    for line in lines_of(text):
+        label, *cells = line.removeprefix(r"{}\raggedright ").split(" & ")
+        found[label] = [cell.strip() for cell in cells]
+    return found
+
+
+def test_marks_intervals_and_what_stands_in_their_place(small):
+    cells = cells_of(table_tex(small))
+    differences = {label: line[5:] for label, line in cells.items() if len(line) == len(HEADS) - 1}
+    row = small.row("SwiGLU").comparison
+
+    def number(value):
+        return f"{'$-$' if value < 0 else '+'}{abs(value):.3f}"
+
+    assert differences["Vanilla Transformer"] == ["", "", "5"]
+    between = f"{number(row.low)} to {number(row.high)}"
+    assert differences["SwiGLU"] == [rf"\textbf{{{number(row.delta)}}}", between, "3"]
+    assert (
+        differences["No position"][0] == rf"{number(small.row('No position').comparison.delta)}\textsuperscript{{\dag}}"
+    )
+    assert differences["RMS Norm"][0] == number(small.row("RMS Norm").comparison.delta)
+    assert differences["No norm, deep"][1:] == ["diverged: 2 of 3", "1"]
+    assert differences["Squared ReLU"][1:] == ["1 seed", "1"]
+    assert differences["Larger vocabulary"][:2] == ["--", "not comparable"]
+
+
+def test_a_row_says_what_it_is_compared_with_and_that_it_is_the_same(small):
+    rows = [replace(row, control="SwiGLU") if row.label == "GeGLU" else row for row in small.rows]
+    rows = [replace(row, verdict=SAME, within=0.02) if row.label == "GeLU" else row for row in rows]
+    text = table_tex(replace(small, rows=rows))
+    cells = cells_of(text)
+    assert r"\textsuperscript{a}" in cells["GeGLU"][5] and r"\textsuperscript{$\approx$}" in cells["GeLU"][5]
+    assert r"(rows marked by a letter: of \textsuperscript{a}SwiGLU)" in text
+    assert r"$\approx$: the same within 0.02 nats;" in text and r"$\approx$" not in table_tex(small)
+
+
+def test_the_sections_are_headed(small):
+    lines = lines_of(table_tex(small))
+    heads = [line.partition("emph{")[2].rstrip("}") for line in lines if "multicolumn" in line]
+    assert heads == small.sections and table_tex(small).count(r"\midrule") == 1 + len(heads)
+    long = replace(small, rows=[replace(row, section="s" * 99 if row.section == "norm" else "x") for row in small.rows])
+    assert rf"\multicolumn{{9}}{{@{{}}l@{{}}}}{{\emph{{{'s' * 44}$\ldots$}}}}" in table_tex(long)
+    one = replace(small, rows=[replace(row, section="rows") for row in small.rows])
+    assert "multicolumn" not in table_tex(one) and table_tex(one).count(r"\midrule") == 2
+
+
+@pytest.mark.parametrize("names", [(), ("mnli", "a_score_with-a.long/name"), tuple(f"task_{n}" for n in range(7))])
+def test_it_is_balanced_and_each_row_has_a_cell_for_each_column(small, names):
+    text = table_tex(scored(small, names) if names else small)
+    plain = re.sub(r"\\[{}%]", "", re.sub(r"(?m)^%.*$", "", text))
+    depth = 0
+    for character in plain:
+        depth += (character == "{") - (character == "}")
+        assert depth >= 0
+    assert depth == 0
+    assert re.findall(r"\\begin{([a-z*]+)}", text) == re.findall(r"\\end{([a-z*]+)}", text)
+    assert text.count(r"\begingroup") == text.count(r"\endgroup") == 1
+    tables = re.findall(r"\\begin{tabular\*}{\\textwidth}{([^\n]*)}\n(.*?)\\end{tabular\*}", text, flags=re.DOTALL)
+    assert len(tables) == 1 + -(-len(names) // 5)
+    for columns, body in tables:
+        number = len(re.sub(r"@{[^}]*}+|p{[^}]*}", lambda found: "p" if found[0][0] == "p" else "", columns))
+        for line in lines_of(body):
+            assert line.count(" & ") + 1 == number or line.startswith(rf"\multicolumn{{{number}}}")
+    assert set(re.findall(r"usepackage{(\w+)}", text)) == {"booktabs"}
+
+
+def width(cell):
+    """Of a cell in scriptsize, in pt: Computer Modern at 7 pt is an eighth wider than its 10 pt design."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    plain = re.sub(r"\\text(bf|superscript){(.*?)}", r"\2", cell).replace("$-$", "+").replace(r"$\pm$", "+")
+    plain = re.sub(r"\\[A-Za-z]+", "x", plain).replace("$", "")
+    font = FontProperties(family="cmr10", size=7)
+    return 1.14 * TextToPath().get_text_width_height_descent(plain, font, ismath=False)[0]
+
+
+@pytest.mark.parametrize(("noise", "scale"), [(0.008, 1.0), (0.0001, 1.0), (0.008, -1.0)])
+def test_it_fits_the_text(small, noise, scale):
+    """Whatever the number of decimals: the widest cells of all columns together, and the first column as given."""
+    rows = [replace(row, comparison=replace(row.comparison, delta=scale * row.comparison.delta)) for row in small]
+    text = table_tex(replace(small, baseline=rows[0], rows=rows[1:], noise=noise))
+    first = float(re.search(r"p{([\d.]+)\\textwidth}", text)[1]) * TEXT_WIDTH
+    columns = np.array([[*map(width, cells)] for cells in cells_of(text).values() if len(cells) == len(HEADS) - 1])
+    assert len(columns) > 10
+    assert first + columns.max(0).sum() + 2 * SEPARATION * (len(HEADS) - 1) <= TEXT_WIDTH
+
+
+def test_no_label_is_wider_than_its_column():
+    from ablate.report.render.latex import latex_breakable, latex_escape
+
+    assert latex_breakable("Multi-query attention") == "Multi-query attention"
+    assert latex_breakable("norm=rmsnorm_encoder") == r"norm=\allowbreak{}rmsnorm\_\allowbreak{}encoder"
+    for label in ("w" * 100, "schedule.peak=0.0123456789012345", "50%_of_the_steps_{x}"):
+        shown = latex_breakable(label)
+        assert shown.replace(r"\allowbreak{}", "") == latex_escape(label)
+        assert max(len(part.replace("\\", "")) for part in shown.split(r"\allowbreak{}")) <= 12
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+@pytest.mark.timeout(120)
+def test_pdflatex_sets_it_within_the_text(small, tmp_path):
+    table = table_tex(scored(small, ("mnli", "a_score_with-a.long/name")))
+    source = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{table}\end{{document}}"
+    (tmp_path / "t.tex").write_text(source)
+    line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0 and "Overfull" not in done.stdout, done.stdout[-2000:]
