@@ -18,6 +18,8 @@ MOST_DEPTH = 100
 MOST_CHARACTERS = 100  # of a number
 SHORT = 10_000  # bytes, in which nothing can be nested so deep that libyaml, which calls itself, dies of it
 
+_LINE = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*:(?= |$))", re.MULTILINE)  # a top-level key
+_ELSE = re.compile(r"^(?![A-Za-z_][A-Za-z0-9_]*:(?: |$)|[ \n]|- |-$|\Z)|[&*\r\x85\u2028\u2029]", re.MULTILINE)
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
@@ -105,6 +107,44 @@ def parse(text: str | bytes, loader: type[Loader] = Loader) -> Any:
     finally:
         if reader is not None:
             reader.dispose()
+
+
+class SharedBlocks:
+    """Parses texts that have most of their top-level keys in common, each key with its value once.
+
+    For the configs of a sweep's runs, of which a report reads thousands. The values are shared: they must not be
+    changed.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[Any, Any]] = {}
+
+    def parse(self, text: str) -> Any:
+        """What `parse` gives for the text; raises `BadYAML`."""
+        content: dict[Any, Any] = {}
+        blocks = _blocks(text)
+        for block in blocks:
+            if block not in self._known:
+                try:
+                    found = parse(block)
+                except BadYAML:
+                    return parse(text)  # a value that spans blocks, or something wrong: its line is that in the text
+                if not isinstance(found, dict):
+                    return parse(text)
+                self._known[block] = found
+            content |= self._known[block]
+        return content if blocks and len(content) == len(blocks) else parse(text)
+
+
+def _blocks(text: str) -> list[str]:
+    """The text in pieces of a top-level key with its value; empty where it does not begin with such a key.
+
+    What begins at a line's start must be a key or an item of a list: nothing else has the same meaning in a piece.
+    """
+    starts = [found.start() for found in _LINE.finditer(text) if found[1]]
+    if not starts or starts[0] or _ELSE.search(text):
+        return []
+    return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
 
 
 def _scan(text: str | bytes, loader: type[Loader]) -> None:

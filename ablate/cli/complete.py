@@ -21,6 +21,7 @@ SETTINGS = {
     "sweep": ("jobs=", "only=", *OF_A_RUN),
     "compare": ("base=", "seeds=", "name=", "jobs=", *OF_A_RUN),
     "plan": ("jobs=", "only="),
+    "report": ("only=",),
 }
 VALUES = {"retry": ("failed",), "replace": ("true", "false"), "report": ("true", "false"), "stored": ("true", "false")}
 _FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 HELP = """Write reports/NAME/ from the sweep's run folders; runs whose folders are gone are taken from the records
 next to the report, if they match the sweep as it is now (remove records.jsonl to leave them out).
 
-usage: ablate report NAME [--strict] [logger=wandb]
+usage: ablate report NAME [only=ROWS] [--strict] [logger=wandb]
 
   ablate report axes
+  ablate report axes only='RMS norm,*GLU' shows these rows in the plots in any case, where a sweep has too many for all
   ablate report axes logger=wandb sends its table and plots to Weights & Biases, as they are sent without
                                   asking where the sweep's runs were
   ablate report axes --strict     exit code 1 where a record could not be read; the report is written all the same
@@ -35,9 +36,11 @@ def run(words: list[str]) -> int:
     from ablate.study.paths import Paths
 
     logger = [word for word in given.overrides if word.startswith("logger")]
-    paths = Paths.only([word for word in given.overrides if word not in logger])
+    named = [word for word in given.overrides if word.startswith("only=")]
+    only = named[-1].removeprefix("only=") if named else None
+    paths = Paths.only([word for word in given.overrides if word not in (*logger, *named)])
     mirror = _mirror_asked_for(logger) if logger else _mirror_of_runs(name, paths.runs)
-    written = build.build(name, paths.runs, paths.reports, paths.sweeps)
+    written = build.build(name, paths.runs, paths.reports, paths.sweeps, only)
     say("\n".join([*written.lines, str(written.path)]))
     if mirror:
         mirror.close_sweep(name, paths.runs, paths.reports)
@@ -63,10 +66,12 @@ def _mirror_of_runs(name: str, runs: Path) -> Mirror | None:
     """
     from ablate.integrations.wandb import Mirror, mirror_of
     from ablate.run.folder import RunFolder, run_folders
+    from ablate.yaml_text import SharedBlocks
 
+    configs = SharedBlocks()
     for folder in run_folders(runs, name):
         with contextlib.suppress(UserError):
-            logger = (RunFolder(folder).read_config() or {}).get("logger")
+            logger = (RunFolder(folder).read_config(configs.parse) or {}).get("logger")
             if not (isinstance(logger, dict) and logger.get("mirror")):
                 continue
             mirror = mirror_of(logger)

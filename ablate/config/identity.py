@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig
@@ -116,6 +117,7 @@ def _has_dropout(flat: dict[str, Any]) -> bool:
     return any(value for key, value in flat.items() if key.rpartition(".")[2] == "dropout" and key != "seed.dropout")
 
 
+@cache
 def is_without_effect(key: str) -> bool:
     """Whether a key cannot change a result, whatever its value."""
     return any(key == root or key.startswith(f"{root}.") for root in WITHOUT_EFFECT)

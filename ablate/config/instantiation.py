@@ -173,9 +173,22 @@ def code(tree: Any) -> dict[str, str]:
     Of a package it is that of all its files, since what it offers may be written in any of them. What a module imports
     from elsewhere is not seen.
     """
-    targets = (str(target) for key, target in walk(tree) if key.rpartition(".")[2] == TARGET)
-    modules = {target.rpartition(".")[0] for target in targets if target.partition(".")[0] != "ablate"}
+    modules = {target.rpartition(".")[0] for target in _targets(tree) if target.partition(".")[0] != "ablate"}
     return {module: _sha256(place) for module in sorted(modules) if (place := sources.place_of(module))}
+
+
+def _targets(tree: Any) -> set[str]:
+    """Every `_target_` in nested containers, without the paths to them: a report asks for those of thousands of runs."""
+    found, todo = set(), [tree]
+    while todo:
+        inner = todo.pop()
+        if isinstance(inner, dict):
+            if TARGET in inner and not isinstance(inner[TARGET], (dict, list)):
+                found.add(str(inner[TARGET]))
+            todo += [value for value in inner.values() if isinstance(value, (dict, list))]
+        else:
+            todo += [value for value in inner if isinstance(value, (dict, list))]
+    return found
 
 
 def _sha256(place: Path) -> str:

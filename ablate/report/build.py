@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.report.analysis import gathering, records_file
+from ablate.report.analysis.header import SHOWN_FIRST
 from ablate.report.analysis.results import Results
 from ablate.report.text import md_escape, one_line
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, run_folders, set_file_aside
+from ablate.study.runs import named_by
 
 if TYPE_CHECKING:
     from ablate.report.analysis.verdicts import Verdicts
@@ -33,8 +36,16 @@ class Report:
         return terminal.lines_of(self.verdicts)
 
 
-def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Report:
+def build(
+    sweep_name: str,
+    runs_dir: Path | str,
+    reports_dir: Path | str,
+    sweeps_dir: Path | str,
+    only: str | Iterable[str] | None = None,
+) -> Report:
     """Gather the runs of a sweep and write its report.
+
+    `only`, labels or globs, names rows that the plots show whatever their result, should there be too many for all.
 
     Runs without a folder (all of them, in a fresh clone) are taken from the records in the report's folder; what is
     asked of them, and what each row is compared with, from the sweep file as it is now. Beside runs that have a folder,
@@ -47,11 +58,20 @@ def build(sweep_name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps
         found = gathering.reread(records_file.read(folder) if damaged else older, sweeps_dir)
     else:
         found = gathering.collect(sweep_name, runs_dir, sweeps_dir, older, damaged)
+    found = _showing(found, only)
     if damaged:
         set_file_aside(folder / records_file.RECORDS)
     if found != older:
-        records_file.write(found, folder)
-    return rebuild(folder)
+        found = records_file.write(found, folder)
+    return Report(folder / "report.md", _write(found, folder))
+
+
+def _showing(found: Results, only: str | Iterable[str] | None) -> Results:
+    """The results with the rows that the plots are asked to show, and no other ones."""
+    sweep = {key: value for key, value in found.sweep.items() if key != SHOWN_FIRST}
+    if only:
+        sweep[SHOWN_FIRST] = named_by(only, [row["row"] for row in sweep["rows"]], sweep["name"])
+    return replace(found, sweep=sweep)
 
 
 def _older(folder: Path) -> tuple[Results | None, dict[int, str]]:
@@ -90,7 +110,7 @@ def _write(results: Results, folder: Path) -> Verdicts:
     agreements = agreement.agreements(judged, published) if published else []
     over_training = agreement_over_training(results, judged, published) if published else None
     drawn = plots.draw(results, judged, agreements, over_training, published.title if published else "", folder)
-    kept = {path for file, _ in drawn for path in (folder / file, (folder / file).with_suffix(".pdf"))}
+    kept = {path for plot in drawn for path in (folder / plot.file, (folder / plot.file).with_suffix(".pdf"))}
     for old in {*folder.glob("*.png"), *folder.glob("*.pdf")} - kept:
         old.unlink()  # a plot of an earlier report that this one does not draw
     atomic_write(folder / "results.csv", csv_tables.results_csv(judged))
@@ -104,7 +124,9 @@ def _write(results: Results, folder: Path) -> Verdicts:
         summary=Summary(results, judged),
         tables=MarkdownTables(judged),
         agreement=AgreementTables(judged, published, agreements, over_training) if published else None,
-        plots=[{"file": file, "caption": md_escape(caption)} for file, caption in drawn],
+        plots=[
+            {"file": plot.file, "caption": md_escape(plot.caption), "note": md_escape(plot.note)} for plot in drawn
+        ],
         provenance=Provenance(results, judged),
     )
     atomic_write(folder / "report.md", text)

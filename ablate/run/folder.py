@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,10 +154,13 @@ class RunFolder:
         kept = (self.weights, *self.checkpoints.glob("step-*.ckpt"), self.metrics)
         return next((path.relative_to(self.path).as_posix() for path in kept if path.is_file()), "")
 
-    def read_config(self) -> dict[str, Any] | None:
-        """The config that it was made with, or None where there is none; raises `UserError` where it cannot be read."""
+    def read_config(self, parse: Callable[[str], Any] = yaml_text.parse) -> dict[str, Any] | None:
+        """The config that it was made with, or None where there is none; raises `UserError` where it cannot be read.
+
+        `parse` reads the text, for the configs of many runs `yaml_text.SharedBlocks().parse`.
+        """
         try:
-            content = yaml_text.parse(json_text.read_text(self.config))
+            content = parse(json_text.read_text(self.config))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -45,18 +45,21 @@ def overrides(sweep: Sweep, row: str, seed: int, extra: Sequence[str] = ()) -> t
 
 def select(sweep: Sweep, only: str | Iterable[str] | None) -> list[str]:
     """The rows that `only` (a label, a glob, or several, separated by commas) names; all rows without it."""
-    if not only:
-        return list(sweep.rows)
-    patterns = [only] if isinstance(only, str) and only in sweep.rows else only
+    return named_by(only, list(sweep.rows), sweep.name) if only else list(sweep.rows)
+
+
+def named_by(only: str | Iterable[str], rows: Sequence[str], sweep: str) -> list[str]:
+    """Those of the labels `rows` that `only` names; raises `UserError` for a name that fits none."""
+    patterns = [only] if isinstance(only, str) and only in rows else only
     if isinstance(patterns, str):
         patterns = [pattern.strip() for pattern in patterns.split(",")]
     chosen = set()
     for pattern in patterns:
-        matches = {row for row in sweep.rows if row == pattern or fnmatchcase(row, pattern)}
+        matches = {row for row in rows if row == pattern or fnmatchcase(row, pattern)}
         if not matches:
-            raise UserError(f"only: no row {pattern!r} in {sweep.name}{nearest(pattern, sweep.rows)}")
+            raise UserError(f"only: no row {pattern!r} in {sweep}{nearest(pattern, rows)}")
         chosen |= matches
-    return [row for row in sweep.rows if row in chosen]
+    return [row for row in rows if row in chosen]
 
 
 def planned(sweep: Sweep, extra: Sequence[str] = (), only: str | Iterable[str] | None = None) -> list[PlannedRun]:

@@ -27,6 +27,18 @@ class Curves:
         chosen = [{s: points for s, points in seeds.items() if status.get(s) == state} for state in (DONE, DIVERGED)]
         return cls(*chosen)
 
+    @classmethod
+    def by_row(cls, results: Results) -> dict[str, Curves]:
+        """The curves of every row that has some, by its label."""
+        status = {(record["row"], record["seed"]): record["status"] for record in results.records}
+        found: dict[str, Curves] = {}
+        for (row, seed, kind), points in results.curves.items():
+            state = status.get((row, seed))
+            if kind == "train" and state in (DONE, DIVERGED):
+                curves = found.setdefault(row, cls({}, {}))
+                (curves.done if state == DONE else curves.diverged)[seed] = dict(points)
+        return found
+
     @property
     def last(self) -> int:
         """The last step of a run that is done."""

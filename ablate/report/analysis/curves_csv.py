@@ -17,6 +17,7 @@ FILE = "curves.csv"
 COLUMNS = ("row", "seed", "kind", "step", "loss")
 LOSSES = ("train", "validation")  # kinds; any other is a score's name, whose points are (x, y)
 MOST_BYTES = 512 * 2**20
+LOSS = "%.5g"
 MOST_DIGITS = 16  # of a whole number
 Point = tuple[float, float]
 Run = tuple[str, int, str]  # row, seed, kind
@@ -28,8 +29,19 @@ def text_of(curves: Mapping[Run, list[Point]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for (row, seed, kind), points in curves.items():
-        writer.writerows((csv_text(row), seed, kind, step, f"{loss:.5g}") for step, loss in points)
+        name = csv_text(row)
+        writer.writerows((name, seed, kind, step, LOSS % loss) for step, loss in points)
     return text.getvalue()
+
+
+def is_kept_by_writing(curves: Mapping[Run, list[Point]]) -> bool:
+    """Whether each run is found again under its own name in what `text_of` wrote."""
+    return all(row == csv_plain(csv_text(row)) and kind == one_line(kind) for row, _, kind in curves)
+
+
+def as_written(curves: Mapping[Run, list[Point]]) -> dict[Run, list[Point]]:
+    """What `read` gives of the text of `curves`: losses with as many digits as there, runs without a point left out."""
+    return {run: [(step, float(LOSS % loss)) for step, loss in points] for run, points in curves.items() if points}
 
 
 def read(path: Path) -> dict[Run, list[Point]]:

@@ -21,6 +21,7 @@ from ablate.report.text import is_number, one_line
 from ablate.run.folder import RunFolder, run_folders, run_path, was_set_aside
 from ablate.run.record import Record
 from ablate.study.membership import Membership
+from ablate.yaml_text import SharedBlocks
 
 CURVE_POINTS = 48
 _SETTINGS = (*GROUPS, "early_fraction", "early", "dropout")  # `early` in the configs of earlier versions
@@ -43,6 +44,7 @@ def collect(
     lines: dict[tuple[str, int], dict[str, Any]] = {}
     found: dict[tuple[str, int], tuple[Record, RunFolder]] = {}
     skipped: list[dict[str, str]] = []
+    settings = _SettingsReader()
 
     def skip(path: str, reason: str) -> None:
         skipped.append({"path": path, "reason": one_line(reason)})
@@ -55,7 +57,8 @@ def collect(
             skip(path.relative_to(folder).as_posix(), reading.problem)
         elif reading.record is not None:
             run = reading.record.row, reading.record.seed
-            found[run], lines[run] = (reading.record, RunFolder(path)), _line_of(reading.record, RunFolder(path))
+            found[run] = reading.record, RunFolder(path)
+            lines[run] = _line_of(reading.record, settings.of(RunFolder(path)))
     older = older or Results({}, [])
     without_folder = [line for line in older.records if (line["row"], line["seed"]) not in found]
     without_folder = [line for line in without_folder if not _of_line(runs_dir, name, line).examine().problem]
@@ -92,22 +95,35 @@ def reread(older: Results, sweeps_dir: Path | str) -> Results:
     return replace(older, sweep=renewed(older.sweep, sweep))
 
 
-def _line_of(record: Record, folder: RunFolder) -> dict[str, Any]:
+def _line_of(record: Record, settings: dict[str, Any]) -> dict[str, Any]:
     """The line of records.jsonl for one run: its record, with what its config adds."""
-    return {**_finite_values(record.to_json()), "kind": "run", "settings": _read_settings(folder)}
+    return {**_finite_values(record.to_json()), "kind": "run", "settings": settings}
 
 
-def _read_settings(folder: RunFolder) -> dict[str, Any]:
-    """What the report needs of a run's config; empty where it cannot be read."""
-    try:
-        config = folder.read_config()
-        if config is None or problem_of_settings(config):
+class _SettingsReader:
+    """What the report needs of the configs of runs; groups that are the same in many are there once."""
+
+    def __init__(self) -> None:
+        self._blocks = SharedBlocks()
+        self._groups: dict[int, tuple[Any, Any]] = {}  # by its id, a group and what is kept of it
+
+    def of(self, folder: RunFolder) -> dict[str, Any]:
+        """The settings of one run; empty where they cannot be read."""
+        try:
+            config = folder.read_config(self._blocks.parse)
+            if config is None or problem_of_settings(config):
+                return {}
+            chosen = {key: self._kept(config[key]) for key in _SETTINGS if key in config}
+            return chosen | {"trainer": self._kept(config.get("trainer") or {}, _TRAINER)}
+        except (UserError, ValueError, AttributeError, TypeError):
             return {}
-        trainer = config.get("trainer") or {}
-        chosen = {key: config[key] for key in _SETTINGS if key in config}
-        return _finite_values({**chosen, "trainer": {key: trainer[key] for key in _TRAINER if key in trainer}})
-    except (UserError, ValueError, AttributeError, TypeError):
-        return {}
+
+    def _kept(self, group: Any, keys: tuple[str, ...] = ()) -> Any:
+        """A group as JSON, of these `keys` where some are given."""
+        if id(group) not in self._groups:
+            chosen = {key: group[key] for key in keys if key in group} if keys else group
+            self._groups[id(group)] = group, _finite(chosen)  # kept with the group, so that its id stays its own
+        return self._groups[id(group)][1]
 
 
 def _steps(records: list[dict[str, Any]], baseline: str) -> int:

@@ -14,6 +14,7 @@ from ablate.study.definition import Sweep
 from ablate.study.rows import GIVEN_BY_THE_SWEEP, not_of_a_study
 
 Header = dict[str, Any]
+SHOWN_FIRST = "shown_first"  # labels of rows that the plots show in any case; the key is absent where none was named
 
 
 def sweep_of(name: str, sweeps_dir: Path, required: bool) -> Sweep | None:
@@ -115,6 +116,7 @@ def describes_sweep(line: Any) -> bool:
     listed = isinstance(skipped, list) and all(
         isinstance(part, dict) and all(isinstance(part.get(key), str) for key in ("path", "reason")) for part in skipped
     )
+    listed = listed and _is_texts(line.get(SHOWN_FIRST, []))
     return texts and rows and listed and _is_texts(line.get("base")) and _says_how_to_compare(line)
 
 

@@ -26,14 +26,21 @@ GROUPS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimize
 MOST_BYTES = 512 * 2**20  # of records.jsonl
 
 
-def write(results: Results, folder: Path | str) -> None:
-    """Write records.jsonl and curves.csv, canonically: the same results give the same bytes."""
+def write(results: Results, folder: Path | str) -> Results:
+    """Write records.jsonl and curves.csv, canonically: the same results give the same bytes.
+
+    Returns what `read` gives of them, without reading all of it as what a stranger may have written.
+    """
     folder = Path(folder)
     refuse_links(folder)  # plots are written in place
     folder.mkdir(parents=True, exist_ok=True)
     lines = [_canonical(line) for line in (results.sweep, *results.records)]
     atomic_write(folder / RECORDS, "".join(f"{line}\n" for line in lines))
     atomic_write(folder / CURVES, curves_csv.text_of(results.curves))
+    if not curves_csv.is_kept_by_writing(results.curves):
+        return read(folder)
+    sweep, *records = map(json.loads, lines)
+    return Results(sweep, records, curves_csv.as_written(results.curves))
 
 
 def read(folder: Path | str) -> Results:

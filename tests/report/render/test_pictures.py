@@ -1,11 +1,14 @@
 """What each plot of the troubled sweep contains: lines, patches and labels, counted against its verdicts."""
 
 import math
+import re
 
 import pytest
+from matplotlib.collections import FillBetweenPolyCollection as FillBetween
 
 from ablate.report.analysis import reference
 from ablate.report.analysis.agreement import agreements
+from ablate.report.analysis.agreement_over_training import OWN
 from ablate.report.analysis.agreement_over_training import agreement_over_training as over_training
 from ablate.report.analysis.gathering import collect
 from ablate.report.analysis.judge import judge
@@ -47,7 +50,7 @@ def legend(artist):
 
 
 def test_forest(verdicts):
-    _, _, figure = forest(verdicts)
+    figure = forest(verdicts).figure
     (axes,) = figure.axes
     shown = [row for row in verdicts.rows if math.isfinite(row.comparison.delta)]
     tested = [row for row in shown if math.isfinite(row.comparison.low)]
@@ -59,7 +62,7 @@ def test_forest(verdicts):
     assert {row.label for row in shown} | {row.section for row in shown} <= set(labels)
     assert legend(axes) == [
         *("better", "no difference detected", "worse", "no verdict", "diverged"),
-        *("one seed", "noise floor: ± sd of the baseline, 5 seeds"),
+        *("one seed", "continues beyond the scale", "noise floor: ± sd of the baseline, 5 seeds"),
     ]
     intervals = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 1.6]
     low, high = axes.get_xlim()
@@ -70,22 +73,24 @@ def test_forest(verdicts):
 
 def test_curves(results, verdicts):
     plots = curves(results, verdicts)
-    assert [file for file, _, _ in plots] == ["loss_curves.png", "loss_gap.png"]
+    assert [plot.file for plot in plots] == ["loss_curves.png", "loss_gap.png"]
     with_curves = [row.label for row in verdicts.rows if row.done and row.verdict != "not comparable"]
-    for (_, _, figure), base in zip(plots, (1, 0), strict=True):
-        labels = [label.rstrip(" ↑↓") for axes in figure.axes for label in texts(axes)]
+    for plot, base in zip(plots, (1, 0), strict=True):
+        figure = plot.figure
+        labels = [re.sub(" [↑↓].*", "", label) for axes in figure.axes for label in texts(axes)]
         assert len(figure.axes) == 5  # norm, activation (two), position, block
         assert labels.count(verdicts.baseline.label) == base * len(figure.axes)
         assert sorted(set(labels) - {verdicts.baseline.label}) == sorted(with_curves)
         means = [line for axes in figure.axes for line in axes.lines if line.get_linewidth() == 1.4]
         assert len(means) == len(with_curves) + base * len(figure.axes)
-        assert sum(len(axes.collections) for axes in figure.axes) == len(means)  # a band for each line
+        bands = [[found for found in axes.collections if isinstance(found, FillBetween)] for axes in figure.axes]
+        assert sum(map(len, bands)) == len(means)  # one for each line
         crosses = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
         assert len(crosses) == verdicts.of("diverged")[0].diverged
 
 
 def test_costs(verdicts):
-    _, _, figure = costs(verdicts)
+    figure = costs(verdicts).figure
     speed, flops = figure.axes
     drawn = [row for row in verdicts if row.verdict == "baseline" or math.isfinite(row.comparison.delta)]
     for axes in (speed, flops):
@@ -103,7 +108,7 @@ def test_costs(verdicts):
     assert [text.get_text() for text in shown.get_texts()] == [
         *("better", "worse", "no difference detected", "no verdict", "diverged", "baseline"),
         *(
-            "of the baseline and the rows with a verdict, none is better at this cost or less",
+            "Pareto front of the baseline and the rows better or worse than it",
             "± sd of the baseline over its seeds",
         ),
     ]
@@ -112,7 +117,7 @@ def test_costs(verdicts):
 def test_published(verdicts):
     found = agreements(verdicts, TABLE)
     sections = {row.label: row.section for row in verdicts}
-    _, _, figure = published(found, TABLE.title, sections)
+    figure = published(found, TABLE.title, sections).figure
     final, early = figure.axes
     assert [axes.get_title(loc="left").split(":")[0] for axes in figure.axes] == ["final loss", "early loss"]
     for axes, agreement in zip(figure.axes, found[:2], strict=True):
@@ -128,15 +133,17 @@ def test_published(verdicts):
 
 def test_agreement_over_training(results, verdicts):
     found = over_training(results, verdicts, TABLE)
-    _, _, figure = agreement_over_training(found, TABLE.title)
+    figure = agreement_over_training(found, TABLE.title).figure
     (axes,) = figure.axes
     assert len(axes.lines) == 1 + len(found.spearman) == 4
-    assert texts(axes) == ["published early loss", "published final loss", "our own final loss"]
-    assert [list(line.get_ydata()) for line in axes.lines[1:]] == list(found.spearman.values())
+    assert texts(axes) == ["published final loss", "published early loss", "our own final loss"]
+    orders = ("final_loss", "early_loss", OWN)
+    assert [list(line.get_ydata()) for line in axes.lines[1:]] == [found.spearman[order] for order in orders]
+    assert len({line.get_linestyle() for line in axes.lines[1:]}) == 3  # of two that coincide both can be seen
 
 
 def test_heatmap(verdicts):
-    _, _, figure = heatmap(verdicts)
+    figure = heatmap(verdicts).figure
     axes = figure.axes[0]
     rows = [row for row in verdicts.ordered() if row.done and row.verdict != "not comparable"]
     assert [label.get_text() for label in axes.get_yticklabels()] == [

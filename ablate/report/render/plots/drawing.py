@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from ablate.report.analysis.verdicts import (
@@ -26,7 +29,7 @@ from ablate.report.analysis.verdicts import (
     WORSE,
 )
 from ablate.report.render.plots.fonts import covering, drawable
-from ablate.report.text import counted, one_line, shortened
+from ablate.report.text import fixed, one_line, shortened
 from ablate.run.files import atomic_write
 
 # Okabe and Ito's colours, safe for colour-blind readers; marker shapes repeat the distinction.
@@ -45,9 +48,21 @@ LOOKS = {
     BASELINE: (INK, "*"),
 }
 DPI = 110
+BESIDE = 1.045  # where names at the right of the axes begin, in their widths
+NAME = 34  # characters of a row's name beside a line or a point
 
 Box = tuple[float, float, float, float]  # left, bottom, right, top
-Plot = tuple[str, str, Figure | None]  # file name, caption; no figure where there is nothing to draw
+
+
+class Plot(NamedTuple):
+    """A picture of the report: no figure where there is nothing to draw; `note` says which rows it leaves out."""
+
+    file: str
+    caption: str
+    figure: Figure | None
+    note: str = ""
+
+
 _STYLE = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
@@ -84,30 +99,50 @@ def label(text: object, longest: int = 40) -> str:
     return shortened(drawable(one_line(text)), longest)
 
 
+def names(texts: Iterable[str], longest: int = NAME) -> dict[str, str]:
+    """Each text as a label of at most `longest` letters; where two would be the same, cut in the middle instead."""
+    texts = list(dict.fromkeys(texts))
+    found = {text: label(text, longest) for text in texts}
+    same = {name for name, times in Counter(found.values()).items() if times > 1}
+    start, end = math.ceil((longest - 1) / 2), (longest - 1) // 2
+    for text, name in found.items():
+        whole = drawable(one_line(text))
+        if name in same and len(whole) > longest:
+            found[text] = f"{whole[:start]}…{whole[-end:]}"
+    return found
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG, and beside it the same as a PDF for papers; the bytes of both are the same each time."""
-    FigureCanvasAgg(figure)
+    box = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer()).padded(0.12)
     for to, left_out in ((path, "Software"), (path.with_suffix(".pdf"), "CreationDate")):
         buffer, kind = io.BytesIO(), to.suffix[1:]
-        figure.savefig(buffer, format=kind, bbox_inches="tight", pad_inches=0.12, metadata={left_out: None})
+        figure.savefig(buffer, format=kind, bbox_inches=box, metadata={left_out: None})
         atomic_write(to, buffer.getvalue())
 
 
 def robust_limits(values: Sequence[float], least: float) -> tuple[float, float]:
     """Limits of an axis around zero that hold the bulk of `values`; outliers are drawn at the edge.
 
-    An outlier is more than 2.5 times as far from zero as the 80 % quantile of all distances.
+    An outlier is more than 2.5 times as far from zero as the 80 % quantile of all distances, and more than a third
+    farther than all other values: to leave it out must make room.
     """
     known = np.array([value for value in values if np.isfinite(value)])
     if not len(known):
         return -least, least
     reach = max(least, 2.5 * float(np.quantile(np.abs(known), 0.8)))
-    inside = known[np.abs(known) <= reach]
+    bulk = float(np.abs(known[np.abs(known) <= reach]).max(initial=0))
+    inside = known[np.abs(known) <= max(reach, bulk * 4 / 3)]
     return min(-least, float(inside.min(initial=0))), max(least, float(inside.max(initial=0)))
 
 
-def spread_out(positions: Sequence[float], gap: float) -> np.ndarray:
-    """Positions at least `gap` apart, in the same order and as close to the given ones as possible."""
+def spread_out(
+    positions: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf
+) -> np.ndarray:
+    """Positions at least `gap` apart, in the same order and as close to the given ones as possible.
+
+    They lie between `low` and `high` where there is room for all.
+    """
     order = np.argsort(positions, kind="stable")
     groups: list[list[float]] = []  # [centre, size]
     for position in np.asarray(positions, dtype=float)[order]:
@@ -115,42 +150,41 @@ def spread_out(positions: Sequence[float], gap: float) -> np.ndarray:
         while len(groups) > 1 and groups[-1][0] - groups[-2][0] < gap * (groups[-1][1] + groups[-2][1]) / 2:
             (above, many), (below, more) = groups.pop(), groups.pop()
             groups.append([(above * many + below * more) / (many + more), many + more])
-    placed = [centre + gap * (index - (size - 1) / 2) for centre, size in groups for index in range(int(size))]
+    placed = np.array(
+        [centre + gap * (index - (size - 1) / 2) for centre, size in groups for index in range(int(size))]
+    )
+    steps = gap * np.arange(len(placed))
+    if len(placed) and steps[-1] <= high - low:
+        placed = np.clip(placed, low + steps, high - steps[::-1])
     result = np.empty(len(placed))
     result[order] = placed
     return result
 
 
-def label_lines(axes: Axes, ends: Sequence[tuple[float, float, str, Any]], points: float = 11.0) -> None:
+def label_lines(
+    axes: Axes, ends: Sequence[tuple[float, float, str, Any]], points: float = 11.0, signed: bool = False
+) -> None:
     """Name lines at the right of the axes: `ends` holds (x, y, label, colour) of where each line ends.
 
     Labels are moved apart and connected to their lines; a line that ends off the scale is labelled at the edge, with an
-    arrow.
+    arrow and its value, `signed` where it is a difference.
     """
     low, high = axes.get_ylim()
-    height = axes.get_position().height * _figure(axes).get_figheight() * 72
-    gap = points * (high - low) / height
-    targets = [min(max(y, low), high) for _, y, _, _ in ends]
-    for (x, value, label, colour), target, y in zip(ends, targets, spread_out(targets, gap), strict=True):
-        beyond = " ↑" if value > high else " ↓" if value < low else ""
-        axes.annotate(
-            label + beyond,
-            xy=(x, target),
-            xytext=(1.045, (y - low) / (high - low)),
-            textcoords="axes fraction",
-            color=colour,
-            fontsize=8,
-            va="center",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.6,
-                "shrinkA": 1,
-                "shrinkB": 0,
-                "relpos": (0, 0.5),
-            },
-        )
+    gap = points / (axes.get_position().height * _figure(axes).get_figheight() * 72)
+    inside = axes.transData + axes.transAxes.inverted()
+    starts = [inside.transform((x, min(max(y, low), high))) for x, y, _, _ in ends]
+    places = spread_out([start[1] for start in starts], gap, 0, 1)
+    for (_, value, name, colour), place in zip(ends, places, strict=True):
+        arrow = "↑" if value > high else "↓" if value < low else ""
+        beyond = f" {arrow} {fixed(value, 2, signed=signed)}" if arrow else ""
+        text = shortened(name, NAME - len(beyond)) + beyond
+        look: dict[str, Any] = {"color": colour, "fontsize": 8, "va": "center", "clip_on": False}
+        axes.text(BESIDE, place, text, transform=axes.transAxes, **look)
+    if ends:  # below the points, and below the names beside them
+        ties = [[start, (BESIDE - 0.005, place)] for start, place in zip(starts, places, strict=True)]
+        colours = [colour for _, _, _, colour in ends]
+        frame: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "zorder": 1.5}
+        axes.add_collection(LineCollection(ties, colors=colours, linewidths=0.6, **frame), autolim=False)
 
 
 def label_points(
@@ -164,6 +198,7 @@ def label_points(
 
     The limits of the axes must be final. A label takes the first place around its point that is free of points, of
     labels, and of the vertical error bars, whose half lengths are `bars`; with `only_near` one that touches its point.
+    A place that is nearly as close to another point is taken only where a line leads to its own.
     """
     figure = _figure(axes)
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -176,11 +211,11 @@ def label_points(
     left_out = []
     places = _PLACES[:_NEAR] if only_near else _PLACES
     for (x, y), point in zip(pixels, points, strict=True):
-        room = _room(axes, renderer, frame, (x, y), point[2], fontsize, taken, places)
+        room = _room(axes, renderer, frame, (x, y), point[2], fontsize, taken, places, pixels)
         if room is None:
             left_out.append(point[2])
             continue
-        taken.append(room)
+        taken.append((room[0] - 3, room[1], room[2] + 3, room[3]))
         is_far = not (room[0] < x + 12 and room[2] > x - 12 and room[1] < y + 12 and room[3] > y - 12)
         axes.annotate(
             point[2],
@@ -190,7 +225,7 @@ def label_points(
             fontsize=fontsize,
             color=point[3],
             arrowprops=_TIE if is_far else None,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.2},
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.2},
         )
     return left_out
 
@@ -202,11 +237,21 @@ def _figure(axes: Axes) -> Figure:
     return figure
 
 
-def note_unlabelled(axes: Axes, labels: Sequence[str]) -> None:
-    """Write in the corner how many points have no label, where `label_points` had no room for some."""
-    if labels:
-        text = f"{counted(len(labels), 'row')} without room for a name: see the table"
-        axes.text(0.99, 0.01, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7.5, color=GREY)
+def write_note(axes: Axes, note: str) -> None:
+    """Write below the axes which rows are left out, where some are."""
+    if note:
+        axes.annotate(
+            note,
+            xy=(0, 0),
+            xycoords="axes fraction",
+            xytext=(0, -38),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+            ha="left",
+            va="top",
+            annotation_clip=False,
+        )
 
 
 def _room(
@@ -218,12 +263,16 @@ def _room(
     fontsize: float,
     taken: list[Box],
     places: Sequence[tuple[float, float, float, float]],
+    points: np.ndarray,
 ) -> Box | None:
     """The free box nearest to a point, in pixels, that holds its label; None where there is none."""
     text = axes.text(0, 0, label, fontsize=fontsize)
     size = text.get_window_extent(renderer)
     text.remove()
-    for dx, dy, across, up in places:
+    for number, (dx, dy, across, up) in enumerate(places):
+        near = np.hypot(*(points - at - (dx, dy)).T) < CLEARLY * math.hypot(dx, dy)
+        if number < _NEAR and near.sum() > 1:
+            continue
         left, bottom = at[0] + dx - across * size.width, at[1] + dy - up * size.height
         box = (left, bottom, left + size.width, bottom + size.height)
         inside = left >= frame.x0 and box[2] <= frame.x1 and bottom >= frame.y0 and box[3] <= frame.y1
@@ -233,6 +282,7 @@ def _room(
 
 
 _TIE = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+CLEARLY = 1.1  # other points are this many times as far from a label as its own
 # (pixels right, pixels up, part of the label's width left of there, part of its height below it)
 _NEAR = 8  # of the places touch the point
 _PLACES = [

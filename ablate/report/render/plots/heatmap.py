@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,12 +12,14 @@ from ablate.report.analysis.metrics import EARLY, FINAL, Metric
 from ablate.report.analysis.verdicts import BETTER, NOT_COMPARABLE, WORSE, Row, Verdicts, mean, spread
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import GREY, INK, Plot
+from ablate.report.render.plots.selection import Selection, left_out
 from ablate.report.text import counted, fixed
 
+BAR = 1.5  # inches of the bar of colours
 MARKS = {BETTER: "▼", WORSE: "▲"}
 
 
-def heatmap(verdicts: Verdicts) -> Plot:
+def heatmap(verdicts: Verdicts, selection: Selection | None = None) -> Plot:
     """Each metric's difference to the baseline in sd of the baseline over seeds; rows with a verdict are coloured."""
     name, caption = "heatmap.png", "Difference of every metric to the baseline's, in sd of the baseline over its seeds"
     base = verdicts.baseline
@@ -24,18 +27,22 @@ def heatmap(verdicts: Verdicts) -> Plot:
     scores = (spread(base.downstream.get(name, [])) for name in verdicts.metrics)
     scales = [spread(base.early), spread(base.final), *scores]
     kept = [index for index, scale in enumerate(scales) if scale > 0]
-    rows = [row for row in verdicts.ordered() if row.verdict != NOT_COMPARABLE and row.done]
-    if not kept or not rows:
-        return name, caption, None
+    comparable = [row for row in verdicts.ordered() if row.verdict != NOT_COMPARABLE and row.done]
+    if not kept or not comparable:
+        return Plot(name, caption, None)
+    rows = (selection or Selection.of(verdicts)).most_important(comparable)
+    note = left_out(comparable, rows)
     table = np.array([[_sds(row, base, metrics[index]) / scales[index] for index in kept] for row in rows])
     is_found = np.array([_is_found(row, base) for row in rows])
     signs = [metrics[index].sign for index in kept]
     worse = np.ma.masked_array(table * signs, np.repeat(~is_found[:, None], len(kept), axis=1))
     labels = [_label(row, base) for row in rows]
-    left, wide, tall = 0.35 + 0.075 * max(map(len, labels)), 0.95 * len(kept), 0.25 * len(rows)
-    figure = Figure(figsize=(max(left + wide + 0.9, 4.6), tall + 1.35))
+    left, wide = 0.35 + 0.075 * max(map(len, labels)), 0.95 * len(kept)
+    tall, head = 0.25 * len(rows), 1.25 + (0.3 if note else 0)
+    figure = Figure(figsize=(max(left + wide + 0.9, 4.6), tall + max(0.0, BAR - tall) + head))
     width, height = figure.get_size_inches()
-    axes = figure.add_axes((left / width, 0.15 / height, wide / width, tall / height))
+    top = 1 - (head - 0.15) / height
+    axes = figure.add_axes((left / width, top - tall / height, wide / width, tall / height))
     limit = 6.0
     image = axes.imshow(worse, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     axes.grid(False)
@@ -57,22 +64,27 @@ def heatmap(verdicts: Verdicts) -> Plot:
             color=shade,
         )
     for y in [y for y in range(1, len(rows)) if rows[y].section != rows[y - 1].section]:
-        axes.axhline(y - 0.5, color="white", linewidth=3)
-    place = figure.add_axes(((left + wide + 0.2) / width, 0.15 / height, 0.13 / width, min(tall, 2.4) / height))
+        axes.axhline(y - 0.5, color=GREY, linewidth=0.6)
+    tall_bar = BAR / height
+    place = figure.add_axes(((left + wide + 0.2) / width, top - tall_bar, 0.13 / width, tall_bar))
     bar = figure.colorbar(image, cax=place, extend="both")
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8)
     figure.suptitle(
         f"Difference to {drawing.label(base.label, 30)} in sd of its {counted(base.learned, 'seed')}\n"
-        "coloured: ▼ better and ▲ worse than it by their final loss; no colour: no verdict\n"
-        "blue is better; the sign is as measured",
+        "coloured: ▼ better and ▲ worse than it by their final loss; no colour: no verdict against it\n"
+        f"blue is better; the sign is as measured{_below(note)}",
         x=0.012,
         y=1 - 0.08 / height,
         ha="left",
         va="top",
         fontsize=10,
     )
-    return name, caption, figure
+    return Plot(name, caption, figure, note)
+
+
+def _below(note: str) -> str:
+    return "\n" + textwrap.fill(note, 90) if note else ""
 
 
 def _is_found(row: Row, base: Row) -> bool:
