@@ -15,3 +15,8 @@ class Prompt:
 
     decoder: tuple[int, ...]
     encoder: tuple[int, ...] | None = None
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """How many ids the encoder and the decoder read."""
+        return len(self.encoder or ()), len(self.decoder)

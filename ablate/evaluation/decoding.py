@@ -7,6 +7,8 @@ whole sequence again, with the same outputs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,14 @@ OUT = -1e7  # the log-probability of a beam that does not exist yet or has ended
 
 
 def greedy(
-    model: Model, batch: Batch, length: int, *, padding: int = 0, end: int = 1, keep_keys: bool = True
+    model: Model,
+    batch: Batch,
+    length: int,
+    *,
+    padding: int = 0,
+    end: int = 1,
+    keep_keys: bool = True,
+    stop: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """The most likely token at each step: ids (B,length), `padding` after `end`.
 
@@ -27,7 +36,8 @@ def greedy(
     with the start symbol, for a decoder; an encoder-decoder without ``decoder_ids`` starts with `padding`. Rows of
     different lengths have ``encoder_segments`` or ``decoder_segments``, 0 at their end; what is written continues each
     row where it ends. The tokens given to a prefix decoder are its prefix, or ``prefix_lengths`` (B,) of them.
-    `keep_keys=False` computes all anew in each step. Raises UserError if the model is an encoder alone.
+    `keep_keys=False` computes all anew in each step. `stop` is given what is written so far, ids (B,N), after each
+    step, and says which rows need no more, (B,) bool. Raises UserError if the model is an encoder alone.
     """
     with evaluating(model):
         reader, chances, state = _start(model, batch, padding, keep_keys)
@@ -38,6 +48,8 @@ def greedy(
                 chances, state = _next(reader, state, ids[:, -1:])
             token = chances.argmax(-1).masked_fill(~going, padding)
             ids, going = torch.cat([ids, token[:, None]], 1), going & (token != end)
+            if stop is not None:
+                going &= ~stop(ids)
     return _filled(ids, length, padding)
 
 

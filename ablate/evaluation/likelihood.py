@@ -3,9 +3,8 @@
     decoder            start context | answer                 (the prefix decoder reads start and context both ways)
     encoder-decoder    encoder: what the prompt says         decoder: start ... | answer
 
-Questions are sorted by length and asked in batches of about the same number of tokens. What several answers share, the
-encoder's input, or all of an input where answers differ in their last token only, is computed once, and logits are
-computed of the answers' places alone.
+Questions are sorted by length and asked in batches of about the same number of tokens. What several answers share is
+read once, where the model allows it (`ablate.model.reading`), and logits are computed of the answers' places alone.
 """
 
 from __future__ import annotations
@@ -13,18 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ablate.data.prompt import Prompt
-from ablate.errors import UserError
 from ablate.evaluation.contract import evaluating
 from ablate.model.build import Model
-from ablate.model.contract import Memory
-from ablate.model.topology import EncoderDecoder
+from ablate.model.contract import PREFIX, Memory, View
+from ablate.model.reading import reader_of
+from ablate.model.topology import Writer
 
+Read = tuple[Tensor, list[int], list[int]]  # hidden states (P,D); of each answer's tokens the places; the questions
 LOGITS = 1 << 24  # that are held at once, in float32: 64 MiB
 
 
@@ -44,13 +45,18 @@ class Likelihood:
     is_greedy: bool
 
 
-@dataclass(frozen=True)
-class Row:
-    """One sequence of the decoder: its ids, of which the last `scored` places each predict a token of an answer."""
+@dataclass
+class Group:
+    """What is read before some answers, and these: by their inputs, which are all tokens but the last, the numbers of
+    the questions."""
 
-    encoder: tuple[int, ...] | None
-    ids: tuple[int, ...]
-    scored: int
+    prompt: Prompt
+    tails: dict[tuple[int, ...], list[int]]
+
+    @property
+    def size(self) -> int:
+        """Tokens that are read."""
+        return sum(self.prompt.lengths) + sum(map(len, self.tails))
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,10 @@ class Scorer:
     """Asks a model; every process gets every answer.
 
     length: the most tokens that the decoder reads, and that the encoder reads; longer inputs lose tokens on the left.
-    batch_tokens: about how many tokens a batch has, padding included.
+    batch_tokens: about how many tokens a batch has.
     between: called before each batch with the number of questions answered so far and of all of them.
+    keep_keys: whether what several answers share is read once, where the model allows it; else only where answers
+        differ in their last token alone.
     Raises UserError for a model that does not write.
     """
 
@@ -81,136 +89,196 @@ class Scorer:
         autocast: Callable[[], AbstractContextManager] = nullcontext,
         share: Share = Share(),  # noqa: B008 (frozen)
         between: Callable[[int, int], None] = lambda done, of: None,
+        keep_keys: bool = True,
     ):
-        check_writes(model)
         self.model, self.length, self.batch_tokens, self.padding = model, length, batch_tokens, padding
         self.autocast, self.share, self.between = autocast, share, between
+        self.reader = reader_of(model, keep_keys=keep_keys)
         self.device = next(model.parameters()).device
-        self.has_prefix = "prefix_lengths" in _topology(model).reads
-        # Later padding is seen by no token of a causal decoder, except through parts whose tokens compete.
-        self.ignores_padding = not self.has_prefix and not any(
-            getattr(module, "mixes_segments", False) for module in model.modules()
-        )
+        # Padding behind a row is seen by no token of a causal decoder, except through parts whose tokens compete.
+        self.ignores_padding = not any(getattr(module, "mixes_segments", False) for module in model.modules())
 
     def __call__(self, questions: Sequence[Question]) -> list[Likelihood]:
         """The likelihood of each question's answer, in the order of the questions."""
-        rows: dict[Row, list[int]] = {}  # each once, with the questions that it answers
+        groups: dict[Prompt, Group] = {}  # each once, with the questions that it answers
         for number, question in enumerate(questions):
-            rows.setdefault(self._row(question), []).append(number)
+            prompt = self._cut(question)
+            group = groups.setdefault(prompt, Group(prompt, {}))
+            group.tails.setdefault(question.answer[:-1], []).append(number)
         found = torch.zeros(len(questions), 2, dtype=torch.float64, device=self.device)
         done = 0
         with evaluating(self.model):
-            for number, batch in enumerate(self._batches([*rows])):
+            for number, batch in enumerate(self._batches([*groups.values()])):
                 self.between(done, len(questions))
-                asked = [(at, index) for at, row in enumerate(batch) for index in rows[row]]
                 if number % self.share.world_size == self.share.rank:
-                    answers = [questions[index].answer for _, index in asked]
                     with self.autocast():
-                        found[[index for _, index in asked]] = self._answered(batch, [at for at, _ in asked], answers)
-                done += len(asked)
+                        self._answer(batch, questions, found)
+                done += sum(len(numbers) for group in batch for numbers in group.tails.values())
         sums = self.share.total(found).tolist()
         return [Likelihood(value, bool(greedy)) for value, greedy in sums]
 
-    def _row(self, question: Question) -> Row:
-        """The inputs that predict an answer: its last token is no input; cut on the left, as by lm-eval's `hf`."""
+    def _cut(self, question: Question) -> Prompt:
+        """The prompt, cut on the left to what the model can read, as by lm-eval's `hf`: an answer's last token is no
+        input."""
         if not question.answer:
             raise ValueError("an answer has no tokens")
         if len(question.answer) > self.length:
             raise ValueError(f"an answer of {len(question.answer)} tokens is longer than the length {self.length}")
-        whole = (*question.prompt.decoder, *question.answer)[-(self.length + 1) :]
+        room = self.length + 1 - len(question.answer)
         encoder = question.prompt.encoder
-        return Row(None if encoder is None else encoder[-self.length :], whole[:-1], len(question.answer))
+        return Prompt(question.prompt.decoder[-room:], None if encoder is None else encoder[-self.length :])
 
-    def _batches(self, rows: list[Row]) -> Iterator[list[Row]]:
-        """The rows by length, the longest first, cut where a batch would have more than `batch_tokens` tokens."""
-        rows = sorted(rows, key=lambda row: (-len(row.encoder or ()), row.encoder or (), -len(row.ids), row.ids))
-        batch: list[Row] = []
-        encoders: set[tuple[int, ...]] = set()
-        longest = widest = 0
-        for row in rows:
-            longest, widest = max(longest, len(row.ids)), max(widest, len(row.encoder or ()))
-            encoders.add(row.encoder or ())
-            if batch and (len(batch) + 1) * longest + len(encoders) * widest > self.batch_tokens:
+    def _batches(self, groups: list[Group]) -> Iterator[list[Group]]:
+        """Groups of about the same length, the longest first, about `batch_tokens` tokens at once.
+
+        Those of one answer each are separate: these are read in one piece.
+        """
+        shared = [group for group in groups if self._is_shared(group)]
+        alone = [group for group in groups if not self._is_shared(group)]
+        for part, size in ((shared, _size_before), (alone, _size)):
+            batch: list[Group] = []
+            tokens = 0
+            for group in sorted(part, key=size, reverse=True):
+                if batch and tokens + group.size > self.batch_tokens:
+                    yield batch
+                    batch, tokens = [], 0
+                batch.append(group)
+                tokens += group.size
+            if batch:
                 yield batch
-                batch, encoders = [], {row.encoder or ()}
-                longest, widest = len(row.ids), len(row.encoder or ())
-            batch.append(row)
-        if batch:
-            yield batch
 
-    def _answered(self, rows: list[Row], at: list[int], answers: list[tuple[int, ...]]) -> Tensor:
-        """Log-likelihood and greediness (N,2) float64 of `answers` (N), each of the row at its place in `at` (N)."""
-        hidden = self._hidden(rows)  # (places, D): the scored places of all rows, one row after the other
-        begins = torch.tensor([0, *(row.scored for row in rows)]).cumsum(0).tolist()
-        places = [place for row in at for place in range(begins[row], begins[row + 1])]
-        of = torch.tensor([number for number, answer in enumerate(answers) for _ in answer], device=self.device)
-        targets = torch.tensor([token for answer in answers for token in answer], device=self.device)
-        scores = self._scores(hidden, torch.tensor(places, device=self.device), targets)  # (tokens, 2)
-        sums = scores.new_zeros(len(answers), 2).index_add_(0, of, scores)
-        lengths = torch.tensor([len(answer) for answer in answers], device=self.device)
-        return torch.stack([sums[:, 0], (sums[:, 1] == lengths).double()], 1)
+    def _is_shared(self, group: Group) -> bool:
+        return self.reader.keeps_keys and len(group.tails) > 1
+
+    def _answer(self, groups: list[Group], questions: Sequence[Question], found: Tensor) -> None:
+        """Put log-likelihood and greediness of the answers of a batch into their rows of `found`."""
+        read = self._read_shared if self._is_shared(groups[0]) else self._read_whole
+        for hidden, places, numbers in read(groups):
+            answers = [questions[number].answer for number in numbers]
+            lengths = torch.tensor([len(answer) for answer in answers], device=self.device)
+            of = torch.arange(len(answers), device=self.device).repeat_interleave(lengths)
+            targets = torch.tensor([token for answer in answers for token in answer], device=self.device)
+            scores = self._scores(hidden, torch.tensor(places, device=self.device), targets)  # (tokens,2)
+            sums = scores.new_zeros(len(answers), 2).index_add_(0, of, scores)
+            found[numbers] = torch.stack([sums[:, 0], (sums[:, 1] == lengths).double()], 1)
+
+    def _read_whole(self, groups: list[Group]) -> Iterator[Read]:
+        """Each input as one sequence; each encoder's input is read once."""
+        rows = [(group, tail) for group in groups for tail in group.tails]
+        ids, segments = self._padded([(*group.prompt.decoder, *tail) for group, tail in rows])
+        topology = cast(Writer, self.model.topology)
+        order = topology.mask_orders["decoder"]
+        view = View(ids, order, None if self.ignores_padding else segments)
+        if order == PREFIX:
+            view.prefix = torch.tensor([len(group.prompt.decoder) for group, _ in rows], device=self.device)
+        memory, _ = topology.encode(self._encoder_batch([group.prompt for group in groups]))
+        if memory is not None:
+            at = [number for number, group in enumerate(groups) for _ in group.tails]
+            memory = chosen(memory, torch.tensor(at, device=self.device))
+        hidden, _ = topology.decode(view, memory)
+        places, numbers = [], []
+        for row, (group, tail) in enumerate(rows):
+            first = row * ids.shape[1] + len(group.prompt.decoder) - 1
+            for number in group.tails[tail]:
+                places += range(first, first + len(tail) + 1)
+                numbers.append(number)
+        yield hidden.flatten(0, 1), places, numbers
+
+    def _read_shared(self, groups: list[Group]) -> Iterator[Read]:
+        """What is before the answers once, and these behind it."""
+        hidden, state = self.reader.read(self.batch([group.prompt for group in groups]))
+        last = state.lengths - 1
+        firsts = hidden[torch.arange(len(groups), device=self.device), last]  # (G,D): what predicts the first tokens
+        rows = [(at, tail) for at, group in enumerate(groups) for tail in group.tails]
+        rows.sort(key=lambda row: (-len(row[1]), row[0]))
+        for part in _cut(rows, self.batch_tokens):
+            yield self._read_tails(groups, part, firsts, state)
+
+    def _read_tails(
+        self, groups: list[Group], rows: list[tuple[int, tuple[int, ...]]], firsts: Tensor, state: Any
+    ) -> Read:
+        """Rows (group, inputs of an answer) behind what was read of their groups."""
+        width = len(rows[0][1])
+        hidden = firsts
+        if width:
+            state = state.reordered(torch.tensor([at for at, _ in rows], device=self.device))
+            ids, segments = self._padded([tail for _, tail in rows])
+            # Behind padding nothing is read here, so that rows without any before it need no mask.
+            present = segments.bool() if segments is not None and state.is_padded else None
+            behind, _ = self.reader.extend(state, ids, present)
+            hidden = torch.cat([firsts, behind.flatten(0, 1)])
+        places, numbers = [], []
+        for row, (at, tail) in enumerate(rows):
+            first = len(firsts) + row * width
+            for number in groups[at].tails[tail]:
+                places += [at, *range(first, first + len(tail))]
+                numbers.append(number)
+        return hidden, places, numbers
+
+    def batch(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        """Prompts as a batch, padded on the right."""
+        ids, segments = self._padded([prompt.decoder for prompt in prompts])
+        found = {"decoder_ids": ids} if segments is None else {"decoder_ids": ids, "decoder_segments": segments}
+        return {**found, **self._encoder_batch(prompts)}
+
+    def _encoder_batch(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        """What the encoder reads of each prompt; nothing for a model without one."""
+        encoders = [prompt.encoder for prompt in prompts if prompt.encoder is not None]
+        if not encoders:
+            return {}
+        ids, segments = self._padded(encoders)
+        return {"encoder_ids": ids} if segments is None else {"encoder_ids": ids, "encoder_segments": segments}
 
     def _scores(self, hidden: Tensor, places: Tensor, targets: Tensor) -> Tensor:
         """Of each target, at its place in `hidden` (P,D): log p, whether none is more likely; (tokens,2) float64."""
-        head: Any = self.model.head
+        needed, places = places.unique(return_inverse=True)
         found = hidden.new_zeros(len(targets), 2, dtype=torch.float64)
         order = places.argsort(stable=True)
-        step = max(LOGITS // head.logits(hidden[None, :1]).shape[-1], 1)
-        edges = torch.searchsorted(
-            places[order], torch.arange(0, len(hidden) + step, step, device=self.device)
-        ).tolist()
-        for number, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
-            start = number * step
-            logits = head.logits(hidden[None, start : start + step])[0].float()  # (step,V)
+        step = max(LOGITS // self.vocab_size, 1)
+        for start in range(0, len(needed), step):
+            logits = self.reader.logits(hidden[None, needed[start : start + step]])[0].float()  # (step,V)
+            begin, end = torch.searchsorted(places[order], torch.tensor([start, start + step], device=self.device))
             which = order[begin:end]
             place, target = places[which] - start, targets[which]
             log_p = logits[place, target] - logits.logsumexp(-1)[place]
             found[which] = torch.stack([log_p.double(), (logits.argmax(-1)[place] == target).double()], 1)
         return found
 
-    def _hidden(self, rows: list[Row]) -> Tensor:
-        """Hidden states of the scored places of all rows, (places, D)."""
-        ids, segments = self._padded([row.ids for row in rows], unless_needed=self.ignores_padding)
-        batch = {"decoder_ids": ids}
-        if segments is not None:
-            batch["decoder_segments"] = segments
-        if self.has_prefix:
-            prefixes = [len(row.ids) - row.scored + 1 for row in rows]
-            batch["prefix_lengths"] = torch.tensor(prefixes, device=self.device)
-        topology = _topology(self.model)
-        if isinstance(topology, EncoderDecoder):
-            hidden, _ = topology.decode(batch, self._memory(topology, rows))
-        else:
-            hidden, _ = topology(batch)
-        length = ids.shape[1]
-        at = [
-            row * length + place
-            for row, one in enumerate(rows)
-            for place in range(len(one.ids) - one.scored, len(one.ids))
-        ]
-        return hidden.flatten(0, 1)[torch.tensor(at, device=self.device)]
+    @cached_property
+    def vocab_size(self) -> int:
+        """How many ids the model has logits of."""
+        width = self.model.topology.decoder.embedding(torch.zeros(1, 1, dtype=torch.long, device=self.device))
+        return self.reader.logits(width).shape[-1]
 
-    def _memory(self, topology: EncoderDecoder, rows: list[Row]) -> Memory:
-        """What each row's decoder attends to: each encoder's input is read once."""
-        encoders = {row.encoder or (): None for row in rows}
-        number = {encoder: at for at, encoder in enumerate(encoders)}
-        ids, segments = self._padded([*encoders])
-        batch = {"encoder_ids": ids} if segments is None else {"encoder_ids": ids, "encoder_segments": segments}
-        memory, _ = topology.encode(batch)
-        index = torch.tensor([number[row.encoder or ()] for row in rows], device=self.device)
-        return chosen(memory, index)
-
-    def _padded(
-        self, sequences: Sequence[tuple[int, ...]], *, unless_needed: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
+    def _padded(self, sequences: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
         """Ids (N,T) padded on the right, and segments (N,T), 0 at padding; None where there is no padding."""
         longest = max(map(len, sequences))
         rows = [[*ids, *[self.padding] * (longest - len(ids))] for ids in sequences]
         ids = torch.tensor(rows, dtype=torch.long, device=self.device)
-        if unless_needed or all(len(ids) == longest for ids in sequences):
+        if all(len(ids) == longest for ids in sequences):
             return ids, None
         lengths = torch.tensor([len(ids) for ids in sequences], device=self.device)
         return ids, (torch.arange(longest, device=self.device) < lengths[:, None]).long()
+
+
+def _size_before(group: Group) -> tuple[int, ...]:
+    return *group.prompt.lengths, group.size
+
+
+def _size(group: Group) -> tuple[int, ...]:
+    encoder, decoder = group.prompt.lengths
+    return encoder, decoder + max(map(len, group.tails))
+
+
+def _cut(rows: list[tuple[int, tuple[int, ...]]], tokens: int) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
+    """Rows, the longest first, in parts of at most `tokens` tokens."""
+    part: list[tuple[int, tuple[int, ...]]] = []
+    for row in rows:
+        if part and (len(part) + 1) * len(part[0][1]) > tokens:
+            yield part
+            part = []
+        part.append(row)
+    yield part
 
 
 def rolling(ids: Sequence[int], start: int, length: int) -> list[Question]:
@@ -228,15 +296,6 @@ def rolling(ids: Sequence[int], start: int, length: int) -> list[Question]:
     return questions
 
 
-def check_writes(model: Model) -> None:
-    """Raise `UserError` for a model that gives no probability of what comes next."""
-    if "decoder_ids" not in _topology(model).reads:
-        raise UserError(
-            "the model has no decoder, so it gives no probability of an answer; "
-            "choose topology=causal_decoder, prefix_decoder or encoder_decoder"
-        )
-
-
 def chosen(memory: Memory, index: Tensor) -> Memory:
     """The memory of the examples at `index` (N,), each as often as it is there."""
 
@@ -244,7 +303,3 @@ def chosen(memory: Memory, index: Tensor) -> Memory:
         return x.index_select(0, index)
 
     return Memory(memory.view.map(of), of(memory.output), [of(state) for state in memory.states])
-
-
-def _topology(model: nn.Module) -> Any:
-    return model.topology

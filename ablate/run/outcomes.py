@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.run import json_text
-from ablate.run.files import atomic_write, sha256
+from ablate.run.files import atomic_write
 from ablate.run.score import Score
 
 SCHEMA = 1
@@ -88,9 +88,9 @@ def file_name(task: str) -> str:
     return f"{task}{ENDING}"
 
 
-def write(folder: Path, outcomes: Outcomes) -> str:
-    """Write a task's file into `folder`, and return its SHA-256."""
-    body = "".join(_line(item.to_json()) for item in outcomes.items)
+def write(folder: Path, outcomes: Outcomes) -> None:
+    """Write a task's file into `folder`."""
+    body = _body(outcomes.items)
     head = {
         "schema": SCHEMA,
         "task": outcomes.task,
@@ -100,9 +100,12 @@ def write(folder: Path, outcomes: Outcomes) -> str:
         "scores": {name: score.to_json() for name, score in outcomes.scores.items()},
         "failed": dict(outcomes.failed),
     }
-    path = folder / file_name(outcomes.task)
-    atomic_write(path, _line(head) + body)
-    return sha256(path)
+    atomic_write(folder / file_name(outcomes.task), _line(head) + body)
+
+
+def sha256(items: Iterable[Item]) -> str:
+    """The hash of the lines of these items, which the first line has: 64 hex digits."""
+    return _sha256(_body(items))
 
 
 def read(path: Path) -> Outcomes:
@@ -133,6 +136,10 @@ def kept(folder: Path, task: str, key: str) -> Outcomes | None:
 def key_of(parts: Iterable[object]) -> str:
     """A key: 64 hex digits, the hash of plain values in their order."""
     return _sha256(json.dumps([*parts], sort_keys=True, ensure_ascii=True))
+
+
+def _body(items: Iterable[Item]) -> str:
+    return "".join(_line(item.to_json()) for item in items)
 
 
 def _line(content: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from ablate.data.prompt import Prompt
 from ablate.duration import duration
 from ablate.errors import UserError
 from ablate.evaluation.contract import Context, Evaluation, Partial
-from ablate.evaluation.likelihood import Scorer, Share, check_writes
+from ablate.evaluation.likelihood import Scorer, Share
 from ablate.evaluation.zero_shot import loading, local_tasks
 from ablate.evaluation.zero_shot.loading import Loaded, Tasks
 from ablate.model.build import Model
@@ -82,7 +82,6 @@ class ZeroShot(Evaluation):
 
     def evaluate(self, model: Model, context: Context) -> dict[str, Score] | Partial:
         """The scores; a task that fails is named, and the scores of the others are kept."""
-        check_writes(model)
         if self.tasks.data is not None:
             loading.go_offline()
         return _Session(self, model, context).run()
@@ -192,6 +191,7 @@ class _Session:
         self.progress.begin(name)
         result = scoring.score(planned.loaded, planned.items, model)
         source = {**planned.source, **_comparability(planned, self.options, model)}
+        source["outcomes_sha256"] = outcomes.sha256(result.items)
         scores = {key: replace(score, source={**score.source, **source}) for key, score in result.scores.items()}
         if self.context.rank == 0:
             found = Outcomes(name, planned.key, result.items, scores, result.failed)

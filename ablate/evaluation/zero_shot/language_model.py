@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from lm_eval.api.model import LM
+from torch import Tensor
 
 from ablate.data.prompt import Prompt
 from ablate.data.tokenizer_backends import Tokenizer
 from ablate.errors import UserError
+from ablate.evaluation.decoding import greedy
 from ablate.evaluation.likelihood import Likelihood, Question, Scorer, rolling
 
+WRITTEN_AT_ONCE = 64  # texts
 MOST_WRITTEN = 256  # tokens, where a task does not say: lm-eval's own
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What is read, the texts at which writing stops, and the most tokens that are written."""
+
+    prompt: Prompt
+    until: tuple[str, ...]
+    most: int
 
 
 @dataclass
@@ -73,8 +86,61 @@ class LanguageModel(LM):
         return [_sum([next(found) for _ in questions]).log_likelihood for questions in parts]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:
-        """What the model writes after each request's context, greedily, up to one of its stop texts."""
-        raise NotImplementedError
+        """What the model writes after each request's context, greedily, up to one of its stop texts, as lm-eval's `hf`.
+
+        At most `max_gen_toks` tokens, and no more than half of what it can read. Raises UserError for sampling.
+        """
+        contexts = self.tokenizer.encode([request.args[0] for request in requests])
+        asked = [self._writing(ids.tolist(), request.args[1]) for ids, request in zip(contexts, requests, strict=True)]
+        return self._written(asked)
+
+    def _writing(self, context: list[int], settings: Mapping[str, Any]) -> Writing:
+        if settings.get("do_sample") or settings.get("temperature"):
+            raise UserError("the task draws what it writes at random (do_sample), and only greedy writing is offered")
+        until = settings.get("until") or ()
+        most = min(settings.get("max_gen_toks") or MOST_WRITTEN, max(self.length // 2, 1))
+        room = self.length - self.added if self.has_encoder else self.length - most
+        self.inputs.asked += 1
+        self.inputs.cut += len(context) > room
+        return Writing(self.prompt(context[-room:]), (until,) if isinstance(until, str) else tuple(until), most)
+
+    def _written(self, asked: list[Writing]) -> list[str]:
+        """The texts, in the order of what is asked; the batches are divided between the processes."""
+        scorer, order = (
+            self.scorer,
+            sorted(range(len(asked)), key=lambda number: asked[number].prompt.lengths, reverse=True),
+        )
+        found = torch.zeros(len(asked), max(one.most for one in asked), dtype=torch.long, device=scorer.device)
+        for batch, at in enumerate(range(0, len(asked), WRITTEN_AT_ONCE)):
+            scorer.between(at, len(asked))
+            if batch % scorer.share.world_size != scorer.share.rank:
+                continue
+            numbers = order[at : at + WRITTEN_AT_ONCE]
+            ids = self._write([asked[number] for number in numbers])
+            found[numbers, : ids.shape[1]] = ids + 1  # 0 is where another process writes
+        ids = (scorer.share.total(found) - 1).tolist()
+        return [self._text(row, one) for row, one in zip(ids, asked, strict=True)]
+
+    def _write(self, asked: list[Writing]) -> Tensor:
+        """The ids that are written, (N, most), with the end behind each."""
+        most = max(one.most for one in asked)
+
+        def stop(ids: Tensor) -> Tensor:
+            rows = zip(ids.tolist(), asked, strict=True)
+            done = [
+                len(row) >= one.most or _first_stop(self.tokenizer.decode(row), one) is not None for row, one in rows
+            ]
+            return torch.tensor(done, device=ids.device)
+
+        batch = self.scorer.batch([one.prompt for one in asked])
+        with self.scorer.autocast():
+            return greedy(self.scorer.model, batch, most, padding=self.end, end=self.end, stop=stop)
+
+    def _text(self, ids: list[int], asked: Writing) -> str:
+        """The text that ids stand for, up to the end and to the first of the stop texts."""
+        ids = ids[: ids.index(self.end)] if self.end in ids else ids
+        text = self.tokenizer.decode([i for i in ids if i >= 0])
+        return text[: _first_stop(text, asked)]
 
     def _encoded(self, pairs: list[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
         """The ids of contexts and continuations; each text once."""
@@ -122,6 +188,11 @@ class LanguageModel(LM):
 def plain(padding: int, end: int) -> Callable[[Sequence[int]], Prompt]:
     """The prompt of an encoder-decoder as lm-eval's `hf` asks T5: `context end` in the encoder, then the answer."""
     return lambda context: Prompt((padding,), (*context, end))
+
+
+def _first_stop(text: str, asked: Writing) -> int | None:
+    """Where the first of the stop texts begins; None where there is none."""
+    return min((text.index(stop) for stop in asked.until if stop and stop in text), default=None)
 
 
 def _moved(context: str, continuation: str) -> tuple[str, str]:

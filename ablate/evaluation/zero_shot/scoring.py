@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -165,7 +165,7 @@ class _Scores:
     def result(self) -> Result:
         """Outcomes and scores; a score that is no finite number is left out, and named."""
         scores, failed, values = {}, {}, {}
-        for name, make in self._makers():
+        for metric, name, make in self._makers():
             try:
                 found, of_items = make()
             except OverflowError:
@@ -174,7 +174,7 @@ class _Scores:
             if not (math.isfinite(found.value) and abs(found.value) <= LARGEST):
                 failed[name] = f"was {found.value}"
                 continue
-            scores[name] = found
+            scores[name] = replace(found, source={"metric": metric})
             if of_items is not None:
                 values[name] = of_items
         right = None if self.primary is None else [float(value) for value in self.by_metric[self.primary]]
@@ -189,14 +189,17 @@ class _Scores:
         )
         return Result(items, scores, failed)
 
-    def _makers(self) -> Iterator[tuple[str, Callable[[], Found]]]:
-        """The names of the scores, each with what makes it."""
+    def _makers(self) -> Iterator[tuple[str, str, Callable[[], Found]]]:
+        """The metrics, each with the name of its score and what makes it."""
         for metric in self.by_metric:
-            yield self.name if metric == self.primary else f"{self.name}_{metric}", partial(self._of_metric, metric)
+            name = self.name if metric == self.primary else f"{self.name}_{metric}"
+            yield metric, name, partial(self._of_metric, metric)
+        own = {BITS_PER_BYTE: (_bits_per_byte, False), MARGIN: (_margin, True)}
+        if self.task.OUTPUT_TYPE != "multiple_choice":
+            del own[MARGIN]
         if all(item.answers for item in self.items):
-            yield f"{self.name}_{BITS_PER_BYTE}", partial(self._of_answers, BITS_PER_BYTE, _bits_per_byte, False)
-            if self.task.OUTPUT_TYPE == "multiple_choice":
-                yield f"{self.name}_{MARGIN}", partial(self._of_answers, MARGIN, _margin, True)
+            for metric, (of, higher) in own.items():
+                yield metric, f"{self.name}_{metric}", partial(self._of_answers, metric, of, higher)
 
     def _of_answers(self, unit: str, of: Callable[[Answers, Sequence[float]], float], higher: bool) -> Found:
         """The mean over items of a function of their answers."""
