@@ -108,6 +108,8 @@ def _free_space(mount: Path) -> str:
 def reason_of(error: BaseException, folder: Path | None = None) -> str:
     """What a run died of, in a line, with what helps where that is known; `folder` is where it writes."""
     text = " ".join(without_sequences(str(error)).split())[:300]
+    if isinstance(error, UserError):
+        return text
     kind = type(error).__name__
     if kind in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
         return f"out of memory ({text or kind}); a smaller trainer.micro_batch needs less"

@@ -87,7 +87,7 @@ class Scorer:
         batch_tokens: int,
         padding: int = 0,
         autocast: Callable[[], AbstractContextManager] = nullcontext,
-        share: Share = Share(),  # noqa: B008 (frozen)
+        share: Share = Share(),
         between: Callable[[int, int], None] = lambda done, of: None,
         keep_keys: bool = True,
     ):
@@ -176,7 +176,8 @@ class Scorer:
             at = [number for number, group in enumerate(groups) for _ in group.tails]
             memory = chosen(memory, torch.tensor(at, device=self.device))
         hidden, _ = topology.decode(view, memory)
-        places, numbers = [], []
+        places: list[int] = []
+        numbers: list[int] = []
         for row, (group, tail) in enumerate(rows):
             first = row * ids.shape[1] + len(group.prompt.decoder) - 1
             for number in group.tails[tail]:
@@ -207,7 +208,8 @@ class Scorer:
             present = segments.bool() if segments is not None and state.is_padded else None
             behind, _ = self.reader.extend(state, ids, present)
             hidden = torch.cat([firsts, behind.flatten(0, 1)])
-        places, numbers = [], []
+        places: list[int] = []
+        numbers: list[int] = []
         for row, (at, tail) in enumerate(rows):
             first = len(firsts) + row * width
             for number in groups[at].tails[tail]:
@@ -247,7 +249,8 @@ class Scorer:
     @cached_property
     def vocab_size(self) -> int:
         """How many ids the model has logits of."""
-        width = self.model.topology.decoder.embedding(torch.zeros(1, 1, dtype=torch.long, device=self.device))
+        topology = cast(Writer, self.model.topology)
+        width = topology.decoder.embedding(torch.zeros(1, 1, dtype=torch.long, device=self.device))
         return self.reader.logits(width).shape[-1]
 
     def _padded(self, sequences: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from ablate.config import identity
 from ablate.data import objective
 from ablate.data.prompt import Prompt
 from ablate.duration import duration
@@ -110,7 +111,7 @@ class _Session:
         self.failed: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
         self.progress = _Progress(context)
-        self.weights = _hash_of_weights(model)
+        self.model_key = (identity(context.config, context.corpus.sha256), _hash_of_weights(model))
         self.language_model = self._language_model()
 
     def run(self) -> dict[str, Score] | Partial:
@@ -166,7 +167,7 @@ class _Session:
                 continue
             items = scoring.asked(loaded)
             source = _source(self.options, loaded, items)
-            parts = [self.weights, source, self.options.settings, self.context.precision]
+            parts = [self.model_key, source, self.options.settings, self.context.precision]
             planned.append(Planned(loaded, items, outcomes.key_of(parts), source))
         return planned
 

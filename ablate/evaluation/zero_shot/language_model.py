@@ -118,8 +118,8 @@ class LanguageModel(LM):
             numbers = order[at : at + WRITTEN_AT_ONCE]
             ids = self._write([asked[number] for number in numbers])
             found[numbers, : ids.shape[1]] = ids + 1  # 0 is where another process writes
-        ids = (scorer.share.total(found) - 1).tolist()
-        return [self._text(row, one) for row, one in zip(ids, asked, strict=True)]
+        written = (scorer.share.total(found) - 1).tolist()
+        return [self._text(row, one) for row, one in zip(written, asked, strict=True)]
 
     def _write(self, asked: list[Writing]) -> Tensor:
         """The ids that are written, (N, most), with the end behind each."""

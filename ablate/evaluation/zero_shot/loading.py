@@ -125,43 +125,44 @@ class Tasks:
         }
         folder = Path(tasks.__file__).parent / local_tasks.TASKS[name].folder
         manager = tasks.TaskManager(include_path=str(folder), include_defaults=False)
-        return self._one(manager, name, changes)[0]
+        # lm-eval changes keys of a task file for the members of a group, here of one that has this member alone
+        (task,) = manager.load([{"group": "ablate", "task": [{"task": name, **changes}]}])["tasks"].values()
+        return task
 
     def _included(self, name: str) -> list[Any]:
         from lm_eval.tasks import TaskManager
 
         _check_metrics(name, self.included[name])
-        return self._one(TaskManager(include_path=str(self.include_path), include_defaults=False), name, {})
+        return _loaded(TaskManager(include_path=str(self.include_path), include_defaults=False), name)
 
     def _of_the_hub(self, name: str) -> list[Any]:
         from lm_eval import tasks
 
         if name in local_tasks.TASKS:  # without reading the thousands of other task files
             folder = Path(tasks.__file__).parent / local_tasks.TASKS[name].folder
-            return self._one(tasks.TaskManager(include_path=str(folder), include_defaults=False), name, {})
+            return _loaded(tasks.TaskManager(include_path=str(folder), include_defaults=False), name)
         manager = tasks.TaskManager()
         if name not in manager.all_tasks:
             like = nearest(name, manager.all_tasks, 0.7)
             raise UserError(f"evaluation.zero_shot.tasks={name}: {version()} has no such task{like}")
-        return self._one(manager, name, {})
-
-    def _one(self, manager: Any, name: str, changes: dict[str, Any]) -> list[Any]:
-        """The tasks of a name with some keys of its task file changed, which lm-eval does for members of a group."""
-        if self.num_fewshot is not None:
-            changes = {**changes, "num_fewshot": self.num_fewshot}
-        member = {"task": name, **changes} if changes else name
-        return [*manager.load([{"group": "ablate", "task": [member]}])["tasks"].values()]
+        return _loaded(manager, name)
 
     def _made(
         self, task: Any, limit: int | None, documents: Documents | None = None, examples: Documents | None = None
     ) -> Loaded:
         task.set_fewshot_seed(EXAMPLES_SEED)
+        if self.num_fewshot is not None and task.get_config("num_fewshot") != 0:  # 0: the task file allows no others
+            task.set_config("num_fewshot", self.num_fewshot)
         name = str(task.config.task)
         docs = getattr(task, "task_docs", None)  # lm-eval processes them again at each look at `eval_docs`
         docs = task.eval_docs if docs is None else docs
         if not len(docs):
             raise UserError(f"{name}: its test set is empty")
         return Loaded(name, task, list(itertools.islice(docs, limit)), len(docs), documents, examples)
+
+
+def _loaded(manager: Any, name: str) -> list[Any]:
+    return [*manager.load([name])["tasks"].values()]
 
 
 def _task_files(folder: Path) -> dict[str, Path]:
