@@ -30,6 +30,7 @@ ORDER = (
     "statistics",
     "model",
     "config",
+    "weights",
     "run",
     "study",
     "data",

@@ -1,0 +1,186 @@
+"""Llama's form: the same logits as `transformers` with its weights in, and with ours out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ablate.config import build_model, compose
+from ablate.errors import UserError
+from ablate.weights import llama
+from tests.model.tiny import set_all, tiny
+
+CONFIGS = {
+    "grouped": {"num_key_value_heads": 2},
+    "tied": {"tie_word_embeddings": True},
+    "multi_query": {"num_key_value_heads": 1, "tie_word_embeddings": True},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+    "numbers": {"head_dim": 10, "rms_norm_eps": 1e-2, "rope_parameters": {"rope_type": "default", "rope_theta": 300.0}},
+    "gelu": {"hidden_act": "gelu"},
+    "gelu_tanh": {"hidden_act": "gelu_pytorch_tanh"},
+}
+FORM = [
+    "topology=causal_decoder", "norm=rmsnorm", "activation=swiglu", "bias=none", "position=rope", "head.tied_scale=1.0",
+]  # fmt: skip
+SAME = {"atol": 1e-5, "rtol": 1e-5}
+
+
+def in_form(*options):
+    """A tiny model of Llama's form, but for `options`."""
+    given = {option.partition("=")[0]: option for option in (*FORM, *options)}
+    return tiny(*given.values())
+
+
+def made(**settings):
+    """A model of transformers with random weights everywhere, and 101 ids: no multiple of anything."""
+    config = LlamaConfig(
+        vocab_size=101, hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=4, **settings
+    )
+    model = LlamaForCausalLM(config).eval()
+    set_all(model, (0.15,))
+    return model
+
+
+def ids(size=101):
+    return torch.randint(0, size, (2, 20), generator=torch.Generator().manual_seed(3))
+
+
+def ours_of(theirs):
+    model = build_model(compose(llama.overrides(theirs.config))).eval()
+    llama.load(model, theirs.state_dict())
+    return model
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_in_and_out(name):
+    theirs = made(**CONFIGS[name])
+    ours = ours_of(theirs)
+    logits = theirs(input_ids=ids()).logits
+    torch.testing.assert_close(ours.logits({"decoder_ids": ids()}), logits, **SAME)
+
+    again = LlamaForCausalLM(LlamaConfig(**llama.config(ours))).eval()
+    again.load_state_dict(llama.export(ours), strict=True)
+    assert torch.equal(again(input_ids=ids()).logits, logits)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["attention.score_scale=1.0"],
+        ["attention.score_scale=${rsqrt:shape.head_dim}", "position.interleaved=true", "attention=grouped_query"],
+        ["norm.offset=1.0", "embedding.tie=[]", "position.interleaved=true", "bias=all", "attention.score_scale=0.7"],
+    ],
+    ids=" ".join,
+)
+@torch.no_grad()
+def test_a_model_of_ours_in_their_form(options):
+    """Scores scaled otherwise, rotary pairs that are neighbours, an offset of the norm: converted, and back."""
+    ours = in_form(*options).eval()
+    set_all(ours, (0.15,))
+    theirs = LlamaForCausalLM(LlamaConfig(**llama.config(ours))).eval()
+    theirs.load_state_dict(llama.export(ours), strict=True)
+    expected = ours.logits({"decoder_ids": ids()})
+    torch.testing.assert_close(theirs(input_ids=ids()).logits, expected, **SAME)
+
+    again = in_form(*options).eval()
+    llama.load(again, llama.export(ours))
+    torch.testing.assert_close(again.logits({"decoder_ids": ids()}), expected, **SAME)
+
+
+def test_what_older_and_smaller_files_have():
+    """A config.json without head_dim and with rope_theta at its top, weights with inv_freq, a tied lm_head left out."""
+    theirs = made(tie_word_embeddings=True)
+    config = theirs.config.to_dict()
+    config.pop("head_dim")
+    config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+    assert llama.overrides(config) == llama.overrides(theirs.config)
+    state = {**theirs.state_dict(), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(3)}
+    del state["lm_head.weight"]
+    model = build_model(compose(llama.overrides(config)))
+    llama.load(model, state)
+    assert torch.equal(model.topology.decoder.embedding.table, state["model.embed_tokens.weight"])
+
+
+def without(state, key):
+    return {name: value for name, value in state.items() if name != key}
+
+
+UP, HEAD = "model.layers.1.mlp.up_proj.weight", "lm_head.weight"
+FAULTS = {
+    "missing": (lambda s: without(s, UP), f"the weights lack {UP}"),
+    "missing head": (lambda s: without(s, HEAD), f"the weights lack {HEAD}"),
+    "unexpected": (
+        lambda s: {**s, "model.layers.1.mlp.upp_proj.weight": s[UP]},
+        f"have model.layers.1.mlp.upp_proj.weight, for which the model has no place; did you mean '{UP}'",
+    ),
+    "shape": (lambda s: {**s, UP: s[UP].T}, rf"{UP} have the shape \(24, 40\), and the model needs \(40, 24\)"),
+    "vocabulary": (lambda s: {**s, HEAD: s[HEAD][:64]}, rf"{HEAD} have the shape \(64, 24\), .* \(101, 24\)"),
+    "integers": (lambda s: {**s, UP: s[UP].long()}, f"{UP} must be a tensor of real numbers, not torch.int64"),
+    "no tensor": (lambda s: {**s, UP: None}, f"{UP} must be a tensor of real numbers, not NoneType"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_weights_that_do_not_fit(name):
+    """One line that names the key, and nothing is changed."""
+    spoil, message = FAULTS[name]
+    theirs = made()
+    model = build_model(compose(llama.overrides(theirs.config)))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(UserError, match=message) as error:
+        llama.load(model, spoil(theirs.state_dict()))
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_head_of_its_own_for_a_tied_model():
+    theirs = made()
+    model = build_model(compose(llama.overrides(made(tie_word_embeddings=True).config)))
+    with pytest.raises(UserError, match="model.embed_tokens.weight and lm_head.weight differ"):
+        llama.load(model, theirs.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "needs"),
+    [
+        (["topology=prefix_decoder"], "topology=causal_decoder"),
+        (["norm=layernorm"], "norm=rmsnorm"),
+        (["position=alibi"], "position=rope"),
+        (["position.fraction=0.67"], "fraction 1"),
+        (["position=learned"], "no position at the input"),
+        (["block=parallel"], "block=serial"),
+        (["block.placement=sandwich"], "block.placement=pre"),
+        (["residual=rezero"], "residual=plain"),
+        (["attention=sliding_window"], "attention=full"),
+        (["activation=relu"], "a gated activation"),
+        (["embedding=factorized"], "embedding=table"),
+        (["embedding.scale=2.0"], "scale 1"),
+        (["head.tied_scale=0.5"], "head.tied_scale=1"),
+        (["head=mixture_of_softmaxes"], "head=softmax"),
+        (["stack=universal"], "stack=plain"),
+        (["bias.query=true"], "biases in all projections of attention or in none"),
+        (["bias.logits=true"], "like this model's head.bias"),
+    ],
+)
+def test_a_model_of_another_form(options, needs):
+    with pytest.raises(UserError, match=needs) as error:
+        llama.export(in_form(*options))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model_type": "mistral"}, "model_type=mistral"),
+        ({"hidden_act": "gelu_fast"}, "hidden_act=gelu_fast: must be one of"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0}}, "rope_type=llama3"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type=linear"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
+        ({"vocab_size": None}, "the config lacks vocab_size"),
+    ],
+)
+def test_a_config_of_another_form(settings, message):
+    with pytest.raises(UserError, match=message):
+        llama.overrides({**made().config.to_dict(), **settings})
