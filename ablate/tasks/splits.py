@@ -16,6 +16,11 @@ def is_held_out(text: str) -> bool:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % SHARE == 0
 
 
+def order_of(example: Example) -> tuple[bytes, str]:
+    """A key to sort by, for taking some of many: the passages in an order of no meaning, each one's items together."""
+    return hashlib.sha256((example.split_key or example.inputs).encode()).digest(), example.id
+
+
 def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """Training and validation part; all examples of one passage (`split_key`) are in the same."""
     parts: tuple[list[Example], list[Example]] = ([], [])

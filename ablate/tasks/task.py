@@ -10,6 +10,7 @@ from typing import Any
 from ablate.errors import UserError
 from ablate.tasks import readers
 from ablate.tasks.example import Example, Judged, Parts
+from ablate.tasks.metrics.generation import extra
 from ablate.tasks.splits import HELD_OUT, divided
 
 TRAIN, VALIDATION = ("train",), ("val", "validation", "dev")  # beginnings of names of files
@@ -29,6 +30,7 @@ class Task:
 
     constants: the outputs among which the best constant one is chance level; empty where guessing scores nothing.
     subset: of the data set of the Hub.
+    package: what the judge needs beside this project's own dependencies.
     """
 
     name: str
@@ -37,6 +39,12 @@ class Task:
     judge: Judge
     constants: tuple[str, ...] = ()
     subset: str | None = None
+    package: str | None = None
+
+    def check(self) -> None:
+        """Raise UserError where the judge's package is not installed."""
+        if self.package is not None:
+            extra(self.package)
 
     def chance(self, examples: Sequence[Example]) -> float:
         """What the best constant output scores, in per cent."""
@@ -60,7 +68,7 @@ class Task:
 
 
 def checked(name: str, parts: Parts, key: str) -> Parts:
-    """The parts of the task `name`, the training part without what is only judged; raises UserError for an empty one."""
+    """The parts of the task `name`, without what is only judged in training; raises UserError for an empty one."""
     train = [example for example in parts.train if example.is_trained_on]
     for part, examples in (("training", train), ("validation", parts.validation)):
         if not examples:

@@ -45,4 +45,4 @@ def parallel(folder: Path, name: str, *, is_tokenised: bool, key: str) -> Iterat
             yield Row({"en": source.strip(), "de": target.strip()}, f"{name}:{number}")
 
 
-TASK = Task("wmt_ende", "", each(pair), generation.bleu, subset="de-en")
+TASK = Task("wmt_ende", "", each(pair), generation.bleu, subset="de-en", package="sacrebleu")

@@ -20,4 +20,4 @@ def article(row: Row) -> Example:
     return Example(f"xsum/{name}", "summarize: ", text, "", (row.text("summary"),), split_key=text)
 
 
-TASK = Task("xsum", "", each(article), generation.rouge)
+TASK = Task("xsum", "", each(article), generation.rouge, package="rouge_score")

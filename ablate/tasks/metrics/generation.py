@@ -23,7 +23,7 @@ def rouge(examples: Sequence[Example], outputs: Sequence[str]) -> Judged:
     ROUGE-1 and ROUGE-Lsum are beside it; for the latter sentences are put on lines of their own, as T5 does. Raises
     UserError where `rouge-score` is not installed.
     """
-    version, scorer_module = _extra("rouge_score", "rouge_score.rouge_scorer")
+    version, scorer_module = extra("rouge_score", "rouge_scorer")
     scorer = scorer_module.RougeScorer(ROUGE, use_stemmer=True)
     scores = [
         scorer.score(_in_lines(one.accepted[0]), _in_lines(output))
@@ -43,7 +43,7 @@ def bleu(examples: Sequence[Example], outputs: Sequence[str]) -> Judged:
 
     The standard error is that of sacrebleu's bootstrap. Raises UserError where `sacrebleu` is not installed.
     """
-    _, sacrebleu = _extra("sacrebleu", "sacrebleu")
+    _, sacrebleu = extra("sacrebleu")
     references = [one.accepted[0] for one in examples]
     metric = sacrebleu.metrics.BLEU()
     found = metric.corpus_score(list(outputs), [references])
@@ -76,12 +76,13 @@ def _in_lines(text: str) -> str:
     return "\n".join(SENTENCE_END.split(text.strip()))
 
 
-def _extra(package: str, module: str) -> tuple[str, ModuleType]:
-    """A package of the extra and its version; raises UserError where it is not installed."""
+def extra(package: str, module: str = "") -> tuple[str, ModuleType]:
+    """The version of a package of the extra, and the package or a module in it; UserError where it is not installed."""
     import importlib
     import importlib.metadata
 
     try:
-        return importlib.metadata.version(package), importlib.import_module(module)
+        found = importlib.import_module(f"{package}.{module}" if module else package)
+        return importlib.metadata.version(package), found
     except ImportError:
         raise UserError(f"{package.replace('_', '-')} is not installed; pip install 'ablate[downstream]'") from None
