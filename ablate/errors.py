@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ablate.terminal import say
+from ablate.terminal import say, without_sequences
 
 _DISK_TROUBLES = {  # what is said of the file system
     errno.ENOSPC: "has no room left",
@@ -103,3 +103,15 @@ def _free_space(mount: Path) -> str:
         return "it holds as many files as it can"
     free, size = (blocks * found.f_frsize / 1e6 for blocks in (found.f_bavail, found.f_blocks))
     return f"{free:,.0f} MB of {size:,.0f} MB free"
+
+
+def reason_of(error: BaseException, folder: Path | None = None) -> str:
+    """What a run died of, in a line, with what helps where that is known; `folder` is where it writes."""
+    text = " ".join(without_sequences(str(error)).split())[:300]
+    kind = type(error).__name__
+    if kind in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
+        return f"out of memory ({text or kind}); a smaller trainer.micro_batch needs less"
+    named = next((cause.filename for cause in causes(error) if isinstance(cause, OSError) and cause.filename), None)
+    if line := disk_error(error, named or folder):
+        return line
+    return f"{kind}: {text}" if text else kind

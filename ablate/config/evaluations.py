@@ -58,11 +58,22 @@ def hashes(config: Tree, data_sha256: str) -> dict[str, str]:
 
 
 def missing(config: Tree, record: Tree) -> list[str]:
-    """The evaluations of a resolved config whose scores a finished run does not have, or has by another hash."""
+    """The evaluations of a resolved config whose scores a finished run has not all, or has by another hash."""
     sources = [score.get("source") or {} for score in (record.get("scores") or {}).values()]
     there = {(source.get("evaluation"), source.get("hash")) for source in sources}
     wanted = hashes(config, (record.get("data") or {}).get("sha256") or "")
-    return [name for name, digest in wanted.items() if (name, digest) not in there]
+    failed = record.get("scores_failed") or {}
+    return [name for name, digest in wanted.items() if (name, digest) not in there or failures_of(name, failed)]
+
+
+def failure(name: str, part: str) -> str:
+    """The key under which a record names the part of an evaluation that failed."""
+    return f"{name}.{part}"
+
+
+def failures_of(name: str, failed: Iterable[str]) -> list[str]:
+    """Those keys of the failures of a record that are of this evaluation: of all of it, or of a part."""
+    return [key for key in failed if key == name or key.startswith(failure(name, ""))]
 
 
 def _hash(content: Tree, data_sha256: str) -> str:

@@ -8,7 +8,7 @@ masked            the <0> sat on        ->      cat                   (an encode
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from ablate.config.instantiation import fill
 from ablate.data import segments as segment
 from ablate.data import spans
+from ablate.data.prompt import Prompt
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
 from ablate.ranges import COUNT, PROPER_FRACTION, Ranges, at_least, check
@@ -46,6 +47,13 @@ class Objective:
         """The batch of these windows: ids, segments and positions, each (rows, length); and, if not all targets count,
         `scored` (rows, length) bool."""
         raise NotImplementedError
+
+    def prompt(self, context: Sequence[int]) -> Prompt:
+        """How a model trained on this is asked to go on after `context`: as it was trained to.
+
+        Here: by a decoder that has read the start symbol and the context. Raises UserError where it cannot be.
+        """
+        return Prompt((self.layout.pad_id, *context))
 
     def _sides(self, **segments: np.ndarray) -> Arrays:
         """Segments (rows, length), and the positions in them, under the names of a batch's fields."""
@@ -95,6 +103,11 @@ class SpanCorruption(Objective):
         segments = self._segments(windows, inputs, targets) if self.documents else {}
         decoder_ids = segment.shifted(batch["targets"], self.layout.pad_id, segments.get("decoder"))
         return {**batch, "decoder_ids": decoder_ids, **self._sides(**segments)}
+
+    def prompt(self, context: Sequence[int]) -> Prompt:
+        """What follows the context is a span that was left out at its end: `context <0> end`, and then `<0> ...`."""
+        sentinel = self.layout.sentinel(0)
+        return Prompt((self.layout.pad_id, sentinel), (*context, sentinel, self.layout.eos_id))
 
     def _segments(self, windows: np.ndarray, inputs: spans.Runs, targets: spans.Runs) -> Arrays:
         """(rows, length) on each side; a whole span and its sentinels belong to the document in which it begins."""
@@ -146,6 +159,12 @@ class Prefix(Objective):
         scored = places < (self.length - prefix)[:, None] if self.is_split else places >= prefix[:, None]
         batch = self._split(windows, prefix, scored) if self.is_split else self._whole(windows, prefix)
         return {**batch, "scored": scored}
+
+    def prompt(self, context: Sequence[int]) -> Prompt:
+        """The context is the prefix: in the encoder, where there is one, else before what follows."""
+        if not self.is_split:
+            return super().prompt(context)
+        return Prompt((self.layout.pad_id,), (*context,) or (self.layout.eos_id,))  # an encoder reads a token or more
 
     def _whole(self, windows: np.ndarray, prefix: np.ndarray) -> Arrays:
         """One sequence; the start symbol belongs to the prefix too, which is therefore one position longer."""
@@ -212,6 +231,9 @@ class Masked(Objective):
         if self.documents:
             batch |= self._sides(encoder=segment.of_documents(windows, self.layout.eos_id))
         return batch
+
+    def prompt(self, context: Sequence[int]) -> Prompt:
+        raise UserError("objective=masked fills in gaps, and a model trained on it does not go on after a text")
 
 
 def build(cfg: Mapping[str, Any], corpus: Any) -> Objective:

@@ -16,16 +16,17 @@ reach the record, the tables, the heat map and, where they have a curve, curves.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from ablate.errors import reason_of
 from ablate.run.score import Score
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from ablate.model.build import Model
 
 Batch = dict[str, Tensor]
+T = TypeVar("T")
+FAILED_ELSEWHERE = "it failed in another process"
 
 # What an evaluation that is part of training gives: the loss of the run in nats a token, over `items` targets, and,
 # where these stand for text, bits a byte of it, over `items` bytes.
@@ -42,6 +45,22 @@ LOSS, BITS_PER_BYTE = "loss", "bits_per_byte"
 
 class StopRequested(Exception):
     """The evaluation ended early, because the run was requested to stop."""
+
+
+class FailedElsewhere(Exception):
+    """What all processes do together has failed in another one."""
+
+
+class CollectiveError(RuntimeError):
+    """A collective operation has failed, so the processes can agree on nothing more: this one has to end."""
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What an evaluation of several parts found where some of them failed: those parts by name, with the reason."""
+
+    scores: Mapping[str, Score]
+    failed: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -59,7 +78,11 @@ class Context:
     folder: a folder for this evaluation alone, there already and kept between attempts, to resume in.
     stop: whether the run was requested to stop; call it often, as it also shows that the run is alive. Of several
         processes none may leave alone, so there it is always false.
-    total: the sum of a tensor over all processes; every process has to call it.
+    total: the sum of a tensor over all processes; every process has to call it. Raises `FailedElsewhere` where what
+        they are at has failed in another.
+    any_process: whether a flag is true in any process; every process has to call it. With true it says that what they
+        are at has failed here: see `attempted`.
+    say: prints a line, such as how far it is, once for all processes.
     """
 
     config: DictConfig
@@ -74,6 +97,8 @@ class Context:
     folder: Path
     stop: Callable[[], bool]
     total: Callable[[Tensor], Tensor]
+    any_process: Callable[[bool], bool] = lambda flag: flag
+    say: Callable[[str], None] = lambda line: None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -94,6 +119,24 @@ class Context:
         if self.stop():
             raise StopRequested
 
+    def attempted(self, do: Callable[[], T]) -> tuple[T | None, str]:
+        """What `do` returns, or None and why it failed, be it here or in another process; every process calls it.
+
+        What ends the evaluation as a whole is raised: `StopRequested` and `CollectiveError`.
+        """
+        result, reason = None, ""
+        try:
+            result = do()
+        except (StopRequested, CollectiveError):
+            raise
+        except FailedElsewhere:  # which all processes know by now
+            return None, FAILED_ELSEWHERE
+        except (Exception, SystemExit) as error:  # whatever it dies of, the model is trained
+            reason = reason_of(error)
+        if self.any_process(bool(reason)):
+            return None, reason or FAILED_ELSEWHERE
+        return result, ""
+
 
 class Evaluation(ABC):
     """Scores a model. Its options are the keyword arguments of its class; raise `UserError` for impossible ones.
@@ -103,12 +146,13 @@ class Evaluation(ABC):
     """
 
     @abstractmethod
-    def evaluate(self, model: Model, context: Context) -> dict[str, Score]:
+    def evaluate(self, model: Model, context: Context) -> dict[str, Score] | Partial:
         """Score `model`, which is in evaluation mode, without gradients, on `context.device`; each score by its name.
 
-        Every process calls it, and all return the same. Changes to the weights are undone afterwards. Whatever it
-        raises becomes the reason why there is no score; the run itself is not lost. Raises `StopRequested` by
-        `context.check_stop()`; the next attempt calls it again, with the same folder.
+        Every process calls it, and all return the same. One that has parts may name those that failed beside the
+        scores of the others, by `Partial`; asked again, it is called again. Changes to the weights are undone
+        afterwards. Whatever it raises becomes the reason why there is no score; the run itself is not lost. Raises
+        `StopRequested` by `context.check_stop()`; the next attempt calls it again, with the same folder.
         """
 
 

@@ -17,6 +17,7 @@ class Plain(nn.Module):
     """f(h), elementwise."""
 
     gated = False
+    token_wise = True
     inner_options: ClassVar[dict[str, str]] = {"function": "activation.function"}
 
     def __init__(self, parts: Parts, place: Place, *, function: Callable[[Tensor], Tensor]):
@@ -31,6 +32,7 @@ class Gated(nn.Module):
     """f(gate) * up: the gated linear units of Shazeer 2020 (https://arxiv.org/abs/2002.05202)."""
 
     gated = True
+    token_wise = True
     inner_options: ClassVar[dict[str, str]] = {"function": "activation.function"}
 
     def __init__(self, parts: Parts, place: Place, *, function: Callable[[Tensor], Tensor]):

@@ -91,6 +91,7 @@ class Attention(nn.Module):
     inner_options: ClassVar[dict[str, str]] = {"cross": "attention"}
     supports = frozenset({ROTATE, BIAS, MIX, QUERIES})
     mask_orders = frozenset({FULL, CAUSAL, PREFIX})
+    incremental = True
     looks: str | None = None  # the name of the pattern, under which layers share its mask; None: not shared
 
     def __init__(
@@ -122,23 +123,23 @@ class Attention(nn.Module):
         self.own_mask = "mask/everywhere" if self.looks_everywhere else parts.unique("mask")
 
     def pattern(self, view: View) -> Tensor | None:
-        """(1 or B,1 or H,T,T) bool, True where a query (row) sees a key (column), itself included; None: all."""
+        """(1 or B,1 or H,T,T) bool, True where a query (row) sees a key (column), itself included; None: all.
+
+        A class that declares `incremental` gives (.., T,S) for a view with ``keys``.
+        """
         return None
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        source = x  # (B,S,D): what keys and values are made from
-        if self.looks_at_memory:
-            assert ctx.memory is not None, "cross-attention needs an encoder"
-            source = ctx.memory.output
         q = self._split(self.query(x), self.n_heads)
         if self.score_scale != 1.0:
             q = q * self.score_scale
-        k = self._split(self.key(source), self.n_kv_heads)
-        v = self._split(self.value(source), self.n_kv_heads)
+        k, v = self._keys_of_memory(ctx) if self.looks_at_memory else self._keys_of(x)  # (B,G,S,K) each
         bias = None  # (1 or B,H,T,S)
         if self.position is not None:
             q, k = self.position.rotate(q, k, ctx.view)
             bias = self.position.bias(q, ctx)
+        if ctx.past is not None and not self.looks_at_memory:
+            k, v = ctx.past.joined(k, v)
         dropout = self.dropout if self.training else 0.0
         if self.position is not None and self.mixes:  # the position reads the weights, so no fused kernel
             weights = attention_weights(q, k, bias=bias, mask_bias=self._mask_bias(ctx))
@@ -151,6 +152,17 @@ class Attention(nn.Module):
             mask_bias = None if triangle else self._mask_bias(ctx)
             out = attend(q, k, v, bias=bias, mask_bias=mask_bias, causal=triangle, dropout=dropout)
         return self.combine(out, ctx)
+
+    def _keys_of(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values of `source` (B,S,D), (B,G,S,K) each."""
+        return self._split(self.key(source), self.n_kv_heads), self._split(self.value(source), self.n_kv_heads)
+
+    def _keys_of_memory(self, ctx: Context) -> tuple[Tensor, Tensor]:
+        memory = ctx.memory
+        assert memory is not None, "cross-attention needs an encoder"
+        if ctx.past is None:
+            return self._keys_of(memory.output)
+        return ctx.past.of_memory(lambda: self._keys_of(memory.output))
 
     def combine(self, out: Tensor, ctx: Context) -> Tensor:
         """The heads' outputs (B,H,T,K), projected to (B,T,D)."""

@@ -24,6 +24,8 @@ class Step(nn.Module):
     x + norm(f(norm(x))), Ding et al. 2021. Padding is set to zero before the sub-layer.
     """
 
+    incremental = True
+
     def __init__(self, parts: Parts, places: Sequence[Place], sublayers: Iterable[nn.Module], placement: str):
         super().__init__()
         self.kinds = tuple(place.sublayer for place in places)
@@ -69,6 +71,7 @@ class Block(nn.Module):
     """
 
     layers = 1  # of a stack that one block counts as
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, placement: str, sublayers: Mapping[str, Sequence[str]]):
         super().__init__()
@@ -97,6 +100,8 @@ class Block(nn.Module):
 
 class ParallelBlock(Block):
     """All sub-layers read the same normed input and are added in one step (Wang and Komatsuzaki 2021, GPT-J; PaLM)."""
+
+    incremental = True
 
     @staticmethod
     def group(kinds: Sequence[str]) -> list[Sequence[str]]:

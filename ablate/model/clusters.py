@@ -25,6 +25,8 @@ from ablate.ratio import ratio_of
 class Cluster(nn.Module):
     """Vectors for n ids in a table (n,D)."""
 
+    token_wise = True
+
     def __init__(self, n: int, d_model: int, place: Place):
         super().__init__()
         self.table = declare(nn.Parameter(torch.empty(n, d_model)), "table", fan_in=n, fan_out=d_model, place=place)

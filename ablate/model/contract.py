@@ -12,12 +12,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from ablate.model.cache import Past
 
 FULL, CAUSAL, PREFIX = "full", "causal", "prefix"
 SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attention", "feedforward"
@@ -28,8 +31,9 @@ class View:
     """What is known of a sequence besides its hidden states, and so which tokens see which.
 
     ``ids (B,T)``; ``segments (B,T)``, 0 at padding, or None: one segment and no padding, the fast path of training;
-    ``positions (B,T)`` or None: 0 .. T-1; ``order``: full, causal or prefix; ``prefix (B,)``: the number of leading
-    tokens that see each other in both directions.
+    ``positions (B or 1,T)`` or None: 0 .. T-1; ``order``: full, causal or prefix; ``prefix (B,)``: the number of
+    leading tokens that see each other in both directions. ``keys``: the view of the S tokens that these may see, where
+    these are only the last of a sequence whose keys and values are kept; None, as in training, where they are the same.
     """
 
     ids: Tensor
@@ -37,6 +41,7 @@ class View:
     segments: Tensor | None = None
     positions: Tensor | None = None
     prefix: Tensor | None = None
+    keys: View | None = None
 
     @property
     def length(self) -> int:
@@ -51,7 +56,7 @@ class View:
     @property
     def is_causal(self) -> bool:
         """Whether the mask is exactly the lower triangle."""
-        return self.order == CAUSAL and self.segments is None
+        return self.order == CAUSAL and self.segments is None and self.keys is None
 
     def place_indices(self) -> Tensor:
         """(B,T) or (1,T): the position of each token in its segment."""
@@ -65,7 +70,12 @@ class View:
         return x if present is None else x * present.unsqueeze(-1).to(x.dtype)
 
     def visible(self) -> Tensor | None:
-        """(B or 1,1,T,T) bool, True where a query (row) may see a key (column); None if all see all."""
+        """(B or 1,1,T,T) bool, True where a query (row) may see a key (column); None if all see all.
+
+        (B or 1,1,T,S) where ``keys`` are more.
+        """
+        if self.keys is not None:
+            return self._visible_keys(self.keys)
         mask = None
         if self.order != FULL:
             at = torch.arange(self.length, device=self.ids.device)
@@ -73,6 +83,20 @@ class View:
             if self.order == PREFIX and self.prefix is not None:
                 mask = mask | (at < self.prefix[:, None])[:, None, None, :]
         return _same_segment(self.segments, self.segments, mask)
+
+    def _visible_keys(self, keys: View) -> Tensor | None:
+        mask = None
+        if self.order != FULL and self.length > 1:  # a single token is the last one, and sees all others
+            q, k = self.place_indices()[:, None, :, None], keys.place_indices()[:, None, None, :]
+            mask = k <= q
+            if self.order == PREFIX and self.prefix is not None:
+                mask = mask | (k < self.prefix[:, None, None, None])
+        return _same_segment(self.segments, keys.segments, mask)
+
+    def distances(self) -> Tensor:
+        """(B or 1,T,S): the position of each key less that of each query."""
+        keys = self if self.keys is None else self.keys
+        return keys.place_indices()[:, None, :] - self.place_indices()[:, :, None]
 
     def visible_memory(self, memory: View) -> Tensor | None:
         """(B,1,T,S) bool, True where a token of this sequence (row) may see one of another (column); None if all do."""
@@ -128,13 +152,15 @@ class Memory:
 class Context:
     """What passes through a stack besides the hidden states.
 
-    ``losses`` collects auxiliary losses; ``cache`` holds what layers of one stack share within a forward pass.
+    ``losses`` collects auxiliary losses; ``cache`` holds what layers of one stack share within a forward pass;
+    ``past`` has the keys and values of the tokens before these and takes up those of these, where they are kept.
     """
 
     view: View
     memory: Memory | None = None
     losses: list[Tensor] = field(default_factory=list)
     cache: dict[str, Tensor | None] = field(default_factory=dict)
+    past: Past | None = None
 
     def shared(self, key: str, make: Callable[[], Tensor | None]) -> Tensor | None:
         """The value cached under `key` in this forward pass, made at the first call."""
@@ -193,6 +219,8 @@ class Linear(nn.Module):
     """y = x W^T + b, weight (out, in), with a declared role."""
 
     __call__: Callable[..., Tensor]
+
+    token_wise = True
 
     def __init__(self, d_in: int, d_out: int, *, role: str, place: Place, bias: bool = False, head_dim: int = 1):
         super().__init__()

@@ -24,6 +24,7 @@ class Embedding(nn.Module):
 
     __call__: Callable[..., Tensor]
 
+    token_wise = True
     offers: frozenset[str] = frozenset()  # what a head that shares it may use, besides the logits
 
     def __init__(self, *, scale: float, norm: bool, tie: Sequence[str]):
@@ -71,6 +72,8 @@ class Product(nn.Module):
     """Vectors for n ids as a product of two tables, ``table`` (n,N) and ``up`` (N,D), without biases."""
 
     __call__: Callable[..., Tensor]
+
+    token_wise = True
 
     def __init__(self, n: int, d_inner: int, d_model: int, place: Place):
         super().__init__()

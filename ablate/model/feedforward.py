@@ -19,6 +19,7 @@ class Dense(nn.Module):
     """
 
     ranges: ClassVar[Ranges] = {"d_ff": COUNT}
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, d_ff: int, gated_ratio: str):
         super().__init__()

@@ -45,6 +45,8 @@ class Fixup(Plain):
 class FixupEnd(nn.Module):
     """x + b, in the encoder times s: as released, a decoder's end has no scale."""
 
+    token_wise = True
+
     def __init__(self, place: Place):
         super().__init__()
         self.shift = scalar("shift", place)
@@ -57,6 +59,8 @@ class FixupEnd(nn.Module):
 
 class ShiftedDense(Dense):
     """The dense feed-forward with a scalar b, initially 0, between activation and second matrix: (f(x W1) + b) W2."""
+
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, d_ff: int, gated_ratio: str):
         super().__init__(parts, place, d_ff=d_ff, gated_ratio=gated_ratio)

@@ -20,6 +20,7 @@ class Norm(nn.Module):
     """
 
     uses_batch_statistics = False
+    token_wise = True  # in evaluation
     caution = ""
 
 

@@ -22,9 +22,15 @@ QUERIES = "queries"  # a bias computed from the queries, which not every attenti
 
 
 class Position(nn.Module):
-    """The four hooks, each doing nothing; ``needs`` names those that an option uses, QUERIES if ``bias`` reads them."""
+    """The four hooks, each doing nothing; ``needs`` names those that an option uses, QUERIES if ``bias`` reads them.
+
+    ``longest``: the most tokens of a sequence that it can place; None for any number. A class that declares
+    ``incremental`` (`ablate.model.cache`) reads the positions of the queries, and where ``view.keys`` is set those of
+    the keys, from the view: T of the shapes below is then S on the side of the keys.
+    """
 
     needs: frozenset[str] = frozenset()
+    longest: int | None = None
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int):
         super().__init__()
@@ -100,6 +106,7 @@ class RelativeBias(Position):
 
     ranges: ClassVar[Ranges] = {"n_buckets": COUNT, "max_distance": COUNT}
     needs = frozenset({BIAS})
+    incremental = True
 
     def __init__(
         self,
@@ -125,17 +132,24 @@ class RelativeBias(Position):
         return place.stack, n_heads, place.layer if options["per_layer"] else "all"
 
     def bias(self, q: Tensor, ctx: Context) -> Tensor | None:
+        if ctx.view.keys is not None:
+            by_pair = lambda: self._values(ctx.view.distances(), ctx.view.order)  # (H,B or 1,T,S)  # noqa: E731
+            return ctx.shared(self.key, lambda: by_pair().transpose(0, 1))
         return ctx.shared(self.key, lambda: self._table(q.shape[2], ctx.view.order))
 
     def _table(self, length: int, order: str) -> Tensor:
         """(1,H,T,T): each of the 2T-1 distances is looked up once, then spread over the pairs of tokens."""
+        return spread_distances(self._values(distances(length, self.table.device), order), length)[None]
+
+    def _values(self, distance: Tensor, order: str) -> Tensor:
+        """(H,...): each head's bias for each distance (...)."""
         buckets = relative_buckets(
-            distances(length, self.table.device),
+            distance,
             bidirectional=order != CAUSAL,
             n_buckets=self.table.shape[1],
             max_distance=self.max_distance,
         )
-        return spread_distances(self.table[:, buckets], length)[None]
+        return self.table[:, buckets]
 
 
 class NoPosition(Position):
@@ -152,9 +166,11 @@ class Learned(Position):
     ranges: ClassVar[Ranges] = {"max_length": COUNT}
     relations: ClassVar[Relations] = {"max_length": covers("objective.length")}
     needs = frozenset({ADD})
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_length: int, tie: Sequence[str]):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
+        self.longest = max_length
         self.table = declare(
             nn.Parameter(torch.empty(max_length, parts.d_model)),
             "position_table",
@@ -183,6 +199,7 @@ class Sinusoidal(Position):
 
     ranges: ClassVar[Ranges] = {"max_timescale": above(1)}
     needs = frozenset({ADD})
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_timescale: float):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
@@ -206,6 +223,7 @@ class Contextual(Position):
 
     ranges: ClassVar[Ranges] = {"n_buckets": COUNT, "max_distance": COUNT}
     needs = frozenset({BIAS, QUERIES})
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, n_buckets: int, max_distance: int):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
@@ -225,16 +243,19 @@ class Contextual(Position):
         return place.stack, place.layer, n_heads
 
     def bias(self, q: Tensor, ctx: Context) -> Tensor:
+        by_bucket = q @ self.table.to(q.dtype)  # (B,H,T,K) x (H,K,buckets) -> (B,H,T,buckets)
+        return by_bucket.gather(-1, self._buckets(q, ctx.view).expand(*q.shape[:2], -1, -1))
+
+    def _buckets(self, q: Tensor, view: View) -> Tensor:
+        """(T,T) or (B or 1,1,T,S): the bucket of each pair of query and key."""
         length = q.shape[2]
         buckets = relative_buckets(
-            distances(length, q.device),
-            bidirectional=ctx.view.order != CAUSAL,
+            distances(length, q.device) if view.keys is None else view.distances()[:, None],
+            bidirectional=view.order != CAUSAL,
             n_buckets=self.table.shape[2],
             max_distance=self.max_distance,
         )
-        by_bucket = q @ self.table.to(q.dtype)  # (B,H,T,K) x (H,K,buckets) -> (B,H,T,buckets)
-        index = spread_distances(buckets, length).expand(*q.shape[:2], -1, -1)  # (B,H,T,T): the bucket of each pair
-        return by_bucket.gather(-1, index)
+        return spread_distances(buckets, length) if view.keys is None else buckets
 
 
 class RelativeRepresentation(Position):
@@ -246,6 +267,7 @@ class RelativeRepresentation(Position):
     """
 
     needs = frozenset({BIAS, MIX, QUERIES})
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, clip: int):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
@@ -265,18 +287,23 @@ class RelativeRepresentation(Position):
     def shared_by(place: Place, n_heads: int, head_dim: int, options: Mapping[str, Any]) -> tuple[Hashable, ...]:
         return place.stack, place.layer, head_dim
 
-    def _index(self, length: int, device: torch.device) -> Tensor:
-        """(T,T): the row of the tables for each pair of query and key."""
-        return spread_distances(distances(length, device).clamp(-self.clip, self.clip) + self.clip, length)
+    def _index(self, length: int, view: View) -> Tensor:
+        """(T,T) or (B or 1,1,T,S): the row of the tables for each pair of query and key."""
+        if view.keys is not None:
+            return self._row(view.distances()[:, None])
+        return spread_distances(self._row(distances(length, view.ids.device)), length)
+
+    def _row(self, distance: Tensor) -> Tensor:
+        return distance.clamp(-self.clip, self.clip) + self.clip
 
     def bias(self, q: Tensor, ctx: Context) -> Tensor:
         # one product with each of the 2 clip + 1 vectors, (B,H,T,2 clip + 1), instead of one with each pair's vector
         by_distance = q @ self.keys.to(q.dtype).T
-        return by_distance.gather(-1, self._index(q.shape[2], q.device).expand(*q.shape[:2], -1, -1))
+        return by_distance.gather(-1, self._index(q.shape[2], ctx.view).expand(*q.shape[:2], -1, -1))
 
     def mix(self, weights: Tensor, view: View) -> Tensor:
         # the weights summed by distance, (B,H,T,2 clip + 1), then one product with the vectors
-        index = self._index(weights.shape[-1], weights.device).expand_as(weights)
+        index = self._index(weights.shape[-1], view).expand_as(weights)
         sums = torch.zeros(*weights.shape[:-1], self.values.shape[0], device=weights.device)
         by_distance = sums.scatter_add(-1, index, weights.float())  # many pairs share a clipped end
         return by_distance.to(weights.dtype) @ self.values.to(weights.dtype)
@@ -293,6 +320,7 @@ class Rotary(Position):
 
     ranges: ClassVar[Ranges] = {"base": above(1), "fraction": FRACTION}
     needs = frozenset({ROTATE})
+    incremental = True
 
     def __init__(
         self,
@@ -337,6 +365,7 @@ class ALiBi(Position):
     https://arxiv.org/abs/2108.12409); symmetric if later tokens are visible."""
 
     needs = frozenset({BIAS})
+    incremental = True
     slopes: Tensor
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int):
@@ -345,7 +374,9 @@ class ALiBi(Position):
         self.key = parts.unique("alibi")
 
     def bias(self, q: Tensor, ctx: Context) -> Tensor | None:
-        length = q.shape[2]
+        view, length = ctx.view, q.shape[2]
+        if view.keys is not None:
+            return ctx.shared(self.key, lambda: -view.distances().abs()[:, None] * self.slopes[:, None, None])
         by_distance = lambda: -distances(length, q.device).abs() * self.slopes[:, None]  # (H,2T-1)  # noqa: E731
         return ctx.shared(self.key, lambda: spread_distances(by_distance(), length)[None])
 

@@ -29,6 +29,7 @@ class ProductKeyMemory(nn.Module):
     """
 
     ranges: ClassVar[Ranges] = {"n_heads": COUNT, "n_keys": COUNT, "n_read": COUNT}
+    incremental = True
     pairs: Tensor
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, n_keys: int, key_dim: int, n_read: int):

@@ -21,6 +21,7 @@ class Plain(nn.Module):
 
     placements: tuple[str, ...] | None = None
     reuses_norm = False
+    token_wise = True
 
     def __init__(self, parts: Parts, place: Place):
         super().__init__()

@@ -20,9 +20,9 @@ from ablate.ranges import COUNT, Ranges
 
 
 def pairs(view: View) -> tuple[Tensor, Tensor]:
-    """The positions of the queries (1 or B,1,T,1) and of the keys (1 or B,1,1,T)."""
-    at = view.place_indices()[:, None]
-    return at[..., :, None], at[..., None, :]
+    """The positions of the queries (1 or B,1,T,1) and of the keys (1 or B,1,1,T), or S of them if the view says so."""
+    keys = view if view.keys is None else view.keys
+    return view.place_indices()[:, None, :, None], keys.place_indices()[:, None, None, :]
 
 
 class SlidingWindow(Attention):
@@ -31,6 +31,7 @@ class SlidingWindow(Attention):
     the token itself and is one larger)."""
 
     ranges: ClassVar[Ranges] = {"window": COUNT}
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, window: int, **numbers: Any):
         super().__init__(parts, place, **numbers)
@@ -84,6 +85,8 @@ class Factorized(Attention):
 class Strided(Factorized):
     """``near``: the ``stride`` tokens on each side; ``far``: every ``stride``-th token from the query on."""
 
+    incremental = True
+
     def near(self, q: Tensor, k: Tensor) -> Tensor:
         return (q - k).abs() <= self.stride
 
@@ -96,6 +99,8 @@ class Fixed(Factorized):
 
     Raises UserError if the summary is longer than a block.
     """
+
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, summary: int, **numbers: Any):
         super().__init__(parts, place, **numbers)

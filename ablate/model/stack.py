@@ -23,6 +23,7 @@ class PlainStack(nn.Module):
     needs: frozenset[str] = frozenset()  # the stacks that a model must have for this one to make sense
     repeats = False  # whether a layer is applied more than once
     mixes_segments = False  # whether tokens of one segment reach another other than by attention
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, n_layers: int):
         super().__init__()

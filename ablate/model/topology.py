@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from ablate.model.cache import Past
 from ablate.model.contract import CAUSAL, FULL, PREFIX, Context, Memory, Parts, Place, View
 from ablate.model.position import ADD
 
@@ -35,6 +36,8 @@ def view_of(batch: Batch, side: str, order: str) -> View:
 class Tower(nn.Module):
     """One stack with its input: embedding, perhaps a norm, and perhaps a position that is added."""
 
+    incremental = True
+
     def __init__(self, parts: Parts, name: str):
         super().__init__()
         place = Place(name)
@@ -54,7 +57,28 @@ class Tower(nn.Module):
         return result
 
 
-class EncoderDecoder(nn.Module):
+class Writer(nn.Module):
+    """The base of the topologies that write: their decoder reads from left to right, perhaps a memory beside it."""
+
+    mask_orders: ClassVar[dict[str, str]]
+    decoder: Tower
+
+    def encode(self, batch: Batch) -> tuple[Memory | None, list[Tensor]]:
+        """What the decoder may attend to, and auxiliary losses; None without an encoder."""
+        return None, []
+
+    def decode(self, view: View, memory: Memory | None, past: Past | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Hidden states (B,T,D) of the decoder's tokens in `view`, and auxiliary losses."""
+        hidden, ctx, _ = self.decoder(Context(view, memory, past=past))
+        return hidden, ctx.losses
+
+    def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        memory, losses = self.encode(batch)
+        hidden, more = self.decode(view_of(batch, "decoder", self.mask_orders["decoder"]), memory)
+        return hidden, losses + more
+
+
+class EncoderDecoder(Writer):
     """An encoder, and a causal decoder that attends to its output (Vaswani et al. 2017): the baseline."""
 
     stacks = ("encoder", "decoder")
@@ -67,24 +91,13 @@ class EncoderDecoder(nn.Module):
         self.encoder = Tower(parts, "encoder")
         self.decoder = Tower(parts, "decoder")
 
-    def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        memory, losses = self.encode(batch)
-        hidden, more = self.decode(batch, memory)
-        return hidden, losses + more
-
-    def encode(self, batch: Batch) -> tuple[Memory, list[Tensor]]:
-        """What the decoder may attend to, and auxiliary losses."""
+    def encode(self, batch: Batch) -> tuple[Memory | None, list[Tensor]]:
         source = Context(view_of(batch, "encoder", FULL))
         output, source, states = self.encoder(source)
         return Memory(source.view, output, states), source.losses
 
-    def decode(self, batch: Batch, memory: Memory) -> tuple[Tensor, list[Tensor]]:
-        """Hidden states (B,T,D) of the decoder's sequence, and auxiliary losses."""
-        hidden, target, _ = self.decoder(Context(view_of(batch, "decoder", CAUSAL), memory))
-        return hidden, target.losses
 
-
-class CausalDecoder(nn.Module):
+class CausalDecoder(Writer):
     """A decoder alone; each token sees itself and those before it (Radford et al. 2018)."""
 
     stacks = ("decoder",)
@@ -95,10 +108,6 @@ class CausalDecoder(nn.Module):
     def __init__(self, parts: Parts):
         super().__init__()
         self.decoder = Tower(parts, "decoder")
-
-    def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        hidden, ctx, _ = self.decoder(Context(view_of(batch, "decoder", self.mask_orders["decoder"])))
-        return hidden, ctx.losses
 
 
 class PrefixDecoder(CausalDecoder):

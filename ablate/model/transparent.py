@@ -22,6 +22,7 @@ class TransparentStack(PlainStack):
     """
 
     needs = frozenset({"encoder", "decoder"})
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, n_layers: int):
         super().__init__(parts, place, n_layers=n_layers)

@@ -33,6 +33,7 @@ class UniversalStack(PlainStack):
         "step_scale": POSITIVE,
     }
     repeats = True
+    incremental = True
 
     def __init__(
         self,
@@ -104,6 +105,8 @@ class AdaptiveUniversalStack(UniversalStack):
     library there is one application more than ``n_steps``, without a step embedding, and no ponder cost in the loss.
     All tokens are computed in every step.
     """
+
+    incremental = True
 
     def __init__(self, parts: Parts, place: Place, *, threshold: float, **options: Any):
         super().__init__(parts, place, **options)

@@ -28,6 +28,8 @@ class Weighted(Attention):
     rate.
     """
 
+    incremental = True
+
     def __init__(self, parts: Parts, place: Place, *, simplex: bool, **numbers: Any):
         super().__init__(parts, place, **numbers)
         self.kappa, self.alpha = (

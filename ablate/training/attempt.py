@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from ablate.config import fill, identity, resolved
 from ablate.data import build_corpus
-from ablate.errors import UserError, disk_error
+from ablate.errors import UserError, disk_error, reason_of
 from ablate.run import match
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, set_content_aside, set_file_aside
@@ -88,7 +88,7 @@ class Attempt:
             except (Interrupted, KeyboardInterrupt):
                 self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGINT).name)
             except Exception as error:  # whatever a run dies of is its own result
-                reason = record_fields.reason_of(error, self.folder.path)
+                reason = reason_of(error, self.folder.path)
                 if processes.is_worker():  # the others may learn of it only as of a connection that is closed
                     self.folder.write_failure(processes.rank(), reason)
                 if not disk_error(error):  # which is no fault of a line of code

@@ -60,11 +60,12 @@ def merged(record: Record, scored: Scored, wanted: list[str]) -> Record:
 
     Those that a signal kept from ending keep what they gave before: it is still the score of its hash.
     """
-    ended = scored.failed.keys() | {score.source["evaluation"] for score in scored.scores.values()}
-    wanted = [name for name in wanted if name in ended]
+    scores = {score.source["evaluation"] for score in scored.scores.values()}
+    wanted = [name for name in wanted if name in scores or evaluations.failures_of(name, scored.failed)]
     kept = {name: score for name, score in record.scores.items() if score.source.get("evaluation") not in wanted}
     plain = {name: value for name, value in record.downstream.items() if name in kept or name not in record.scores}
-    failed = {name: why for name, why in record.scores_failed.items() if name not in wanted}
+    replaced = {key for name in wanted for key in evaluations.failures_of(name, record.scores_failed)}
+    failed = {key: why for key, why in record.scores_failed.items() if key not in replaced}
     new = dataclasses.replace(record, downstream={}, scores={}, scores_failed={}).with_json(scored.fields())
     return dataclasses.replace(
         record,

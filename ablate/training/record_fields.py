@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -12,9 +11,7 @@ from omegaconf import DictConfig
 
 from ablate.config import MODEL_SLOTS, own_code
 from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
-from ablate.errors import causes, disk_error
 from ablate.run.record import RUNNING, SCHEMA, Data, Record, now
-from ablate.terminal import without_sequences
 from ablate.training import environment, processes
 
 if TYPE_CHECKING:
@@ -95,18 +92,6 @@ def tags(overrides: Sequence[str]) -> tuple[str, ...]:
     """The axes on which the overrides choose an option, as `group:option`."""
     pairs = [override.partition("=") for override in overrides]
     return tuple(f"{key}:{value}" for key, _, value in pairs if key in AXES)
-
-
-def reason_of(error: BaseException, folder: Path | None = None) -> str:
-    """What a run died of, in a line, with what helps where that is known; `folder` is where it writes."""
-    text = " ".join(without_sequences(str(error)).split())[:300]
-    kind = type(error).__name__
-    if kind in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
-        return f"out of memory ({text or kind}); a smaller trainer.micro_batch needs less"
-    named = next((cause.filename for cause in causes(error) if isinstance(cause, OSError) and cause.filename), None)
-    if line := disk_error(error, named or folder):
-        return line
-    return f"{kind}: {text}" if text else kind
 
 
 def as_yaml(config: dict[str, Any]) -> str:

@@ -29,27 +29,26 @@ from ablate.config.batch import share
 from ablate.data.batches import Batches
 from ablate.data.corpus import Corpus
 from ablate.evaluation.build import build
-from ablate.evaluation.contract import Batch, Context, StopRequested, evaluating
+from ablate.evaluation.contract import (
+    Batch,
+    CollectiveError,
+    Context,
+    FailedElsewhere,
+    Partial,
+    StopRequested,
+    evaluating,
+)
 from ablate.model.build import Model
 from ablate.run.files import atomic_write, read_json
 from ablate.run.folder import RunFolder
 from ablate.run.score import COLUMNS, SPREAD, Score
-from ablate.training.record_fields import reason_of
 
 NAME = re.compile(r"[\w.-]+")  # of a score: it becomes a column
 
 
-class FailedElsewhere(Exception):
-    """The evaluation under way has failed in another process."""
-
-
-class CollectiveError(RuntimeError):
-    """A collective operation has failed, so the processes can agree on nothing more: this one has to end."""
-
-
 @dataclass
 class Scored:
-    """What the evaluations of a run came to: scores by name, and by evaluation why there are none."""
+    """What the evaluations of a run came to: scores by name, and why an evaluation, or a part of one, has none."""
 
     scores: dict[str, Score] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -67,8 +66,9 @@ class Scored:
         """What an evaluation came to, in a line."""
         if evaluation in self.failed:
             return f"failed: {self.failed[evaluation]}"
+        failed = [f"{part} failed: {self.failed[part]}" for part in evaluations.failures_of(evaluation, self.failed)]
         mine = {name: score for name, score in self.scores.items() if score.source["evaluation"] == evaluation}
-        return ", ".join(f"{name} {score.value:.4g} {score.unit}" for name, score in mine.items())
+        return ", ".join([*(f"{name} {score.value:.4g} {score.unit}" for name, score in mine.items()), *failed])
 
     def fields(self) -> dict[str, Any]:
         """Keys of the record; those that hold nothing are left out."""
@@ -107,6 +107,7 @@ class Scoring:
             folder=self.folder.path / "evaluation",
             stop=lambda: stop() and world_size == 1,  # processes have to leave together
             total=_sum_over_processes if world_size > 1 else lambda sums: sums,
+            any_process=lambda flag: flag if world_size == 1 else _any_process(flag, device),
         )
 
     @functools.lru_cache(maxsize=1)  # noqa: B019
@@ -127,9 +128,10 @@ class Scoring:
         One that fails is named with its reason, and the others go on. Weights and mode of the model are kept.
         """
         result = Scored()
+        context = dataclasses.replace(context, say=say)
         try:
             for name in self.after:
-                if _agreed(context, is_requested()):
+                if context.any_process(is_requested()):
                     raise StopRequested
                 self._score_one(name, model, context, result)
                 say(f"evaluation {name}: {result.described(name)}")
@@ -139,35 +141,32 @@ class Scoring:
 
     def _score_one(self, name: str, model: Model, context: Context, result: Scored) -> None:
         known = self._kept(name) if context.rank == 0 else None
-        if _agreed(context, known is not None):
+        if context.any_process(known is not None):
             result.add(name, known or {})
             return
-        try:
-            scores, reason = self._evaluated(name, model, context)
-            failed = _agreed(context, bool(reason))
-        except FailedElsewhere:  # which all processes know by now
-            reason, failed = "", True
-        if failed:
-            result.failed[name] = reason or "it failed in another process"
+        found, reason = context.attempted(lambda: self._evaluated(name, model, context))
+        if found is None:
+            result.failed[name] = reason
             return
-        if context.rank == 0:
-            self._keep(name, scores)
-        result.add(name, scores)
+        result.failed.update({evaluations.failure(name, part): why for part, why in found.failed.items()})
+        if context.rank == 0 and not found.failed:
+            self._keep(name, found.scores)
+        result.add(name, found.scores)
 
-    def _evaluated(self, name: str, model: Model, context: Context) -> tuple[dict[str, Score], str]:
-        """The scores of one evaluation, or the reason why there are none; the model is left as it was."""
+    def _evaluated(self, name: str, model: Model, context: Context) -> Partial:
+        """What one evaluation finds; the model is left as it was."""
         before = {key: tensor.detach().cpu().clone() for key, tensor in model.state_dict().items()}
         torch.manual_seed(context.seed)  # whatever ran before it
         try:
             with evaluating(model):
                 found = self.after[name].evaluate(model, dataclasses.replace(context, folder=self._folder(name)))
-            return _checked(found, {"evaluation": name, "hash": self.hashes[name]}), ""
-        except (StopRequested, FailedElsewhere, CollectiveError):
-            raise
-        except (Exception, SystemExit) as error:  # whatever an evaluation dies of, the model is trained
-            return {}, reason_of(error)
         finally:
             model.load_state_dict(before)
+        if not isinstance(found, Partial):
+            found = Partial(found, {})
+        if found.failed and not found.scores:
+            return found
+        return Partial(_checked(found.scores, {"evaluation": name, "hash": self.hashes[name]}), found.failed)
 
     def _folder(self, name: str) -> Path:
         folder = self.folder.path / "evaluation" / f"{name}-{self.hashes[name]}"
@@ -213,11 +212,6 @@ def _checked(scores: Any, source: Mapping[str, str]) -> dict[str, Score]:
     return {name: dataclasses.replace(score, source={**score.source, **source}) for name, score in scores.items()}
 
 
-def _agreed(context: Context, flag: bool) -> bool:
-    """Whether `flag` is true in any process."""
-    return flag if context.world_size == 1 else _any_process(flag, context.device)
-
-
 def _any_process(flag: bool, device: torch.device) -> bool:
     return _all_reduced(torch.tensor(float(flag), device=device)).item() > 0
 
@@ -225,7 +219,7 @@ def _any_process(flag: bool, device: torch.device) -> bool:
 def _sum_over_processes(sums: Tensor) -> Tensor:
     """`Context.total` of several processes; raises `FailedElsewhere` where the evaluation has failed in another.
 
-    One that has failed says so by `_agreed`, which the others meet here, before they would wait for its sums.
+    One that has failed says so by `Context.any_process`, which the others meet here, before they wait for its sums.
     """
     if _any_process(False, sums.device):
         raise FailedElsewhere

@@ -6,7 +6,8 @@ import torch
 
 from ablate.config import build_model, compose
 from ablate.errors import UserError
-from ablate.evaluation.decoding import _continuation, beam_search, greedy
+from ablate.evaluation.decoding import beam_search, greedy
+from ablate.model.reading import reader_of
 from tests.golden.names import GOLDEN, TOY, Golden
 
 STORED = np.load(GOLDEN / "decoding_untied.npz")
@@ -81,11 +82,15 @@ def test_token_by_token_as_all_at_once(row):
             parameter.add_(0.05 * torch.randn_like(parameter))
         target = {"decoder_ids": beginning, "decoder_segments": torch.ones_like(beginning)}
         at_once = model.logits({**batch, **target}).log_softmax(-1)
-        next_of = _continuation(model, batch, 2)
-        for written in range(1, 10):
-            found = next_of(beginning[:, :written].repeat_interleave(2, 0))
-            torch.testing.assert_close(found[::2], at_once[:, written - 1], atol=1e-4, rtol=1e-4)
-            torch.testing.assert_close(found[::2], found[1::2])
+        for keep_keys in (True, False):
+            reader = reader_of(model, keep_keys=keep_keys)
+            hidden, state = reader.read({**batch, "decoder_ids": beginning[:, :1]})
+            state, hidden = state.repeated(2), hidden.repeat_interleave(2, 0)
+            for written in range(1, 10):
+                found = reader.logits(hidden)[:, 0].log_softmax(-1)
+                torch.testing.assert_close(found[::2], at_once[:, written - 1], atol=1e-4, rtol=1e-4)
+                torch.testing.assert_close(found[::2], found[1::2])
+                hidden, state = reader.extend(state, beginning[:, written : written + 1].repeat_interleave(2, 0))
 
 
 def test_ends_with_zeros_and_leaves_the_mode():
@@ -99,7 +104,7 @@ def test_ends_with_zeros_and_leaves_the_mode():
     assert model.training
 
 
-def test_a_decoder_alone_is_refused():
-    model = build_model(compose([*TOY, "topology=causal_decoder"]))
-    with pytest.raises(UserError, match="encoder_decoder"):
+def test_an_encoder_alone_is_refused():
+    model = build_model(compose([*TOY, "topology=encoder"]))
+    with pytest.raises(UserError, match="topology=encoder_decoder, causal_decoder or prefix_decoder"):
         greedy(model, {"encoder_ids": torch.ones(1, 4, dtype=torch.long)}, 3)
