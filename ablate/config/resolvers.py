@@ -1,5 +1,6 @@
 """Arithmetic between config keys: `${of:2/3,shape.d_ff}`, `${plus:1,a.b}`, `${rsqrt:a.b}`, `${sqrt:a.b}`,
-`${whole_sqrt:a.b}`; and `${at_once:}`, the sequences that a device takes at once.
+`${whole_sqrt:a.b}`; `${at_once:}`, the sequences that a device takes at once; and
+`${by_scale:262144,600}`, one number for models as large as the paper's and one for small ones.
 
 Arguments that name a key are its full path, because the override grammar refuses a nested `${a:${b}}`. Each function
 is given `at`, which looks a key up: in OmegaConf's containers or in plain ones.
@@ -63,6 +64,15 @@ def sequences_at_once(*, at: At) -> int:
         return 1  # the check of the whole config says what is wrong
 
 
+LARGE = 512  # shape.d_model from which a model is as large as the paper's, whose numbers it takes
+
+
+def by_scale(large: Any, small: Any, *, at: At) -> int | float:
+    """`large` for models of a width of 512 or more, such as shape=paper, else `small`; either a number or a key."""
+    chosen = large if number_at("shape.d_model", at) >= LARGE else small
+    return number_at(chosen, at) if isinstance(chosen, str) else chosen
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "of": whole_part,
     "plus": sum_of,
@@ -70,6 +80,7 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "whole_sqrt": whole_square_root,
     "rsqrt": inverse_square_root,
     "at_once": sequences_at_once,
+    "by_scale": by_scale,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class Adafactor(torch.optim.Optimizer):
 
     `lr` is set anew in `param_groups` before each step by the schedule. Parameters are float32.
     """
+
+    relative_steps: ClassVar[bool] = True  # its learning rate is a part of the parameter, not an amount
 
     def __init__(
         self,

@@ -1,0 +1,1 @@
+"""Evaluations that train: the finished model, or its architecture anew, on text tasks."""

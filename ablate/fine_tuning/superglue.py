@@ -1,0 +1,85 @@
+"""SuperGLUE: eight tasks in one mixture, and the average of their official scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from ablate.errors import UserError, nearest
+from ablate.fine_tuning.evaluation import FineTuning
+from ablate.fine_tuning.validation import UNIT, Names
+from ablate.ranges import COUNT, Ranges
+from ablate.run.outcomes import Outcomes
+from ablate.run.score import Score
+from ablate.tasks.example import Parts
+from ablate.tasks.superglue import TASKS
+from ablate.tasks.task import Task
+
+METRICS: Mapping[str, Sequence[str]] = {
+    "cb": ("f1_macro", "accuracy"),
+    "multirc": ("f1a", "exact_match"),
+    "record": ("f1", "exact_match"),
+}
+
+
+class SuperGLUE(FineTuning):
+    """`superglue`, the mean of the tasks' official scores in per cent, and `superglue_boolq` and so on beside it.
+
+    data: a folder with a folder for each task, in which train.jsonl and, where there is one, val.jsonl are, as in the
+        official release; hub: a data set of the Hub in its place. tasks: which of them.
+    cap: examples that an epoch of the mixture takes of a task at most, null for all.
+    min_items: tasks with fewer items to judge are not averaged.
+    """
+
+    name = "superglue"
+    ranges: ClassVar[Ranges] = {"cap": COUNT, "min_items": COUNT}
+
+    def __init__(
+        self, *, data: str, hub: str | None, tasks: Sequence[str], cap: int | None, min_items: int, **settings: Any
+    ):
+        super().__init__(cap=cap, min_items=min_items, **settings)
+        self.data, self.hub, self.chosen, self.cap, self.min_items = data, hub, list(tasks), cap, min_items
+        for task in self.chosen:
+            if task not in TASKS:
+                known = f"{', '.join(TASKS)}{nearest(str(task), TASKS)}"
+                raise UserError(f"evaluation.superglue.tasks: there is no task {task!r}, only {known}")
+        if not self.chosen:
+            raise UserError(f"evaluation.superglue.tasks is empty; choose some of {', '.join(TASKS)}")
+
+    def read(self) -> dict[str, tuple[Task, Parts]]:
+        """The chosen tasks."""
+        return {
+            name: (TASKS[name], TASKS[name].parts(self.data, self.hub, "evaluation.superglue")) for name in self.chosen
+        }
+
+    def names(self, task: str) -> Names:
+        """superglue_cb, with superglue_cb_f1_macro and superglue_cb_accuracy."""
+        official = f"superglue_{task}"
+        return Names(official, {metric: f"{official}_{metric}" for metric in METRICS.get(task, ())})
+
+    def averaged(self, found: Mapping[str, Outcomes]) -> list[str]:
+        """The tasks with enough items; all, where none has."""
+        return [name for name, one in found.items() if len(one.items) >= self.min_items] or list(found)
+
+    def scores(self, found: Mapping[str, Outcomes], source: Mapping[str, Any]) -> dict[str, Score]:
+        """The average, and the scores of the tasks."""
+        names = self.averaged(found)
+        official = [found[name].scores[self.names(name).official] for name in names]
+        errors = [score.standard_error for score in official]
+        known = [error for error in errors if error is not None]
+        average = Score(
+            sum(score.value for score in official) / len(official),
+            UNIT,
+            higher_is_better=True,
+            items=sum(score.items or 0 for score in official),
+            standard_error=math.hypot(*known) / len(known) if len(known) == len(errors) else None,
+            chance=sum(score.chance or 0.0 for score in official) / len(official),
+            source={
+                **source,
+                "tasks": names,
+                "left_out": [name for name in found if name not in names],
+                "splits": {name: score.source["split"] for name, score in zip(names, official, strict=True)},
+            },
+        )
+        return {"superglue": average, **super().scores(found, source)}

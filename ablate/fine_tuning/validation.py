@@ -1,0 +1,99 @@
+"""Judging a model on a task: its outputs, and what the task's own metric makes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablate.data.tokenizer_backends import Tokenizer
+from ablate.evaluation import decoding
+from ablate.evaluation.contract import Context
+from ablate.fine_tuning.forms import Form
+from ablate.model.build import Model
+from ablate.run.outcomes import Item, Outcomes
+from ablate.run.score import Score
+from ablate.tasks.example import Example, Judged
+from ablate.tasks.task import Task
+
+UNIT = "%"
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes the outputs of a model: greedily with one beam, else by beam search with `length_penalty`.
+
+    length: the most ids of an output. sequences: inputs that are read at once.
+    """
+
+    form: Form
+    tokenizer: Tokenizer
+    eos_id: int
+    length: int
+    beams: int
+    length_penalty: float
+    sequences: int
+
+    def outputs(self, model: Model, inputs: Sequence[np.ndarray], context: Context) -> list[str]:
+        """The text for each input; several processes write a share each, and all get all of them."""
+        order = sorted(range(len(inputs)), key=lambda number: (-len(inputs[number]), number))  # little padding
+        groups = [order[start : start + self.sequences] for start in range(0, len(order), self.sequences)]
+        ids = torch.zeros(len(inputs), self.length, dtype=torch.long, device=context.device)
+        for group in groups[context.rank :: context.world_size]:
+            context.check_stop()
+            ids[torch.tensor(group, device=ids.device)] = self._written(model, [inputs[n] for n in group], context)
+        return [self._text(row) for row in context.total(ids).tolist()]
+
+    def _written(self, model: Model, inputs: Sequence[np.ndarray], context: Context) -> torch.Tensor:
+        batch = context.on_device(self.form.prompt(inputs))
+        ends: dict[str, Any] = {"padding": self.form.pad_id, "end": self.eos_id}
+        with context.autocast():
+            if self.beams == 1:
+                return decoding.greedy(model, batch, self.length, **ends)
+            return decoding.beam_search(model, batch, self.length, beams=self.beams, alpha=self.length_penalty, **ends)
+
+    def _text(self, ids: list[int]) -> str:
+        end = ids.index(self.eos_id) if self.eos_id in ids else len(ids)
+        return self.tokenizer.decode([one for one in ids[:end] if one != self.form.pad_id])
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a task's scores are called: its official one, and those of further metrics."""
+
+    official: str
+    metrics: Mapping[str, str]
+
+
+def judged(
+    task: Task, names: Names, examples: Sequence[Example], outputs: Sequence[str], key: str, source: Mapping[str, Any]
+) -> Outcomes:
+    """The outcome of each item and the scores of the task."""
+    found = task.judge(examples, outputs)
+    value = names.official
+    is_mean = math.isclose(100 * math.fsum(found.items) / len(found.items), found.value, abs_tol=1e-9)
+    items = tuple(
+        Item(name, right=right, values={value: 100 * right} if is_mean else {})
+        for name, right in zip(found.ids, found.items, strict=True)
+    )
+    scores = {value: _score(found.value, found, source, found.standard_error, task.chance(examples))}
+    for metric, name in names.metrics.items():
+        if name != value:
+            scores[name] = _score(found.metrics[metric], found, {**source, "metric": metric}, None, None)
+    return Outcomes(task.name, key, items, scores)
+
+
+def _score(value: float, found: Judged, source: Mapping[str, Any], error: float | None, chance: float | None) -> Score:
+    return Score(
+        value,
+        UNIT,
+        higher_is_better=True,
+        items=len(found.items),
+        standard_error=error,
+        chance=chance,
+        source={**source, "scorer": found.scorer},
+    )

@@ -1,0 +1,1 @@
+"""Text tasks: their examples, formats, splits and metrics; no model."""

@@ -1,0 +1,1 @@
+"""Metrics of texts that a model wrote, as the tasks' own scorers have them. Scores are in per cent."""

@@ -1,0 +1,27 @@
+"""WebQuestions (Berant et al. 2013), closed book: the question alone is read (Roberts et al. 2020).
+
+wq question: what character did natalie portman play in star wars?  ->  Padmé Amidala
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from ablate.errors import UserError
+from ablate.tasks.example import Example
+from ablate.tasks.metrics import answers
+from ablate.tasks.readers import Row
+from ablate.tasks.task import Task, each
+
+
+def question(row: Row) -> Example:
+    """`wq question: ...` -> any of the answers; the layouts of the released files and of the Hub."""
+    text = row.text("qText" if "qText" in row.content else "question")
+    accepted = tuple(str(answer) for answer in row.list_of("answers"))
+    if not accepted:
+        raise UserError(f"{row.where}: 'answers' is empty")
+    name = row.content.get("qId") or hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Example(f"webquestions/{name}", "wq question: ", text, "", accepted, split_key=text)
+
+
+TASK = Task("webq", "", each(question), answers.exact_match)
