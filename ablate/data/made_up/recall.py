@@ -18,12 +18,12 @@ class Recall(MadeUp):
 
     A row begins with `pairs` keys, each followed by its value; then each key comes once more, and its value is the
     target there. The gap g = 1, 2, ... from the pairs to a question has a probability proportional to g^(power - 1), no
-    two questions at one place: with a small `power` most are near, as in text. All other positions hold ids of values
-    at random, so that nothing but a question looks like one. `keys` and `values` are how many ids of each there are; in
-    a row all keys differ, and all values do.
+    two questions at one place: with a small `power` most are near, as in text. All other positions hold fillers at
+    random. `keys`, `values` and `fillers` are how many ids of each there are; in a row all keys differ, and all values
+    do.
     """
 
-    ranges: ClassVar[Ranges] = {"pairs": COUNT, "keys": COUNT, "values": COUNT, "power": POSITIVE}
+    ranges: ClassVar[Ranges] = {"pairs": COUNT, "keys": COUNT, "values": COUNT, "fillers": COUNT, "power": POSITIVE}
 
     def __init__(
         self,
@@ -34,22 +34,23 @@ class Recall(MadeUp):
         pairs: int,
         keys: int,
         values: int,
+        fillers: int,
         power: float,
     ):
         super().__init__(layout, stacks, documents, length)
-        check(type(self), "objective", pairs=pairs, keys=keys, values=values, power=power)
+        check(type(self), "objective", pairs=pairs, keys=keys, values=values, fillers=fillers, power=power)
         if length < 3 * pairs:
             raise UserError(
                 f"objective.pairs={pairs} and a question for each need {3 * pairs} positions, and "
                 f"objective.length={length}; choose fewer pairs or a longer sequence"
             )
         check_pairs(pairs, keys, values)
-        self.keys, self.values = self._ids(keys=keys, values=values)
+        self.keys, self.values, self.fillers = self._ids(keys=keys, values=values, fillers=fillers)
         self.pairs, self.chance = pairs, 1 / pairs
         self.weights = np.arange(1, length - 2 * pairs + 1, dtype=float) ** (power - 1)  # of the gaps
 
     def draw(self, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        ids = self.values[rng.integers(0, len(self.values), (rows, self.length))]
+        ids = self.fillers[rng.integers(0, len(self.fillers), (rows, self.length))]
         keys = distinct(rng, rows, self.pairs, self.keys)
         values = distinct(rng, rows, self.pairs, self.values)
         end = 2 * self.pairs

@@ -18,12 +18,12 @@ class Retrieval(MadeUp):
     """One of many keys is asked at the end (after Liu et al. 2023, "Lost in the middle",
     https://arxiv.org/abs/2307.03172).
 
-    `pairs` of a key and its value stand at random places of a row, which do not overlap; fillers between them are ids of
-    values. The last input is one of the keys, each equally likely, and its value is the target, the only one of the
+    `pairs` of a key and its value stand at random places of a row, which do not overlap, with fillers between
+    them. The last input is one of the keys, each equally likely, and its value is the target, the only one of the
     row. How often it is right by where the key stands is the curve of the evaluation `target_accuracy`.
     """
 
-    ranges: ClassVar[Ranges] = {"pairs": COUNT, "keys": COUNT, "values": COUNT}
+    ranges: ClassVar[Ranges] = {"pairs": COUNT, "keys": COUNT, "values": COUNT, "fillers": COUNT}
 
     def __init__(
         self,
@@ -34,20 +34,21 @@ class Retrieval(MadeUp):
         pairs: int,
         keys: int,
         values: int,
+        fillers: int,
     ):
         super().__init__(layout, stacks, documents, length)
-        check(type(self), "objective", pairs=pairs, keys=keys, values=values)
+        check(type(self), "objective", pairs=pairs, keys=keys, values=values, fillers=fillers)
         if length < 2 * pairs + 1:
             raise UserError(
                 f"objective.pairs={pairs} and a question need {2 * pairs + 1} positions, and "
                 f"objective.length={length}; choose fewer pairs or a longer sequence"
             )
         check_pairs(pairs, keys, values)
-        self.keys, self.values = self._ids(keys=keys, values=values)
+        self.keys, self.values, self.fillers = self._ids(keys=keys, values=values, fillers=fillers)
         self.pairs, self.chance = pairs, 1 / pairs
 
     def draw(self, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        ids = self.values[rng.integers(0, len(self.values), (rows, self.length))]
+        ids = self.fillers[rng.integers(0, len(self.fillers), (rows, self.length))]
         keys = distinct(rng, rows, self.pairs, self.keys)
         values = distinct(rng, rows, self.pairs, self.values)
         # Each pair counts as one slot: of the slots before the question some hold a pair. The pair in the i-th of them
