@@ -29,8 +29,8 @@ class Extrapolation(Evaluation):
 
     - `loss_at_training_length`: the mean loss in the stretch that ends at the training length. Its curve has each
       stretch's loss at its last position, as far as the model reads.
-    - `loss_beyond_training_length`: the loss in the last stretch minus that, sequence by sequence, with a standard error
-      over sequences; 0 is a model that neither loses nor gains beyond its training length.
+    - `loss_beyond_training_length`: the loss in the last stretch minus that, sequence by sequence, with a standard
+      error over sequences; 0 is a model that neither loses nor gains beyond its training length.
 
     A model whose positions end sooner is given sequences as long as it reads: the curve ends there, its `source` says
     why, and there is no second score.
@@ -91,7 +91,7 @@ class Extrapolation(Evaluation):
         return fits * step, why
 
     def _moments(self, model: Model, context: Context, batch: Batch, bins: int) -> Tensor:
-        """(6,bins + 1): of the losses in each stretch, and of each sequence's last minus that at the training length."""
+        """(6,bins + 1): of the losses in each stretch, and of the last minus that at the training length."""
         with context.autocast():
             _, nll = model.forward(batch)
         bin_of = binned.stretches(nll.shape[1], bins, nll.device)

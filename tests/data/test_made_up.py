@@ -15,16 +15,16 @@ from ablate.errors import UserError
 
 SMALL = Layout(1000, 872, 100, pad_id=0, eos_id=1)
 DECODER = ("decoder",)
-RECALL = dict(length=32, pairs=4, keys=10, values=12, fillers=7, power=0.01)
-RETRIEVAL = dict(length=24, pairs=5, keys=10, values=12, fillers=7)
-COPYING = dict(length=24, block=6, ids=30)
-INDUCTION = dict(length=24, ids=20)
+RECALL = {"length": 32, "pairs": 4, "keys": 10, "values": 12, "fillers": 7, "power": 0.01}
+RETRIEVAL = {"length": 24, "pairs": 5, "keys": 10, "values": 12, "fillers": 7}
+COPYING = {"length": 24, "block": 6, "ids": 30}
+INDUCTION = {"length": 24, "ids": 20}
 ALL = [(Recall, RECALL), (Retrieval, RETRIEVAL), (Copying, COPYING), (Induction, INDUCTION)]
 TIGHT = [
-    (Recall, dict(length=12, pairs=4, keys=4, values=4, fillers=1, power=1.0)),
-    (Retrieval, dict(length=11, pairs=5, keys=5, values=5, fillers=1)),
-    (Copying, dict(length=12, block=6, ids=6)),
-    (Induction, dict(length=3, ids=1)),
+    (Recall, {"length": 12, "pairs": 4, "keys": 4, "values": 4, "fillers": 1, "power": 1.0}),
+    (Retrieval, {"length": 11, "pairs": 5, "keys": 5, "values": 5, "fillers": 1}),
+    (Copying, {"length": 12, "block": 6, "ids": 6}),
+    (Induction, {"length": 3, "ids": 1}),
 ]
 
 
@@ -92,7 +92,9 @@ def test_gaps_of_recall_are_those_of_numpys_own_draws_one_after_the_other():
         assert np.abs(shares[0] - shares[1]).max() < 0.03
     ids = batch(Recall, RECALL, rows=20000)["decoder_ids"]
     gaps = np.array([np.flatnonzero(row[8:] == row[0])[0] for row in ids])
-    assert np.abs(np.bincount(gaps, minlength=24) / 20000 - np.bincount(expected[:, 0], minlength=24) / 4000).max() < 0.03
+    assert (
+        np.abs(np.bincount(gaps, minlength=24) / 20000 - np.bincount(expected[:, 0], minlength=24) / 4000).max() < 0.03
+    )
 
 
 def test_retrieval_row_by_row():
@@ -146,10 +148,18 @@ def test_distinct_draws_are_all_equally_likely():
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (Recall, {"length": 11}, "objective.pairs=4 and a question for each need 12 positions, and objective.length=11"),
+        (
+            Recall,
+            {"length": 11},
+            "objective.pairs=4 and a question for each need 12 positions, and objective.len",
+        ),
         (Recall, {"keys": 3}, "objective.keys=3: 4 pairs with different keys need 4 or more"),
         (Recall, {"values": 3}, "objective.values=3: 4 pairs with different values need 4 or more"),
-        (Recall, {"keys": 800, "values": 100}, "objective.keys=800 and objective.values=100 and objective.fillers=7: the vocabulary has 870 ids"),
+        (
+            Recall,
+            {"keys": 800, "values": 100},
+            "objective.values=100 and objective.fillers=7: the vocabulary has 870 ids",
+        ),
         (Recall, {"power": 0}, "objective.power=0: must be above 0"),
         (Retrieval, {"length": 10}, "objective.pairs=5 and a question need 11 positions, and objective.length=10"),
         (Copying, {"block": 13}, "objective.block=13: a block has 2 tokens or more, and twice it must go into"),

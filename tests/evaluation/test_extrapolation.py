@@ -1,6 +1,5 @@
 """The loss beyond the training length: against numbers by hand, and against real models read in one pass."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import csv
 import itertools
 import json
+import re
 import subprocess
 from pathlib import Path
 

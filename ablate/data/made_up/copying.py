@@ -17,16 +17,15 @@ class Copying(MadeUp):
     """A block of random tokens, and the block again, in which each next token is to be known: the repeated random
     sequences on which induction heads show (Olsson et al. 2022, https://arxiv.org/abs/2209.11895).
 
-    The second copy, of `block` tokens, ends the row; the first is at a random place before it, so that no fixed distance
-    copies. All other positions hold fillers. All tokens outside the second copy are different ones of `ids` ids. Scored
+    The second copy, of `block` tokens, ends the row; the first is at a random place before it, so that no fixed
+    distance copies. All other positions hold fillers. All tokens outside the second copy are different ones of `ids`
+    ids. Scored
     are the positions of the second copy but the last, whose next token nothing tells.
     """
 
     ranges: ClassVar[Ranges] = {"block": COUNT, "ids": COUNT}
 
-    def __init__(
-        self, layout: Layout, stacks: Collection[str], documents: bool, length: int, block: int, ids: int
-    ):
+    def __init__(self, layout: Layout, stacks: Collection[str], documents: bool, length: int, block: int, ids: int):
         super().__init__(layout, stacks, documents, length)
         check(type(self), "objective", block=block, ids=ids)
         if not 2 <= block <= length // 2:

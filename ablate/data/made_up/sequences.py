@@ -69,7 +69,7 @@ def distinct(rng: np.random.Generator, rows: int, count: int, among: np.ndarray)
 
 
 def weighted_distinct(rng: np.random.Generator, rows: int, count: int, weights: np.ndarray) -> np.ndarray:
-    """(rows, count): in each row `count` different indices of `weights`, drawn one after the other in proportion to them.
+    """(rows, count): in each row `count` different indices of `weights`, drawn in turn in proportion to them.
 
     Clocks that ring after exponential times of rates `weights` ring in just this order.
     """

@@ -128,7 +128,7 @@ def _steps(records: list[dict[str, Any]], baseline: str) -> int:
 
 
 def _read_curves(path: Path, steps: int) -> dict[str, list[Point]]:
-    """Thinned (step, loss) by kind, and (step, gradient norm); what is no loss or norm, and a broken line, are left out.
+    """Thinned (step, loss) by kind, and (step, gradient norm); what is neither, and broken lines, are left out.
 
     Of each of the first steps, where the file has them, the norm is kept as it is.
     """

@@ -13,8 +13,10 @@ from ablate.report.render.plots.agreement_over_training import agreement_over_tr
 from ablate.report.render.plots.costs import costs
 from ablate.report.render.plots.curves import curves
 from ablate.report.render.plots.forest import forest
+from ablate.report.render.plots.gradient_norm import gradient_norm
 from ablate.report.render.plots.heatmap import heatmap
 from ablate.report.render.plots.published import published
+from ablate.report.render.plots.score_curves import all_score_curves
 
 
 def draw(
@@ -35,6 +37,8 @@ def draw(
         for name, caption, figure in (
             forest(verdicts),
             *curves(results, verdicts),
+            gradient_norm(results, verdicts),
+            *all_score_curves(results, verdicts),
             costs(verdicts),
             published(agreements, title, {row.label: row.section for row in verdicts}),
             agreement_over_training(over_training, title),
