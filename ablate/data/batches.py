@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ablate.config.batch import share
@@ -59,7 +59,7 @@ class Batches:
     """
 
     def __init__(self, cfg: DictConfig, corpus: Corpus):
-        self.corpus = corpus
+        self.cfg, self.corpus = cfg, corpus
         self.objective = objective.build(cfg, corpus)
         self.seed = cfg["seed"]["data"]
         self.tokens = cfg["trainer"]["global_batch_tokens"]
@@ -96,15 +96,22 @@ class Batches:
             return batch
         return {name: tensor[index * rows : (index + 1) * rows] for name, tensor in batch.items()}
 
-    def evaluation(self, n_tokens: int, seed: int) -> list[Batch]:
+    def evaluation(self, n_tokens: int, seed: int, length: int | None = None) -> list[Batch]:
         """Held-out batches of `n_tokens` input tokens, at least one window, drawn from all of the validation part.
 
         Each of its windows is equally likely, and none is drawn twice. Windows and masks depend only on the text, the
         objective and `seed`, so that runs with other batch sizes can be compared; the last batch may be smaller. If the
-        validation part has fewer windows, all of them are used.
+        validation part has fewer windows, all of them are used. `length`: of the sequences, where it is not that of
+        training; a batch then has about as many tokens. Raises UserError where the text is shorter than one of them.
         """
-        length = self.objective.raw_length
-        available, requested = self.corpus.validation.n_windows(length), max(n_tokens // self.objective.length, 1)
+        made, sequences = self._at_length(length)
+        length = made.raw_length
+        available, requested = self.corpus.validation.n_windows(length), max(n_tokens // made.length, 1)
+        if not available:
+            raise UserError(
+                f"data={self.corpus.name}: its validation part has {self.corpus.validation.n_tokens:,} tokens and an "
+                f"evaluation takes windows of {length}; raise data.validation_share or give more text"
+            )
         if available < requested:
             log.warning(
                 "the validation part of %s has %d windows and an evaluation asks for %d: all are used",
@@ -116,8 +123,16 @@ class Batches:
         for number, start in enumerate(range(0, count, EVALUATION_WINDOWS)):
             places = np.arange(start, min(start + EVALUATION_WINDOWS, count))
             windows = self.corpus.validation.windows(permute(places, available, seed, epoch=0), length)
-            drawn.append(self.objective.apply(windows, _generator("evaluation", seed, number)))
-        return _batches({name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}, self.sequences)
+            drawn.append(made.apply(windows, _generator("evaluation", seed, number)))
+        return _batches({name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}, sequences)
+
+    def _at_length(self, length: int | None) -> tuple[objective.Objective, int]:
+        """The objective with sequences of another length, and how many of them make a batch."""
+        if length is None or length == self.objective.length:
+            return self.objective, self.sequences
+        cfg = OmegaConf.merge(self.cfg, {"objective": {"length": length}})
+        assert isinstance(cfg, DictConfig)
+        return objective.build(cfg, self.corpus), max(1, self.sequences * self.objective.length // length)
 
     def _make(self, chunk: int) -> list[Batch]:
         """The batches of all steps of a chunk."""

@@ -4,6 +4,8 @@ span_corruption   the <0> sat on <1>.   ->  <0> cat <1> the mat       (encoder a
 prefix            the cat | sat on      ->            sat on          (the prefix is fully visible)
 causal            the cat sat on        ->  the cat sat on            (each token from those before)
 masked            the <0> sat on        ->      cat                   (an encoder fills in the gaps)
+
+Those whose sequences are no text are in `ablate.data.made_up`.
 """
 
 from __future__ import annotations
@@ -30,11 +32,15 @@ class Objective:
     Subclasses set `raw_length` (tokens of text that a row needs), and define `apply`. `text_ids` are the ids that text
     has: those that occur in the train part, where there is a corpus. They declare what they give: the
     fields of a batch beside `targets`, `scored`, segments and positions, or a tuple of several such sets where that
-    follows from the stacks of the model. A topology must read all of one set, and nothing else.
+    follows from the stacks of the model. A topology must read all of one set, and nothing else. Where the targets are
+    no text, `targets_are_text` is false: there are no bits per byte. `chance` is how often a guess is right, where that
+    is known.
     """
 
     ranges: ClassVar[Ranges] = {"length": COUNT}
     gives: ClassVar[frozenset[str] | tuple[frozenset[str], ...]]
+    targets_are_text: ClassVar[bool] = True
+    chance: float | None = None
     raw_length: int
     text_ids: np.ndarray
 

@@ -11,8 +11,11 @@ from ablate.evaluation.contract import Evaluation
 
 
 def build(cfg: DictConfig) -> dict[str, Evaluation]:
-    """Every evaluation that `cfg` chooses, by name; raises `UserError` for options that its class refuses."""
-    return {name: _made(name, content) for name, content in resolved(cfg)[evaluations.GROUP].items()}
+    """Every evaluation that `cfg` chooses, by name; raises `UserError` for options, or a model, that one refuses."""
+    made = {name: _made(name, content) for name, content in resolved(cfg)[evaluations.GROUP].items()}
+    for evaluation in made.values():
+        evaluation.check(cfg)
+    return made
 
 
 def _made(name: str, content: dict[str, object]) -> Evaluation:

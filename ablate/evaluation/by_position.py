@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import UserError
+from ablate.evaluation import binned
+from ablate.evaluation.binned import Means
 from ablate.evaluation.contract import Batch, Context, Evaluation
 from ablate.ranges import AMOUNT, COUNT, Ranges, check
 from ablate.run.score import Curve, Score
@@ -34,56 +36,35 @@ class LossByPosition(Evaluation):
         """The score `loss_by_position`; raises `UserError` where the targets have fewer positions than bins."""
         batches = context.heldout(self.tokens, self.seed)
         length = batches[0]["targets"].shape[1] if batches else 0
-        sums = torch.zeros(6, self.bins, dtype=torch.float64, device=context.device)
+        sums = torch.zeros(binned.MOMENTS, self.bins, dtype=torch.float64, device=context.device)
         for batch in batches:
             context.check_stop()
             batch = context.on_device(batch)
-            with context.autocast():
-                _, nll = model.forward(batch)  # never compiled, as for the held-out loss
-            sums += moments(*by_sequence(batch, nll, self.bins))
-        return {NAME: score(context.total(sums).cpu(), length)}
+            if self.bins > length:
+                raise UserError(
+                    f"evaluation.by_position.bins={self.bins}: the targets have no more than {length} positions"
+                )
+            sums += loss_moments(model, batch, context, self.bins)
+        return {NAME: score(Means.of(context.total(sums).cpu()), length)}
 
 
-def by_sequence(batch: Batch, nll: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """The nats and the number of the targets that count, of each sequence in each bin: two float64 tensors (B,bins).
-
-    `nll` (B,T); position t belongs to bin floor(t bins / T). Targets whose weight is 0 do not count.
-    """
-    length = nll.shape[1]
-    if bins > length:
-        raise UserError(f"evaluation.by_position.bins={bins}: the targets have no more than {length} positions")
-    counts = torch.ones_like(nll) if "weights" not in batch else (batch["weights"] > 0).to(nll.dtype)
-    bin_of = torch.arange(length, device=nll.device) * bins // length  # (T,)
-    nats = nll.new_zeros(len(nll), bins, dtype=torch.float64).index_add_(1, bin_of, (nll * counts).double())
-    return nats, torch.zeros_like(nats).index_add_(1, bin_of, counts.double())
+def loss_moments(model: nn.Module, batch: Batch, context: Context, bins: int) -> Tensor:
+    """The moments (6,bins) of the nats of a batch in `bins` equal stretches of its positions."""
+    with context.autocast():
+        _, nll = model.forward(batch)  # never compiled, as for the held-out loss
+    bin_of = binned.stretches(nll.shape[1], bins, nll.device)
+    return binned.moments(*binned.by_sequence(nll, binned.scored(batch), bin_of, bins))
 
 
-def moments(nats: Tensor, counts: Tensor) -> Tensor:
-    """What `score` needs of sequences, as sums over them, which add up over batches and processes: (6,bins).
-
-    In the order of the rows: nats n, targets c, n², n c, c², and the number of sequences with a target in the bin.
-    """
-    parts = (nats, counts, nats * nats, nats * counts, counts * counts, (counts > 0).double())
-    return torch.stack([part.sum(0) for part in parts])
-
-
-def score(sums: Tensor, length: int) -> Score:
-    """The score that follows from the `moments` (6,bins) of all sequences, whose targets have `length` positions."""
-    nats, counts, nats2, both, counts2, sequences = sums
-    bins = sums.shape[1]
-    loss = nats / counts
-    # The standard error of a ratio of sums, r = Σn / Σc, over N sequences: the residuals n - r c have the mean 0, so
-    # SE² = N / (N - 1) Σ(n - r c)² / (Σc)², with Σ(n - r c)² = Σn² - 2 r Σn c + r² Σc². All of them are (bins,).
-    residuals = (nats2 - 2 * loss * both + loss * loss * counts2).clamp(min=0)
-    error = (sequences / (sequences - 1) * residuals).sqrt() / counts
-    ends = [-(-(number + 1) * length // bins) for number in range(bins)]
-    there = [number for number in range(bins) if counts[number] > 0]
+def score(losses: Means, length: int) -> Score:
+    """The score that follows from the losses in stretches of targets which have `length` positions."""
+    ends, there = binned.ends(length, len(losses.mean)), losses.filled
     last = there[-1]
     return Score(
-        loss[last].item(),
+        losses.mean[last].item(),
         "nats a token",
         higher_is_better=False,
-        items=int(counts[last]),
-        standard_error=error[last].item() if sequences[last] > 1 else None,
-        curve=Curve("position", tuple(ends[number] for number in there), tuple(loss[there].tolist())),
+        items=int(losses.targets[last]),
+        standard_error=losses.error_of(last),
+        curve=Curve("position", tuple(ends[number] for number in there), tuple(losses.mean[there].tolist())),
     )

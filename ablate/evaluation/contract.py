@@ -26,6 +26,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from ablate.config.instantiation import fill
 from ablate.errors import reason_of
 from ablate.run.score import Score
 
@@ -71,7 +72,7 @@ class Context:
     corpus: the prepared text, with the layout of its ids and the bytes that each id stands for.
     heldout: (tokens, seed) -> held-out batches of about `tokens` input tokens, as the objective makes them, windows and
         masks drawn from `seed`; of several processes each gets its own share. Tensors are on the CPU; `on_device`
-        moves them.
+        moves them. (tokens, seed, length) -> the same in sequences of another length than in training.
     device, rank, world_size: where this process calculates, and which of how many it is.
     autocast: a context manager in which the model calculates in `precision` (fp32 or bf16).
     seed: the seed of the run; torch's generators start from it in every evaluation.
@@ -87,7 +88,7 @@ class Context:
 
     config: DictConfig
     corpus: Corpus
-    heldout: Callable[[int, int], list[Batch]]
+    heldout: Callable[..., list[Batch]]
     device: torch.device
     rank: int
     world_size: int
@@ -107,8 +108,12 @@ class Context:
 
     @property
     def token_bytes(self) -> Tensor:
-        """Bytes of text that each id stands for, float64 (V,), on the device; not always whole numbers."""
-        return torch.as_tensor(self.corpus.token_bytes).double().to(self.device)
+        """Bytes of text that each id stands for, float64 (V,), on the device; not always whole numbers.
+
+        All are 0 where the objective's targets are no text.
+        """
+        sizes = torch.as_tensor(self.corpus.token_bytes).double().to(self.device)
+        return sizes if fill(self.config, "objective").func.targets_are_text else torch.zeros_like(sizes)
 
     def on_device(self, batch: Batch) -> Batch:
         """The batch with its tensors on the device."""
@@ -144,6 +149,9 @@ class Evaluation(ABC):
     An evaluation whose YAML says `part_of_training: true` gives `LOSS` at the steps where the run is evaluated, and
     belongs to the identity of the run. All others run once, after the last step, and carry a hash of their own.
     """
+
+    def check(self, config: DictConfig) -> None:  # noqa: B027
+        """Raise `UserError` where this cannot score the model of a composed config: asked before it is trained."""
 
     @abstractmethod
     def evaluate(self, model: Model, context: Context) -> dict[str, Score] | Partial:

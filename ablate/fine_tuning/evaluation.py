@@ -316,8 +316,9 @@ class _Run:
         """The outcomes of the best step, beside the run; each score names its file and the file's hash."""
         placed = {}
         for name, one in self.found[step].items():
-            digest = outcomes.write(self.context.folder, one) if self.context.rank == 0 else ""
-            file = {"outcomes": outcomes.file_name(one.task), "outcomes_sha256": digest}
+            if self.context.rank == 0:
+                outcomes.write(self.context.folder, one)
+            file = {"outcomes": outcomes.file_name(one.task), "outcomes_sha256": outcomes.sha256(one.items)}
             scores = {
                 score: dataclasses.replace(content, source={**content.source, **file, **self._source(), "step": step})
                 for score, content in one.scores.items()

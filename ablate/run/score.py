@@ -19,7 +19,7 @@ COLUMNS = frozenset(
         *("tokens_per_second", "mfu", "peak_memory_bytes", "early_step", "final_step", "bits_per_byte"),
         *("early_loss", "early_loss_std", "final_loss", "final_loss_std", "seconds", "attempts"),
         *("identity", "data", "data_sha256", "device", "git", "torch", "reason", "overrides", "against"),
-        *("train", "validation"),
+        *("train", "validation", "gradient_norm"),
     }
 )
 

@@ -14,7 +14,7 @@ from ablate.training.bar import Bar
 from ablate.training.checkpoint import CheckpointFolder
 from ablate.training.interruption import Interruption
 from ablate.training.lightning import L
-from ablate.training.metrics import LINE_SECONDS, Heartbeat, MetricsFile, progress_line
+from ablate.training.metrics import FIRST, LINE_SECONDS, Heartbeat, MetricsFile, progress_line
 from ablate.training.module import Training
 from ablate.training.progress import Agenda, Progress
 from ablate.training.scoring import Scored
@@ -96,6 +96,7 @@ class RunCallback(L.Callback):
         if line := progress.spikes.news():
             self.say(line)
         if progress.diverged:
+            self._add_first_steps()  # what came before it
             trainer.should_stop = True
             return
         if self.agenda.logs(progress.step):
@@ -199,7 +200,14 @@ class RunCallback(L.Callback):
     def _shown_loss(self) -> float:
         return self.loss if self.loss is not None else self.progress.mean_loss()
 
+    def _add_first_steps(self) -> None:
+        """Write the lines of the first steps that are not written yet: before the next line, so that no step waits."""
+        lines = self.progress.first_steps()
+        if self.is_main and lines:
+            self.metrics.add_all([{**line, "kind": FIRST} for line in lines])
+
     def _add_row(self, kind: str, **numbers: float | None) -> None:
+        self._add_first_steps()
         if self.is_main:
             row = {"step": self.progress.step, "time": round(self.progress.seconds, 3), "kind": kind, **numbers}
             self.metrics.add(row)

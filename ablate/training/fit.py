@@ -120,7 +120,9 @@ class Fit:
 
     def _evaluate(self, stop: Callable[[], bool]) -> dict[str, Score]:
         """What the evaluation that is part of training finds; raises `StopRequested`."""
-        return self.scoring.of_training.evaluate(self.model, self._context(stop))
+        found = self.scoring.of_training.evaluate(self.model, self._context(stop))
+        assert isinstance(found, dict), "an evaluation that is part of training has its scores, or raises"
+        return found
 
     def _score(self, stop: Callable[[], bool]) -> Scored:
         """What the other evaluations find once the model is trained."""

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ from ablate.run.files import atomic_write
 from ablate.terminal import printable
 from ablate.termination import say_or_go_on
 
+FIRST = "first_steps"
 COLUMNS = ("step", "time", "loss", "learning_rate", "grad_norm", "kind", "bits_per_byte")
 BEAT_SECONDS = 1.0
 LINE_SECONDS = 15.0
 
 
 class MetricsFile:
-    """metrics.csv: a line a row, one writer; `kind` is train or validation, `time` seconds spent on steps.
+    """metrics.csv: a line a row, one writer; `kind` is train, validation or first_steps, `time` seconds spent on steps.
 
-    The loss of a train row is the mean over the steps since the row before. The lines so far go into every
-    checkpoint, so that a resumed run continues the file of the moment it resumes from.
+    The loss of a train row is the mean over the steps since the row before, its gradient norm that of its step. Each of
+    the first steps has a row of its own as well, first_steps, with the loss and the norm of that step. The lines so far
+    go into every checkpoint, so that a resumed run continues the file of the moment it resumes from.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,10 +39,14 @@ class MetricsFile:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row; absent columns stay empty."""
-        line = ",".join(_cell(row.get(column)) for column in COLUMNS) + "\n"
-        self.lines.append(line)
+        self.add_all([row])
+
+    def add_all(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append rows, in one write."""
+        lines = [",".join(_cell(row.get(column)) for column in COLUMNS) + "\n" for row in rows]
+        self.lines += lines
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(line)
+            file.write("".join(lines))
 
 
 def _cell(value: Any) -> str:

@@ -13,6 +13,7 @@ import torch
 from ablate.training.spikes import Spikes
 
 REMEMBERED = 4096  # step durations; enough for a median, few enough for every checkpoint
+FIRST_STEPS = 64  # of a run, each of which gets a line of metrics: where a missing warm-up shows
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Progress:
         self.spikes = spikes or Spikes()
         self._loss_sum = 0.0
         self._loss_steps = 0
+        self._first: list[dict[str, float]] = []  # the first steps whose lines are not written yet
 
     def take(self, loss: float, gradient_norm: float, learning_rate: float, data_wait: float) -> None:
         """One step more: mean loss of its global batch, norm before clipping, rate, seconds spent waiting for data."""
@@ -68,6 +70,14 @@ class Progress:
         self._loss_sum += loss
         self._loss_steps += 1
         self.seconds += self.timer.tick(data_wait)
+        if self.step <= FIRST_STEPS:
+            numbers = {"loss": loss, "learning_rate": learning_rate, "grad_norm": gradient_norm}
+            self._first.append({"step": self.step, "time": round(self.seconds, 3), **numbers})
+
+    def first_steps(self) -> list[dict[str, float]]:
+        """A line of metrics for each of the first steps since this was asked last: that step's own numbers."""
+        lines, self._first = self._first, []
+        return lines
 
     def mean_loss(self) -> float:
         """The mean loss of the steps since `new_window`."""
@@ -83,6 +93,7 @@ class Progress:
             "step": self.step,
             "loss_sum": self._loss_sum,
             "loss_steps": self._loss_steps,
+            "first_steps": [dict(line) for line in self._first],
             "seconds": self.seconds,
             "durations": torch.tensor(list(self.timer.durations), dtype=torch.float64),
             "waits": torch.tensor(list(self.timer.waits), dtype=torch.float64),
@@ -94,6 +105,7 @@ class Progress:
         self.step = state["step"]
         self._loss_sum, self._loss_steps = state["loss_sum"], state["loss_steps"]
         self.seconds = state["seconds"]
+        self._first = [dict(line) for line in state.get("first_steps", [])]  # not in an older version's checkpoint
         self.timer.durations.extend(state["durations"].tolist())
         self.timer.waits.extend(state["waits"].tolist())
         if "spikes" in state:  # not in a checkpoint of an older version

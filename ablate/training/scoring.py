@@ -97,7 +97,7 @@ class Scoring:
         return Context(
             config=self.cfg,
             corpus=self.corpus,
-            heldout=lambda tokens, seed: self._heldout(tokens, seed)[rank::world_size],
+            heldout=lambda *drawn: self._heldout(*drawn)[rank::world_size],
             device=device,
             rank=rank,
             world_size=world_size,
@@ -111,10 +111,10 @@ class Scoring:
         )
 
     @functools.lru_cache(maxsize=1)  # noqa: B019
-    def _heldout(self, tokens: int, seed: int) -> list[Batch]:
+    def _heldout(self, tokens: int, seed: int, *length: int) -> list[Batch]:
         """The held-out batches, cut as the training batches are: no other shape to compile, no more memory."""
         slices, count = [], share(self.cfg).count
-        for batch in self.batches.evaluation(tokens, seed):
+        for batch in self.batches.evaluation(tokens, seed, *length):
             size = -(-len(batch["targets"]) // count)
             parts = {name: tensor.split(size) for name, tensor in batch.items()}
             slices += [dict(zip(parts, tensors, strict=True)) for tensors in zip(*parts.values(), strict=True)]

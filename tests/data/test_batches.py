@@ -215,3 +215,28 @@ def test_an_error_in_the_thread_is_raised(batches, monkeypatch):
     monkeypatch.setattr(there.objective, "apply", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         there.train(0)
+
+
+def test_evaluation_at_another_length(batches, shared):
+    """The same text and seed, in longer windows of the validation part; as long a batch in tokens."""
+    made = batches("topology=causal_decoder")
+    longer = made.evaluation(16 * 128, 7, 128)
+    assert [batch["targets"].shape for batch in longer[:2]] == [(4, 128), (4, 128)]
+    assert sum(len(batch["targets"]) for batch in longer) == 16
+    windows = shared[0].validation.windows(np.arange(shared[0].validation.n_windows(128)), 128)
+    there = {tuple(window) for window in windows.tolist()}
+    assert {tuple(row) for batch in longer for row in batch["targets"].tolist()} <= there
+    assert equal(made.evaluation(4096, 7, 32)[0], made.evaluation(4096, 7)[0])
+    with pytest.raises(UserError, match=r"an evaluation takes windows of 1000000; raise data.validation_share"):
+        made.evaluation(4096, 7, 1000000)
+
+
+@pytest.mark.parametrize("name", ["recall", "retrieval", "copying", "induction"])
+def test_made_up_batches_follow_from_seed_and_step(batches, name):
+    """Whatever the size of the text's windows; another seed and another step give others."""
+    overrides = ("topology=causal_decoder", f"objective={name}")
+    one, same = batches(*overrides), batches(*overrides)
+    assert equal(one.train(5), same.train(5)) and not equal(one.train(5), one.train(6))
+    assert not equal(one.train(5), batches(*overrides, "seed=1").train(5))
+    assert equal(one.evaluation(512, 7)[0], batches(*overrides, "seed=1").evaluation(512, 7)[0])
+    assert not equal(one.evaluation(512, 7)[0], one.evaluation(512, 8)[0])

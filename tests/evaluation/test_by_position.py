@@ -33,7 +33,7 @@ def context(batches, **changes):
     from contextlib import nullcontext
 
     made = Context(
-        config=compose(), corpus=None, heldout=lambda tokens, seed: batches, device=torch.device("cpu"), rank=0,
+        config=compose(), corpus=None, heldout=lambda *drawn: batches, device=torch.device("cpu"), rank=0,
         world_size=1, precision="fp32", autocast=nullcontext, seed=0, folder=None, stop=lambda: False,
         total=lambda sums: sums,
     )  # fmt: skip

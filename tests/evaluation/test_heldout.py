@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from ablate.config import compose
 from ablate.evaluation import heldout
 from ablate.evaluation.contract import StopRequested, evaluating
 from tests.evaluation.test_by_position import LOSSES, WEIGHTS, Given, batch, context
@@ -70,3 +71,11 @@ def test_the_mode_comes_back_even_after_an_error(mode):
         assert not model.training and not torch.is_grad_enabled()
         _ = 1 / 0
     assert model.training == mode and torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(("objective", "is_text"), [("causal", True), ("recall", False)])
+def test_made_up_targets_have_no_bits(objective, is_text):
+    corpus = type("Corpus", (), {"token_bytes": BYTES.numpy()})()
+    given = context([batch([0])], corpus=corpus, config=compose(["topology=causal_decoder", f"objective={objective}"]))
+    scores = heldout.HeldOut(tokens=64, seed=1).evaluate(Given(), given)
+    assert list(scores) == (["loss", "bits_per_byte"] if is_text else ["loss"])

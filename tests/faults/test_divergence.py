@@ -20,6 +20,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_step(asked, value):
     weights = torch.load(folder.checkpoints / "weights.pt", weights_only=True)
     assert weights["step"] == 17 and all(torch.isfinite(tensor).all() for tensor in weights["state_dict"].values())
     assert "nan" not in folder.metrics.read_text() and "inf" not in folder.metrics.read_text()
+    assert folder.metrics.read_text().splitlines()[-1].startswith("17,")  # each of the first steps has its line
 
 
 def test_a_divergence_is_not_tried_again(asked):

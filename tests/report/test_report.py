@@ -71,7 +71,8 @@ def test_the_files(small):
     assert {"report.md", "results.csv", "runs.csv", "records.jsonl", "curves.csv", "evidence.csv", "table.tex"} < there
     plots = {name for name in there if name.endswith(".png")}
     assert plots == {
-        f"{name}.png" for name in "forest loss_curves loss_gap loss_vs_cost published course heatmap".split()
+        f"{name}.png"
+        for name in "forest loss_curves loss_gap gradient_norm loss_vs_cost published course heatmap".split()
     }
 
 

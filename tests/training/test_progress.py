@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ablate.training.progress import REMEMBERED, Progress
+from ablate.training.progress import FIRST_STEPS, REMEMBERED, Progress
 
 
 def advanced(steps=100):
@@ -52,3 +52,22 @@ def test_a_checkpoint_of_an_older_version_has_no_spikes():
 def test_no_more_durations_are_kept_than_are_asked_for():
     timer = advanced(REMEMBERED + 3).timer
     assert len(timer.durations) == len(timer.waits) == REMEMBERED and timer.waits[0] == 0.003
+
+
+def test_each_of_the_first_steps_has_a_line_once():
+    progress = Progress()
+    for step in range(1, FIRST_STEPS + 3):
+        progress.take(float(step), step / 2, 0.1, 0.0)
+        if step == 10:
+            lines = progress.first_steps()
+            assert [(line["step"], line["loss"], line["grad_norm"]) for line in lines] == [
+                (step, float(step), step / 2) for step in range(1, 11)
+            ]
+    again = Progress()
+    again.load_state_dict(progress.state_dict())
+    assert again.first_steps() == progress.first_steps() != []
+    assert progress.first_steps() == []
+    state = progress.state_dict()
+    del state["first_steps"]  # an older version's checkpoint
+    again.load_state_dict(state)
+    assert again.first_steps() == []

@@ -76,6 +76,16 @@ def test_metrics_have_a_line_every_few_steps_and_the_held_out_losses(asked):
     )
     times = [float(row["time"]) for row in rows]
     assert times == sorted(times)
+    first = [row for row in rows if row["kind"] == "first_steps"]
+    assert [int(row["step"]) for row in first] == list(range(1, 41))
+    alone = {int(row["step"]): row for row in first}
+    for row in rows:
+        if row["kind"] == "train":
+            assert row["grad_norm"] == alone[int(row["step"])]["grad_norm"]
+    losses = [float(alone[step]["loss"]) for step in range(6, 11)]
+    assert [float(row["loss"]) for row in rows if row["step"] == "10" and row["kind"] == "train"] == [
+        pytest.approx(sum(losses) / 5)
+    ]
 
 
 def test_asking_again_does_nothing(asked):

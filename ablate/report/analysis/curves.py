@@ -1,4 +1,4 @@
-"""The training losses of a row: by seed and step, and beside the baseline's on the same batches."""
+"""Curves of a row, such as its training losses: by seed and step, and beside the baseline's on the same batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ablate.run.record import DIVERGED, DONE
 
 @dataclass(frozen=True)
 class Curves:
-    """Training losses of one row by seed, then step: of runs that are done, and of runs that diverged."""
+    """Curves of one row by seed, then step (or another x): of runs that are done, and of runs that diverged."""
 
     done: dict[int, dict[float, float]]
     diverged: dict[int, dict[float, float]]
@@ -28,13 +28,13 @@ class Curves:
         return cls(*chosen)
 
     @classmethod
-    def by_row(cls, results: Results) -> dict[str, Curves]:
-        """The curves of every row that has some, by its label."""
+    def by_row(cls, results: Results, kind: str = "train") -> dict[str, Curves]:
+        """The curves of one kind of curves.csv, of every row that has some, by its label."""
         status = {(record["row"], record["seed"]): record["status"] for record in results.records}
         found: dict[str, Curves] = {}
-        for (row, seed, kind), points in results.curves.items():
+        for (row, seed, other), points in results.curves.items():
             state = status.get((row, seed))
-            if kind == "train" and state in (DONE, DIVERGED):
+            if other == kind and points and state in (DONE, DIVERGED):
                 curves = found.setdefault(row, cls({}, {}))
                 (curves.done if state == DONE else curves.diverged)[seed] = dict(points)
         return found

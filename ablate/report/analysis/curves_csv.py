@@ -15,7 +15,8 @@ from ablate.run.record import LARGEST, LARGEST_COUNT, is_loss
 
 FILE = "curves.csv"
 COLUMNS = ("row", "seed", "kind", "step", "loss")
-LOSSES = ("train", "validation")  # kinds; any other is a score's name, whose points are (x, y)
+LOSSES = ("train", "validation")  # kinds whose points are losses by step
+GRADIENT_NORM = "gradient_norm"  # a kind whose points are norms by step; any other is a score's name: points (x, y)
 MOST_BYTES = 512 * 2**20
 LOSS = "%.5g"
 MOST_DIGITS = 16  # of a whole number
@@ -66,9 +67,11 @@ def read(path: Path) -> dict[Run, list[Point]]:
 
 
 def is_point(kind: str, step: float, loss: float) -> bool:
-    """Whether a curve can have this point: a loss at a step, or two finite numbers of a score's curve."""
+    """Whether a curve can have this point: a loss or a norm at a step, or two finite numbers of a score's curve."""
     if kind in LOSSES:
         return 1 <= step <= LARGEST and is_loss(loss)
+    if kind == GRADIENT_NORM:
+        return 1 <= step <= LARGEST and 0 <= loss <= LARGEST_COUNT
     return abs(step) <= LARGEST_COUNT and abs(loss) <= LARGEST_COUNT
 
 

@@ -5,6 +5,7 @@ Records that cannot be read are left out, and listed with the reason.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 from collections.abc import Mapping
@@ -24,6 +25,12 @@ from ablate.study.membership import Membership
 from ablate.yaml_text import SharedBlocks
 
 CURVE_POINTS = 48
+FIRST_NORMS = f"{curves_csv.GRADIENT_NORM} of the first steps"
+_CURVES = {  # of each kind of line in metrics.csv: the curves that it is a point of, and the column with the value
+    "train": (("train", "loss"), (curves_csv.GRADIENT_NORM, "grad_norm")),
+    "validation": (("validation", "loss"),),
+    "first_steps": ((FIRST_NORMS, "grad_norm"),),
+}
 _SETTINGS = (*GROUPS, "early_fraction", "early", "dropout")  # `early` in the configs of earlier versions
 _TRAINER = ("precision", "compile", "threads", "micro_batch", "global_batch_tokens", "steps", "clip_norm")
 
@@ -137,21 +144,27 @@ def _steps(records: list[dict[str, Any]], baseline: str) -> int:
 
 
 def _read_curves(path: Path, steps: int) -> dict[str, list[Point]]:
-    """Thinned (step, loss) by kind; an incomplete last line and what is no loss are left out."""
+    """Thinned (step, loss) by kind, and (step, gradient norm); what is neither, and broken lines, are left out.
+
+    Of each of the first steps, where the file has them, the norm is kept as it is.
+    """
     found: dict[str, list[Point]] = {}
     try:
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
             for row in csv.DictReader(line.replace("\0", "") for line in file):
-                try:
-                    step, loss = int(row["step"]), float(row["loss"])
-                except (KeyError, TypeError, ValueError):
-                    continue
-                kind = row.get("kind")
-                if kind in curves_csv.LOSSES and curves_csv.is_point(kind, step, loss):
-                    found.setdefault(kind, []).append((step, loss))
+                for kind, column in _CURVES.get(row.get("kind") or "", ()):
+                    with contextlib.suppress(KeyError, TypeError, ValueError):
+                        point = int(row["step"]), float(row[column])
+                        if curves_csv.is_point(kind, *point):
+                            found.setdefault(kind, []).append(point)
     except (OSError, csv.Error):
         pass
-    return {kind: _thinned(points, steps) for kind, points in found.items()}
+    first = found.pop(FIRST_NORMS, [])
+    curves = {kind: _thinned(points, steps) for kind, points in found.items()}
+    if first:
+        later = [point for point in curves.get(curves_csv.GRADIENT_NORM, []) if point[0] > first[-1][0]]
+        curves[curves_csv.GRADIENT_NORM] = [*first, *later]
+    return curves
 
 
 def _score_curves(record: dict[str, Any]) -> dict[str, list[Point]]:

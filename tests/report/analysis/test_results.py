@@ -153,6 +153,26 @@ def test_curves_are_thinned_and_torn_lines_left_out(maker):
     assert [step for step, _ in points] == sorted({step for step, _ in points})
 
 
+def test_the_gradient_norm_of_each_of_the_first_steps_is_kept(maker, tmp_path):
+    """Then thinned as losses are; a run of an older version has the thinned ones alone."""
+    for seed in range(3):
+        maker.run(maker.baseline, seed, settings={"trainer": {"steps": 960}})
+    head = "step,time,loss,learning_rate,grad_norm,kind,bits_per_byte"
+    train = [f"{step},0.1,5.0,0.01,{step / 10},train," for step in (1, *range(10, 961, 10))]
+    first = [f"{step},0.1,5.0,0.01,{step / 10},first_steps," for step in range(1, 65)]
+    (maker.run(maker.baseline, 0) / "metrics.csv").write_text("\n".join([head, *first, *train, "70,,,,nan,train"]))
+    (maker.run(maker.baseline, 1) / "metrics.csv").write_text("\n".join([head, *train]))
+    curves = gathered(maker).curves
+    norms, older = (curves[maker.baseline, seed, "gradient_norm"] for seed in (0, 1))
+    assert norms[:64] == [(step, step / 10) for step in range(1, 65)]
+    assert norms[64:] == [point for point in older if point[0] > 64] and len(older) == CURVE_POINTS
+    assert older[-1] == (960, pytest.approx(95.5))
+    found = gathered(maker)
+    write(found, tmp_path / "out")
+    again = read(tmp_path / "out").curves[maker.baseline, 0, "gradient_norm"]
+    assert [step for step, _ in again] == [step for step, _ in norms]
+
+
 @pytest.mark.parametrize("every", [1, 10])
 def test_a_run_that_stops_half_way_is_thinned_as_the_others_are(maker, every):
     """A copy of the baseline that diverges differs from it nowhere; nor does one that trains for longer."""
@@ -162,7 +182,8 @@ def test_a_run_that_stops_half_way_is_thinned_as_the_others_are(maker, every):
         path = maker.run(label, 0, overrides, settings={"trainer": {"steps": max(last, 2000)}})
         lines = [f"{step},0.1,{3 + 1000 / step},0.01,1.0,train," for step in range(every, last + 1, every)]
         (path / "metrics.csv").write_text("\n".join([head, *lines]) + "\n")
-    curves = {label: dict(points) for (label, seed, _), points in gathered(maker).curves.items() if seed == 0}
+    found = gathered(maker).curves.items()
+    curves = {label: dict(points) for (label, seed, kind), points in found if seed == 0 and kind == "train"}
     base = curves[maker.baseline]
     assert len(base) == CURVE_POINTS
     for label, points in curves.items():

@@ -116,10 +116,10 @@ def test_against_cost_every_row_is_drawn_and_the_important_ones_have_names(judge
 
 def test_the_report_says_under_each_picture_how_many_rows_it_leaves_out(sweep, monkeypatch):
     monkeypatch.setattr(drawing, "save", lambda figure, path: None)
-    text = build.build(sweep.name, sweep.runs, sweep.reports, sweep.sweeps, only="Variant number 4*").read_text()
+    text = build.build(sweep.name, sweep.runs, sweep.reports, sweep.sweeps, only="Variant number 4*").path.read_text()
     assert text.count("(forest.png)\n\n60 of 90 rows are shown") == 1
     assert text.count("(heatmap.png)\n\n60 of 90 rows are shown") == 1
-    assert text.count("rows are shown") == 4 and text.count("rows are named") == 1
+    assert text.count("rows are shown") == 5 and text.count("rows are named") == 1
     named = records_file.read(sweep.reports / sweep.name).sweep["shown_first"]
     assert sorted(named) == ["Variant number 4", *(f"Variant number {number}" for number in range(40, 50))]
     before = {path.name: path.read_bytes() for path in (sweep.reports / sweep.name).iterdir()}
@@ -129,5 +129,3 @@ def test_the_report_says_under_each_picture_how_many_rows_it_leaves_out(sweep, m
     assert "shown_first" not in records_file.read(sweep.reports / sweep.name).sweep
     with pytest.raises(UserError, match="only: no row 'Variant 4' in made-up"):
         build.build(sweep.name, sweep.runs, sweep.reports, sweep.sweeps, only="Variant 4")
-
-

@@ -15,8 +15,10 @@ from ablate.report.render.plots.costs import costs
 from ablate.report.render.plots.curves import curves
 from ablate.report.render.plots.drawing import Plot
 from ablate.report.render.plots.forest import forest
+from ablate.report.render.plots.gradient_norm import gradient_norm
 from ablate.report.render.plots.heatmap import heatmap
 from ablate.report.render.plots.published import published
+from ablate.report.render.plots.score_curves import all_score_curves
 from ablate.report.render.plots.selection import Selection
 
 
@@ -37,6 +39,8 @@ def draw(
     made = (
         lambda: [forest(verdicts, selection)],
         lambda: curves(results, verdicts, selection),
+        lambda: [gradient_norm(results, verdicts, selection)],
+        lambda: all_score_curves(results, verdicts, selection),
         lambda: [costs(verdicts, selection)],
         lambda: [published(agreements, title, {row.label: row.section for row in verdicts}, selection)],
         lambda: [agreement_over_training(over_training, title)],
