@@ -16,6 +16,7 @@ COLUMNS = frozenset(
         *("row", "section", "seed", "status", "runs", "verdict", "delta", "delta_low", "delta_high", "p_adjusted"),
         *("parameters", "parameters_non_embedding", "parameters_active", "ops_paper", "flops_per_step"),
         *("steps_per_second", "steps_per_second_p25", "steps_per_second_p75", "steps_per_second_exclusive"),
+        *("speed_ratio", "speed_ratio_low", "speed_ratio_high", "timing_rounds"),
         *("tokens_per_second", "mfu", "peak_memory_bytes", "early_step", "final_step", "bits_per_byte"),
         *("early_loss", "early_loss_std", "final_loss", "final_loss_std", "seconds", "attempts"),
         *("identity", "data", "data_sha256", "device", "git", "torch", "reason", "overrides", "against"),
