@@ -38,7 +38,9 @@ def make(folder: Path, rows: int, seeds: int) -> None:
     noise = np.random.default_rng(11)
     sections: dict[str, dict[str, list[str]]] = {}
     for number in range(1, rows):
-        sections.setdefault(f"axis {number % SECTIONS}", {})[f"Variant {number}"] = [f"schedule.peak={number / 1e5:.5f}"]
+        sections.setdefault(f"axis {number % SECTIONS}", {})[f"Variant {number}"] = [
+            f"schedule.peak={number / 1e5:.5f}"
+        ]
     content = {"question": "Which?", "base": ["shape=nano", "data=builtin"], "baseline": BASELINE, "sections": sections}
     content["seeds"] = {"baseline": seeds, "rows": seeds}
     (folder / "sweeps").mkdir(parents=True)
@@ -67,15 +69,12 @@ def _record(of_run: dict[str, object], final: float, cost: float) -> dict[str, o
     speed = {"median": 14 / cost, "p25": 13 / cost, "p75": 15 / cost, "exclusive": 19 / cost}
     hardware = {"device": "A processor", "kind": "cpu", "devices": 1, "processor": "A processor", "cores": 2}
     command = f"ablate train sweep={SWEEP} 'row={of_run['row']}' seed={of_run['seed']}"
-    return {
-        **{"schema": 1, "sweep": SWEEP, **of_run, "command": command, "identity_schema": SCHEMA, "status": "done"},
-        **{"reason": "", "versions": {"ablate": "0.1.0", "python": "3.11.9", "torch": "2.13.0"}, "hardware": hardware},
-        **{"git": {"sha": "0" * 40, "dirty": False}, "data": CORPUS, "ops_paper": 2.1e9, "flops_per_step": 7e9 * cost},
-        **{"parameters": {"total": 640_000, "non_embedding": 541_000, "active": 640_000}, "tokens_per_step": 2048},
-        **{"steps_per_second": speed, "tokens_per_second": 28672 / cost, "mfu": None, "peak_memory_bytes": 611_000_000},
-        **{"data_wait_fraction": 0.004, "loss": losses, "downstream": {}, "step": STEPS, "seconds": 15.5},
-        **{"attempts": 1, "tags": [], "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:00:16Z"},
-    }
+    of_sweep = {"schema": 1, "sweep": SWEEP, "command": command, "identity_schema": SCHEMA, "status": "done"}
+    made_with = {"versions": {"torch": "2.13.0"}, "git": {"sha": "0" * 40, "dirty": False}, "hardware": hardware}
+    costs = {"parameters": {"total": 640_000}, "ops_paper": 2.1e9, "flops_per_step": 7e9 * cost}
+    costs |= {"steps_per_second": speed, "tokens_per_second": 28672 / cost, "peak_memory_bytes": 611_000_000}
+    result = {"data": CORPUS, "loss": losses, "step": STEPS, "seconds": 15.5, "attempts": 1}
+    return {**of_sweep, **of_run, **made_with, **costs, **result}
 
 
 def _metrics(final: float, noise: np.random.Generator) -> str:
@@ -113,7 +112,11 @@ def main() -> int:
         now, then = report(ROOT, Path(folder), "now"), report(before, Path(folder), "then")
     for name, ceiling in CEILINGS.items():
         ratio = now[name] / then[name]
-        print(json.dumps({"case": name, "ceiling": ceiling, "ratio": round(ratio, 3), "now": now[name], "before": then[name]}))
+        print(
+            json.dumps(
+                {"case": name, "ceiling": ceiling, "ratio": round(ratio, 3), "now": now[name], "before": then[name]}
+            )
+        )
         high += [name] if ratio > ceiling else []
     if options.check and high:
         print(f"above the ceiling: {', '.join(high)}", file=sys.stderr)

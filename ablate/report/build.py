@@ -107,9 +107,7 @@ def _write(results: Results, folder: Path) -> None:
         summary=Summary(results, judged),
         tables=MarkdownTables(judged),
         agreement=AgreementTables(judged, published, agreements, over_training) if published else None,
-        plots=[
-            {"file": plot.file, "caption": md_escape(plot.caption), "note": md_escape(plot.note)} for plot in drawn
-        ],
+        plots=[{"file": plot.file, "caption": md_escape(plot.caption), "note": md_escape(plot.note)} for plot in drawn],
         provenance=Provenance(results, judged),
     )
     atomic_write(folder / "report.md", text)

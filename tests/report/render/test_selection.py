@@ -129,5 +129,3 @@ def test_the_report_says_under_each_picture_how_many_rows_it_leaves_out(sweep, m
     assert "shown_first" not in records_file.read(sweep.reports / sweep.name).sweep
     with pytest.raises(UserError, match="only: no row 'Variant 4' in made-up"):
         build.build(sweep.name, sweep.runs, sweep.reports, sweep.sweeps, only="Variant 4")
-
-

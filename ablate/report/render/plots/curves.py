@@ -51,7 +51,13 @@ def curves(results: Results, verdicts: Verdicts, selection: Selection | None = N
     note = left_out(rows, shown)
     drawn: list[Plot] = []
     for file, caption, head, panels, limits in (
-        ("loss_curves.png", CURVE_CAPTION, f"Training loss; {left_out_steps}", with_base, _limits(base, gaps, low, high)),
+        (
+            "loss_curves.png",
+            CURVE_CAPTION,
+            f"Training loss; {left_out_steps}",
+            with_base,
+            _limits(base, gaps, low, high),
+        ),
         (
             "loss_gap.png",
             GAP_CAPTION,
@@ -84,7 +90,9 @@ def _limits(base: Curves, gaps: list[Panel], low: float, high: float) -> tuple[f
             at, below, _, above = gap.after(GAP_PART * base.last)
             for edge in (below, above):
                 inside = (edge >= low) & (edge <= high)
-                losses += [means[step] + far for step, far in zip(at[inside], edge[inside], strict=True) if step in means]
+                losses += [
+                    means[step] + far for step, far in zip(at[inside], edge[inside], strict=True) if step in means
+                ]
     return float(min(losses)), float(max(losses))
 
 
@@ -126,9 +134,7 @@ def _panels(rows: list[Row], known: dict[str, Curves], by_section: bool) -> list
             name = drawing.label(section) if len(sections) > 1 else "rows from the best to the worst"
             title = f"{name} ({part + 1} of {parts})" if parts > 1 else name
             chosen = members[part * len(members) // parts : (part + 1) * len(members) // parts]
-            lines = [
-                (names[row.label], known[row.label], colour) for row, colour in zip(chosen, LINES, strict=False)
-            ]
+            lines = [(names[row.label], known[row.label], colour) for row, colour in zip(chosen, LINES, strict=False)]
             panels.append((title, lines))
     return panels
 

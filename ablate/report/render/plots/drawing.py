@@ -136,9 +136,7 @@ def robust_limits(values: Sequence[float], least: float) -> tuple[float, float]:
     return min(-least, float(inside.min(initial=0))), max(least, float(inside.max(initial=0)))
 
 
-def spread_out(
-    positions: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf
-) -> np.ndarray:
+def spread_out(positions: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf) -> np.ndarray:
     """Positions at least `gap` apart, in the same order and as close to the given ones as possible.
 
     They lie between `low` and `high` where there is room for all.
@@ -181,7 +179,7 @@ def label_lines(
         look: dict[str, Any] = {"color": colour, "fontsize": 8, "va": "center", "clip_on": False}
         axes.text(BESIDE, place, text, transform=axes.transAxes, **look)
     if ends:  # below the points, and below the names beside them
-        ties = [[start, (BESIDE - 0.005, place)] for start, place in zip(starts, places, strict=True)]
+        ties: list[Any] = [[start, (BESIDE - 0.005, place)] for start, place in zip(starts, places, strict=True)]
         colours = [colour for _, _, _, colour in ends]
         frame: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "zorder": 1.5}
         axes.add_collection(LineCollection(ties, colors=colours, linewidths=0.6, **frame), autolim=False)

@@ -79,7 +79,9 @@ def forest(verdicts: Verdicts, selection: Selection | None = None) -> Plot:
     ]
     handles.append(Line2D([], [], color=GREY, marker="|", linestyle="", markersize=6, label="one seed"))
     if any(edge < axes.get_xlim()[0] or edge > axes.get_xlim()[1] for edge in edges):
-        handles.append(Line2D([], [], color=GREY, marker=">", linestyle="-", markersize=5, label="continues beyond the scale"))
+        handles.append(
+            Line2D([], [], color=GREY, marker=">", linestyle="-", markersize=5, label="continues beyond the scale")
+        )
     if noise:
         handles.append(
             Patch(color=PALE, label=f"noise floor: ± sd of the baseline, {counted(verdicts.baseline.learned, 'seed')}")

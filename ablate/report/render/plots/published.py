@@ -72,9 +72,7 @@ def _unnamed(drawn: list[Agreement], selection: Selection | None) -> str:
     return f"{counted(rest, 'row')} without a name: see the tables." if rest else ""
 
 
-def _panel(
-    axes: Axes, agreement: Agreement, looks: list[tuple[str, str]], selection: Selection | None = None
-) -> None:
+def _panel(axes: Axes, agreement: Agreement, looks: list[tuple[str, str]], selection: Selection | None = None) -> None:
     x, y = agreement.theirs, agreement.ours
     _scaled(axes, "x", x)
     errors = np.nan_to_num(agreement.errors)
