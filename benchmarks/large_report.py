@@ -2,7 +2,7 @@
 
     python benchmarks/large_report.py [--against COMMIT] [--rows 1000] [--seeds 5] [--check]
 
-Prints the ratios of processor time and of peak memory. With --check it fails above 0.2 and 0.5. Nothing is trained:
+Prints the ratios of processor time and of peak memory. With --check it fails above 0.3 and 0.5. Nothing is trained:
 run folders are written as training leaves them, and one tree of them is read by both.
 """
 
@@ -28,7 +28,7 @@ from ablate.study import definition, runs
 
 ROOT = Path(__file__).parents[1]
 BEFORE = "2e60268"  # the last commit that drew every row, and parsed each run's config by itself
-CEILINGS = {"processor time": 0.2, "peak memory": 0.5}
+CEILINGS = {"processor time": 0.3, "peak memory": 0.5}
 SWEEP, BASELINE, SECTIONS, STEPS, LOG_EVERY = "large", "Baseline", 20, 500, 10
 CORPUS = {"name": "made-up", "sha256": "d" * 64, "tokens": 6_100_000, "validation_tokens": 310_000, "vocab_size": 2048}
 

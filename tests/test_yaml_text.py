@@ -66,6 +66,7 @@ def test_what_a_person_may_want_is_read():
         "a: 1\n# b\nc: 2\n",
         "a: 1\na: 2\n",
         "a: 1\n---\nb: 2\n",
+        "a: 1\n...\nb: 3\n",
         "a: 1\n\tb: 3\n",
         "a: 1\n  b: 2\n",
         "%YAML 1.1\n---\na: 1\n",
