@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ablate import yaml_text
 from ablate.yaml_text import BadYAML, Loader, OptionLoader, TextKeyLoader, parse
 from tests import cpu_seconds
 
@@ -50,3 +51,46 @@ def test_what_a_person_may_want_is_read():
     assert parse("") is None and parse("a: 1e-6", OptionLoader) == {"a": 1e-6}
     with pytest.raises(BadYAML, match="key 1 is not text"):
         parse("1: a", TextKeyLoader)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\nb:\n  c: [1, 2]\n  d: x\ne:\n- 1\n- 2\n",
+        "a: |\n  x\n\n  y\nb: 'it\n\n  is'\nc: x\n y\n",
+        'a: "x\nb: y"\n',  # one value, of which a part looks like a key
+        "a: [1,\nb: 2]\n",
+        "a: &x [1]\nb: *x\n",
+        "a: 1\n# b\nc: 2\n",
+        "a: 1\na: 2\n",
+        "a: 1\n---\nb: 2\n",
+        "a: 1\n...\nb: 3\n",
+        "a: 1\n\tb: 3\n",
+        "a: 1\n  b: 2\n",
+        "%YAML 1.1\n---\na: 1\n",
+        "? a\n: b\n",
+        "true: 1\nTrue: 2\n",
+        "- 1\n",
+        "1\n",
+        "",
+    ],
+)
+def test_shared_blocks_read_what_a_whole_text_says(text):
+    def found(read):
+        try:
+            return repr(read(text))
+        except yaml_text.BadYAML as error:
+            return error.line, str(error)
+
+    blocks = yaml_text.SharedBlocks()
+    assert found(blocks.parse) == found(yaml_text.parse)
+    assert found(blocks.parse) == found(yaml_text.parse)  # the second time, from what it knows
+
+
+def test_shared_blocks_are_parsed_once(monkeypatch):
+    parsed, parse = [], yaml_text.parse
+    monkeypatch.setattr(yaml_text, "parse", lambda text: parsed.append(text) or parse(text))
+    blocks = yaml_text.SharedBlocks()
+    texts = [f"shape:\n  d_model: 48\nseed:\n  base: {seed}\n" for seed in (0, 1, 0)]
+    assert [blocks.parse(text) for text in texts] == [parse(text) for text in texts]
+    assert parsed == ["shape:\n  d_model: 48\n", "seed:\n  base: 0\n", "seed:\n  base: 1\n"]

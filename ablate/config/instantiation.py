@@ -178,7 +178,7 @@ def code(tree: Any) -> dict[str, str]:
 
 
 def _targets(tree: Any) -> set[str]:
-    """Every `_target_` in nested containers, without its path: a report asks for those of thousands of runs."""
+    """Every `_target_` in nested containers: quick, because a report asks for those of thousands of runs."""
     found, todo = set(), [tree]
     while todo:
         inner = todo.pop()

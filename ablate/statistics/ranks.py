@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri
 
 FEWEST_ROWS = 5  # a rank correlation of fewer is meaningless
 FEWEST_FOR_AN_INTERVAL = 10  # with fewer, an interval by Fisher's z is too narrow
@@ -16,6 +16,8 @@ def rank_correlations(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, floa
     """Spearman's rho and Kendall's tau-b of `ours` and `theirs` (rows,); NaN below 5 rows or if a side is constant."""
     if len(ours) < FEWEST_ROWS or not (np.ptp(ours) and np.ptp(theirs)):
         return np.nan, np.nan
+    from scipy import stats  # takes a second, and most reports compare no ranks
+
     return float(stats.spearmanr(ours, theirs)[0]), float(stats.kendalltau(ours, theirs)[0])
 
 
@@ -35,5 +37,5 @@ def _fisher(correlation: float, variance: float) -> Interval:
     if not np.isfinite(correlation):
         return np.nan, np.nan
     centre = np.arctanh(np.clip(correlation, -0.999999, 0.999999))
-    reach = stats.norm.ppf(0.5 + CONFIDENCE / 2) * np.sqrt(variance)
+    reach = ndtri(0.5 + CONFIDENCE / 2) * np.sqrt(variance)
     return float(np.tanh(centre - reach)), float(np.tanh(centre + reach))

@@ -469,7 +469,7 @@ def test_a_point_over_its_cost_is_on_the_side_of_its_verdict(small):
         row.label for row in found.rows if row.comparison.delta < 0
     }
     assert set(losses) == {row.label for row in found.rows if np.isfinite(row.comparison.delta)} | {maker.baseline}
-    _, _, figure = costs(found)
+    figure = costs(found).figure
     drawn = {line.get_ydata()[0] for axes in figure.axes for line in axes.lines if len(line.get_ydata()) == 1}
     assert losses["SwiGLU"] in drawn and losses["RMS Norm"] in drawn
 

@@ -1,8 +1,10 @@
 """What each plot of the troubled sweep contains: lines, patches and labels, counted against its verdicts."""
 
+import dataclasses
 import math
 import re
 
+import numpy as np
 import pytest
 from matplotlib.collections import FillBetweenPolyCollection as FillBetween
 
@@ -10,16 +12,18 @@ from ablate.report.analysis import reference
 from ablate.report.analysis.agreement import agreements
 from ablate.report.analysis.agreement_over_training import OWN
 from ablate.report.analysis.agreement_over_training import agreement_over_training as over_training
+from ablate.report.analysis.curves import Curves
 from ablate.report.analysis.gathering import collect
 from ablate.report.analysis.judge import judge
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.agreement_over_training import agreement_over_training
 from ablate.report.render.plots.costs import costs, losses_of
-from ablate.report.render.plots.curves import curves
+from ablate.report.render.plots.curves import FIRST_PART, curves
 from ablate.report.render.plots.forest import forest
 from ablate.report.render.plots.heatmap import heatmap
 from ablate.report.render.plots.published import published
 from tests.report.synthetic import troubled_sweep
+from tests.report.synthetic import verdicts as named_verdicts
 
 TABLE = reference.load("narang2021")
 
@@ -156,3 +160,82 @@ def test_heatmap(verdicts):
     assert len(axes.images) == 1 and axes.images[0].get_array().shape == (len(rows), 2)
     assert len(texts(axes)) == 2 * len(rows)
     assert len(axes.lines) == len({row.section for row in rows}) - 1  # between sections
+
+
+def replaced(verdicts, label, **changes):
+    rows = [dataclasses.replace(row, **changes) if row.label == label else row for row in verdicts.rows]
+    return dataclasses.replace(verdicts, rows=rows)
+
+
+def test_an_interval_that_leaves_the_scale_ends_in_an_arrow(verdicts):
+    row = verdicts.row("RMS Norm")
+    wide = dataclasses.replace(row.comparison, low=-9.0, high=9.0)
+    (axes,) = forest(replaced(verdicts, "RMS Norm", comparison=wide)).figure.axes
+    edges = axes.get_xlim()
+    arrows = {line.get_marker(): line.get_xdata()[0] for line in axes.lines if line.get_markersize() == 5}
+    assert arrows == {"<": edges[0], ">": edges[1]}
+    (before,) = forest(verdicts).figure.axes
+    assert not [line for line in before.lines if line.get_markersize() == 5]
+
+
+def test_a_row_that_is_no_change_is_marked_as_not_counted(verdicts):
+    (axes,) = forest(verdicts).figure.axes
+    marked = [text for text in texts(axes) if text.endswith("not counted")]
+    assert len(marked) == len([row for row in verdicts.rows if not row.is_change]) == 1
+
+
+def test_one_row_far_off_does_not_flatten_the_curves_of_the_others(results, verdicts):
+    plots = curves(results, verdicts)
+    before = plots[0].figure.axes[0].get_ylim()
+    far = {
+        key: [(step, loss + 3) for step, loss in points] if key[0] == "GeLU" and key[2] == "train" else points
+        for key, points in results.curves.items()
+    }
+    loss, gap = curves(dataclasses.replace(results, curves=far), verdicts)
+    low, high = loss.figure.axes[0].get_ylim()
+    assert high - low < 1.5 * (before[1] - before[0])
+    assert before[1] < Curves.of(results, verdicts.baseline.label).after(FIRST_PART * 200)[2][0]  # from above
+    (label,) = [text for axes in loss.figure.axes for text in texts(axes) if text.startswith("GeLU")]
+    (difference,) = [text for axes in gap.figure.axes for text in texts(axes) if text.startswith("GeLU")]
+    assert re.fullmatch(r"GeLU ↑ [78]\.\d\d", label) and re.fullmatch(r"GeLU ↑ \+[23]\.\d\d", difference)
+
+
+def test_the_baseline_lies_above_the_rows_that_cannot_be_told_from_it(verdicts):
+    for axes in costs(verdicts).figure.axes:
+        points = [line for line in axes.lines if line.get_linestyle() == "None"]
+        star = max(points, key=lambda line: line.get_zorder())
+        assert star.get_marker() == "*" and [line.get_zorder() for line in points].count(star.get_zorder()) == 1
+
+
+def test_a_row_judged_against_another_row_than_the_baseline_says_so(verdicts):
+    judged = replaced(verdicts, "SwiGLU", control="GeLU")
+    for axes in costs(judged).figure.axes:
+        assert "SwiGLU, against GeLU" in texts(axes)
+        (front,) = [line for line in axes.lines if line.get_linestyle() == ":"]
+        assert not any(loss == pytest.approx(losses_of(judged)["SwiGLU"]) for loss in front.get_ydata())
+
+
+def test_every_row_beside_a_published_table_has_its_name():
+    label = list(TABLE.rows)[1:45]
+    near = np.random.default_rng(0).normal(0, 0.01, len(label))
+    far = np.where(np.arange(len(label)) > 36, 0.6, 0) + near
+    found = dataclasses.replace(
+        agreements(named_verdicts(dict.fromkeys(label, 0.0)), TABLE)[0],
+        labels=label,
+        ours=near,
+        theirs=far,
+        errors=near * 0,
+    )
+    (axes,) = published([found], TABLE.title, dict.fromkeys(label, "rows")).figure.axes
+    assert len(set(texts(axes))) == len(label)
+    assert axes.get_xscale() == "symlog"
+    ticks = axes.get_xticks()
+    assert 0 in ticks and len(ticks) >= 5
+    places = axes.transData.transform([(tick, 0) for tick in ticks])[:, 0] / axes.get_window_extent().width
+    assert np.diff(places).min() > 0.08
+
+
+def test_the_bar_of_colours_can_be_read_beside_a_single_row(verdicts):
+    single = dataclasses.replace(verdicts, rows=verdicts.of("better")[:1])
+    figure = heatmap(single).figure
+    assert figure.axes[1].get_position().height * figure.get_figheight() == pytest.approx(1.5)

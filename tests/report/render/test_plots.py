@@ -60,3 +60,52 @@ def test_the_users_own_settings_do_not_show(tmp_path):
     assert b"Software" not in before
     vectors = [(tmp_path / name).read_bytes() for name in ("a.pdf", "b.pdf")]
     assert vectors[0] == vectors[1] and vectors[0].startswith(b"%PDF") and b"CreationDate" not in vectors[0]
+
+
+def test_a_row_only_somewhat_farther_than_the_others_stays_on_the_scale():
+    bulk = [-0.1, 0.0, 0.0, 0.0, 0.01, 0.02, 0.02, 0.02, 0.02, 0.05]
+    assert drawing.robust_limits([*bulk, 0.13], 0.01) == (-0.1, 0.13)
+    assert drawing.robust_limits([*bulk, 0.14], 0.01) == (-0.1, 0.05)
+
+
+def test_labels_stay_between_the_limits_where_there_is_room():
+    assert drawing.spread_out([0.0, 0.1, 0.2], 1.0, 0.0, 9.0) == pytest.approx([0, 1, 2])
+    assert drawing.spread_out([9.0, 8.9, 0.0], 1.0, 0.0, 9.0) == pytest.approx([9, 8, 0])
+    assert drawing.spread_out([0.0, 0.1, 0.2], 5.0, 0.0, 9.0) == pytest.approx([-4.9, 0.1, 5.1])  # no room
+
+
+def test_two_rows_never_have_the_same_name():
+    rows = ["A row with a long name, first", "A row with a long name, second", "short"]
+    assert list(drawing.names(rows, 20).values()) == ["A row with…me, first", "A row with…e, second", "short"]
+    assert drawing.names(rows[1:], 20)[rows[1]] == "A row with a long n…"
+
+
+def panel(height=4.0):
+    figure = Figure(figsize=(5, height))
+    axes = figure.add_axes((0.1, 0.1, 0.6, 0.8))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    return axes
+
+
+def test_a_line_off_the_scale_has_an_arrow_and_its_value():
+    with drawing.style():
+        axes = panel()
+        drawing.label_lines(axes, [(1, 0.5, "inside", "black"), (1, 5.012, "above", "red"), (1, -2, "below", "red")])
+        assert [text.get_text() for text in axes.texts] == ["inside", "above ↑ 5.01", "below ↓ −2.00"]
+        (ties,) = axes.collections
+        assert [segment[0][1] for segment in ties.get_segments()] == pytest.approx([0.5, 1, 0])
+        signed = panel()
+        drawing.label_lines(signed, [(1, 1.5, "above", "red")], signed=True)
+        assert [text.get_text() for text in signed.texts] == ["above ↑ +1.50"]
+
+
+def test_a_name_without_a_line_is_clearly_nearest_to_its_own_point():
+    with drawing.style():
+        axes = panel()
+        upper, lower = axes.transData.inverted().transform([(200, 203), (200, 200)])
+        assert (
+            drawing.label_points(axes, [(*upper, "upper", "black"), (*lower, "lower", "black")], only_near=True) == []
+        )
+        above, below = (text.xyann for text in axes.texts)
+        assert above[1] > 0 > below[1] and above[0] < 0 > below[0]  # not beside them, where both would be as near

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from ablate.errors import UserError
@@ -111,6 +112,8 @@ def test_against_cost_every_row_is_drawn_and_the_important_ones_have_names(judge
         named = [line for line in axes.lines if line.get_linestyle() == "None" and line not in small]
         assert sum(len(line.get_xdata()) for line in small) == ROWS - MOST_ROWS
         assert len(named) == MOST_ROWS + 1  # the baseline
+        hollow = [line for line in named if line.get_markerfacecolor() == "none"]
+        assert len(hollow) == 1  # Variant number 17; the many rows near the baseline push no verdict off the scale
     assert plot.note.startswith("60 of 90 rows are named") and "30 have no name" in plot.note
 
 
@@ -129,3 +132,14 @@ def test_the_report_says_under_each_picture_how_many_rows_it_leaves_out(sweep, m
     assert "shown_first" not in records_file.read(sweep.reports / sweep.name).sweep
     with pytest.raises(UserError, match="only: no row 'Variant 4' in made-up"):
         build.build(sweep.name, sweep.runs, sweep.reports, sweep.sweeps, only="Variant 4")
+
+
+def test_a_row_far_below_the_scale_is_marked_there():
+    made = verdicts({"far": -3.0} | {str(number): number / 100 for number in range(9)})
+    flops = [dataclasses.replace(row, flops_per_step=1.0 + place) for place, row in enumerate(made.rows)]
+    base = dataclasses.replace(made.baseline, verdict="baseline", final=np.full(3, 5.0))
+    (axes,) = costs(dataclasses.replace(made, baseline=base, rows=flops)).figure.axes
+    (mark,) = [line for line in axes.lines if line.get_marker() == "v"]
+    low, high = axes.get_ylim()
+    assert low < mark.get_ydata()[0] < low + 0.1 * (high - low)
+    assert "far (2.00, off scale)" in names(axes)

@@ -124,10 +124,11 @@ def _panel(
     """Draw one side; the rows in `names` with their name, the others as small pale marks."""
     base = mean(verdicts.baseline.final)
     noise = verdicts.noise if verdicts.noise > 0 else 0.0
-    low, high = drawing.robust_limits([losses[row.label] - base for row in rows], max(3 * noise, 1e-3))
+    gaps = [losses[row.label] - base for row in rows if row.label in names]
+    low, high = drawing.robust_limits(gaps, max(3 * noise, 1e-3))
     margin = 0.09 * (high - low)
-    top = base + high + margin
-    axes.set_ylim(base + low - margin, top)
+    bottom, top = base + low - margin, base + high + margin
+    axes.set_ylim(bottom, top)
     costs = [side.costs[row.label] for row in rows]
     pad = 0.12 * (max(costs) - min(costs))
     axes.set_xlim(min(costs) - pad, max(costs) + pad)
@@ -145,10 +146,11 @@ def _panel(
         look: dict[str, Any] = {"marker": marker, "markersize": 6.5}
         if row.verdict == BASELINE:  # above the rows that cannot be told from it, with an edge that shows them
             look |= {"markersize": 11, "markeredgecolor": "white", "markeredgewidth": 0.6, "zorder": 3}
-        if y > top:
-            look = {"marker": "^", "markersize": 6.5, "markerfacecolor": "none"}
+        if not bottom <= y <= top:
+            look = {"marker": "^" if y > top else "v", "markersize": 6.5, "markerfacecolor": "none"}
             off = f" ({fixed(y, 2)}, off scale)"
-            y, label = top - 0.25 * margin, drawing.label(label, NAME + 8 - len(off)) + off
+            y = top - 0.25 * margin if y > top else bottom + 0.25 * margin
+            label = drawing.label(label, NAME + 8 - len(off)) + off
         axes.plot(x, y, color=colour, linestyle="", **look)
         points.append((x, y, label, colour if row.verdict in FOUND else INK))
     axes.set_xlabel(side.label)

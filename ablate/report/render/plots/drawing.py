@@ -179,10 +179,7 @@ def label_lines(
         look: dict[str, Any] = {"color": colour, "fontsize": 8, "va": "center", "clip_on": False}
         axes.text(BESIDE, place, text, transform=axes.transAxes, **look)
     if ends:  # below the points, and below the names beside them
-        ties = [
-            [(float(start[0]), float(start[1])), (BESIDE - 0.005, place)]
-            for start, place in zip(starts, places, strict=True)
-        ]
+        ties: list[Any] = [[start, (BESIDE - 0.005, place)] for start, place in zip(starts, places, strict=True)]
         colours = [colour for _, _, _, colour in ends]
         frame: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "zorder": 1.5}
         axes.add_collection(LineCollection(ties, colors=colours, linewidths=0.6, **frame), autolim=False)
