@@ -34,6 +34,7 @@ ORDER = (
     "study",
     "data",
     "evaluation",
+    "torch_stand_ins",
     "cost",
     "integrations",
     "agent",
