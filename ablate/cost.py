@@ -8,10 +8,7 @@ for each multiply-accumulate of forward and backward pass, none for look-ups. Th
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import types
-from collections.abc import Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +17,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from ablate.config import build_model
 from ablate.config.batch import share
@@ -39,40 +36,16 @@ def cost(cfg: DictConfig, model: nn.Module | None = None) -> dict[str, Any]:
             # operations repeated to save memory are not counted; torch's modules declare no such attribute
             module.recompute = False  # type: ignore[assignment]
     batch = meta_batch(cfg)
-    lookups = Lookups(model)
-    with FlopCounterMode(display=False) as counter, lookups:
+    with Counter(model) as counter:
         loss, _ = model(batch)
-        forward = counter.get_total_flops()
-        convolved = counter.get_flop_counts()["Global"].get(torch.ops.aten.convolution, 0)
+        ops_paper = (counter.flops - counter.convolved) // 2 + counter.looked_up
         loss.backward()
-        both = counter.get_total_flops()
     return {
         "parameters": parameters(model),
-        # the counter has two operations for each multiply-accumulate
-        "ops_paper": (forward - convolved) // 2 + lookups.products,
-        "flops_per_step": both,
+        "ops_paper": ops_paper,
+        "flops_per_step": counter.flops,
         "tokens_per_step": cfg.trainer.global_batch_tokens,
     }
-
-
-@contextlib.contextmanager
-def without_compiler() -> Iterator[None]:
-    """Count without importing torch's compiler, a second of a process that only counts.
-
-    Where torch marks a function as one not to compile, it imports the compiler when that is first called. What has been
-    called in here stays unmarked, so this is for processes that compile nothing.
-    """
-    name = "torch._dynamo"
-    if name in sys.modules:
-        yield
-        return
-    stand_in = types.ModuleType(name)
-    stand_in.disable = lambda function, *_, **__: function  # type: ignore[attr-defined]
-    sys.modules[name] = stand_in
-    try:
-        yield
-    finally:
-        del sys.modules[name]
 
 
 def parameters(model: nn.Module) -> dict[str, int]:
@@ -103,22 +76,53 @@ def meta_batch(cfg: DictConfig) -> dict[str, Tensor]:
     }
 
 
-class Lookups(TorchDispatchMode):
-    """Counts look-ups as products with one-hot vectors: tokens x rows x width in vocabulary tables, elsewhere what a
-    module's `lookup_products(x)` returns."""
+def _layer_norm(x: Tensor, shape: list[int], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    kept = [*x.shape[: x.dim() - len(shape)], *(1 for _ in shape)]
+    return torch.empty_like(x), x.new_empty(kept), x.new_empty(kept)
+
+
+def _layer_norm_backward(
+    grad: Tensor, x: Tensor, shape: Any, mean: Any, rstd: Any, scale: Any, shift: Any, wanted: list[bool]
+) -> tuple[Tensor | None, ...]:
+    return tuple(
+        torch.empty_like(of) if is_wanted else None for of, is_wanted in zip((x, scale, shift), wanted, strict=True)
+    )
+
+
+OUTPUTS: dict[Any, Callable[..., Any]] = {
+    # what these return on the meta device, where torch composes it of twenty operations, half of the time of counting
+    torch.ops.aten.native_layer_norm.default: _layer_norm,
+    torch.ops.aten.native_layer_norm_backward.default: _layer_norm_backward,
+}
+
+
+class Counter(TorchDispatchMode):
+    """Counts, of the operations within it, what torch's table of formulas has a formula for: `flops`, two for each
+    multiply-accumulate, and how many of them are `convolved`; and the products of look-ups, `looked_up`.
+
+    A look-up counts as a product with one-hot vectors: tokens x rows x width in vocabulary tables, elsewhere what a
+    module's `lookup_products(x)` returns. (torch's `FlopCounterMode` counts the same flops by module, in twice the
+    time.)
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.tables = {id(table) for table in model.parameters() if spec_of(table).role in LOOKED_UP}
-        self.products = 0
+        self.flops = self.convolved = self.looked_up = 0
         for module in model.modules():
             if hasattr(module, "lookup_products"):
-                module.register_forward_pre_hook(self._count)
+                module.register_forward_pre_hook(self._look_up)
 
-    def _count(self, module: Any, inputs: tuple[Any, ...]) -> None:
-        self.products += module.lookup_products(inputs[0])
+    def _look_up(self, module: Any, inputs: tuple[Any, ...]) -> None:
+        self.looked_up += module.lookup_products(inputs[0])
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if operation is torch.ops.aten.embedding.default and id(args[0]) in self.tables:
-            self.products += args[1].numel() * args[0].numel()
-        return operation(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        out = OUTPUTS.get(operation, operation)(*args, **kwargs)
+        if formula := flop_registry.get(operation.overloadpacket):
+            flops = formula(*args, **kwargs, out_val=out)
+            self.flops += flops
+            self.convolved += flops if operation.overloadpacket is torch.ops.aten.convolution else 0
+        elif operation is torch.ops.aten.embedding.default and id(args[0]) in self.tables:
+            self.looked_up += args[1].numel() * args[0].numel()
+        return out

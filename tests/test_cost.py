@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from ablate.config import check_parts, compose, options
-from ablate.cost import cost, meta_batch
+from ablate.config import build_model, check_parts, compose, options
+from ablate.cost import OUTPUTS, cost, meta_batch
 from ablate.errors import UserError
 from tests.golden.names import GOLDEN
 from tests.model.test_counts import OVERRIDES
@@ -82,6 +84,37 @@ def test_convolutions_are_ordinary_operations_that_the_paper_does_not_count():
     forward = 6 * (65_536 * (encoder + 2 * 2 * 768**2) + 14_592 * decoder) + 14_592 * 32_128 * 768
     assert counted["ops_paper"] == forward + 80_128 * 32_128 * 768
     assert counted["flops_per_step"] == 6 * (forward + products)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["norm=rmsnorm", "attention=dynamic_convolution", "embedding=clusters", "head=adaptive_softmax"],
+        ["feedforward=switch", "stack=funnel", "residual=deepnorm"],
+    ],
+)
+def test_operations_are_those_of_torchs_own_counter(overrides):
+    cfg = compose(["shape=nano", "init=paper", *overrides])
+    model = build_model(cfg, device="meta").train()
+    with FlopCounterMode(display=False) as counter:
+        loss, _ = model(meta_batch(cfg))
+        loss.backward()
+    assert cost(cfg)["flops_per_step"] == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("wanted", [(True, True, True), (True, False, True)])
+def test_a_layer_norms_outputs_have_the_shapes_that_torch_gives_them(wanted):
+    x, scale = torch.empty(2, 3, 4, device="meta"), torch.empty(4, device="meta")
+    rows = torch.empty(2, 3, 1, device="meta")
+    arguments = {"native_layer_norm": (x, [4], scale, scale, 1e-6)}
+    arguments["native_layer_norm_backward"] = (x, x, [4], rows, rows, scale, scale, [*wanted])
+    for name, given in arguments.items():
+        operation = getattr(torch.ops.aten, name).default
+        expected, found = operation(*given), OUTPUTS[operation](*given)
+        assert [one if one is None else (one.shape, one.dtype) for one in found] == [
+            one if one is None else (one.shape, one.dtype) for one in expected
+        ]
 
 
 def test_a_decoder_alone():

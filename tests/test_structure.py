@@ -36,6 +36,7 @@ ORDER = (
     "data",
     "tasks",
     "evaluation",
+    "torch_stand_ins",
     "cost",
     "integrations",
     "agent",

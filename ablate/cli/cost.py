@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ablate.cli import arguments
+from ablate.cli.counting import costs, count, garbage_kept
 from ablate.errors import UserError
 from ablate.terminal import say
 from ablate.text import aligned
@@ -35,6 +36,11 @@ products with one-hot vectors. flops_per_step counts forward and backward pass, 
 
 def run(words: list[str]) -> int:
     """Print the costs."""
+    with garbage_kept():
+        return _run(words)
+
+
+def _run(words: list[str]) -> int:
     given = arguments.sort(words, valued=("--format", "--reference"))
     form = given.flags.get("--format", "text")
     if form not in FORMATS:
@@ -45,11 +51,7 @@ def run(words: list[str]) -> int:
         return 0
     from ablate.config import compose
 
-    cfg = compose(overrides)
-    from ablate.cost import cost, without_compiler
-
-    with without_compiler():
-        say(_one(cost(cfg), form))
+    say(_one(count(compose(overrides)), form))
     return 0
 
 
@@ -70,8 +72,6 @@ def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
         raise UserError("\n".join(errors))
     is_comparable = _has_published_size(configs[sweep.baseline])
     published = _published(sweep.reference, list(configs)) if sweep.reference and is_comparable else {}
-    from ablate.cli.counting import costs
-
     for row, counted in zip(configs, costs(list(configs.values())), strict=True):
         yield {
             "row": row,

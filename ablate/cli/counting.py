@@ -1,7 +1,9 @@
-"""What many configurations cost, counted on all cores."""
+"""What configurations cost: of one, and of many, counted on all cores."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -22,11 +24,29 @@ def costs(configs: Sequence[Any]) -> Iterator[dict[str, Any]]:
         yield from pool.map(_cost, configs)
 
 
-def _cost(config: Any) -> dict[str, Any]:
-    from ablate.cost import cost, without_compiler
+def count(config: Any) -> dict[str, Any]:
+    """`ablate.cost.cost` of a config, in a process that does nothing else and ends soon."""
+    from ablate.cost import cost
+    from ablate.torch_stand_ins import counting_only
 
+    with counting_only():
+        return cost(config)
+
+
+@contextlib.contextmanager
+def garbage_kept() -> Iterator[None]:
+    """Look for no garbage meanwhile: among what torch makes as it is imported that takes a tenth of a short process."""
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        with without_compiler():
-            return cost(config)
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _cost(config: Any) -> dict[str, Any]:
+    try:
+        return count(config)
     except UserError as error:
         raise error.of(config.sweep, config.row) from None
