@@ -150,8 +150,9 @@ class Evaluation(ABC):
     belongs to the identity of the run. All others run once, after the last step, and carry a hash of their own.
     """
 
-    def check(self, config: DictConfig) -> None:  # noqa: B027
-        """Raise `UserError` where this cannot score the model of a composed config: asked before it is trained."""
+    def check(self, config: DictConfig) -> None:  # noqa: B027 (most have nothing to check)
+        """Raise `UserError` for what would make it fail, such as a missing file; called before the run of `config`
+        trains, and before a finished one is evaluated."""
 
     @abstractmethod
     def evaluate(self, model: Model, context: Context) -> dict[str, Score] | Partial:

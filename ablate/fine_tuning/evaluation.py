@@ -60,7 +60,7 @@ class Settings:
 
     batch_tokens: of a step; it has batch_tokens / input_length examples, one a row.
     input_length, target_length: the most ids of either; what is longer is cut, and counted in the record. A decoder
-        alone reads both in one sequence of input_length.
+        alone reads both in one sequence of input_length, of which the target has half at most.
     learning_rate: of optimizers whose steps are relative to the size of a parameter, as Adafactor's are;
         learning_rate_absolute: of all others. Constant after `warmup_steps` from 0.
     checkpoint_every: steps between two validations.
@@ -172,6 +172,7 @@ class FineTuning(Evaluation):
                 f"evaluation={self.name} lets a model write, and one of {'/'.join(topology.stacks)} alone writes no "
                 "text; choose topology=encoder_decoder, prefix_decoder or causal_decoder"
             )
+        self.settings.share(self.name, config.trainer.devices * config.trainer.nodes)
         for task, _ in self.tasks.values():
             task.check()
 
@@ -189,8 +190,8 @@ class _Run:
         self.model = subject.model.to(context.device)
         settings, layout = self.settings, subject.layout
         self.form = form_of(self.model, layout.pad_id)
-        room = self.form.room_for_input(settings.input_length, settings.target_length)
-        self.encoder = Encoder(subject.tokenizer, layout.eos_id, room, settings.target_length)
+        lengths = self.form.lengths(settings.input_length, settings.target_length)
+        self.encoder = Encoder(subject.tokenizer, layout.eos_id, *lengths)
         self.train: dict[str, list[Encoded]] = {}
         self.inputs: dict[str, list[Any]] = {}
         for name, (_, parts) in evaluation.tasks.items():
@@ -201,7 +202,7 @@ class _Run:
             self.form,
             subject.tokenizer,
             layout.eos_id,
-            settings.target_length,
+            self.encoder.target_length,
             settings.beams,
             settings.length_penalty,
             self.share.micro_batch,

@@ -29,9 +29,14 @@ class Form:
     def __init__(self, pad_id: int):
         self.pad_id = pad_id
 
-    def room_for_input(self, input_length: int, target_length: int) -> int:
-        """The most ids of an input, so that the model reads no more than it was trained on."""
-        return input_length
+    def lengths(self, input_length: int, target_length: int) -> tuple[int, int]:
+        """The most ids of an input and of an answer, for those of a model that reads them apart."""
+        return input_length, target_length
+
+    def _shifted(self, targets: Tensor, present: Tensor) -> Tensor:
+        """What a decoder reads to write `targets`: each token one place later, the start symbol first."""
+        start = torch.full_like(targets[:, :1], self.pad_id)
+        return torch.cat([start, targets[:, :-1]], 1).masked_fill(~present, self.pad_id)
 
     def training(self, pairs: Sequence[Pair]) -> Batch:
         """The batch of these pairs; weights have the mean 1, and are 0 wherever no answer is."""
@@ -47,10 +52,9 @@ class Split(Form):
 
     def training(self, pairs: Sequence[Pair]) -> Batch:
         targets, present = padded([answer for _, answer in pairs], self.pad_id)
-        shifted = torch.cat([torch.full_like(targets[:, :1], self.pad_id), targets[:, :-1]], 1)
         return {
             **self.prompt([ids for ids, _ in pairs]),
-            "decoder_ids": shifted,
+            "decoder_ids": self._shifted(targets, present),
             "decoder_segments": present.long(),
             "targets": targets,
             "weights": weights(present),
@@ -62,27 +66,23 @@ class Split(Form):
 
 
 class Joined(Form):
-    """Input and answer in one sequence, which is no longer than an input may be alone."""
+    """Input and answer in one sequence, as long as an input may be alone: no longer than the model was trained on."""
 
     def __init__(self, pad_id: int, has_prefix: bool):
         super().__init__(pad_id)
         self.has_prefix = has_prefix
 
-    def room_for_input(self, input_length: int, target_length: int) -> int:
-        if input_length <= target_length + 1:
-            raise UserError(
-                f"an input of {input_length} tokens has no room for an answer of {target_length}, which a decoder "
-                "alone reads in the same sequence; lower target_length"
-            )
-        return input_length - target_length
+    def lengths(self, input_length: int, target_length: int) -> tuple[int, int]:
+        """Both together have `input_length` ids, of which the answer gets half at most."""
+        answer = min(target_length, input_length // 2)
+        return input_length - answer, answer
 
     def training(self, pairs: Sequence[Pair]) -> Batch:
         targets, present = padded([np.concatenate(pair) for pair in pairs], self.pad_id)
         lengths = torch.tensor([len(ids) for ids, _ in pairs])
         is_answer = present & (torch.arange(targets.shape[1]) >= lengths[:, None])
-        shifted = torch.cat([torch.full_like(targets[:, :1], self.pad_id), targets[:, :-1]], 1)
         return {
-            "decoder_ids": shifted,
+            "decoder_ids": self._shifted(targets, present),
             "decoder_segments": present.long(),
             "targets": targets,
             "weights": weights(is_answer),

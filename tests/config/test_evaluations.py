@@ -10,6 +10,7 @@ from ablate.config.composing import by_hydra, compose_groups
 from ablate.errors import UserError
 from ablate.study import definition
 
+ALL = "(by_position, heldout, superglue, webquestions, wmt_en_de, xsum, zero_shot)"
 BOTH = "evaluation=[heldout,by_position]"
 SWEEP = """question: Which norm?
 base: ["evaluation=[heldout,by_position]", evaluation.by_position.bins=4]
@@ -41,8 +42,14 @@ def test_each_option_has_its_keys_below_its_name():
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("evaluation=[]", "evaluation takes one or more options and was given none (by_position, heldout)"),
-        ("evaluation=null", "evaluation takes one or more options and was given null (by_position, heldout)"),
+        (
+            "evaluation=[]",
+            "evaluation takes one or more options and was given none " + ALL,
+        ),
+        (
+            "evaluation=null",
+            "evaluation takes one or more options and was given null " + ALL,
+        ),
         ("evaluation=[heldout,heldout]", "heldout is chosen 2 times"),
         ("evaluation=[heldout,by_postion]", "evaluation=by_postion: unknown option; did you mean 'by_position'?"),
         ("evaluation=by_position", "evaluation=[by_position]: none of them gives the loss of the run; add heldout"),

@@ -1,0 +1,204 @@
+"""Fine-tuning as an evaluation: it learns, it is scored, and interrupted it goes on to the same numbers."""
+
+import json
+
+import pytest
+import torch
+
+from ablate.errors import UserError
+from ablate.evaluation.contract import StopRequested
+from ablate.fine_tuning import validation
+from ablate.fine_tuning.loop import Diverged, Loop
+from ablate.run import outcomes
+from tests.fine_tuning import tiny
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    return lambda *more: tiny.composed(tiny.superglue(tmp_path / "data"), *more)
+
+
+def weights(folder):
+    """The weights after the last step, and the metrics without their times."""
+    (path, *_) = sorted((folder / "checkpoints").glob("*.ckpt"), reverse=True)
+    state = torch.load(path, weights_only=True)["state_dict"]
+    lines = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    return {name: tensor.numpy().tobytes() for name, tensor in state.items()}, [line[:1] + line[2:] for line in lines]
+
+
+@pytest.mark.parametrize("topology", tiny.TOPOLOGIES)
+def test_it_learns_what_can_be_learned(cfg, tmp_path, topology):
+    longer = ["evaluation.superglue.steps=120", "evaluation.superglue.checkpoint_every=60"]
+    found = tiny.evaluated(cfg("evaluation.superglue.dropout=0", *longer, *tiny.TOPOLOGIES[topology]), tmp_path / "run")
+    score = found["superglue_cb"]
+    assert score.value > score.chance + 20 and score.unit == "%" and score.items == 12
+    assert found["superglue"].value > 0
+
+
+def test_the_scores(cfg, tmp_path):
+    found = tiny.evaluated(cfg(), tmp_path / "run")
+    assert list(found) == [
+        "superglue", "superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy", "superglue_copa",
+    ]  # fmt: skip
+    average = found["superglue"]
+    assert average.source["tasks"] == ["cb"] and average.source["left_out"] == ["copa"]  # 6 items, of at least 8
+    assert average.value == found["superglue_cb"].value == max(average.curve.ys)
+    assert average.curve.x == "fine-tuning step" and average.curve.xs == (10, 20, 30)
+    assert average.source["step"] == average.curve.xs[average.curve.ys.index(average.value)]
+    assert average.source["comparable"] is False and average.source["splits"] == {"cb": "val.jsonl"}
+    source = found["superglue_copa"].source
+    assert set(source["sha256"]) == {"train.jsonl.gz", "val.jsonl"} and source["scorer"] == "accuracy"
+    assert found["superglue_copa"].chance == 50
+    stored = outcomes.read(tmp_path / "run" / source["outcomes"])
+    assert [item.id for item in stored.items] == [f"copa/{number}" for number in range(6)]
+    assert sum(stored.values("superglue_copa").values()) / 6 == pytest.approx(found["superglue_copa"].value)
+    assert source["data"] == "COPA"  # no path of this machine
+    assert not (tmp_path / "run" / "validation").exists() and not list((tmp_path / "run" / "checkpoints").glob("*"))
+    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["step", "1", "5", "10", "15", "20", "25", "30"]
+
+
+class Stop:
+    """Requests to stop at the call with this number."""
+
+    def __init__(self, at):
+        self.at, self.calls = at, 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.calls >= self.at
+
+
+@pytest.mark.parametrize("topology", tiny.TOPOLOGIES)
+def test_stopped_anywhere_it_goes_on_to_the_same_numbers(cfg, tmp_path, topology):
+    made = cfg("keep_checkpoints=all", *tiny.TOPOLOGIES[topology])
+    whole = tiny.evaluated(made, tmp_path / "whole")
+    stops = 0
+    for at in (7, 9, 1, 12, 6):  # in training and while it is judged
+        try:
+            tiny.evaluated(made, tmp_path / "parts", stop=Stop(at))
+        except StopRequested:
+            stops += 1
+    assert stops >= 3
+    assert tiny.evaluated(made, tmp_path / "parts") == whole
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+def test_killed_it_goes_on_from_its_checkpoint(cfg, tmp_path, monkeypatch):
+    made = cfg("keep_checkpoints=all")
+    whole = tiny.evaluated(made, tmp_path / "whole")
+    take = Loop._take
+
+    def killed(self):
+        if self.step == 17:
+            raise KeyboardInterrupt
+        take(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Loop, "_take", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.evaluated(made, tmp_path / "parts")
+    steps = []
+    monkeypatch.setattr(Loop, "_take", lambda self: (steps.append(self.step), take(self)))
+    judged = []
+    monkeypatch.setattr(validation, "judged", _counting(validation.judged, judged))
+    assert tiny.evaluated(made, tmp_path / "parts") == whole
+    assert steps == list(range(10, 30))  # the checkpoint of step 10
+    assert len(judged) == 4  # two tasks at steps 20 and 30
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+def _counting(function, calls):
+    def counted(*arguments):
+        calls.append(arguments[0].name)
+        return function(*arguments)
+
+    return counted
+
+
+def test_a_task_that_was_judged_is_not_judged_again(cfg, tmp_path, monkeypatch):
+    written = validation.Writer.outputs
+
+    def interrupted(self, model, inputs, context):
+        if len(inputs) == 6:
+            raise KeyboardInterrupt
+        return written(self, model, inputs, context)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(validation.Writer, "outputs", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.evaluated(cfg(), tmp_path / "run")
+    judged = []
+    monkeypatch.setattr(validation, "judged", _counting(validation.judged, judged))
+    assert tiny.evaluated(cfg(), tmp_path / "run") == tiny.evaluated(cfg(), tmp_path / "whole")
+    assert judged[:2] == ["copa", "cb"]
+
+
+def test_other_weights_or_other_files_begin_anew(cfg, tmp_path):
+    made = cfg("keep_checkpoints=all")
+    first = tiny.evaluated(made, tmp_path / "run")
+    other = cfg("keep_checkpoints=all", "seed.init=5")
+    assert tiny.evaluated(other, tmp_path / "run") == tiny.evaluated(other, tmp_path / "new")
+    assert tiny.evaluated(made, tmp_path / "run") == first
+
+
+def test_a_divergence_is_named(cfg, tmp_path):
+    with pytest.raises(Diverged, match=r"fine-tuning diverged: the (loss|gradient norm) was (nan|inf) at step \d+"):
+        tiny.evaluated(cfg("evaluation.superglue.learning_rate=1e30"), tmp_path / "run")
+
+
+def test_the_rate_is_that_of_the_optimizers_kind(cfg, tmp_path):
+    settings = ["evaluation.superglue.learning_rate=0.02", "evaluation.superglue.learning_rate_absolute=0.003"]
+    for optimizer, rate in (("adafactor", 0.02), ("adam", 0.003)):
+        tiny.evaluated(cfg(f"optimizer={optimizer}", *settings), tmp_path / optimizer)
+        lines = (tmp_path / optimizer / "metrics.csv").read_text().splitlines()
+        rates = [float(line.split(",")[3]) for line in lines[1:]]
+        assert rates == pytest.approx([0, rate * 4 / 5, *[rate] * 5])
+
+
+def test_slices_add_up(cfg, tmp_path):
+    """The same gradients in slices of 4 as in one of 16, but for rounding."""
+    losses = []
+    for micro in (16, 4):
+        tiny.evaluated(
+            cfg(f"evaluation.superglue.micro_batch={micro}", "evaluation.superglue.dropout=0"), tmp_path / str(micro)
+        )
+        losses.append(
+            [float(line.split(",")[2]) for line in (tmp_path / str(micro) / "metrics.csv").read_text().splitlines()[1:]]
+        )
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("evaluation.superglue.data=nowhere", r"evaluation\.superglue\.data: there is no folder nowhere/CB"),
+        ("evaluation.superglue.tasks=[cbb]", r"superglue\.tasks: there is no task 'cbb'.*did you mean 'cb'"),
+        ("evaluation.superglue.tasks=[]", "tasks is empty"),
+        ("topology=encoder", "one of encoder alone writes no text; choose topology=encoder_decoder, "),
+        ("evaluation.superglue.micro_batch=3", r"batch_tokens=512 makes 16 examples .* parts of 3"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_before_anything_is_trained(cfg, override, line):
+    from ablate.evaluation.build import build
+
+    made = cfg(override)
+    with pytest.raises(UserError, match=line):
+        build(made)["superglue"].check(made)
+
+
+def test_a_run_with_a_bad_task_file_is_refused_before_it_trains(asked, tmp_path, monkeypatch):
+    from ablate.training import fit
+    from tests.training.standin import run
+
+    data = tiny.superglue(tmp_path / "data")
+    (data / "COPA" / "val.jsonl").write_text(json.dumps({"premise": "p"}) + "\n")
+    monkeypatch.setattr(fit.Fit, "run", lambda self: pytest.fail("it trains"))
+    with pytest.raises(UserError, match=r"COPA/val\.jsonl:1: there is no field 'choice1'"):
+        run(asked("shape.batch_tokens=512", "shape.length=32", *tiny.SUPERGLUE, f"evaluation.superglue.data={data}"))
+
+
+def test_a_limit_judges_so_many_items(cfg, tmp_path):
+    found = tiny.evaluated(cfg("evaluation.superglue.limit=5", "evaluation.superglue.steps=5"), tmp_path / "run")
+    assert (found["superglue_cb"].items, found["superglue_copa"].items) == (5, 5)
+    assert found["superglue"].source["tasks"] == ["cb", "copa"]  # none has as many as wanted
