@@ -18,12 +18,12 @@ NAME = "initial_gradients"
 
 
 class InitialGradients(Evaluation):
-    """The Euclidean norm of the gradient of the mean training loss, at the values with which the run began, on `tokens`
-    held-out input tokens drawn with `seed`, without dropout.
+    """The Euclidean norm of the gradient of the mean held-out loss, at the values with which the run began, on `tokens`
+    input tokens drawn with `seed`; without dropout and what else a model has in training alone.
 
-    The curve is the norm of each layer's gradient, over the parameters in the layers; those of a decoder follow those
-    of an encoder. In post-norm it is large in the last layers (Xiong et al. 2020, https://arxiv.org/abs/2002.04745). The
-    trained model is not looked at.
+    The curve is the norm of the gradient of each layer, those of a decoder after those of an encoder. In post-norm it
+    is large in the last layers (Xiong et al. 2020, https://arxiv.org/abs/2002.04745). The trained model is
+    not looked at.
     """
 
     ranges: ClassVar[Ranges] = {"tokens": AMOUNT}

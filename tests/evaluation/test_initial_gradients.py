@@ -20,7 +20,7 @@ def scored(batches, *overrides, **changes):
 
 @pytest.mark.parametrize("overrides", [[], ["block.placement=post", "seed=3"]])
 def test_the_norm_and_that_of_each_layer(overrides):
-    model = build_model(compose(merge(TINY, ["shape.n_layers=3", *overrides])))
+    model = build_model(compose(merge(TINY, ["shape.n_layers=3", *overrides]))).eval()
     model.forward(BATCH)[0].backward()
     squares = {name: one.grad.square().sum().item() for name, one in model.named_parameters() if one.grad is not None}
     found = scored(
