@@ -66,11 +66,11 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def _by_layer(model: Model, squares: dict[str, Tensor]) -> list[float]:
-    """The norm of each layer, by stack and depth, of the parameters that are declared in one."""
+    """The norm of each layer, by stack and depth, over the parameters of the blocks."""
     sums: dict[tuple[int, int], Tensor] = {}
     for name, parameter in model.named_parameters():
         place = spec_of(parameter).place
-        if place is not None and place.sublayer:
+        if place is not None and ".blocks." in name:  # not the embedding, nor the norm at the end of a stack
             where = int(place.stack == "decoder"), place.layer
             sums[where] = sums[where] + squares[name] if where in sums else squares[name]
     return [sums[where].sqrt().item() for where in sorted(sums)]
