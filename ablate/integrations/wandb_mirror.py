@@ -50,7 +50,7 @@ def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> str:
         tags=[tag[:64] for tag in (*record.tags, *rate_tags(config))],
         config={**config, "sweep": record.sweep, "row": record.row, "parameters": parameters},
     )
-    for kind in ("train", "validation"):
+    for kind in ("train", "validation", "first_steps"):
         run.define_metric(f"{kind}/*", step_metric="step")
     sync = _sync(mirror, run, key)
     for row in _rows(run_folder.metrics, lambda: _has_ended(run_folder), sync.keep_on if sync else lambda: None):
