@@ -88,8 +88,6 @@ class Scoring:
         made = build(cfg)
         self.hashes = evaluations.hashes(resolved(cfg), corpus.sha256)
         self.after = {name: made[name] for name in self.hashes}
-        for evaluation in self.after.values():
-            evaluation.check(cfg)
         (self.of_training,) = (evaluation for name, evaluation in made.items() if name not in self.hashes)
 
     def context(
