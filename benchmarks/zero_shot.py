@@ -6,8 +6,8 @@ one of 10 M: the time of the log-likelihoods, `hf` at the best of its batch size
     ABLATE_TASKS=tasks python benchmarks/zero_shot.py [--check] [--items 200]
 
 ABLATE_TASKS names a folder with the tasks' files and, in stories260K/, the model of llama2.c with its tokenizer.
-Without it nothing is measured. With --check it fails if ours is below 1.5 times as fast, or a log-likelihood differs by more
-than 1e-4 a token.
+Without it nothing is measured. With --check it fails if ours is below 1.5 times as fast, or a log-likelihood differs
+by more than 1e-4 a token.
 """
 
 from __future__ import annotations
