@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ablate import packaged, yaml_text
+from ablate.config import option_words
 from ablate.errors import UserError, nearest
 
 CONF = packaged.conf()
@@ -93,7 +94,7 @@ def file_of(group: str, option: str) -> Path:
     """The YAML file of an option; raises `UserError` where there is none."""
     options = groups()[group]
     if option not in options:
-        hint = nearest(option, options, CLOSE) or of_a_package()
+        hint = option_words.hint(group, option) or nearest(option, options, CLOSE) or of_a_package()
         raise UserError(f"{group}={option}: unknown option{hint} ({group}: {', '.join(options)})")
     return options[option]
 
