@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-# By group: other names, what they mean, and the options of the group (or overrides) that do it; none where nothing does.
+# By group: other names, what they mean, and the options of the group that do it; none where nothing does.
 _TABLE: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
     "activation": (
         ("silu", "SiLU", ("swish",)),
