@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -43,7 +44,7 @@ def score(
     try:
         scoring = Scoring(cfg, corpus, Batches(cfg, corpus), folder, identity)
         model = build_model(cfg)
-        content = checkpoint.load(folder.weights)
+        content = _weights(folder)
         if content.get("identity") != identity:
             raise UserError(f"{folder.weights} belongs to another run; delete it")
         model.load_state_dict(content["state_dict"])
@@ -80,6 +81,13 @@ def add_to_config(folder: RunFolder, cfg: DictConfig) -> None:
     config = folder.read_config() or resolved(cfg)
     config[evaluations.GROUP] = {**config[evaluations.GROUP], **resolved(cfg)[evaluations.GROUP]}
     atomic_write(folder.config, record_fields.as_yaml(config))
+
+
+def _weights(folder: RunFolder) -> dict[str, Any]:
+    try:
+        return checkpoint.load(folder.weights)
+    except checkpoint.CheckpointError as error:
+        raise UserError(f"{error}: no more scores can be taken of it; move {folder.path} away to train again") from None
 
 
 def _stop(folder: RunFolder, steps: int, interruption: Interruption) -> Callable[[], bool]:

@@ -106,6 +106,17 @@ def test_a_name_that_is_taken_is_a_failure():
     assert found.scores == {"accuracy": taken}
 
 
+def test_damaged_weights_of_a_finished_run_are_told_in_a_line(asked):
+    overrides = asked()
+    found = run(overrides)
+    folder = folder_of(overrides)
+    before = folder.record.read_bytes()
+    (folder.checkpoints / "weights.pt.sha256").write_bytes(b"\xff\xfegarbage")
+    with pytest.raises(UserError, match=r"weights.pt is damaged.*: no more scores can be taken of it; move .* away"):
+        run(asked(*BOTH))
+    assert folder.record.read_bytes() == before and found.status == "done"
+
+
 def stops_in_evaluation(number):
     """A signal while the evaluation after training goes on."""
 
