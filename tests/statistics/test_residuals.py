@@ -52,6 +52,8 @@ def test_a_row_with_a_single_run_shows_no_effect_of_a_seed():
     found, without = residuals(np.vstack([losses, alone])), residuals(losses)
     assert found.values[:7] == pytest.approx(without.values) and found.seed_variance == without.seed_variance
     assert np.isnan(found.values[7]).all() and found.degrees[7] == 0
+    losses[1:, 2] = NAN  # nor does a seed that one row ran beside it
+    assert not residuals(np.vstack([losses, alone])).is_shared[2]
 
 
 def test_a_row_that_is_kept_out_changes_nothing_for_the_others():
