@@ -27,6 +27,7 @@ ORDER = (
     "orphans",
     "termination",
     "process_tree",
+    "background",
     "statistics",
     "model",
     "config",

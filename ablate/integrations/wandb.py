@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.background import ONE_THREAD, step_back
 from ablate.duration import duration
 from ablate.errors import UserError
 from ablate.run.files import atomic_write, follow_no_link, read_json
@@ -89,15 +90,16 @@ class Mirror:
             outcome_file(folder).unlink(missing_ok=True)
             with open(folder / LOG, "ab", opener=follow_no_link) as log:
                 os.utime(log.fileno())
-                subprocess.Popen(
+                process = subprocess.Popen(
                     [sys.executable, "-m", "ablate.integrations.wandb_mirror", job],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                     close_fds=True,
-                    env={**os.environ, "PYTHONPATH": path},
+                    env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
                 )
+            step_back(process.pid)  # before it has loaded anything
         except (OSError, UserError) as error:  # a mirror that cannot be hung up breaks nothing
             say(f"this run is not mirrored to W&B: {error}")
 

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -16,15 +17,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ablate.background import insist
 from ablate.errors import UserError
 from ablate.integrations.wandb import Mirror, by_hand, lock_file, report_tables, state_file, write_problem
-from ablate.integrations.wandb_sync import KEY, Sync, may_send
+from ablate.integrations.wandb_sync import KEY, Sync, may_send, services_step_back
 from ablate.run.files import atomic_write, read_json
 from ablate.run.folder import RunFolder
 from ablate.run.lock import held_in_turn, is_held
 from ablate.run.record import DONE, FINISHED, RUNNING, Record
 
 POLL_SECONDS = 1.0
+START_SECONDS = 10.0  # of training, before W&B is loaded, which takes seconds of the processor
 FLUSH_SECONDS = 5.0  # until what is logged is in the file that is sent from, every 15 s
 NO_KEY = "written offline: there is no key, or sync_seconds is 0"
 UNFINISHED_SECONDS = 10.0  # to send a run that was stopped, or failed: its next attempt sends all of it
@@ -40,6 +43,7 @@ def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> str:
     if record is None or config is None:
         raise UserError(f"{folder}: no run to mirror (no record.json or no config.yaml)")
     parameters = record.parameters.to_json() if record.parameters else None
+    _let_it_begin(run_folder)
     run = _init(
         mirror,
         folder,
@@ -123,9 +127,11 @@ def _init(mirror: Mirror, folder: Path, **options: Any) -> Any:
         x_disable_stats=True,
         x_transaction_log_flush_interval=FLUSH_SECONDS,
     )
-    return wandb.init(
+    run = wandb.init(
         mode="offline", dir=str(folder), project=mirror.project, entity=mirror.entity, settings=settings, **options
     )
+    services_step_back(os.getpid())
+    return run
 
 
 def _may_send(mirror: Mirror, key: str | None) -> bool:
@@ -136,23 +142,45 @@ def _sync(mirror: Mirror, run: Any, key: str | None) -> Sync | None:
     return Sync(Path(run.settings.sync_dir), key) if _may_send(mirror, key) else None
 
 
+def _let_it_begin(folder: RunFolder) -> None:
+    """Wait until a run has trained for a while, or has ended.
+
+    Until it trains, metrics.csv may have lines of an earlier attempt that it does not keep.
+    """
+    until = math.inf
+    while time.monotonic() < until and not _has_ended(folder):
+        if until == math.inf and folder.progress.exists():
+            until = time.monotonic() + START_SECONDS
+        time.sleep(POLL_SECONDS)
+
+
 def _rows(path: Path, has_ended: Callable[[], bool], meanwhile: Callable[[], None]) -> Iterator[dict[str, str]]:
     """The rows of metrics.csv as they are written; the last line counts once it is whole."""
-    seen = 0
+    seen = 0  # bytes
     header: list[str] = []
     while True:
         meanwhile()
         ended = has_ended()
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        lines = text[: text.rfind("\n") + 1].splitlines()
+        whole, newline, _ = _read_from(path, seen).rpartition(b"\n")
+        seen += len(whole) + len(newline)
+        lines = whole.decode().splitlines()
         if lines and not header:
-            header, seen = lines[0].split(","), 1
-        for line in lines[seen:]:
+            header = lines.pop(0).split(",")
+        for line in lines:
             yield dict(zip(header, line.split(","), strict=False))
-        seen = max(seen, len(lines))
         if ended:
             return
         time.sleep(POLL_SECONDS)
+
+
+def _read_from(path: Path, place: int) -> bytes:
+    """What a file has from a place on; nothing where there is no file."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(place)
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 def _has_ended(folder: RunFolder) -> bool:
@@ -196,7 +224,7 @@ def _work(job: dict[str, Any], key: str | None) -> str:
 
 def main() -> None:
     """Do what the command line says, out of everybody's way, after an earlier mirror of the same folder."""
-    os.nice(10)
+    insist(os.getpid())
     key = os.environ.pop(KEY, None)
     job = json.loads(sys.argv[1])
     folder = Path(job["folder"])

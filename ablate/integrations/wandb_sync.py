@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 from urllib.parse import urlparse
 
+from ablate.background import insist, leads_session
 from ablate.orphans import AGENT, die_with_agent
-from ablate.process_tree import kill_group
+from ablate.process_tree import descendants, kill_group
 
 KEY, SERVICE = "WANDB_API_KEY", "WANDB_SERVICE"
 AGAIN_SECONDS = 60.0  # from one try to the next, as long as the run goes on
@@ -31,6 +32,7 @@ class Sync:
         self.log = self.folder.parent / "sync.log"
         self.process: subprocess.Popen | None = None
         self.next_try = 0.0
+        self.has_stepped_back = False  # W&B's service below it, which has a session of its own
 
     def keep_on(self) -> None:
         """Start it, or start it again after a while; to be called now and then."""
@@ -38,6 +40,8 @@ class Sync:
             self._stop()
         if self.process is None and time.monotonic() >= self.next_try:
             self._start()
+        if self.process and not self.has_stepped_back:
+            self.has_stepped_back = services_step_back(self.process.pid)
 
     def finish(self, seconds: float) -> str:
         """Send what is left of the run, which has ended, within so many seconds; says what went wrong, if anything."""
@@ -71,6 +75,8 @@ class Sync:
                 start_new_session=True,
                 env=self._environment(),
             )
+            self.has_stepped_back = False
+            insist(self.process.pid)
 
     def _environment(self) -> dict[str, str]:
         """This process's, with the key and without the service that it writes by, which would not end with the sync."""
@@ -108,6 +114,14 @@ class Sync:
     def _marker(self) -> Path:
         """The file that W&B lays beside a run that it has sent."""
         return next(self.folder.glob("*.wandb"), self.folder / "run.wandb").with_suffix(".wandb.synced")
+
+
+def services_step_back(pid: int) -> bool:
+    """Give W&B's services below a process the lowest priority; whether there are any yet."""
+    services = [one for one in descendants(pid) if leads_session(one)]
+    for service in services:
+        insist(service)
+    return bool(services)
 
 
 def may_send(key: str | None) -> bool:

@@ -63,7 +63,7 @@ def drive(asked: request.SweepRequest, *, program: Program | None = None, out: T
     if chosen.report:
         from ablate.report import build
 
-        report = build.build(name, paths.runs, paths.reports, paths.sweeps)
+        report = build.build(name, paths.runs, paths.reports, paths.sweeps, chosen.only)
         first, *table = report.lines
         say("\n".join([f"{name}: {first}", *table, f"{name}: {report.path}"]), file=out)
         if mirror:

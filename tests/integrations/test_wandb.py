@@ -14,6 +14,7 @@ from ablate.config import compose, keys
 from ablate.errors import UserError
 from ablate.integrations import wandb, wandb_mirror, wandb_sync
 from ablate.integrations.wandb_mirror import run_id
+from ablate.run.folder import RunFolder
 from tests.faults import faults
 from tests.training.standin import folder_of, in_child, run
 
@@ -118,6 +119,7 @@ def test_what_the_package_is_told_of_a_run(asked, recorder, status):
     assert recorder.of("define_metric") == [
         ("train/*", {"step_metric": "step"}),
         ("validation/*", {"step_metric": "step"}),
+        ("first_steps/*", {"step_metric": "step"}),
     ]
     header, *lines = (line.split(",") for line in folder.metrics.read_text().splitlines())
     rows = [dict(zip(header, line, strict=True)) for line in lines]
@@ -204,6 +206,24 @@ def test_lines_are_taken_once_they_are_whole(tmp_path, monkeypatch):
     rows = wandb_mirror._rows(path, has_ended, lambda: calls.append(1))
     assert list(rows) == [{"step": "1", "loss": "5.5"}, {"step": "2", "loss": "4.5"}]
     assert len(calls) == 5  # the sync is looked after each time
+
+
+def test_w_and_b_is_loaded_after_some_seconds_of_training(tmp_path, monkeypatch):
+    """Not while an earlier attempt's lines may be there, which end where training goes on from a checkpoint."""
+    folder, clock, ended = RunFolder(tmp_path), [0.0], []
+
+    def sleep(seconds):
+        clock[0] += seconds
+        if clock[0] == 30:
+            folder.progress.write_text("{}")
+
+    monkeypatch.setattr(wandb_mirror, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(wandb_mirror, "_has_ended", lambda _: clock[0] in ended)
+    wandb_mirror._let_it_begin(folder)
+    assert clock[0] == 30 + wandb_mirror.START_SECONDS
+    clock[0], ended = 0.0, [3.0]
+    wandb_mirror._let_it_begin(folder)
+    assert clock[0] == 3
 
 
 @pytest.mark.parametrize(("machine", "known"), [("here.example.org", True), ("there.example.org", False)])

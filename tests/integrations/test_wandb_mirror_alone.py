@@ -16,7 +16,7 @@ MIRROR = {"project": "mine", "entity": None, "sync_seconds": 4}
 @pytest.fixture
 def started(tmp_path, monkeypatch):
     """`started(what, *more, result=)`: run the mirror; `calls` has what it did, with the folder's lock held."""
-    monkeypatch.setattr(wandb_mirror.os, "nice", lambda number: None)
+    monkeypatch.setattr(wandb_mirror, "insist", lambda pid: None)
     calls = []
 
     def start(what, *more, result=""):

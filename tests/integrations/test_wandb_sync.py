@@ -177,6 +177,28 @@ def test_nothing_outlives_a_kill(who, seconds, asked, service):
         wait(child)
 
 
+@pytest.mark.slow
+def test_all_of_it_runs_at_the_lowest_priority(asked, service):
+    """The mirror, the sync and both services of W&B, each of which has a session, and so a group, of its own."""
+    overrides = asked("logger=wandb")
+    folder = folder_of(overrides).path
+    child = start(overrides, at_leisure(2))
+    try:
+        until(lambda: sum("wandb-core" in command[0] for command in mirrors(folder).values()) == 2)
+        until(lambda: {*map(priority, mirrors(folder))} == {(19, "19")}, 10)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        wait(child)
+    assert sent(folder) == ""
+
+
+def priority(pid):
+    """The nice value of a process, and of its session, where that has one."""
+    group = Path(f"/proc/{pid}/autogroup")
+    words = group.read_text().split() if group.exists() else []
+    return os.getpriority(os.PRIO_PROCESS, pid), words[-1] if words else "19"
+
+
 def test_the_key_is_nowhere(asked, service, tmp_path):
     overrides = asked("logger=wandb")
     folder = folder_of(overrides).path

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ablate.report import build
 from ablate.run.folder import RunFolder
 from ablate.sweep import command, scheduler
 from tests.sweep.clock import Clock
@@ -184,3 +185,11 @@ def test_a_report_is_made_at_the_end_and_the_mirror_gets_it(place, monkeypatch):
     report = place.folder / "reports" / "try" / "report.md"
     assert code == 0 and report.exists() and said.splitlines()[-2:] == [f"try: {report}", "try: 2 runs are not sent"]
     assert closed == [("try", place.runs, place.folder / "reports")]
+
+
+def test_the_rows_that_a_sweep_is_asked_for_are_shown_in_its_report(place, monkeypatch):
+    asked, make = [], build.build
+    monkeypatch.setattr(build, "build", lambda *given: asked.append(given[4:]) or make(*given))
+    assert place.drive(report=True, only="Rms")[0] == 0
+    assert place.drive(report=True)[0] == 0
+    assert asked == [("Rms",), (None,)]
