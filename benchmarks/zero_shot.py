@@ -81,7 +81,7 @@ def measure(name: str, config: dict, state: dict | None, asked: dict) -> tuple[f
         library.tie_weights()
     ours = build_model(compose(llama.overrides(library.config))).eval()
     llama.load(ours, library.state_dict())
-    hf, scorer = library_model(library), Scorer(ours, length=LENGTH, batch_tokens=4096)
+    hf, scorer = library_model(library), Scorer(ours, length=LENGTH, batch_tokens=2048)
     totals, difference = dict.fromkeys((*BATCH_SIZES, "ours"), 0.0), 0.0
     print(f"{name}: {sum(weight.numel() for weight in ours.parameters()) / 1e6:.2f} M parameters")
     for task, pairs in asked.items():

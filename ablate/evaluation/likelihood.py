@@ -3,17 +3,19 @@
     decoder            start context | answer                 (the prefix decoder reads start and context both ways)
     encoder-decoder    encoder: what the prompt says         decoder: start ... | answer
 
-Questions are sorted by length and asked in batches of about the same number of tokens. What several answers share is
-read once, where the model allows it (`ablate.model.reading`), and logits are computed of the answers' places alone.
+Questions are sorted by length and asked in batches of about the same number of tokens, padding included. What several
+answers share, their first tokens too, is read once, where the model allows it (`ablate.model.reading`), and logits are
+computed of the answers' places alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os.path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -21,12 +23,16 @@ from torch import Tensor
 from ablate.data.prompt import Prompt
 from ablate.evaluation.contract import evaluating
 from ablate.model.build import Model
+from ablate.model.cache import Past
 from ablate.model.contract import PREFIX, Memory, View
-from ablate.model.reading import reader_of
+from ablate.model.reading import ignores_padding, reader_of
 from ablate.model.topology import Writer
 
 Read = tuple[Tensor, list[int], list[int]]  # hidden states (P,D); of each answer's tokens the places; the questions
 LOGITS = 1 << 24  # that are held at once, in float32: 64 MiB
+FEWEST = 256  # tokens, below which a batch takes as long as one with more
+PADDING = 0.125  # the most of a larger batch that is padding
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,10 @@ class Group:
     prompt: Prompt
     tails: dict[tuple[int, ...], list[int]]
 
-    @property
-    def size(self) -> int:
-        """Tokens that are read."""
-        return sum(self.prompt.lengths) + sum(map(len, self.tails))
+    @cached_property
+    def common(self) -> tuple[int, ...]:
+        """The tokens with which all inputs begin."""
+        return tuple(os.path.commonprefix([*self.tails]))
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,9 @@ class Scorer:
         self.autocast, self.share, self.between = autocast, share, between
         self.reader = reader_of(model, keep_keys=keep_keys)
         self.device = next(model.parameters()).device
-        # Padding behind a row is seen by no token of a causal decoder, except through parts whose tokens compete.
-        self.ignores_padding = not any(getattr(module, "mixes_segments", False) for module in model.modules())
+        topology = cast(Writer, model.topology)
+        self.order = topology.mask_orders["decoder"]
+        self.ignores_padding = ignores_padding(topology.decoder, self.order)
 
     def __call__(self, questions: Sequence[Question]) -> list[Likelihood]:
         """The likelihood of each question's answer, in the order of the questions."""
@@ -129,23 +136,22 @@ class Scorer:
         return Prompt(question.prompt.decoder[-room:], None if encoder is None else encoder[-self.length :])
 
     def _batches(self, groups: list[Group]) -> Iterator[list[Group]]:
-        """Groups of about the same length, the longest first, about `batch_tokens` tokens at once.
+        """Groups of about the same length, the longest first, at most `batch_tokens` tokens at once.
 
         Those of one answer each are separate: these are read in one piece.
         """
         shared = [group for group in groups if self._is_shared(group)]
         alone = [group for group in groups if not self._is_shared(group)]
-        for part, size in ((shared, _size_before), (alone, _size)):
-            batch: list[Group] = []
-            tokens = 0
-            for group in sorted(part, key=size, reverse=True):
-                if batch and tokens + group.size > self.batch_tokens:
-                    yield batch
-                    batch, tokens = [], 0
-                batch.append(group)
-                tokens += group.size
-            if batch:
-                yield batch
+        yield from _cut(shared, self._size_before, self.batch_tokens)
+        yield from _cut(alone, _size, self.batch_tokens, rows=lambda group: len(group.tails))
+
+    def _size_before(self, group: Group) -> tuple[int, ...]:
+        encoder, decoder = group.prompt.lengths
+        return encoder, decoder + len(self._common(group))
+
+    def _common(self, group: Group) -> tuple[int, ...]:
+        """What of the answers is read with the prompt; nothing where the prompt's tokens would see it."""
+        return () if self.order == PREFIX else group.common
 
     def _is_shared(self, group: Group) -> bool:
         return self.reader.keeps_keys and len(group.tails) > 1
@@ -167,15 +173,15 @@ class Scorer:
         rows = [(group, tail) for group in groups for tail in group.tails]
         ids, segments = self._padded([(*group.prompt.decoder, *tail) for group, tail in rows])
         topology = cast(Writer, self.model.topology)
-        order = topology.mask_orders["decoder"]
-        view = View(ids, order, None if self.ignores_padding else segments)
-        if order == PREFIX:
+        view = View(ids, self.order, None if self.ignores_padding else segments)
+        if self.order == PREFIX:
             view.prefix = torch.tensor([len(group.prompt.decoder) for group, _ in rows], device=self.device)
         memory, _ = topology.encode(self._encoder_batch([group.prompt for group in groups]))
         if memory is not None:
             at = [number for number, group in enumerate(groups) for _ in group.tails]
             memory = chosen(memory, torch.tensor(at, device=self.device))
-        hidden, _ = topology.decode(view, memory)
+        past = Past() if self.reader.keeps_keys else None  # not needed, but it says that this is no training
+        hidden, _ = topology.decode(view, memory, past)
         places: list[int] = []
         numbers: list[int] = []
         for row, (group, tail) in enumerate(rows):
@@ -186,34 +192,36 @@ class Scorer:
         yield hidden.flatten(0, 1), places, numbers
 
     def _read_shared(self, groups: list[Group]) -> Iterator[Read]:
-        """What is before the answers once, and these behind it."""
-        hidden, state = self.reader.read(self.batch([group.prompt for group in groups]))
-        last = state.lengths - 1
-        firsts = hidden[torch.arange(len(groups), device=self.device), last]  # (G,D): what predicts the first tokens
-        rows = [(at, tail) for at, group in enumerate(groups) for tail in group.tails]
-        rows.sort(key=lambda row: (-len(row[1]), row[0]))
-        for part in _cut(rows, self.batch_tokens):
-            yield self._read_tails(groups, part, firsts, state)
+        """What is before the answers once, with the tokens with which all of them begin, and the rest behind it."""
+        before = [Prompt((*group.prompt.decoder, *self._common(group)), group.prompt.encoder) for group in groups]
+        hidden, state = self.reader.read(self.batch(before))
+        rows = [(at, tail[len(self._common(group)) :]) for at, group in enumerate(groups) for tail in group.tails]
+        for part in _cut(rows, lambda row: (len(row[1]),), self.batch_tokens):
+            yield self._read_tails(groups, part, hidden, state)
 
     def _read_tails(
-        self, groups: list[Group], rows: list[tuple[int, tuple[int, ...]]], firsts: Tensor, state: Any
+        self, groups: list[Group], rows: list[tuple[int, tuple[int, ...]]], before: Tensor, state: Any
     ) -> Read:
-        """Rows (group, inputs of an answer) behind what was read of their groups."""
+        """Rows (group, inputs of an answer that are not read yet) behind what was read of their groups: `before`
+        (G,P,D)."""
         width = len(rows[0][1])
-        hidden = firsts
+        length = before.shape[1]
+        hidden = before.flatten(0, 1)
+        behind = len(hidden)
         if width:
             state = state.reordered(torch.tensor([at for at, _ in rows], device=self.device))
             ids, segments = self._padded([tail for _, tail in rows])
             # Behind padding nothing is read here, so that rows without any before it need no mask.
             present = segments.bool() if segments is not None and state.is_padded else None
-            behind, _ = self.reader.extend(state, ids, present)
-            hidden = torch.cat([firsts, behind.flatten(0, 1)])
+            hidden = torch.cat([hidden, self.reader.extend(state, ids, present)[0].flatten(0, 1)])
         places: list[int] = []
         numbers: list[int] = []
         for row, (at, tail) in enumerate(rows):
-            first = len(firsts) + row * width
-            for number in groups[at].tails[tail]:
-                places += [at, *range(first, first + len(tail))]
+            common = self._common(groups[at])
+            start = at * length + len(groups[at].prompt.decoder) - 1  # what predicts the first token
+            first = behind + row * width
+            for number in groups[at].tails[(*common, *tail)]:
+                places += [*range(start, start + len(common) + 1), *range(first, first + len(tail))]
                 numbers.append(number)
         return hidden, places, numbers
 
@@ -264,24 +272,33 @@ class Scorer:
         return ids, (torch.arange(longest, device=self.device) < lengths[:, None]).long()
 
 
-def _size_before(group: Group) -> tuple[int, ...]:
-    return *group.prompt.lengths, group.size
-
-
 def _size(group: Group) -> tuple[int, ...]:
     encoder, decoder = group.prompt.lengths
     return encoder, decoder + max(map(len, group.tails))
 
 
-def _cut(rows: list[tuple[int, tuple[int, ...]]], tokens: int) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
-    """Rows, the longest first, in parts of at most `tokens` tokens."""
-    part: list[tuple[int, tuple[int, ...]]] = []
-    for row in rows:
-        if part and (len(part) + 1) * len(part[0][1]) > tokens:
-            yield part
-            part = []
-        part.append(row)
-    yield part
+def _cut(
+    items: Iterable[T], size: Callable[[T], tuple[int, ...]], tokens: int, rows: Callable[[T], int] = lambda _: 1
+) -> Iterator[list[T]]:
+    """Items of about the same size, the largest first, in batches of at most `tokens` tokens with their padding.
+
+    `size` gives an item's lengths, each of which is padded to the largest in the batch; `rows` how often it is read.
+    """
+    batch: list[T] = []
+    widths: tuple[int, ...] = ()
+    count = filled = 0
+    for item in sorted(items, key=size, reverse=True):
+        own, number = size(item), rows(item)
+        wider = tuple(map(max, widths, own)) if batch else own
+        padded, full = (count + number) * sum(wider), filled + number * sum(own)
+        wasteful = padded > FEWEST and padded - full > PADDING * padded
+        if batch and (padded > tokens or wasteful or sum(own) == 0 < sum(wider)):
+            yield batch
+            batch, wider, padded, full, count = [], own, number * sum(own), number * sum(own), 0
+        batch.append(item)
+        widths, filled, count = wider, full, count + number
+    if batch:
+        yield batch
 
 
 def rolling(ids: Sequence[int], start: int, length: int) -> list[Question]:

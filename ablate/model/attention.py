@@ -13,6 +13,7 @@ from ablate.model.position import BIAS, MIX, QUERIES, ROTATE, Position
 from ablate.ranges import WIDTH, Ranges, Relations, check, groups_of
 
 INVISIBLE = -1e9  # added to the score of a query and a key that it must not see
+FUSED_FROM = 1 << 14  # pairs of a query and a key, T S: from here torch's CPU kernel is faster forward, in float32
 
 
 def mask_to_bias(visible: Tensor | None) -> Tensor | None:
@@ -29,6 +30,7 @@ def attend(
     mask_bias: Tensor | None = None,
     causal: bool = False,
     dropout: float = 0.0,
+    reading: bool = False,
 ) -> Tensor:
     """softmax(q k^T + bias + mask_bias) v for q (B,H,T,K) and k, v (B,G,S,K), G a divisor of H -> (B,H,T,K).
 
@@ -36,11 +38,19 @@ def attend(
     torch's fused kernel, for which `causal` can replace a lower-triangular mask. Elsewhere it is two plain products,
     faster forward and backward than torch's CPU kernel at our lengths (two to five times in bfloat16), at the price of
     keeping the weights (B,H,T,S) of each layer.
+
+    `reading` says that there will be no backward pass and that bits need not be those of training: then torch's CPU
+    kernel serves long sequences too.
     """
-    if q.is_cuda:
+    if q.is_cuda or (reading and _is_faster_fused(q, k)):
         return fused(q, k, v, bias=bias, mask_bias=mask_bias, causal=causal, dropout=dropout)
     weights = attention_weights(q, k, bias=bias, mask_bias=mask_bias)
     return by_group(functional.dropout(weights, dropout), v)
+
+
+def _is_faster_fused(q: Tensor, k: Tensor) -> bool:
+    """Whether torch's CPU kernel is faster than two products, in a forward pass alone."""
+    return q.dtype == torch.float32 and q.shape[-2] * k.shape[-2] >= FUSED_FROM
 
 
 def fused(
@@ -148,9 +158,11 @@ class Attention(nn.Module):
             mixed = self.position.mix(weights, ctx.view)
             out = out if mixed is None else out + mixed
         else:
-            triangle = q.is_cuda and bias is None and self._is_triangle(ctx.view)
+            reading = ctx.past is not None
+            has_flag = q.is_cuda or (reading and _is_faster_fused(q, k))
+            triangle = has_flag and bias is None and self._is_triangle(ctx.view)
             mask_bias = None if triangle else self._mask_bias(ctx)
-            out = attend(q, k, v, bias=bias, mask_bias=mask_bias, causal=triangle, dropout=dropout)
+            out = attend(q, k, v, bias=bias, mask_bias=mask_bias, causal=triangle, dropout=dropout, reading=reading)
         return self.combine(out, ctx)
 
     def _keys_of(self, source: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ablate.errors import UserError
 from ablate.model.build import Model
 from ablate.model.cache import Past, is_incremental
-from ablate.model.contract import PREFIX, Memory, View
+from ablate.model.contract import CAUSAL, PREFIX, Memory, View
 from ablate.model.position import Position
 from ablate.model.topology import Batch, Writer, view_of
 
@@ -137,6 +137,11 @@ def reader_of(model: Model, *, keep_keys: bool = True) -> Reader:
     return RecomputingReader(topology, head)
 
 
+def ignores_padding(model: nn.Module, order: str) -> bool:
+    """Whether no token sees padding behind it: that of a causal mask, unless some part lets tokens compete."""
+    return order == CAUSAL and not any(getattr(module, "mixes_segments", False) for module in model.modules())
+
+
 @dataclass(frozen=True)
 class CachedState(State):
     """Tokens in the order in which they were read, padding between them, and their keys and values.
@@ -163,11 +168,13 @@ class CachedReader(Reader):
         super().__init__(topology, head)
         positions = (part for part in topology.decoder.modules() if isinstance(part, Position))
         self._longest = min((part.longest for part in positions if part.longest is not None), default=None)
+        self._ignores_padding = ignores_padding(topology.decoder, topology.mask_orders["decoder"])
 
     def read(self, batch: Batch) -> tuple[Tensor, CachedState]:
         view, lengths, memory = self._first(batch)
         past = Past()
-        hidden, _ = self._topology.decode(view, memory, past)
+        seen = replace(view, segments=None) if self._ignores_padding else view  # the mask is the plain triangle
+        hidden, _ = self._topology.decode(seen, memory, past)
         is_padded = view.segments is not None
         positions = view.place_indices().expand_as(view.ids) if is_padded else None
         return hidden, CachedState(
