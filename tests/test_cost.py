@@ -145,6 +145,10 @@ def test_every_topology_is_counted_with_each_of_its_objectives():
                 assert cost(cfg)["flops_per_step"] > 0, (topology, objective)
     assert sorted(fitting) == [
         ("causal_decoder", "causal"),
+        ("causal_decoder", "copying"),
+        ("causal_decoder", "induction"),
+        ("causal_decoder", "recall"),
+        ("causal_decoder", "retrieval"),
         ("encoder", "masked"),
         ("encoder_decoder", "prefix"),
         ("encoder_decoder", "span_corruption"),

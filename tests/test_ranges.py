@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import hydra
 import pytest
 
@@ -26,6 +24,7 @@ from ablate.ranges import (
     one_of,
     whole,
 )
+from tests.option_keys import keys_of
 
 CASES = [
     (whole(1), [1, 7, 2.0], [0, -1, 1.5, True, "x", float("inf"), float("nan")], "must be a whole number, 1 or more"),
@@ -122,5 +121,4 @@ def test_a_range_is_of_a_key_that_its_class_has():
     classes = {one for path in files for one in _classes(options.load(path)) if isinstance(one, type)}
     assert len(classes) > 50
     for one in (*classes, *SECTIONS.values()):
-        keys = {key for above in one.__mro__ for key in inspect.signature(above.__init__).parameters}
-        assert set(ranges.declared(one)) | set(ranges.declared(one, "relations")) <= keys, one
+        assert set(ranges.declared(one)) | set(ranges.declared(one, "relations")) <= keys_of(one), one

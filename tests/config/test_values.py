@@ -15,6 +15,7 @@ from ablate.config import compose, options
 from ablate.config.root import SECTIONS, Root
 from ablate.config.values import declared
 from ablate.errors import UserError
+from tests.option_keys import keys_of
 
 HEAVY = "\nraise AssertionError('imported')\n"
 MODULE = """
@@ -161,14 +162,10 @@ def option_classes():
 def test_a_range_is_of_a_key_that_the_class_has(target, where):
     """A range under a misspelt key would let anything in."""
     import importlib
-    import inspect
 
     module, _, name = target.rpartition(".")
     made = getattr(importlib.import_module(module), name)
-    known = set()
-    for one in inspect.getmro(made) if inspect.isclass(made) else [made]:
-        init = one.__init__ if inspect.isclass(one) else one
-        known |= set(inspect.signature(init).parameters) if init is not object.__init__ else set()
+    known = keys_of(made)
     for table in ("ranges", "relations"):
         for key in getattr(made, table, {}):
             assert key.split(".")[0] in known, f"{target}.{table}: {key}"

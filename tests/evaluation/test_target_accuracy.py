@@ -16,6 +16,7 @@ from tests.evaluation.test_by_position import context
 LAYOUT = Layout(300, 250, 22, pad_id=0, eos_id=1)
 CORPUS = SimpleNamespace(layout=LAYOUT, text_ids=np.arange(LAYOUT.text_size))
 RETRIEVAL = ["topology=causal_decoder", "objective=retrieval", "objective.length=20", "objective.pairs=6"]
+RETRIEVAL += ["trainer.global_batch_tokens=1280"]  # 64 sequences
 
 
 class Reader:

@@ -22,7 +22,7 @@ from tests.report.synthetic import SETTINGS, Maker
 
 def test_no_score_may_have_the_name_of_a_column_or_of_a_curve(maker):
     of_runs = gathered(maker).frame().columns
-    assert {*of_runs, *RESULT_COLUMNS, "train", "validation"} == COLUMNS
+    assert {*of_runs, *RESULT_COLUMNS, "train", "validation", "gradient_norm"} == COLUMNS
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_what_is_there(maker):
     assert list(frame.final_loss) == pytest.approx([5.0, 5.01, 5.02, 4.9, 4.91, 4.92])
     assert set(frame.section) == {"baseline", "norm"}
     kinds = {kind for _, _, kind in found.curves}
-    assert kinds == {"train", "validation"} and len(found.curves) == 12
+    assert kinds == {"train", "validation", "gradient_norm"} and len(found.curves) == 18
 
 
 def test_curves_belong_to_the_records(maker, tmp_path):
@@ -373,7 +373,7 @@ def test_runs_with_the_keys_of_an_earlier_version_belong_to_the_same_sweep(tmp_p
     assert row.verdict != "not comparable" and row.mixed == "" and row.comparison.seeds == 3
     shown = Provenance(found, judge(found))
     assert shown.troubles == ["**Vanilla Transformer** is missing 2 runs (not started: 2 runs)"]
-    assert "ablate sweep made-up # all runs" in shown.commands
+    assert "ablate sweep made-up stored=false # all runs" in shown.commands
     assert [record["settings"].get("early_fraction") for record in found.records] == [None, 0.125, 0.125] * 2
     fresh = collect(maker.name, tmp_path / "no-runs", maker.sweeps, found)
     assert fresh.records == found.records
