@@ -10,11 +10,11 @@ computed of the answers' places alone.
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, TypeVar, cast
 
 import torch
@@ -30,8 +30,8 @@ from ablate.model.topology import Writer
 
 Read = tuple[Tensor, list[int], list[int]]  # hidden states (P,D); of each answer's tokens the places; the questions
 LOGITS = 1 << 24  # that are held at once, in float32: 64 MiB
-FEWEST = 256  # tokens, below which a batch takes as long as one with more
-PADDING = 0.125  # the most of a larger batch that is padding
+FEWEST = 256  # tokens: on a CPU a batch of less takes about as long
+PADDING = 0.125  # the most of a larger batch that is padding, on a CPU
 T = TypeVar("T")
 
 
@@ -62,7 +62,8 @@ class Group:
     @cached_property
     def common(self) -> tuple[int, ...]:
         """The tokens with which all inputs begin."""
-        return tuple(os.path.commonprefix([*self.tails]))
+        first, last = min(self.tails), max(self.tails)  # in between, all begin as both of these do
+        return tuple(token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Scorer:
     """Asks a model; every process gets every answer.
 
     length: the most tokens that the decoder reads, and that the encoder reads; longer inputs lose tokens on the left.
-    batch_tokens: about how many tokens a batch has.
+    batch_tokens: the most tokens that a batch has, padding included.
     between: called before each batch with the number of questions answered so far and of all of them.
     keep_keys: whether what several answers share is read once, where the model allows it; else only where answers
         differ in their last token alone.
@@ -101,6 +102,7 @@ class Scorer:
         self.autocast, self.share, self.between = autocast, share, between
         self.reader = reader_of(model, keep_keys=keep_keys)
         self.device = next(model.parameters()).device
+        self.fewest = FEWEST if self.device.type == "cpu" else batch_tokens  # on a GPU few large batches are faster
         topology = cast(Writer, model.topology)
         self.order = topology.mask_orders["decoder"]
         self.ignores_padding = ignores_padding(topology.decoder, self.order)
@@ -142,8 +144,32 @@ class Scorer:
         """
         shared = [group for group in groups if self._is_shared(group)]
         alone = [group for group in groups if not self._is_shared(group)]
-        yield from _cut(shared, self._size_before, self.batch_tokens)
-        yield from _cut(alone, _size, self.batch_tokens, rows=lambda group: len(group.tails))
+        yield from self._cut_up(shared, self._size_before)
+        yield from self._cut_up(alone, _size, rows=lambda group: len(group.tails))
+
+    def _cut_up(
+        self, items: Iterable[T], size: Callable[[T], tuple[int, ...]], rows: Callable[[T], int] = lambda _: 1
+    ) -> Iterator[list[T]]:
+        """Items of about the same size, the largest first, in batches of at most `batch_tokens` tokens with padding.
+
+        `size` gives an item's lengths, each of which is padded to the largest in the batch; `rows` how often it is
+        read. Items of no length are separate from others. An item alone may be larger.
+        """
+        batch: list[T] = []
+        widths: tuple[int, ...] = ()
+        count = filled = 0
+        for item in sorted(items, key=size, reverse=True):
+            own, number = size(item), rows(item)
+            wider = tuple(map(max, widths, own)) if batch else own
+            padded, full = (count + number) * sum(wider), filled + number * sum(own)
+            wasteful = padded > self.fewest and padded - full > PADDING * padded
+            if batch and (padded > self.batch_tokens or wasteful or sum(own) == 0 < sum(wider)):
+                yield batch
+                batch, wider, full, count = [], own, number * sum(own), 0
+            batch.append(item)
+            widths, filled, count = wider, full, count + number
+        if batch:
+            yield batch
 
     def _size_before(self, group: Group) -> tuple[int, ...]:
         encoder, decoder = group.prompt.lengths
@@ -196,7 +222,7 @@ class Scorer:
         before = [Prompt((*group.prompt.decoder, *self._common(group)), group.prompt.encoder) for group in groups]
         hidden, state = self.reader.read(self.batch(before))
         rows = [(at, tail[len(self._common(group)) :]) for at, group in enumerate(groups) for tail in group.tails]
-        for part in _cut(rows, lambda row: (len(row[1]),), self.batch_tokens):
+        for part in self._cut_up(rows, lambda row: (len(row[1]),)):
             yield self._read_tails(groups, part, hidden, state)
 
     def _read_tails(
@@ -275,30 +301,6 @@ class Scorer:
 def _size(group: Group) -> tuple[int, ...]:
     encoder, decoder = group.prompt.lengths
     return encoder, decoder + max(map(len, group.tails))
-
-
-def _cut(
-    items: Iterable[T], size: Callable[[T], tuple[int, ...]], tokens: int, rows: Callable[[T], int] = lambda _: 1
-) -> Iterator[list[T]]:
-    """Items of about the same size, the largest first, in batches of at most `tokens` tokens with their padding.
-
-    `size` gives an item's lengths, each of which is padded to the largest in the batch; `rows` how often it is read.
-    """
-    batch: list[T] = []
-    widths: tuple[int, ...] = ()
-    count = filled = 0
-    for item in sorted(items, key=size, reverse=True):
-        own, number = size(item), rows(item)
-        wider = tuple(map(max, widths, own)) if batch else own
-        padded, full = (count + number) * sum(wider), filled + number * sum(own)
-        wasteful = padded > FEWEST and padded - full > PADDING * padded
-        if batch and (padded > tokens or wasteful or sum(own) == 0 < sum(wider)):
-            yield batch
-            batch, wider, padded, full, count = [], own, number * sum(own), number * sum(own), 0
-        batch.append(item)
-        widths, filled, count = wider, full, count + number
-    if batch:
-        yield batch
 
 
 def rolling(ids: Sequence[int], start: int, length: int) -> list[Question]:

@@ -9,6 +9,7 @@ from lm_eval import utils
 from ablate.data.prompt import Prompt
 from ablate.errors import UserError
 from ablate.evaluation.likelihood import Question, Scorer, Share, rolling
+from ablate.model import attention
 from tests.model.tiny import SHAPE, set_all, tiny
 
 DECODERS = ["topology=causal_decoder", "topology=prefix_decoder"]
@@ -98,6 +99,52 @@ def test_what_answers_share_is_read_once():
     read.clear()
     Scorer(model, length=32, batch_tokens=400)([Question(Prompt((0, *context)), (token,)) for token in range(5)])
     assert [tuple(size) for size in read] == [(1, 10)]
+
+
+def test_the_tokens_with_which_answers_begin_are_read_once():
+    model, read = made("topology=causal_decoder", "position=rope"), []
+    model.topology.decoder.stack.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0].shape[:2]))
+    asked = [Question(Prompt((0, 4, 5)), answer) for answer in ((6, 7, 8, 9, 10), (6, 7, 9, 8), (6, 7, 9), (6, 7))]
+    found = Scorer(model, length=32, batch_tokens=400)(asked)
+    assert [tuple(size) for size in read] == [(1, 4), (3, 3)]  # the start, 4, 5, 6; then 7 8 9, 7 9, and 7
+    expected = [alone(model, question) for question in asked]
+    assert [one.log_likelihood for one in found] == pytest.approx([value for value, _ in expected], abs=2e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_batches_are_cut_where_padding_would_grow(shared):
+    model, read = made("topology=causal_decoder", "position=rope"), []
+    model.topology.decoder.stack.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0].shape[:2]))
+    lengths = [400, 390, 300, 290, 40, 30, 20, 10]
+    asked = [
+        Question(Prompt((0, *context)), answer)
+        for context in drawn([length - 1 for length in lengths])
+        for answer in ((4,), (5,))[: 1 + shared]
+    ]
+    Scorer(model, length=512, batch_tokens=1000)(asked)
+    assert [tuple(size) for size in read] == [(2, 400), (2, 300), (4, 40)]
+
+
+@pytest.mark.parametrize("options", CASES, ids=lambda options: " ".join(options))
+def test_the_fused_kernel_gives_the_same(options, monkeypatch):
+    model = made(*options)
+    asked = questions(model)
+    plain = Scorer(model, length=LENGTH, batch_tokens=40)(asked)
+    monkeypatch.setattr(attention, "FUSED_FROM", 0)
+    found = Scorer(model, length=LENGTH, batch_tokens=40)(asked)
+    assert [one.log_likelihood for one in found] == pytest.approx([one.log_likelihood for one in plain], abs=2e-5)
+    assert [one.is_greedy for one in found] == [one.is_greedy for one in plain]
+
+
+def test_only_reading_uses_the_fused_kernel_on_a_cpu(monkeypatch):
+    model, calls, original = made("topology=causal_decoder", "position=rope"), [], attention.fused
+    monkeypatch.setattr(attention, "FUSED_FROM", 0)
+    monkeypatch.setattr(attention, "fused", lambda *given, **named: calls.append(1) or original(*given, **named))
+    with torch.no_grad():  # as the held-out loss, whose bits are those of training
+        model.logits({"decoder_ids": torch.tensor([[0, 4, 5, 6]])})
+    assert not calls
+    Scorer(model, length=LENGTH, batch_tokens=40)([Question(Prompt((0, 4, 5)), (6, 7))])
+    assert calls
 
 
 def test_processes_divide_the_batches_and_get_the_same():
