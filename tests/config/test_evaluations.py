@@ -10,7 +10,10 @@ from ablate.config.composing import by_hydra, compose_groups
 from ablate.errors import UserError
 from ablate.study import definition
 
-ALL = "(by_position, heldout, superglue, webquestions, wmt_en_de, xsum, zero_shot)"
+ALL = (
+    "(by_position, extrapolation, heldout, initial_gradients, superglue, target_accuracy, webquestions, wmt_en_de, "
+    "xsum, zero_shot)"
+)
 BOTH = "evaluation=[heldout,by_position]"
 SWEEP = """question: Which norm?
 base: ["evaluation=[heldout,by_position]", evaluation.by_position.bins=4]
