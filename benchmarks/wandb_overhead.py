@@ -5,9 +5,8 @@ logger=files             ==========            ======  in pairs of runs; every s
 
     python benchmarks/wandb_overhead.py [--check] [--seconds 60] [--pairs 5] [--services dead slow rejecting]
 
-Prints the median ratio of the pairs, and the CPU time that W&B took while a run trained; below 40 s of training W&B is
-loaded after the end. With --check it fails above
-1.02. Runs are compared with each other, so nothing else should use the machine.
+Prints the median ratio of the pairs, and the CPU time that W&B took while a run trained; with runs below 40 s there is
+none, as W&B is loaded after their end. With --check it fails above 1.02. Nothing else should use the machine.
 """
 
 from __future__ import annotations
