@@ -8,20 +8,20 @@ import time
 from pathlib import Path
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "GOMAXPROCS": "1"}  # for the environment of such a process
-LOWEST = 19  # the nice value; Linux derives the priority of reads and writes from it, unless told otherwise
+NICE = 10  # a tenth of the weight of other processes: at 19, beside full load, starting W&B takes minutes
 TRIES, PAUSE_SECONDS = 10, 0.1
 
 
 def step_back(pid: int) -> bool:
-    """Give a process, and its session, the lowest priority; False where the system would have to be asked again.
+    """Give a process, and its session, a low priority; False where the system would have to be asked again.
 
     Where Linux groups processes by session (`autogroup`), a nice value counts among those of one session only, and a
     new session begins at 0: the session's own value is set, too.
     """
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, LOWEST)
+        os.setpriority(os.PRIO_PROCESS, pid, max(NICE, os.getpriority(os.PRIO_PROCESS, pid)))
     try:
-        Path(f"/proc/{pid}/autogroup").write_text(str(LOWEST))
+        Path(f"/proc/{pid}/autogroup").write_text(str(NICE))
     except BlockingIOError:  # the kernel takes one such change in a tenth of a second, from all users together
         return False
     except OSError:

@@ -1,4 +1,4 @@
-"""Processes beside training have the lowest priority, in whatever session."""
+"""Processes beside training have a low priority, in whatever session."""
 
 import os
 import subprocess
@@ -21,10 +21,10 @@ def process():
 
 def test_a_process_and_its_session_step_back(process):
     background.insist(process.pid)
-    assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
+    assert os.getpriority(os.PRIO_PROCESS, process.pid) == background.NICE
     group = Path(f"/proc/{process.pid}/autogroup")
     if group.exists() and group.read_text():
-        assert group.read_text().split()[-1] == "19"
+        assert group.read_text().split()[-1] == str(background.NICE)
     assert background.leads_session(process.pid)
 
 

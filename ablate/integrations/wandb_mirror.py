@@ -9,7 +9,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import os
 import sys
 import time
@@ -28,9 +27,10 @@ from ablate.run.record import DONE, FINISHED, RUNNING, Record
 
 POLL_SECONDS = 1.0
 START_SECONDS = 10.0  # of training, before W&B is loaded, which takes seconds of the processor
+SHORT_SECONDS = 40.0  # a run that will be over sooner is shown at its end
 FLUSH_SECONDS = 5.0  # until what is logged is in the file that is sent from, every 15 s
 NO_KEY = "written offline: there is no key, or sync_seconds is 0"
-UNFINISHED_SECONDS = 10.0  # to send a run that was stopped, or failed: its next attempt sends all of it
+UNFINISHED_SECONDS = 20.0  # to send a run that was stopped, or failed: its next attempt sends all of it
 
 
 def mirror_run(mirror: Mirror, folder: Path, key: str | None) -> str:
@@ -143,15 +143,24 @@ def _sync(mirror: Mirror, run: Any, key: str | None) -> Sync | None:
 
 
 def _let_it_begin(folder: RunFolder) -> None:
-    """Wait until a run has trained for a while, or has ended.
+    """Wait until a run has trained for a while, or has ended; for one that is short, until it has ended.
 
     Until it trains, metrics.csv may have lines of an earlier attempt that it does not keep.
     """
-    until = math.inf
-    while time.monotonic() < until and not _has_ended(folder):
-        if until == math.inf and folder.progress.exists():
-            until = time.monotonic() + START_SECONDS
+    began = None
+    while not _has_ended(folder):
+        if began is None and folder.progress.exists():
+            began = time.monotonic()
+        if began is not None and _is_time(time.monotonic() - began, read_json(folder.progress)):
+            return
         time.sleep(POLL_SECONDS)
+
+
+def _is_time(seconds: float, progress: dict[str, Any]) -> bool:
+    """Whether W&B is to be loaded after so many seconds of training, with so much done."""
+    part = (progress.get("step") or 0) / (progress.get("steps") or 1)
+    is_short = seconds < SHORT_SECONDS * part
+    return seconds >= SHORT_SECONDS or (seconds >= START_SECONDS and not is_short)
 
 
 def _rows(path: Path, has_ended: Callable[[], bool], meanwhile: Callable[[], None]) -> Iterator[dict[str, str]]:

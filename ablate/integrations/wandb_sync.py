@@ -117,7 +117,7 @@ class Sync:
 
 
 def services_step_back(pid: int) -> bool:
-    """Give W&B's services below a process the lowest priority; whether there are any yet."""
+    """Give W&B's services below a process a low priority; whether there are any yet."""
     services = [one for one in descendants(pid) if leads_session(one)]
     for service in services:
         insist(service)

@@ -226,6 +226,13 @@ def test_w_and_b_is_loaded_after_some_seconds_of_training(tmp_path, monkeypatch)
     assert clock[0] == 3
 
 
+@pytest.mark.parametrize(
+    ("seconds", "step", "loaded"), [(9, 1, False), (10, 1, True), (12, 50, False), (25, 50, True), (40, 99, True)]
+)
+def test_a_short_run_is_shown_at_its_end(seconds, step, loaded):
+    assert wandb_mirror._is_time(seconds, {"step": step, "steps": 100}) is loaded
+
+
 @pytest.mark.parametrize(("machine", "known"), [("here.example.org", True), ("there.example.org", False)])
 def test_a_login_is_one_for_its_server(tmp_path, monkeypatch, machine, known):
     monkeypatch.setenv("WANDB_BASE_URL", "https://here.example.org")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ablate.background import NICE
 from ablate.config import compose
 from ablate.integrations import wandb
 from ablate.integrations.wandb_mirror import run_id
@@ -147,7 +148,7 @@ def test_a_service_that_fails_for_a_while_gets_all_of_a_run(asked, service, monk
     monkeypatch.setenv("WANDB_X_FILE_STREAM_RETRY_MAX", "1")
     overrides = asked("logger=wandb", "trainer.log_every=1")
     folder = folder_of(overrides).path
-    child = start(overrides, at_leisure(0.5))
+    child = start(overrides, at_leisure(1.2))
     until(lambda: any(run.history for run in service.runs.values()))
     service.mode = REJECTING
     until(lambda: "Fatal" in (folder / "wandb" / "sync.log").read_text())
@@ -178,14 +179,14 @@ def test_nothing_outlives_a_kill(who, seconds, asked, service):
 
 
 @pytest.mark.slow
-def test_all_of_it_runs_at_the_lowest_priority(asked, service):
+def test_all_of_it_runs_at_a_low_priority(asked, service):
     """The mirror, the sync and both services of W&B, each of which has a session, and so a group, of its own."""
     overrides = asked("logger=wandb")
     folder = folder_of(overrides).path
     child = start(overrides, at_leisure(2))
     try:
         until(lambda: sum("wandb-core" in command[0] for command in mirrors(folder).values()) == 2)
-        until(lambda: {*map(priority, mirrors(folder))} == {(19, "19")}, 10)
+        until(lambda: {*map(priority, mirrors(folder))} == {(NICE, str(NICE))}, 10)
     finally:
         os.kill(child, signal.SIGKILL)
         wait(child)
@@ -195,8 +196,11 @@ def test_all_of_it_runs_at_the_lowest_priority(asked, service):
 def priority(pid):
     """The nice value of a process, and of its session, where that has one."""
     group = Path(f"/proc/{pid}/autogroup")
-    words = group.read_text().split() if group.exists() else []
-    return os.getpriority(os.PRIO_PROCESS, pid), words[-1] if words else "19"
+    try:
+        words = group.read_text().split() if group.exists() else []
+        return os.getpriority(os.PRIO_PROCESS, pid), words[-1] if words else str(NICE)
+    except OSError:  # it has ended
+        return NICE, str(NICE)
 
 
 def test_the_key_is_nowhere(asked, service, tmp_path):
