@@ -10,14 +10,7 @@ from ablate.config.composing import by_hydra, compose_groups
 from ablate.errors import UserError
 from ablate.study import definition
 
-<<<<<<< HEAD
 ALL = f"({', '.join(sorted(options.groups()['evaluation']))})"
-=======
-ALL = (
-    "(by_position, extrapolation, heldout, initial_gradients, superglue, target_accuracy, webquestions, wmt_en_de, "
-    "xsum, zero_shot)"
-)
->>>>>>> zero2
 BOTH = "evaluation=[heldout,by_position]"
 SWEEP = """question: Which norm?
 base: ["evaluation=[heldout,by_position]", evaluation.by_position.bins=4]
