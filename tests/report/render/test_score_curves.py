@@ -99,6 +99,12 @@ def test_gradient_norms_are_on_logarithmic_axes(drawn):
     (axes,) = drawn["gradient_norm.png"].axes
     assert axes.get_xscale() == axes.get_yscale() == "log"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Vanilla Transformer", "ALiBi", "Learned"]
+    axes.set_xlim(1, 800)
+    axes.set_ylim(0.3, 1.6)  # less than a decade
+    drawn["gradient_norm.png"].canvas.draw()
+    for axis in (axes.xaxis, axes.yaxis):
+        ticks = [text.get_text() for text in (*axis.get_ticklabels(), *axis.get_ticklabels(minor=True))]
+        assert not [text for text in ticks if "$" in text] and len([text for text in ticks if text]) >= 2
     crosses = [line for line in axes.lines if line.get_marker() == "x"]
     assert len(crosses) == 1 and math.isfinite(crosses[0].get_ydata()[0])
     assert "dashed, to a cross: a run that diverged" in drawn["gradient_norm.png"].get_suptitle().replace("\n", " ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ablate.report.analysis.curves import Curves
 from ablate.report.analysis.curves_csv import GRADIENT_NORM
@@ -45,6 +46,8 @@ def _draw(axes: Axes, lines: list[Line]) -> None:
         axes.plot([], [], color=line.colour, label=line.label)
     axes.set_xlabel("step")
     axes.set_ylabel("gradient norm")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axis.set_minor_formatter(NullFormatter())
     axes.legend(loc="center left", bbox_to_anchor=(1.03, 0.5), frameon=False, fontsize=8)
