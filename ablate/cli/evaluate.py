@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,7 @@ def _evaluate(folder: Path, wanted: dict[str, Any], paths: Paths, place: str) ->
         return error.exit_code
     for record in ended:
         say(f"{place}{record.sweep}: {record.row}, seed {record.seed}: {_described(record, list(wanted))}")
-        code = code or (INCOMPLETE if any(name in record.scores_failed for name in wanted) else 0)
+        code = code or (INCOMPLETE if _failures(record, wanted) else 0)
     return code
 
 
@@ -141,5 +141,13 @@ def _described(record: Record, wanted: Sequence[str]) -> str:
         for name, score in record.scores.items()
         if score.source.get("evaluation") in wanted
     ]
-    failed = [f"{name} failed: {record.scores_failed[name]}" for name in wanted if name in record.scores_failed]
+    failed = [f"{part} failed: {reason}" for part, reason in _failures(record, wanted).items()]
     return ", ".join([*scores, *failed]) or "nothing measured"
+
+
+def _failures(record: Record, wanted: Iterable[str]) -> dict[str, str]:
+    """The evaluations that were asked for and failed, or the parts of them that did, each with the reason."""
+    from ablate.config import evaluations
+
+    parts = [part for name in wanted for part in evaluations.failures_of(name, record.scores_failed)]
+    return {part: record.scores_failed[part] for part in parts}

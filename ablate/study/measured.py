@@ -44,7 +44,7 @@ def _states(status: RunStatus, config: Callable[[str, int], dict[str, Any]]) -> 
         else NO_WEIGHTS
         if not has_weights
         else FAILED
-        if name in record.scores_failed
+        if evaluations.failures_of(name, record.scores_failed)
         else LACK
         for name in evaluations.after_training(asked[evaluations.GROUP])
     }

@@ -9,6 +9,7 @@ import pytest
 
 from ablate import cli
 from ablate.evaluation.by_position import NAME, LossByPosition
+from ablate.evaluation.contract import Partial
 from ablate.training import fit
 from tests.training.standin import folder_of, run
 
@@ -75,6 +76,19 @@ def test_one_that_fails_is_named_and_the_others_go_on(runs, monkeypatch, capsys)
     assert cli.run(["evaluate", "mine", *FOUR_BINS]) == 1
     assert "seed 0: by_position failed: RuntimeError: no luck" in capsys.readouterr().out
     assert not runs[0].read().scores and NAME in runs[1].read().scores
+
+
+def test_parts_that_fail_are_named_beside_the_scores_of_others(runs, monkeypatch, capsys):
+    evaluate = LossByPosition.evaluate
+    monkeypatch.setattr(
+        LossByPosition,
+        "evaluate",
+        lambda self, model, context: Partial(evaluate(self, model, context), {"second": "no file"}),
+    )
+    assert cli.run(["evaluate", str(runs[0].path), *FOUR_BINS]) == 1
+    told = capsys.readouterr().out
+    assert f"{NAME} " in told and "by_position.second failed: no file" in told
+    assert NAME in runs[0].read().scores
 
 
 def test_a_run_without_weights_or_result_is_named_and_the_others_go_on(runs, capsys):
