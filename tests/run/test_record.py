@@ -27,8 +27,7 @@ def test_every_committed_record_is_written_as_it_was_read():
     for line in lines:
         record = Record.from_json(json.loads(line))
         assert json.dumps(record.to_json(), separators=(",", ":")) == line
-        assert set(record.unknown) == {"kind", "settings"}
-        assert (record.status == "done") == (record.final_loss is not None)  # two runs of axes-c4 failed
+        assert set(record.unknown) == {"kind", "settings"} and record.loss.final == record.final_loss
 
 
 @pytest.mark.parametrize("content", [FEW, DONE, {**DONE, "parameters": {}, "git": None, "versions": {}}])
