@@ -18,9 +18,8 @@ class Copying(MadeUp):
     sequences on which induction heads show (Olsson et al. 2022, https://arxiv.org/abs/2209.11895).
 
     The second copy, of `block` tokens, ends the row; the first is at a random place before it, so that no fixed
-    distance copies. All other positions hold fillers. All tokens outside the second copy are different ones of `ids`
-    ids. Scored
-    are the positions of the second copy but the last, whose next token nothing tells.
+    distance copies. All tokens outside the second copy are different ones of `ids` ids. Scored are the positions of the
+    second copy but the last, whose next token nothing tells.
     """
 
     ranges: ClassVar[Ranges] = {"block": COUNT, "ids": COUNT}

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import ClassVar
-
 import numpy as np
 
-from ablate.data.made_up.recall import check_pairs
-from ablate.data.made_up.sequences import MadeUp, distinct, put
-from ablate.data.vocabulary import Layout
-from ablate.errors import UserError
-from ablate.ranges import COUNT, Ranges, check
+from ablate.data.made_up.pairs import Pairs
+from ablate.data.made_up.sequences import distinct, put
 
 
-class Retrieval(MadeUp):
+class Retrieval(Pairs):
     """One of many keys is asked at the end (after Liu et al. 2023, "Lost in the middle",
     https://arxiv.org/abs/2307.03172).
 
@@ -23,34 +17,15 @@ class Retrieval(MadeUp):
     row. How often it is right by where the key stands is the curve of the evaluation `target_accuracy`.
     """
 
-    ranges: ClassVar[Ranges] = {"pairs": COUNT, "keys": COUNT, "values": COUNT, "fillers": COUNT}
+    asked = "a question"
 
-    def __init__(
-        self,
-        layout: Layout,
-        stacks: Collection[str],
-        documents: bool,
-        length: int,
-        pairs: int,
-        keys: int,
-        values: int,
-        fillers: int,
-    ):
-        super().__init__(layout, stacks, documents, length)
-        check(type(self), "objective", pairs=pairs, keys=keys, values=values, fillers=fillers)
-        if length < 2 * pairs + 1:
-            raise UserError(
-                f"objective.pairs={pairs} and a question need {2 * pairs + 1} positions, and "
-                f"objective.length={length}; choose fewer pairs or a longer sequence"
-            )
-        check_pairs(pairs, keys, values)
-        self.keys, self.values, self.fillers = self._ids(keys=keys, values=values, fillers=fillers)
-        self.pairs, self.chance = pairs, 1 / pairs
+    @staticmethod
+    def questions(pairs: int) -> int:
+        """One, whatever the number of pairs."""
+        return 1
 
     def draw(self, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        ids = self.fillers[rng.integers(0, len(self.fillers), (rows, self.length))]
-        keys = distinct(rng, rows, self.pairs, self.keys)
-        values = distinct(rng, rows, self.pairs, self.values)
+        ids, keys, values = self._begun(rows, rng)
         # Each pair counts as one slot: of the slots before the question some hold a pair. The pair in the i-th of them
         # begins i positions later, because each pair before it takes two positions.
         slots = np.arange(self.length - 1 - self.pairs)
