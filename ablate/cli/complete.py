@@ -15,13 +15,12 @@ usage: ablate complete -- WORDS
 """
 OF_A_SWEEP = ("sweep", "plan", "status", "evaluate", "report")  # verbs that take a sweep's name first
 WITH_OVERRIDES = ("train", "sweep", "compare", "plan", "cost", "data")
-OF_A_RUN = ("retry=", "replace=", "timeout=", "patience=", "timing=", "report=")
+OF_A_RUN = ("retry=", "replace=", "stored=", "timeout=", "patience=", "timing=", "report=")
 SETTINGS = {
     "train": ("sweep=", "row=", "seed="),
     "sweep": ("jobs=", "only=", *OF_A_RUN),
     "compare": ("base=", "seeds=", "name=", "jobs=", *OF_A_RUN),
     "plan": ("jobs=", "only="),
-    "report": ("only=",),
 }
 VALUES = {"retry": ("failed",), "replace": ("true", "false"), "report": ("true", "false"), "stored": ("true", "false")}
 _FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
