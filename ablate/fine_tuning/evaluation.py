@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from ablate.data.tokenizer_backends import Tokenizer
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
 from ablate.evaluation.contract import Context, Evaluation
+from ablate.evaluation.weights_hash import hash_of_weights
 from ablate.fine_tuning import loop, validation
 from ablate.fine_tuning.encoding import Encoded, Encoder
 from ablate.fine_tuning.forms import form_of
@@ -213,7 +213,7 @@ class _Run:
     def scores(self) -> dict[str, Score]:
         """Train, judge, and choose."""
         plan = self._plan()
-        for step in self._validated_before():
+        for step in self._validated_before(plan):
             self.found[step] = {name: self._kept(step, name) for name in self.evaluation.tasks}  # type: ignore[misc]
         Loop(self.model, self._optimizer(), plan, self.context, self._validate).run()
         averages = {step: self._average(found) for step, found in sorted(self.found.items())}
@@ -259,12 +259,10 @@ class _Run:
 
     def _identity(self) -> str:
         """A hash of all that the fine-tuning follows from beside its options: weights, examples, seed."""
-        found = hashlib.sha256()
-        for name, tensor in self.model.state_dict().items():
-            found.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        weights = hash_of_weights(self.model)
         sources = {name: parts.source for name, (_, parts) in self.evaluation.tasks.items()}
         options = dataclasses.asdict(self.settings)
-        return outcomes.key_of([found.hexdigest(), sources, options, self.evaluation.cap, self.context.seed])
+        return outcomes.key_of([weights, sources, options, self.evaluation.cap, self.context.seed])
 
     def _validate(self, step: int) -> None:
         """Judge every task at this step, those that an earlier attempt has judged excepted."""
@@ -296,12 +294,8 @@ class _Run:
                 return found
         return None
 
-    def _validated_before(self) -> list[int]:
-        steps = [
-            step
-            for step in range(self.settings.checkpoint_every, self.settings.steps + 1)
-            if step % self.settings.checkpoint_every == 0 or step == self.settings.steps
-        ]
+    def _validated_before(self, plan: Plan) -> list[int]:
+        steps = filter(plan.validates, range(plan.steps + 1))
         return [step for step in steps if all(self._kept(step, name) for name in self.evaluation.tasks)]
 
     def _average(self, found: Mapping[str, Outcomes]) -> float:

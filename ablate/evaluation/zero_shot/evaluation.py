@@ -1,7 +1,7 @@
 """Zero-shot tasks: `evaluation=zero_shot`.
 
 All tasks are loaded before the first one is scored, so that a mistake in a file is known at once. The outcomes of each
-task are kept in a file from the moment they are known, and an evaluation that is asked again goes on with the next one.
+task are written to a file as soon as they are known; an evaluation that was interrupted goes on with the next task.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ablate.duration import duration
 from ablate.errors import UserError
 from ablate.evaluation.contract import Context, Evaluation, Partial
 from ablate.evaluation.likelihood import Scorer, Share
+from ablate.evaluation.weights_hash import hash_of_weights
 from ablate.evaluation.zero_shot import loading, local_tasks
 from ablate.evaluation.zero_shot.loading import Loaded, Tasks
 from ablate.model.build import Model
@@ -111,7 +112,7 @@ class _Session:
         self.failed: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
         self.progress = _Progress(context)
-        self.model_key = (identity(context.config, context.corpus.sha256), _hash_of_weights(model))
+        self.model_key = (identity(context.config, context.corpus.sha256), hash_of_weights(model))
         self.language_model = self._language_model()
 
     def run(self) -> dict[str, Score] | Partial:
@@ -317,14 +318,6 @@ def _path(name: str | None) -> Path | None:
 def _hash_of_prompts(items: Sequence[Asked]) -> str:
     asked = [[request.args for request in item.requests] for item in items]
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _hash_of_weights(model: Model) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {[*tensor.shape]}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _as_text(scores: Mapping[str, Score], failed: Mapping[str, str]) -> str:
