@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from _ceilings import verdict
 from start_up import checkout
 
 from ablate.config import compose_resolved
@@ -118,10 +119,7 @@ def main() -> int:
             )
         )
         high += [name] if ratio > ceiling else []
-    if options.check and high:
-        print(f"above the ceiling: {', '.join(high)}", file=sys.stderr)
-        return 1
-    return 0
+    return verdict(high, check=options.check)
 
 
 if __name__ == "__main__":

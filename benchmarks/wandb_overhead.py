@@ -23,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _ceilings import verdict
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -122,10 +124,7 @@ def main() -> int:
             figures = {key: round(number, 4) for key, number in found.items()}
             print(json.dumps({"case": service, "ceiling": CEILING, "steps": steps, **figures}), flush=True)
             high += [service] if found["ratio"] > CEILING else []
-    if options.check and high:
-        print(f"above the ceiling: {', '.join(high)}", file=sys.stderr)
-        return 1
-    return 0
+    return verdict(high, check=options.check)
 
 
 if __name__ == "__main__":
