@@ -13,7 +13,7 @@ TRIES, PAUSE_SECONDS = 10, 0.1
 
 
 def step_back(pid: int) -> bool:
-    """Give a process, and its session, a low priority; False where the system would have to be asked again.
+    """Give a process, and its session, a low priority; False where the system refused for now, and may not later.
 
     Where Linux groups processes by session (`autogroup`), a nice value counts among those of one session only, and a
     new session begins at 0: the session's own value is set, too.

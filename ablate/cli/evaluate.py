@@ -31,7 +31,7 @@ Exit codes: 0 all measured, 1 an evaluation failed, 2 a mistake in the command, 
 130 Ctrl-C, 143 SIGTERM or SIGHUP
 """
 INCOMPLETE = 1  # the exit code where a run is left without a score
-STOPPED = (130, 143, 129)
+STOPPED = (130, 143)  # by Ctrl-C; by SIGTERM or SIGHUP
 
 
 def run(words: list[str]) -> int:

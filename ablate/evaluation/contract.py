@@ -158,10 +158,10 @@ class Evaluation(ABC):
     def evaluate(self, model: Model, context: Context) -> dict[str, Score] | Partial:
         """Score `model`, which is in evaluation mode, without gradients, on `context.device`; each score by its name.
 
-        Every process calls it, and all return the same. One that has parts may name those that failed beside the
-        scores of the others, by `Partial`; asked again, it is called again. Changes to the weights are undone
-        afterwards. Whatever it raises becomes the reason why there is no score; the run itself is not lost. Raises
-        `StopRequested` by `context.check_stop()`; the next attempt calls it again, with the same folder.
+        Every process calls it, and all return the same. One that has parts may return `Partial`: the scores of some,
+        and why the others failed; the next time that the run is evaluated it is called again. Changes to the weights
+        are undone afterwards. What it raises becomes the reason why there is no score; the run itself is not lost.
+        Raises `StopRequested` by `context.check_stop()`; the next attempt calls it again, with the same folder.
         """
 
 

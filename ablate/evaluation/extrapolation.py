@@ -33,7 +33,7 @@ class Extrapolation(Evaluation):
       error over sequences; 0 is a model that neither loses nor gains beyond its training length.
 
     A model whose positions end sooner is given sequences as long as it reads: the curve ends there, its `source` says
-    why, and there is no second score.
+    why, and there is no score `loss_beyond_training_length`.
     """
 
     ranges: ClassVar[Ranges] = {"factor": whole(2, 1024), "stretches": COUNT, "tokens": AMOUNT}
@@ -43,7 +43,8 @@ class Extrapolation(Evaluation):
         self.factor, self.stretches, self.tokens, self.seed = factor, stretches, tokens, seed
 
     def check(self, config: DictConfig) -> None:
-        """Refuse what is no causal decoder, documents kept apart, and stretches that are not whole."""
+        """Refuse models that are no causal decoders, documents that are masked from each other, and a training length
+        that `stretches` does not divide."""
         if fill(config, "topology").func.reads != {"decoder_ids"}:
             raise UserError(
                 "evaluation=extrapolation reads one sequence beyond the training length, token by token; choose "

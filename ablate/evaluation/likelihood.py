@@ -206,7 +206,9 @@ class Scorer:
         if memory is not None:
             at = [number for number, group in enumerate(groups) for _ in group.tails]
             memory = chosen(memory, torch.tensor(at, device=self.device))
-        past = Past() if self.reader.keeps_keys else None  # not needed, but it says that this is no training
+        past = (
+            Past() if self.reader.keeps_keys else None
+        )  # nothing is read after it: it makes attention use the kernels of reading
         hidden, _ = topology.decode(view, memory, past)
         places: list[int] = []
         numbers: list[int] = []
@@ -288,7 +290,7 @@ class Scorer:
         return self.reader.logits(width).shape[-1]
 
     def _padded(self, sequences: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
-        """Ids (N,T) padded on the right, and segments (N,T), 0 at padding; None where there is no padding."""
+        """Ids (N,T) padded on the right, and segments (N,T), 0 at padding; no segments where none is padded."""
         longest = max(map(len, sequences))
         rows = [[*ids, *[self.padding] * (longest - len(ids))] for ids in sequences]
         ids = torch.tensor(rows, dtype=torch.long, device=self.device)

@@ -23,9 +23,9 @@ class Recall(Pairs):
     ranges: ClassVar[Ranges] = {"power": POSITIVE}
     asked = "a question for each"
 
-    def __init__(self, *sizes: Any, power: float, **pairs: int):
+    def __init__(self, *of_all: Any, power: float, **of_pairs: Any):
         check(type(self), "objective", power=power)
-        super().__init__(*sizes, **pairs)
+        super().__init__(*of_all, **of_pairs)
         self.weights = np.arange(1, self.length - 2 * self.pairs + 1, dtype=float) ** (power - 1)  # of the gaps
 
     @staticmethod
