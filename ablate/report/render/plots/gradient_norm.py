@@ -10,7 +10,7 @@ from ablate.report.analysis.curves_csv import GRADIENT_NORM
 from ablate.report.analysis.results import Results
 from ablate.report.analysis.verdicts import Verdicts
 from ablate.report.render.plots.drawing import Plot
-from ablate.report.render.plots.panels import Line, draw_band, figure, panels
+from ablate.report.render.plots.panels import Line, draw_band, draw_diverged, figure, panels
 from ablate.report.render.plots.selection import Selection
 
 FILE = "gradient_norm.png"
@@ -38,11 +38,7 @@ def _draw(axes: Axes, lines: list[Line]) -> None:
     axes.set_yscale("log")
     for line in lines:
         draw_band(axes, line)
-        for points in line.curves.diverged.values():
-            known = [(step, norm) for step, norm in points.items() if norm > 0]
-            if known:
-                axes.plot(*zip(*known, strict=True), color=line.colour, linewidth=1.0, linestyle="--")
-                axes.plot(*known[-1], color=line.colour, marker="x", markersize=7)
+        draw_diverged(axes, line, lambda step, norm: norm > 0)
         axes.plot([], [], color=line.colour, label=line.label)
     axes.set_xlabel("step")
     axes.set_ylabel("gradient norm")
