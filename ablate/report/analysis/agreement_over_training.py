@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -34,15 +35,16 @@ class AgreementOverTraining:
 
 def agreement_over_training(results: Results, verdicts: Verdicts, published: Published) -> AgreementOverTraining | None:
     """How the order develops over the rows of the published table that have curves; None for fewer than 5 rows."""
-    base = Curves.of(results, verdicts.baseline.label)
+    known = defaultdict(lambda: Curves({}, {}), Curves.by_row(results))
+    base = known[verdicts.baseline.label]
     if not base.done:
         return None
     edges = np.linspace(0, base.last, PARTS + 1)
     joined, gaps = [], []  # gaps (rows, PARTS): mean training loss minus the baseline's
     for row, label in join(verdicts, published):
         has_control = control_there(verdicts, published, row)
-        control = Curves.of(results, row.control) if has_control and row.control != verdicts.baseline.label else base
-        steps, _, gap, _ = Curves.of(results, row.label).minus(control).after(0)
+        control = known[row.control] if has_control else base
+        steps, _, gap, _ = known[row.label].minus(control).after(0)
         parts = [gap[(low < steps) & (steps <= high)] for low, high in pairwise(edges)]
         if all(map(len, parts)):
             joined.append((row, label))

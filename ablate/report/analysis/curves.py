@@ -18,16 +18,6 @@ class Curves:
     diverged: dict[int, dict[float, float]]
 
     @classmethod
-    def of(cls, results: Results, label: str) -> Curves:
-        """The curves of the row `label`."""
-        status = {record["seed"]: record["status"] for record in results.records if record["row"] == label}
-        seeds = {
-            s: dict(points) for (row, s, kind), points in results.curves.items() if row == label and kind == "train"
-        }
-        chosen = [{s: points for s, points in seeds.items() if status.get(s) == state} for state in (DONE, DIVERGED)]
-        return cls(*chosen)
-
-    @classmethod
     def by_row(cls, results: Results, kind: str = "train") -> dict[str, Curves]:
         """The curves of one kind of curves.csv, of every row that has some, by its label."""
         status = {(record["row"], record["seed"]): record["status"] for record in results.records}

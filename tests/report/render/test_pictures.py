@@ -194,7 +194,7 @@ def test_one_row_far_off_does_not_flatten_the_curves_of_the_others(results, verd
     loss, gap = curves(dataclasses.replace(results, curves=far), verdicts)
     low, high = loss.figure.axes[0].get_ylim()
     assert high - low < 1.5 * (before[1] - before[0])
-    assert before[1] < Curves.of(results, verdicts.baseline.label).after(FIRST_PART * 200)[2][0]  # from above
+    assert before[1] < Curves.by_row(results)[verdicts.baseline.label].after(FIRST_PART * 200)[2][0]  # from above
     (label,) = [text for axes in loss.figure.axes for text in texts(axes) if text.startswith("GeLU")]
     (difference,) = [text for axes in gap.figure.axes for text in texts(axes) if text.startswith("GeLU")]
     assert re.fullmatch(r"GeLU ↑ [78]\.\d\d", label) and re.fullmatch(r"GeLU ↑ \+[23]\.\d\d", difference)
