@@ -46,10 +46,9 @@ def run(words: list[str]) -> int:
         mirror.close_sweep(name, paths.runs, paths.reports)
         if line := mirror.outcome_line(paths.runs / name):
             say(line)
-    left_out = build.problems(written.path.parent)
-    for problem in left_out:
+    for problem in written.problems:
         say(f"left out: {problem}", file=sys.stderr)
-    return 1 if left_out and "--strict" in given.flags else 0
+    return 1 if written.problems and "--strict" in given.flags else 0
 
 
 def _mirror_asked_for(overrides: list[str]) -> Mirror | None:

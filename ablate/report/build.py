@@ -23,10 +23,14 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Report:
-    """A report that is written: the path of its report.md, and what it says of the rows."""
+    """A report that is written: the path of its report.md, and what it says of the rows.
+
+    `problems` are the records that were left out when the runs were gathered, each as `path: reason`.
+    """
 
     path: Path
     verdicts: Verdicts
+    problems: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -63,7 +67,7 @@ def build(
         set_file_aside(folder / records_file.RECORDS)
     if found != older:
         found = records_file.write(found, folder)
-    return Report(folder / "report.md", _write(found, folder))
+    return _written(found, folder)
 
 
 def _showing(found: Results, only: str | Iterable[str] | None) -> Results:
@@ -84,13 +88,13 @@ def _older(folder: Path) -> tuple[Results | None, dict[int, str]]:
 def rebuild(report_dir: Path | str) -> Report:
     """Write the report again from records.jsonl and curves.csv alone, byte for byte."""
     folder = Path(report_dir)
-    return Report(folder / "report.md", _write(records_file.read(folder), folder))
+    return _written(records_file.read(folder), folder)
 
 
-def problems(report_dir: Path | str) -> list[str]:
-    """Records that were left out when the runs were gathered, each as `path: reason`."""
-    skipped = records_file.read(report_dir).sweep.get("skipped", [])
-    return [one_line(f"{problem['path']}: {problem['reason']}") for problem in skipped]
+def _written(results: Results, folder: Path) -> Report:
+    skipped = results.sweep.get("skipped", [])
+    problems = tuple(one_line(f"{problem['path']}: {problem['reason']}") for problem in skipped)
+    return Report(folder / "report.md", _write(results, folder), problems)
 
 
 def _write(results: Results, folder: Path) -> Verdicts:

@@ -21,7 +21,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 def one_line(text: object) -> str:
     """The text without line breaks, control characters, and those that change the direction of what follows."""
-    plain = str(text).translate(_BIDI)
+    plain = str(text)
+    if plain.isascii() and plain.isprintable():  # most of many thousand texts
+        return " ".join(plain.split())
+    plain = plain.translate(_BIDI)
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())
 
 

@@ -222,10 +222,10 @@ def test_a_broken_record_costs_no_report(tmp_path):
     maker.write_sweep()
     maker.run(maker.baseline, 0)
     (maker.run("RMS Norm", 0, ["norm=rmsnorm"]) / "record.json").write_text("{")
-    report = make(maker)
-    (problem,) = build.problems(report.parent)
+    report = build.build(maker.name, maker.runs, maker.reports, maker.sweeps)
+    (problem,) = report.problems
     assert "seed-0: record.json cannot be read" in problem
-    assert "Left out: `rms-norm-" in report.read_text()
+    assert "Left out: `rms-norm-" in report.path.read_text()
 
 
 def test_strict_tells_a_caller_of_a_broken_record(tmp_path, capsys):

@@ -282,7 +282,7 @@ def test_what_was_left_out_is_said_in_a_line_each(tmp_path, maker):
     found = gathered(maker)
     found.sweep["skipped"] = [{"path": "a\x1b[2J", "reason": "gone\nleft out: nothing"}]
     write(found, tmp_path)
-    assert build.problems(tmp_path) == ["a [2J: gone left out: nothing"]
+    assert build.rebuild(tmp_path).problems == ("a [2J: gone left out: nothing",)
 
 
 NASTY = ["", "nan", "-inf", "1e400", "1e300", "-5", "0", "1.5", "9" * 5000, "x", "\0", '"', "٣", "train", "validation"]
