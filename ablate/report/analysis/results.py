@@ -59,24 +59,26 @@ class Results:
     curves: dict[tuple[str, int, str], list[Point]] = field(default_factory=dict)
 
     def frame(self) -> pandas.DataFrame:
-        """A line a run: row, section, seed, status, then numbers (NaN where unknown), downstream scores, and texts."""
+        """The runs as a table: a line a run, as `lines` has them."""
         import pandas
 
+        columns, lines = self.lines()
+        return pandas.DataFrame(lines, columns=columns)
+
+    def lines(self) -> tuple[list[str], list[list[Any]]]:
+        """Columns, and a line a run: row, section, seed, status, numbers (NaN where unknown), scores, and texts."""
         sections = {row["row"]: row["section"] for row in self.sweep["rows"]}
         tasks = sorted({task for record in self.records for task in record.get("downstream") or {}})
         lines = [
-            {
-                "row": record["row"],
-                "section": sections[record["row"]],
-                "seed": record["seed"],
-                "status": record["status"],
-            }
-            | {name: number(record, *keys) for name, keys in RUN_NUMBERS.items()}
-            | {task: number(record, "downstream", task) for task in tasks}
-            | {name: _text(record, *keys) for name, keys in RUN_TEXTS.items()}
+            [
+                *(record["row"], sections[record["row"]], record["seed"], record["status"]),
+                *(number(record, *keys) for keys in RUN_NUMBERS.values()),
+                *(number(record, "downstream", task) for task in tasks),
+                *(_text(record, *keys) for keys in RUN_TEXTS.values()),
+            ]
             for record in self.records
         ]
-        return pandas.DataFrame(lines, columns=["row", "section", "seed", "status", *RUN_NUMBERS, *tasks, *RUN_TEXTS])
+        return ["row", "section", "seed", "status", *RUN_NUMBERS, *tasks, *RUN_TEXTS], lines
 
 
 def number(record: dict[str, Any], *keys: str) -> float:

@@ -143,8 +143,7 @@ def evidence_csv(verdicts: Verdicts) -> str:
 
 def runs_csv(results: Results) -> str:
     """A line per run, whatever its status."""
-    frame = results.frame()
-    return _csv(frame.columns, frame.itertuples(index=False))
+    return _csv(*results.lines())
 
 
 def _csv(columns: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:

@@ -53,7 +53,8 @@ class Provenance:
                 yield f"**{md_escape(row.label)}**: {' and '.join(row.above_chance)}; such losses are not compared"
 
     def _missing(self) -> Iterable[str]:
-        unbegun = [row for row in self.verdicts if not any(record["row"] == row.label for record in self.records)]
+        begun_rows = {record["row"] for record in self.records}
+        unbegun = [row for row in self.verdicts if row.label not in begun_rows]
         few = unbegun if len(unbegun) > 3 else []
         if few:
             names = listed((md_escape(row.label) for row in few), 60)
