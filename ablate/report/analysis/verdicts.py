@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ablate.report.analysis.metrics import Metric
+from ablate.report.analysis.score_verdicts import ScoreVerdicts
 from ablate.report.text import decimals
 from ablate.run.record import Timing
 from ablate.statistics.comparison import Comparison
@@ -119,7 +120,7 @@ class Row:
 class Verdicts:
     """The rows of a sweep in the order of its file; `noise` is the sd of the baseline's final loss over its seeds.
 
-    `metrics` says of each downstream score, by name, what it measures.
+    `metrics` says of each downstream score, by name, what it measures, and `scores` how the rows differ in it.
     """
 
     baseline: Row
@@ -127,6 +128,7 @@ class Verdicts:
     noise: float
     seed_variance: float
     metrics: dict[str, Metric] = field(default_factory=dict)
+    scores: ScoreVerdicts = field(default_factory=ScoreVerdicts)
 
     def __iter__(self) -> Iterator[Row]:
         return iter((self.baseline, *self.rows))
