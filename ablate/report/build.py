@@ -16,6 +16,7 @@ from ablate.run.folder import RunFolder, run_folders, set_file_aside
 from ablate.study.runs import named_by
 
 if TYPE_CHECKING:
+    from ablate.report.analysis.reference import Published
     from ablate.report.analysis.verdicts import Verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -93,20 +94,30 @@ def problems(report_dir: Path | str) -> list[str]:
     return [one_line(f"{problem['path']}: {problem['reason']}") for problem in skipped]
 
 
+def _with_scores(published: Published | None) -> Published:
+    """The table to compare loss and scores in: that of the sweep, else the one that our scores are named after."""
+    from ablate.report.analysis import reference
+    from ablate.report.analysis.score_ranks import PAPER
+
+    return published if published and published.scores else reference.load(PAPER)
+
+
 def _write(results: Results, folder: Path) -> Verdicts:
     import jinja2
 
     from ablate.report.analysis import agreement, reference
     from ablate.report.analysis.agreement_over_training import agreement_over_training
     from ablate.report.analysis.judge import judge
-    from ablate.report.render import csv_tables, paper_table, plots
+    from ablate.report.render import csv_tables, paper_table, plots, score_latex
     from ablate.report.render.agreement_tables import AgreementTables
     from ablate.report.render.markdown_tables import MarkdownTables
     from ablate.report.render.provenance import Provenance
+    from ablate.report.render.score_tables import ScoreTables
     from ablate.report.render.summary import Summary
 
     judged = judge(results)
     published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
+    has_scores = bool(judged.scores.tables)
     agreements = agreement.agreements(judged, published) if published else []
     over_training = agreement_over_training(results, judged, published) if published else None
     drawn = plots.draw(results, judged, agreements, over_training, published.title if published else "", folder)
@@ -117,6 +128,11 @@ def _write(results: Results, folder: Path) -> Verdicts:
     atomic_write(folder / "runs.csv", csv_tables.runs_csv(results))
     atomic_write(folder / "evidence.csv", csv_tables.evidence_csv(judged))
     atomic_write(folder / "table.tex", paper_table.table_tex(judged))
+    for file, made in (("downstream.csv", csv_tables.downstream_csv), ("downstream.tex", score_latex.downstream_tex)):
+        if has_scores:
+            atomic_write(folder / file, made(judged))
+        else:
+            (folder / file).unlink(missing_ok=True)  # of an earlier report, whose runs had scores
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
@@ -126,6 +142,7 @@ def _write(results: Results, folder: Path) -> Verdicts:
         agreement=AgreementTables(judged, published, agreements, over_training) if published else None,
         plots=[{"file": plot.file, "caption": md_escape(plot.caption), "note": md_escape(plot.note)} for plot in drawn],
         provenance=Provenance(results, judged),
+        scores=ScoreTables(judged, _with_scores(published)) if has_scores else None,
     )
     atomic_write(folder / "report.md", text)
     return judged

@@ -104,7 +104,17 @@ def verdict_of(row, values, one: Made, metric: Metric) -> ScoreVerdict:
     low, high = delta - 3 * total, delta + 3 * total
     differs = low > 0 or high < 0
     comparison = Comparison(
-        seeds, delta, one.error, one.error / 2**0.5, low, high, 0.01, 0.02 if differs else 0.4, differs, False, 4 * total
+        seeds,
+        delta,
+        one.error,
+        one.error / 2**0.5,
+        low,
+        high,
+        0.01,
+        0.02 if differs else 0.4,
+        differs,
+        False,
+        4 * total,
     )
     comparison = replace(comparison, item_error=one.item_error)
     means = [float(np.nanmean(values[label])) for label in (row.label, row.control)]
@@ -127,7 +137,7 @@ def usual(verdicts: Verdicts) -> Verdicts:
         Made("wikitext", True, False, "bits a byte", 2.1, np.nan, 60, 0.01, 0.008, np.nan, "",
              effects=(("SwiGLU", -0.06), ("No position", 0.2))),
         *(
-            Made(f"superglue_{task}", False, effects=gains if number % 2 else (), base=50.5 if number % 3 == 0 else 60.0,
+            Made(f"superglue_{task}", False, effects=gains * (number % 2), base=60.0 if number % 3 else 50.5,
                  items=50 * (number + 1), not_comparable=why, constant=task == "boolq")
             for number, task in enumerate(TASKS)
         ),

@@ -9,12 +9,7 @@ from ablate.statistics.signal import signal_of
 def made(rows=400, seeds=3, spread=2.0, noise=1.0, seed_effect=3.0, items=0.0):
     generator = np.random.default_rng(5)
     true = generator.normal(0, spread, rows) + generator.normal(0, items, rows)
-    return (
-        50.0
-        + true[:, None]
-        + generator.normal(0, seed_effect, seeds)
-        + generator.normal(0, noise, (rows, seeds))
-    )
+    return 50.0 + true[:, None] + generator.normal(0, seed_effect, seeds) + generator.normal(0, noise, (rows, seeds))
 
 
 def test_what_seeds_give_the_means_is_no_signal():

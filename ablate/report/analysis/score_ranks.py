@@ -1,4 +1,4 @@
-"""Whether rows with a lower final loss have better scores: rank correlations over rows, ours and a published study's."""
+"""Whether rows with a lower final loss have better scores: rank correlations, ours and those of a published table."""
 
 from __future__ import annotations
 

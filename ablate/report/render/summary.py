@@ -23,6 +23,7 @@ from ablate.report.analysis.verdicts import (
     Verdicts,
     timed_speed,
 )
+from ablate.report.render import score_findings
 from ablate.report.render.provenance import extras_of, values_of
 from ablate.report.text import (
     MISSING,
@@ -81,6 +82,11 @@ class Summary:
         return f"{md_escape(headline(self.verdicts))}."
 
     @property
+    def scores(self) -> str:
+        """What the primary scores say of the changes, in a sentence; empty where none has a verdict."""
+        return md_escape(score_findings.headline(self.verdicts))
+
+    @property
     def expectation(self) -> str:
         """Whether the verdicts are those that the sweep file expects; empty where it expects nothing."""
         return md_escape(expectation(self.verdicts))
@@ -112,6 +118,7 @@ class Summary:
         ):
             if rows := self.verdicts.of(verdict):
                 found.append(f"**{heading}:** {_by_reason(rows)}.")
+        found += score_findings.findings(self.verdicts)
         found += [self._uncounted(row) for row in self.verdicts.rows if not row.counts]
         found += [self._control(row) for row in self.verdicts.rows if row.only_seeds]
         if rows := [row for row in self.verdicts.rows if row.copy_of]:

@@ -1,0 +1,54 @@
+"""Numbers of scores as text, with as many decimals as their noise makes meaningful."""
+
+from __future__ import annotations
+
+import math
+
+from ablate.report.analysis.score_verdicts import ScoreTable, ScoreVerdict
+from ablate.report.analysis.verdicts import BETTER, UNDECIDED, WORSE
+from ablate.report.render.mean_and_sd import mean_and_sd
+from ablate.report.text import fixed, interval, is_number
+
+PRIMARY, EXPLORATORY = "primary", "exploratory"  # the two families of scores
+FEWEST, MOST, USUAL = 1, 5, 2  # decimals; the usual number where the noise is not known
+
+
+def places_of(table: ScoreTable) -> int:
+    """How many decimals show the noise of the baseline's seeds with two digits."""
+    if not table.noise > 0:
+        return USUAL
+    return min(MOST, max(FEWEST, 1 - math.floor(math.log10(table.noise))))
+
+
+def value_of(table: ScoreTable, row: str) -> str:
+    """Mean and sd of a row over its seeds; a dash where it has no value."""
+    return mean_and_sd(table.values.get(row, ()), places_of(table))
+
+
+def difference_of(table: ScoreTable, found: ScoreVerdict) -> str:
+    """The difference to the control, in the score's unit."""
+    return fixed(found.comparison.delta, places_of(table), signed=True)
+
+
+def limits_of(table: ScoreTable, found: ScoreVerdict) -> str:
+    """The interval of the difference."""
+    return interval(found.comparison.low, found.comparison.high, places_of(table))
+
+
+def size_of(table: ScoreTable, found: ScoreVerdict) -> str:
+    """How large a difference is, and its interval: 1.20 (0.31 to 2.09)."""
+    size = fixed(abs(found.comparison.delta), places_of(table))
+    return f"{size} ({limits_of(table, found)})"
+
+
+def chance_of(table: ScoreTable) -> str:
+    """What guessing scores; a dash where unknown."""
+    return (
+        fixed(table.chance, places_of(table) if table.chance % 1 else 0) if is_number(table.chance) else fixed(None, 0)
+    )
+
+
+def verdict_words(table: ScoreTable, found: ScoreVerdict) -> str:
+    """The verdict; where a test of an exploratory score says it, so does this."""
+    is_tested = found.verdict in (BETTER, WORSE, UNDECIDED)
+    return f"{found.verdict} ({EXPLORATORY})" if is_tested and not table.is_primary else found.verdict
