@@ -38,9 +38,9 @@ class Comparison:
     together with probability 1 - alpha, and one excludes zero exactly where its row `differs`. `p` is for this row by
     itself, `p_adjusted` for the whole table. `same_within` says that the difference is smaller than the margin, with
     the same error rate over the table. `detectable` is the true difference that is found with 80 % power. `error` is
-    the standard error of `delta`, `own_error` the row's part in it. `is_paired` marks a plain paired t test. `item_error`
-    is the part of the standard error that comes from a finite number of items on top of that of the seeds, NaN where
-    it is unknown.
+    the standard error of `delta` over seeds, `own_error` the row's part in it. `item_error` is what a finite number of
+    items adds to that: hypot(error, item_error) is the whole standard error; NaN where nothing is known of items.
+    `is_paired` marks a plain paired t test.
     """
 
     seeds: int
