@@ -8,11 +8,10 @@ import numpy as np
 
 from ablate.report.analysis.score_verdicts import AT_CHANCE, ScoreTable, ScoreVerdict
 from ablate.report.analysis.verdicts import BETTER, SAME, UNDECIDED, WORSE, Verdicts
-from ablate.report.render.score_text import size_of
-from ablate.report.text import counted, listed, md_escape, one_line, shortened, significant
+from ablate.report.render.score_text import JUDGED, size_of, unit_of_difference
+from ablate.report.text import are, counted, listed, md_escape, one_line, shortened, significant
 from ablate.statistics.detectable import POWER
 
-JUDGED = (BETTER, WORSE, UNDECIDED, AT_CHANCE)
 OPPOSITE = {BETTER: WORSE, WORSE: BETTER}
 MOST_SCORES = 4  # in a headline, and in a terminal
 MOST_ROWS = 12  # named in a finding
@@ -49,17 +48,18 @@ class Counted:
         """The median over the rows without a difference of what would have been detected, with its unit."""
         sizes = [one.comparison.detectable for one in self.having(UNDECIDED)]
         known = [size for size in sizes if np.isfinite(size)]
-        return f"{significant(float(np.median(known)))} {self.table.metric.unit}".rstrip() if known else ""
+        return f"{significant(float(np.median(known)))} {unit_of_difference(self.table)}".rstrip() if known else ""
 
     @property
     def words(self) -> str:
-        """How many changes have which verdict: 2 better, none worse, 3 at chance."""
-        parts = [f"{len(self.having(verdict)) or 'none'} {verdict}" for verdict in (BETTER, WORSE)]
+        """How many changes have which verdict: 2 are better, none is worse and 3 are at chance."""
+        parts = [f"{are(len(self.having(verdict)))} {verdict}" for verdict in (BETTER, WORSE)]
         if undecided := len(self.having(UNDECIDED)):
             size = f" (a difference of {self.detectable} is detectable)" if self.detectable else ""
-            parts.append(f"{undecided} undecided{size}")
-        parts += [f"{number} {AT_CHANCE}" for number in [len(self.having(AT_CHANCE))] if number]
-        parts += [f"{number} without a verdict" for number in [len(self.having(""))] if number]
+            parts.append(f"{are(undecided)} undecided{size}")
+        parts += [f"{are(number)} {AT_CHANCE}" for number in [len(self.having(AT_CHANCE))] if number]
+        if rest := len(self.having("")):
+            parts.append(f"{rest} {'has' if rest == 1 else 'have'} no verdict")
         return listed(parts)
 
 
@@ -134,8 +134,7 @@ def _beside_loss(verdicts: Verdicts, found: Counted) -> list[str]:
     if silent:
         named = [f"{md_escape(one.row)} ({one.verdict})" for one in silent]
         sentences.append(
-            f"**Seen on {name}, not by the final loss:** {listed(named, MOST_ROWS)}, of which the loss shows no "
-            "difference."
+            f"**Different on {name}, with no difference detected in the final loss:** {listed(named, MOST_ROWS)}."
         )
     return sentences
 

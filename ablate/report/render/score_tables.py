@@ -14,8 +14,16 @@ from ablate.report.analysis.score_ranks import Correlation, loss_and_scores
 from ablate.report.analysis.score_verdicts import AT_CHANCE, PAIRED, UNPAIRED, ScoreTable, ScoreVerdict
 from ablate.report.analysis.verdicts import BETTER, UNDECIDED, WORSE, Row, Verdicts
 from ablate.report.render.markdown_tables import kinds_of
-from ablate.report.render.score_text import chance_of, difference_of, limits_of, places_of, size_of, value_of
-from ablate.report.text import MISSING, counted, fixed, interval, listed, md_escape, probability, significant
+from ablate.report.render.score_text import (
+    chance_of,
+    difference_of,
+    forest_file,
+    limits_of,
+    places_of,
+    size_of,
+    value_of,
+)
+from ablate.report.text import MISSING, are, counted, fixed, interval, listed, md_escape, probability, significant
 from ablate.statistics.ranks import FEWEST_FOR_AN_INTERVAL, FEWEST_ROWS
 
 OPEN_TABLES = 3  # of primary scores that are not folded
@@ -63,10 +71,11 @@ class ScoreTables:
                 )
             sentences.append(start + family)
         if exploratory:
+            scores = counted(len(exploratory), "exploratory score")
             sentences.append(
-                f"{counted(len(exploratory), 'exploratory score')}: single tasks, and further figures of a task. They are "
-                f"another family, of rows × scores, in which at most about {_rate(exploratory)} of such reports have any "
-                "false verdict. What they show is a question for another experiment, not an answer of this one."
+                f"{scores}: single tasks, and further figures of a task. They are another family, of rows × scores, in "
+                f"which at most about {_rate(exploratory)} of such reports have any false verdict. What they show is a "
+                "question for another experiment, not an answer of this one."
             )
         return sentences
 
@@ -76,8 +85,8 @@ class ScoreTables:
         than = "the row that it is compared with" if self.verdicts.against else "the baseline"
         entries = [
             (
-                f"**Difference** is the score minus that of {than}, the mean over the seeds that both have, in the unit of "
-                "the score. It is positive where the score is higher; whether that is better, the heading says."
+                f"**Difference** is the score minus that of {than}, the mean over the seeds that both have, in the "
+                "score's own unit. It is positive where the score is higher; whether that is better, the heading says."
             ),
             (
                 "**Interval** is simultaneous: those of all rows and of all scores of a family hold together with 95 % "
@@ -87,8 +96,8 @@ class ScoreTables:
         ]
         if any(found.verdict == AT_CHANCE for _, found in self._all()):
             entries.append(
-                "**At chance**: the 95 % interval of the row's own score, from seeds and items, includes what guessing "
-                "scores, and so does that of the score it is compared with. Then neither is known to do the task at "
+                "**At chance**: the 95 % interval of the row's own score, from seeds and items, includes the chance "
+                "level, and so does that of the score it is compared with. Then neither is known to do the task at "
                 "all, and there is no verdict on the difference, however large it is."
             )
         return [*entries, *self._constant(), *self._not_comparable()]
@@ -142,11 +151,17 @@ class ScoreTables:
             {
                 "heading": md_escape(table.metric.described),
                 "baseline": self._baseline_of(table),
+                "forest": forest_file(table),
                 "lines": [self._line(table, row) for row in self._ordered(table)],
                 "folded": folded,
             }
             for table in self.scores.primary
         ]
+
+    @property
+    def forests(self) -> list[str]:
+        """The pictures of primary scores."""
+        return [forest_file(table) for table in self.scores.primary]
 
     @property
     def heads(self) -> list[str]:
@@ -168,7 +183,7 @@ class ScoreTables:
         runs = int(np.isfinite(table.values.get(base, np.zeros(0))).sum())
         text = f"Baseline {md_escape(base)}: {value_of(table, base)}, {counted(runs, 'run')}"
         if math.isfinite(table.chance):
-            text += f". Guessing scores {chance_of(table)}"
+            text += f". Chance level: {chance_of(table)}"
         if math.isfinite(table.items):
             text += f". {counted(int(table.items), 'item')}"
         return f"{text}."
@@ -212,7 +227,7 @@ class ScoreTables:
         decided = [(table, found) for table, found in all_found if found.verdict in (BETTER, WORSE)]
         counts = {word: sum(found.verdict == word for _, found in all_found) for word in (BETTER, WORSE, AT_CHANCE)}
         start = f"Of {counted(len(all_found), 'comparison')} of a row on an exploratory score, "
-        text = start + listed(f"{number or 'none'} {_are(number)} {word}" for word, number in counts.items())
+        text = start + listed(f"{are(number)} {word}" for word, number in counts.items())
         decided.sort(key=lambda pair: -abs(pair[1].comparison.delta / pair[1].comparison.detectable or 1))
         names = [
             f"{md_escape(found.row)} on {_name(table)} ({found.verdict} by {size_of(table, found)})"
@@ -283,7 +298,7 @@ def _explained(table: ScoreTable, common: float) -> str:
     if common == 0 and table.metric.higher_is_better:
         return "no item was answered right"
     if math.isfinite(table.chance) and math.isclose(common, table.chance, abs_tol=0.5 * 10 ** -places_of(table)):
-        return "what guessing scores"
+        return "the chance level"
     return (
         "so many runs agree to the last item where each gives every item the same answer; such a score says how often "
         "that answer is right, and nothing of the change"
@@ -328,12 +343,8 @@ def _where(found: list[ScoreTable], tables: list[ScoreTable]) -> str:
 
 def _rate(tables: list[ScoreTable]) -> str:
     """The error rate of these scores together."""
-    return f"{significant(100 * sum(table.alpha for table in tables))} %"
+    return f"{100 * sum(table.alpha for table in tables):.2g} %"
 
 
 def _more(found: list[str]) -> str:
     return f". {counted(len(found) - MOST_NAMED, 'more score')} likewise" if len(found) > MOST_NAMED else ""
-
-
-def _are(number: int) -> str:
-    return "are" if number > 1 else "is"

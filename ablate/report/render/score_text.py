@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
-from ablate.report.analysis.score_verdicts import ScoreTable, ScoreVerdict
+from ablate.report.analysis.score_verdicts import AT_CHANCE, ScoreTable, ScoreVerdict
 from ablate.report.analysis.verdicts import BETTER, UNDECIDED, WORSE
 from ablate.report.render.mean_and_sd import mean_and_sd
 from ablate.report.text import fixed, interval, is_number
 
+JUDGED = (BETTER, WORSE, UNDECIDED, AT_CHANCE)  # verdicts that the evidence gives
 PRIMARY, EXPLORATORY = "primary", "exploratory"  # the two families of scores
 FEWEST, MOST, USUAL = 1, 5, 2  # decimals; the usual number where the noise is not known
 
@@ -42,13 +44,24 @@ def size_of(table: ScoreTable, found: ScoreVerdict) -> str:
 
 
 def chance_of(table: ScoreTable) -> str:
-    """What guessing scores; a dash where unknown."""
+    """The chance level; a dash where unknown."""
     return (
         fixed(table.chance, places_of(table) if table.chance % 1 else 0) if is_number(table.chance) else fixed(None, 0)
     )
 
 
+def unit_of_difference(table: ScoreTable) -> str:
+    """The unit of a difference, after a number; empty where it is unknown."""
+    unit = table.metric.unit
+    return "percentage points" if unit.startswith("%") else unit
+
+
+def forest_file(table: ScoreTable) -> str:
+    """The file of the picture of a primary score's differences."""
+    return f"forest_{re.sub(r'[^A-Za-z0-9._-]', '_', table.metric.name)}.png"
+
+
 def verdict_words(table: ScoreTable, found: ScoreVerdict) -> str:
-    """The verdict; where a test of an exploratory score says it, so does this."""
-    is_tested = found.verdict in (BETTER, WORSE, UNDECIDED)
-    return f"{found.verdict} ({EXPLORATORY})" if is_tested and not table.is_primary else found.verdict
+    """The verdict; of an exploratory score it says that it is one."""
+    is_judged = found.verdict in JUDGED
+    return f"{found.verdict} ({EXPLORATORY})" if is_judged and not table.is_primary else found.verdict
