@@ -135,7 +135,7 @@ def usual(verdicts: Verdicts) -> Verdicts:
     made = [
         Made("superglue", effects=gains, items=2100, not_comparable=why),
         Made("wikitext", True, False, "bits a byte", 2.1, np.nan, 60, 0.01, 0.008, np.nan, "",
-             effects=(("SwiGLU", -0.06), ("No position", 0.2))),
+             effects=(("SwiGLU", -0.06), ("No position", 0.07))),
         *(
             Made(f"superglue_{task}", False, effects=gains * (number % 2), base=60.0 if number % 3 else 50.5,
                  items=50 * (number + 1), not_comparable=why, constant=task == "boolq")

@@ -24,7 +24,7 @@ FOUND = (BETTER, WORSE)
 HATCH = "#D0D0D0"
 MOST_SCORES = 40  # side by side on a page
 WIDE, TALL, BAR = 0.56, 0.25, 1.5  # inches of a column, of a row, and of the bar of colours
-NAME, ROW = 26, 44  # characters of a score's name, and of a row's
+NAME, ROW = 30, 44  # characters of a score's name, and of a row's
 LIMIT = 1.5  # of the colours, in detectable differences
 
 
@@ -87,7 +87,7 @@ def _title(verdicts: Verdicts, shown: list[ScoreTable], note: str) -> str:
 
 def _axes(rows: list[Row], shown: list[ScoreTable], verdicts: Verdicts, title: str) -> tuple[Axes, Figure]:
     labels = [_label(row, verdicts) for row in rows]
-    names = [drawing.label(table.metric.name, NAME) for table in shown]
+    names = [*drawing.names((table.metric.name for table in shown), NAME).values()]
     left, wide, tall = 0.35 + 0.075 * max(map(len, labels)), WIDE * len(shown), TALL * len(rows)
     above = 0.2 + 0.072 * max(map(len, names))  # the names of the scores
     head = 0.2 + 0.17 * (title.count("\n") + 1) + above
