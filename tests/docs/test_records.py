@@ -1,4 +1,4 @@
-"""docs/records.md describes every field of a record, every column of results.csv and downstream.csv, and nothing else."""
+"""docs/records.md describes every field of a record, every column of results.csv and downstream.csv, nothing else."""
 
 from __future__ import annotations
 
