@@ -17,7 +17,7 @@ from ablate.report.render.markdown_tables import kinds_of
 from ablate.report.render.score_text import (
     chance_of,
     difference_of,
-    forest_file,
+    forest_files,
     limits_of,
     places_of,
     size_of,
@@ -146,12 +146,12 @@ class ScoreTables:
     @property
     def primary(self) -> list[dict[str, Any]]:
         """A table for each primary score: heading, sentence, lines, and whether it is folded."""
-        folded = len(self.scores.primary) > OPEN_TABLES
+        folded, files = len(self.scores.primary) > OPEN_TABLES, forest_files(self.scores.primary)
         return [
             {
                 "heading": md_escape(table.metric.described),
                 "baseline": self._baseline_of(table),
-                "forest": forest_file(table),
+                "forest": files[table.metric.name],
                 "lines": [self._line(table, row) for row in self._ordered(table)],
                 "folded": folded,
             }
@@ -161,7 +161,7 @@ class ScoreTables:
     @property
     def forests(self) -> list[str]:
         """The pictures of primary scores."""
-        return [forest_file(table) for table in self.scores.primary]
+        return [*forest_files(self.scores.primary).values()]
 
     @property
     def heads(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from ablate.report.analysis.score_verdicts import AT_CHANCE, ScoreTable, ScoreVerdict
 from ablate.report.analysis.verdicts import BETTER, UNDECIDED, WORSE
@@ -56,9 +57,15 @@ def unit_of_difference(table: ScoreTable) -> str:
     return "percentage points" if unit.startswith("%") else unit
 
 
-def forest_file(table: ScoreTable) -> str:
-    """The file of the picture of a primary score's differences."""
-    return f"forest_{re.sub(r'[^A-Za-z0-9._-]', '_', table.metric.name)}.png"
+def forest_files(tables: Iterable[ScoreTable]) -> dict[str, str]:
+    """By the name of a primary score, the file of the picture of its differences; no two are the same."""
+    files: dict[str, str] = {}
+    for table in tables:
+        stem = f"forest_{re.sub(r'[^A-Za-z0-9._-]', '_', table.metric.name)}"
+        while f"{stem}.png" in files.values():
+            stem += "_"
+        files[table.metric.name] = f"{stem}.png"
+    return files
 
 
 def verdict_words(table: ScoreTable, found: ScoreVerdict) -> str:

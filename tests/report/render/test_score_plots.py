@@ -8,12 +8,13 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from ablate.report.analysis import gathering
+from ablate.report.analysis import gathering, reference
 from ablate.report.analysis.judge import judge
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.heatmap import heatmap
 from ablate.report.render.plots.score_forest import score_forests
 from ablate.report.render.plots.score_heatmap import MOST_SCORES, score_heatmap
+from ablate.report.render.score_tables import ScoreTables
 from tests.report.scored import Made, usual, with_scores
 from tests.report.synthetic import large_sweep, small_sweep
 
@@ -174,6 +175,13 @@ def test_a_forest_for_each_primary_score(scored):
         assert any(text.endswith("n=2  no verdict, 2 shared seeds, 3 are needed") for text in texts)
         assert plot.figure.get_suptitle().startswith(f"{table.metric.name}: ")
     assert plots[0].figure.axes[0].get_xlabel().startswith("superglue minus the baseline's, per cent")
+
+
+def test_no_two_pictures_have_the_same_file(plain):
+    made = with_scores(plain, [Made("質問"), Made("回答"), Made("a/b")])
+    files = [plot.file for plot in score_forests(made)]
+    assert sorted(files) == ["forest___.png", "forest____.png", "forest_a_b.png"]
+    assert [one["forest"] for one in ScoreTables(made, reference.load("narang2021")).primary] == files
 
 
 def test_the_seeds_of_a_forest_are_differences_to_the_control(scored):

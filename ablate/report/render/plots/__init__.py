@@ -36,7 +36,7 @@ def draw(
 
     `title` names the published table that `agreements` and `over_training` are about.
     """
-    metrics = [metric.name for metric in verdicts.metrics.values()]
+    metrics = [text for metric in verdicts.metrics.values() for text in (metric.name, metric.unit)]
     selection = Selection.of(verdicts, results.sweep.get(SHOWN_FIRST, ()))
     made = (
         lambda: [forest(verdicts, selection)],

@@ -7,48 +7,46 @@ import math
 import numpy as np
 
 from ablate.report.analysis.score_verdicts import ScoreTable
-from ablate.report.analysis.verdicts import NOT_COMPARABLE, Verdicts
+from ablate.report.analysis.verdicts import NOT_COMPARABLE, Row, Verdicts
+from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import Plot
 from ablate.report.render.plots.forest import Entry, Measure, compared_with, forest_of
 from ablate.report.render.plots.selection import Selection, left_out
 from ablate.report.render.score_findings import Counted
-from ablate.report.render.score_text import forest_file, places_of
+from ablate.report.render.score_text import forest_files, places_of
 from ablate.report.text import one_line
 
+NO_SEEDS = np.zeros(0)
 MOST = 6  # primary scores that have a picture each
 
 
 def score_forests(verdicts: Verdicts, selection: Selection | None = None) -> list[Plot]:
     """The pictures of the first primary scores, in their order."""
     chosen = selection or Selection.of(verdicts)
-    return [_plot(verdicts, table, chosen) for table in verdicts.scores.primary[:MOST]]
+    files = forest_files(verdicts.scores.primary)
+    tables = verdicts.scores.primary[:MOST]
+    return [_plot(verdicts, table, files[table.metric.name], chosen) for table in tables]
 
 
-def _plot(verdicts: Verdicts, table: ScoreTable, selection: Selection) -> Plot:
+def _plot(verdicts: Verdicts, table: ScoreTable, file: str, selection: Selection) -> Plot:
     metric, than = table.metric, compared_with(verdicts)
-    file = forest_file(table)
     caption = one_line(f"Difference of each row's {metric.name} to {than}, with its interval")
     found = {label: one for label, one in table.verdicts.items() if math.isfinite(one.comparison.delta)}
     known = [row for row in verdicts.ordered() if row.label in found and found[row.label].verdict != NOT_COMPARABLE]
     shown = selection.most_important(known)
     if not shown:
         return Plot(file, caption, None)
-    nothing, note = np.zeros(0), left_out(known, shown)
-    entries = [
-        Entry(
-            row,
-            found[row.label].comparison,
-            found[row.label].verdict,
-            found[row.label].verdict,
-            found[row.label].why,
-            table.values[row.label] - table.values[row.control] if row.control in table.values else nothing,
-        )
-        for row in shown
-    ]
+    note, entries = left_out(known, shown), [_entry(table, row) for row in shown]
     unit = f", {metric.unit}" if metric.unit else ""
-    runs = int(np.isfinite(table.values.get(verdicts.baseline.label, nothing)).sum())
+    runs = int(np.isfinite(table.values.get(verdicts.baseline.label, NO_SEEDS)).sum())
     places, noise = places_of(table), table.noise if table.noise > 0 else 0.0
-    axis = one_line(f"{metric.name} minus {than}{unit}")
+    axis = drawing.label(f"{metric.name} minus {than}{unit}", 100)
     measure = Measure(axis, noise, runs, places, 10.0**-places, metric.higher_is_better)
-    title = f"{metric.name}: {Counted.of(verdicts, table).words}"
+    title = f"{drawing.label(metric.name, 60)}: {Counted.of(verdicts, table).words}"
     return Plot(file, caption, forest_of(entries, measure, title, verdicts, note), note)
+
+
+def _entry(table: ScoreTable, row: Row) -> Entry:
+    found, control = table.verdicts[row.label], table.values.get(row.control)
+    seeds = NO_SEEDS if control is None else table.values[row.label] - control
+    return Entry(row, found.comparison, found.verdict, found.verdict, found.why, seeds)
