@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.header import SHOWN_FIRST
+from ablate.report.analysis.records_file import Damage
 from ablate.report.analysis.results import Results
 from ablate.report.text import md_escape, one_line
 from ablate.run.files import atomic_write
@@ -54,14 +55,14 @@ def build(
     Raises `UserError` for a sweep that does not exist, and for records that are all there is and cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
-    older, damaged = _older(folder)
+    older, damage = _older(folder)
     if older and not any(RunFolder(run).record.exists() for run in run_folders(runs_dir, sweep_name)):
-        found = gathering.reread(records_file.read(folder) if damaged else older, sweeps_dir)
+        found = gathering.reread(records_file.read(folder) if damage.files else older, sweeps_dir)
     else:
-        found = gathering.collect(sweep_name, runs_dir, sweeps_dir, older, damaged)
+        found = gathering.collect(sweep_name, runs_dir, sweeps_dir, older, damage)
     found = _showing(found, only)
-    if damaged:
-        set_file_aside(folder / records_file.RECORDS)
+    for file in damage.files:
+        set_file_aside(folder / file)
     if found != older:
         found = records_file.write(found, folder)
     return Report(folder / "report.md", _write(found, folder))
@@ -75,15 +76,15 @@ def _showing(found: Results, only: str | Iterable[str] | None) -> Results:
     return replace(found, sweep=sweep)
 
 
-def _older(folder: Path) -> tuple[Results | None, dict[int, str]]:
+def _older(folder: Path) -> tuple[Results | None, Damage]:
     """What an earlier report was made from, None where there is none, and what is wrong with which of its lines."""
     if not (folder / records_file.RECORDS).exists():
-        return None, {}
+        return None, Damage()
     return records_file.read_undamaged(folder)
 
 
 def rebuild(report_dir: Path | str) -> Report:
-    """Write the report again from records.jsonl and curves.csv alone, byte for byte."""
+    """Write the report again from records.jsonl, curves.csv and items.jsonl alone, byte for byte."""
     folder = Path(report_dir)
     return Report(folder / "report.md", _write(records_file.read(folder), folder))
 

@@ -18,8 +18,9 @@ class ScoreVerdict:
     """One row and one score, against the row's control.
 
     The `comparison` is row minus control in the score's own unit: whether a positive difference is a gain, the metric
-    says. Its `item_error` is the part of the error that comes from the finite number of items; `item_noise` says how
-    that is known, and `item_note` why it is not known better, such as a file of outcomes that is missing.
+    says. Its `p_adjusted` counts all rows and all scores of the family, so that it is held against ALPHA; its interval
+    is at the table's share of that. Its `item_error` is what the finite number of items adds to the standard error;
+    `item_noise` says how that is known, and `item_note` why it is not known better, such as outcomes that are missing.
     """
 
     row: str
@@ -33,13 +34,14 @@ class ScoreVerdict:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """One score over all rows that have it.
+    """One score over all rows.
 
     `values` are each row's by seed, (seeds,) in the order of all seeds of the sweep, NaN where missing; the baseline's
     are first. `verdicts` has an entry a row, the baseline's among them. `alpha` is the error rate of the table, a
     share of that of its family: all primary scores, or all exploratory ones. `noise` is the sd over the baseline's
-    seeds. `items` and `chance` are NaN where unknown, `not_comparable` says why the figures are not comparable with
-    published ones, empty where they are or nothing is said.
+    seeds. `items` and `chance` are NaN where unknown; `item_noise` is the least that is known of the items of any
+    tested row. `not_comparable` says why the figures are not comparable with published ones, empty where they are or
+    nothing is said.
     """
 
     metric: Metric
