@@ -118,7 +118,7 @@ def test_p_counts_all_scores_of_the_family(made):
 
 
 def test_pairing_takes_the_items_out_that_are_hard_for_all(made, tmp_path):
-    maker, found = made
+    _, found = made
     unpaired = study(tmp_path)
     for path in unpaired.runs.rglob("*.jsonl"):
         path.unlink()
