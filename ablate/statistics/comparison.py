@@ -163,7 +163,7 @@ class Items:
     def added_to(self, of_seeds: np.ndarray) -> np.ndarray:
         """(judged,): their part in the standard error, such that the whole of it is no less than they allow."""
         lacking = np.sqrt(np.maximum(self.least**2 - of_seeds**2, 0))
-        return np.fmax(self.error, lacking)
+        return np.asarray(np.fmax(self.error, lacking))
 
 
 def compare(
@@ -237,8 +237,9 @@ def _joint(errors: DifferenceErrors, delta: np.ndarray, items: Items, alpha: flo
     family_half = critical * region.w
     p = np.minimum(errors.each_outside(np.abs(delta) / wider), p_adjusted)
     detectable = detectable_effect(errors, family_half)
-    in_unit = (wider * of_seeds for of_seeds in (half, family_half, detectable))
-    return _Judgement(p, p_adjusted, *in_unit, error, own_error, item_error)
+    return _Judgement(
+        p, p_adjusted, wider * half, wider * family_half, wider * detectable, error, own_error, item_error
+    )
 
 
 def _paired(differences: np.ndarray, items: Items, alpha: float) -> _Judgement:

@@ -10,7 +10,7 @@ import csv
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ablate.errors import UserError
 from ablate.report.analysis import curves_csv, outcome_files
@@ -24,6 +24,7 @@ from ablate.run.record import Record
 from ablate.study.membership import Membership
 from ablate.yaml_text import SharedBlocks
 
+Part = TypeVar("Part")
 CURVE_POINTS = 48
 FIRST_NORMS = f"{curves_csv.GRADIENT_NORM} of the first steps"
 _CURVES = {  # of each kind of line in metrics.csv: the curves that it is a point of, and the column with the value
@@ -101,7 +102,11 @@ def collect(
     order = {row["row"]: number for number, row in enumerate(head["rows"])}
     kept.sort(key=lambda record: (order[record["row"]], record["seed"]))
     head["skipped"] = sorted(skipped, key=lambda problem: problem["path"])
-    return Results(head, kept, *({key: part[key] for key in sorted(part, key=str)} for part in (curves, items)))
+    return Results(head, kept, _in_order(curves), _in_order(items))
+
+
+def _in_order(parts: dict[tuple[str, int, str], Part]) -> dict[tuple[str, int, str], Part]:
+    return {key: parts[key] for key in sorted(parts, key=str)}
 
 
 def reread(older: Results, sweeps_dir: Path | str) -> Results:

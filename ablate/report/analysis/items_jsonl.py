@@ -96,20 +96,25 @@ def _parsed(content: Any) -> tuple[Run, ItemValues]:
     """A line's run and values; raises `ValueError` for what is not in the format."""
     if not isinstance(content, dict):
         raise ValueError("must be a mapping")
-    row, score, ids, seed = (content.get(key) for key in ("row", "score", "ids", "seed"))
-    for key, text in (("row", row), ("score", score)):
-        if not isinstance(text, str) or not text:
-            raise ValueError(f"{key} must be a string")
+    row, score, ids = (_text(content, key) for key in ("row", "score", "ids"))
+    seed = content.get("seed")
     if type(seed) is not int or seed < 0:
         raise ValueError("seed must be a whole number")
-    if not isinstance(ids, str) or not _IDS.fullmatch(ids):
+    if not _IDS.fullmatch(ids):
         raise ValueError("ids must be 16 hex digits")
     return (row, seed, score), ItemValues(ids, _values(content.get("values"), content.get("one", 1)))
 
 
+def _text(content: Mapping[str, Any], key: str) -> str:
+    text = content.get(key)
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"{key} must be a string")
+    return text
+
+
 def _values(values: Any, one: Any) -> np.ndarray:
     if isinstance(values, str) and _SHARES.fullmatch(values) and _is_value(one):
-        return (np.frombuffer(values.encode(), dtype=np.uint8) == ord("1")) * float(one)
+        return np.where(np.frombuffer(values.encode(), dtype=np.uint8) == ord("1"), float(one), 0.0)
     if isinstance(values, list) and values and all(map(_is_value, values)):
         return np.array(values, dtype=float)
     raise ValueError("values must be a string of 0 and 1, or a list of numbers")

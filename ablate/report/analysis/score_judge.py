@@ -111,7 +111,7 @@ class _Judge:
         )
 
     def _there(self, row: str) -> np.ndarray:
-        return ~np.isnan(self.values[row])
+        return np.asarray(~np.isnan(self.values[row]))
 
     def _shared(self, row: Row) -> list[int]:
         """The seeds at which a row and its control have the score."""
