@@ -11,7 +11,6 @@ import numpy as np
 
 from ablate.report.analysis.metrics import Metric
 from ablate.report.analysis.score_verdicts import ScoreVerdicts
-from ablate.report.text import decimals
 from ablate.run.record import Timing
 from ablate.statistics.comparison import Comparison
 from ablate.statistics.speed_ratio import SpeedRatio, speed_ratio
@@ -169,16 +168,6 @@ class Verdicts:
             if row.control != self.baseline.label:
                 found.setdefault(row.control, []).append(row)
         return found
-
-
-def score_places(verdicts: Verdicts, name: str) -> int:
-    """With how many decimals a downstream score is shown: enough for its spread over the baseline's seeds.
-
-    Of scores without a unit, as older records have them, two.
-    """
-    if not verdicts.metrics[name].unit:
-        return 2
-    return decimals(spread(verdicts.baseline.downstream.get(name, [])))
 
 
 def comparable_speeds(verdicts: Verdicts) -> dict[str, float]:
