@@ -8,6 +8,7 @@ import numpy as np
 
 from ablate.statistics.residuals import residuals
 
+ROUNDING = 1e-9  # of the largest value: a standard deviation that is smaller is a matter of rounding
 FEWEST_ROWS = 3  # with fewer, a standard deviation over rows says nothing
 
 
@@ -55,14 +56,20 @@ def signal_of(values: np.ndarray, item_noise: float = np.nan, kept_out: np.ndarr
     seeds[0] = seeds[1:].max(initial=0)
     counted = seeds > 0
     rows = int(counted.sum())
+    least = ROUNDING * float(np.abs(values[~np.isnan(values)]).max(initial=0.0))
     noise = _run_variance(values, kept_out)
+    seed_noise = _beyond(float(np.sqrt(noise)), least)
     if rows < FEWEST_ROWS:
-        return Signal(rows, seed_noise=float(np.sqrt(noise)), item_noise=item_noise)
+        return Signal(rows, seed_noise=seed_noise, item_noise=item_noise)
     sums = np.where(shared, values - np.where(np.isnan(values[0]), 0.0, values[0]), 0.0).sum(1)
     means = sums[counted] / seeds[counted]
     by_chance = noise * np.mean(1 / seeds[counted]) + np.nan_to_num(item_noise) ** 2
     spread = np.sqrt(max(0.0, float(means.var(ddof=1) - by_chance))) if np.isfinite(by_chance) else np.nan
-    return Signal(rows, float(spread), float(np.sqrt(noise)), item_noise)
+    return Signal(rows, _beyond(float(spread), least), seed_noise, item_noise)
+
+
+def _beyond(deviation: float, least: float) -> float:
+    return 0.0 if deviation <= least else deviation
 
 
 def _run_variance(values: np.ndarray, kept_out: np.ndarray) -> float:

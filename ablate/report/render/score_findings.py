@@ -8,8 +8,8 @@ import numpy as np
 
 from ablate.report.analysis.score_verdicts import AT_CHANCE, ScoreTable, ScoreVerdict
 from ablate.report.analysis.verdicts import BETTER, SAME, UNDECIDED, WORSE, Verdicts
-from ablate.report.render.score_text import JUDGED, size_of, unit_of_difference
-from ablate.report.text import are, counted, listed, md_escape, one_line, shortened, significant
+from ablate.report.render.score_text import JUDGED, distance_of, size_of, unit_of_difference
+from ablate.report.text import are, counted, listed, md_escape, one_line, shortened
 from ablate.statistics.detectable import POWER
 
 OPPOSITE = {BETTER: WORSE, WORSE: BETTER}
@@ -48,7 +48,9 @@ class Counted:
         """The median over the rows without a difference of what would have been detected, with its unit."""
         sizes = [one.comparison.detectable for one in self.having(UNDECIDED)]
         known = [size for size in sizes if np.isfinite(size)]
-        return f"{significant(float(np.median(known)))} {unit_of_difference(self.table)}".rstrip() if known else ""
+        if not known:
+            return ""
+        return f"{distance_of(self.table, float(np.median(known)))} {unit_of_difference(self.table)}".rstrip()
 
     @property
     def words(self) -> str:

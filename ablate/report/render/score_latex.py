@@ -19,8 +19,16 @@ from ablate.report.render.latex_table import (
     tabular,
     texts_of,
 )
-from ablate.report.render.score_text import chance_of, difference_of, limits_of, places_of, value_of
-from ablate.report.text import fixed, listed, probability, significant
+from ablate.report.render.score_text import (
+    chance_of,
+    difference_of,
+    distance_of,
+    has_values,
+    limits_of,
+    places_of,
+    value_of,
+)
+from ablate.report.text import fixed, listed, probability
 
 ROW_WIDTH, WIDTH, ABREAST = 0.28, 0.13, 5  # of the text's: of the first column, and of a score; scores in one table
 AT_CHANCE_MARK = r"$\circ$"
@@ -42,7 +50,7 @@ def columns_of(verdicts: Verdicts, tables: Sequence[ScoreTable]) -> list[Iterabl
         some = tables[first : first + ABREAST]
         heads = ["Row", *(rf"\raggedright {latex_breakable(table.metric.name)}" for table in some)]
         columns = rf"p{{{ROW_WIDTH}\textwidth}}@{{\extracolsep{{\fill}}}}" + rf"p{{{WIDTH}\textwidth}}" * len(some)
-        rows = [row for row in verdicts if any(row.label in table.values for table in some)]
+        rows = [row for row in verdicts if any(has_values(table, row.label) for table in some)]
         made.append(tabular(columns, heads, verdicts, _Cells(verdicts, some), rows, [*_feet(verdicts, some)]))
     return made
 
@@ -96,7 +104,7 @@ def _detailed(verdicts: Verdicts, table: ScoreTable) -> Iterator[str]:
 
     heads = [rf"\raggedright {latex_breakable(table.metric.name)}", *DETAILED]
     columns = rf"p{{{ROW_WIDTH}\textwidth}}@{{\extracolsep{{\fill}}}}rrcrr"
-    rows = [row for row in verdicts if row.label in table.verdicts]
+    rows = [row for row in verdicts if row.label in table.verdicts and has_values(table, row.label)]
     return tabular(columns, heads, verdicts, cells, rows)
 
 
@@ -106,7 +114,7 @@ def _feet(verdicts: Verdicts, tables: Sequence[ScoreTable]) -> Iterator[list[str
     lines = (
         ("Chance", [table.chance for table in tables], map(chance_of, tables)),
         ("sd over seeds", [table.noise for table in tables], [fixed(one.noise, places_of(one)) for one in tables]),
-        ("Detectable", detectable, map(significant, detectable)),
+        ("Detectable", detectable, map(distance_of, tables, detectable)),
     )
     for name, numbers, cells in lines:
         if any(map(math.isfinite, numbers)):

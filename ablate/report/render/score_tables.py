@@ -17,7 +17,9 @@ from ablate.report.render.markdown_tables import kinds_of
 from ablate.report.render.score_text import (
     chance_of,
     difference_of,
+    distance_of,
     forest_files,
+    has_values,
     limits_of,
     places_of,
     size_of,
@@ -186,11 +188,20 @@ class ScoreTables:
             text += f". Chance level: {chance_of(table)}"
         if math.isfinite(table.items):
             text += f". {counted(int(table.items), 'item')}"
-        return f"{text}."
+        if lacking := [row for row in self.verdicts.rows if not has_values(table, row.label)]:
+            text += f". Without this score: {listed((md_escape(row.label) for row in lacking), MOST_NAMED)}"
+        notes = self._common_notes(table)
+        return f"{text}.{''.join(f' Items: {md_escape(note)}.' for note in notes)}"
+
+    def _common_notes(self, table: ScoreTable) -> set[str]:
+        """The note on the noise of items that all tested rows share; empty where they differ."""
+        tested = [found for found in table.verdicts.values() if math.isfinite(found.comparison.error)]
+        notes = {found.item_note for found in tested}
+        return notes - {""} if len(notes) == 1 and len(tested) > 1 else set()
 
     def _ordered(self, table: ScoreTable) -> list[Row]:
         """The rows that have the score, the best first, those without a difference last."""
-        rows = [row for row in self.verdicts.rows if row.label in table.verdicts]
+        rows = [row for row in self.verdicts.rows if row.label in table.verdicts and has_values(table, row.label)]
         deltas = {row.label: table.metric.sign * table.verdicts[row.label].comparison.delta for row in rows}
         known = {label: math.isfinite(delta) for label, delta in deltas.items()}
         return sorted(rows, key=lambda row: (not known[row.label], deltas[row.label] if known[row.label] else 0.0))
@@ -199,7 +210,8 @@ class ScoreTables:
         found = table.verdicts[row.label]
         comparison = found.comparison
         control = "the baseline" if row.control == self.verdicts.baseline.label else md_escape(row.control)
-        remarks = [md_escape(text) for text in (found.why, found.item_note) if text]
+        note = "" if found.item_note in self._common_notes(table) else found.item_note
+        remarks = [md_escape(text) for text in (found.why, note) if text]
         return [
             md_escape(row.label),
             *([control] if self.verdicts.against else []),
@@ -207,10 +219,10 @@ class ScoreTables:
             limits_of(table, found),
             probability(comparison.p_adjusted),
             f"**{found.verdict}**" if found.verdict in (BETTER, WORSE) else found.verdict,
-            significant(comparison.detectable) if found.verdict == UNDECIDED else "",
+            distance_of(table, comparison.detectable) if found.verdict == UNDECIDED else "",
             value_of(table, row.label),
-            significant(comparison.error),
-            significant(comparison.item_error),
+            distance_of(table, comparison.error),
+            distance_of(table, comparison.item_error),
             str(comparison.seeds),
             "; ".join([*remarks, *kinds_of(row)]),
         ]
@@ -241,7 +253,7 @@ class ScoreTables:
         tables, found = self.scores.exploratory, []
         for first in range(0, len(tables), COLUMNS):
             some = tables[first : first + COLUMNS]
-            rows = [row for row in self.verdicts if any(row.label in table.verdicts for table in some)]
+            rows = [row for row in self.verdicts if any(has_values(table, row.label) for table in some)]
             lines = [[md_escape(row.label), *(_cell(table, row.label) for table in some)] for row in rows]
             found.append({"heads": ["Row", *(md_escape(table.metric.described) for table in some)], "lines": lines})
         return found
@@ -264,11 +276,11 @@ class ScoreTables:
             chance_of(table),
             value_of(table, self.verdicts.baseline.label),
             f"{power.at_chance} of {counted(power.compared, 'row')}" if math.isfinite(table.chance) else MISSING,
-            significant(signal.spread),
-            significant(signal.seed_noise),
-            significant(signal.item_noise),
+            distance_of(table, signal.spread),
+            distance_of(table, signal.seed_noise),
+            distance_of(table, signal.item_noise),
             significant(signal.ratio),
-            significant(power.detectable),
+            distance_of(table, power.detectable),
         ]
 
     @property

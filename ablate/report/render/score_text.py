@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from ablate.report.analysis.score_verdicts import AT_CHANCE, ScoreTable, ScoreVerdict
 from ablate.report.analysis.verdicts import BETTER, UNDECIDED, WORSE
 from ablate.report.render.mean_and_sd import mean_and_sd
-from ablate.report.text import fixed, interval, is_number
+from ablate.report.text import fixed, interval, is_number, significant
 
 JUDGED = (BETTER, WORSE, UNDECIDED, AT_CHANCE)  # verdicts that the evidence gives
 PRIMARY, EXPLORATORY = "primary", "exploratory"  # the two families of scores
+ROUNDING = 1e-9  # of the largest value: what is smaller is a matter of rounding
 FEWEST, MOST, USUAL = 1, 5, 2  # decimals; the usual number where the noise is not known
 
 
@@ -42,6 +43,22 @@ def size_of(table: ScoreTable, found: ScoreVerdict) -> str:
     """How large a difference is, and its interval: 1.20 (0.31 to 2.09)."""
     size = fixed(abs(found.comparison.delta), places_of(table))
     return f"{size} ({limits_of(table, found)})"
+
+
+def is_negligible(table: ScoreTable, value: float) -> bool:
+    """Whether a distance is no more than what rounding leaves of the score's values."""
+    known = [abs(value) for values in table.values.values() for value in values if math.isfinite(value)]
+    return abs(value) <= ROUNDING * max(known, default=0.0)
+
+
+def distance_of(table: ScoreTable, value: float) -> str:
+    """A standard error or another distance, with two digits."""
+    return significant(0.0 if is_negligible(table, value) else value)
+
+
+def has_values(table: ScoreTable, row: str) -> bool:
+    """Whether any run of a row has the score."""
+    return any(map(math.isfinite, table.values.get(row, ())))
 
 
 def chance_of(table: ScoreTable) -> str:

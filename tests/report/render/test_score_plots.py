@@ -98,6 +98,8 @@ def test_without_noise_a_difference_has_the_full_colour_and_none_has_no_colour(p
     made = with_scores(plain, [Made("a", noise=0.0, error=0.0, item_error=0.0, effects=(("SwiGLU", 1.0),))])
     axes = score_heatmap(made).figure.axes[0]
     image = axes.images[0].get_array()
+    rounded = with_scores(plain, [Made("a", noise=1e-14, error=1e-14, item_error=0.0, effects=(("SwiGLU", 1.0),))])
+    assert np.array_equal(score_heatmap(rounded).figure.axes[0].images[0].get_array().filled(9), image.filled(9))
     values = dict(zip(ticks(axes.yaxis), image[:, 0], strict=True))
     assert values["SwiGLU"] == -1.5 and values["GeLU"] == 0.0
 
@@ -138,13 +140,14 @@ def apart(found):
 def test_no_text_lies_on_another_and_all_are_on_the_page(large, plain, number):
     names = ["a_score-with.a_very_long_name_of_more_than_thirty_letters"]
     names += [f"arc_challenge_bits_per_byte_{place}" for place in range(number)]
-    made = [Made(name, place == 0, base=-12.0 if place % 2 else 60.0) for place, name in enumerate(names)]
+    made = [Made(name, place == 0, base=(60.0, 50.0, -12.0)[place % 3]) for place, name in enumerate(names)]
     for verdicts in (large, replace(plain, rows=plain.of("better")[:1])):
         figure = score_heatmap(with_scores(verdicts, made)).figure
         axes = figure.axes[0]
         labels = [text for text in axes.get_xticklabels() + axes.get_yticklabels() if text.get_text()]
-        title, legend = figure._suptitle, figure.legends[0]
-        found = boxes(figure, [*axes.texts, *labels, title, legend, *figure.axes[1].get_yticklabels()])
+        bar = figure.axes[1].get_yticklabels()
+        assert figure.legends
+        found = boxes(figure, [*axes.texts, *labels, figure._suptitle, *figure.legends, *bar])
         assert apart(found)
         width, height = figure.get_size_inches() * figure.dpi
         assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in found)

@@ -190,6 +190,47 @@ def test_rank_correlations_beside_the_published_ones(tables):
     assert all(len(line) == len(tables.rank_heads) for line in tables.rank_lines)
 
 
+def changed(tables, name, **changes):
+    """The same report with another table of one score."""
+    scores = tables.scores
+    other = replace(scores, tables={**scores.tables, name: replace(scores.tables[name], **changes)})
+    return ScoreTables(replace(tables.verdicts, scores=other), TABLE)
+
+
+def test_rows_without_a_score_are_named_and_have_no_line(tables):
+    table = tables.scores.tables["superglue"]
+    values = {label: values * np.nan if label in ("GeLU", "RoPE") else values for label, values in table.values.items()}
+    without = changed(tables, "superglue", values=values)
+    assert without.primary[0]["baseline"].endswith("2,100 items. Without this score: GeLU and RoPE.")
+    assert {*lines_of(tables)} - {*lines_of(without)} == {"GeLU", "RoPE"}
+    assert "Without" not in tables.primary[0]["baseline"]
+
+
+def test_a_note_on_the_items_stands_once_where_it_holds_for_all_rows(tables):
+    def noted(*rows):
+        verdicts = tables.scores.tables["superglue"].verdicts
+        notes = {label: replace(found, item_note="none | known") for label, found in verdicts.items() if label in rows}
+        return changed(tables, "superglue", verdicts={**verdicts, **notes})
+
+    every = noted(*tables.scores.tables["superglue"].verdicts)
+    assert every.primary[0]["baseline"].endswith(r" items. Items: none \| known.")
+    assert lines_of(every)["GeLU"]["Remarks"] == ""
+    one = noted("GeLU")
+    assert "Items:" not in one.primary[0]["baseline"] and lines_of(one)["GeLU"]["Remarks"] == r"none \| known"
+
+
+def test_what_rounding_leaves_is_no_noise(plain):
+    tables = made(plain, Made("superglue", noise=1e-14, error=1e-14, item_error=0.0))
+    assert {line["Standard error: seeds"] for line in lines_of(tables).values()} == {"0", "–"}
+    power = dict(zip(tables.power_heads, tables.power_lines[0], strict=True))
+    assert (power["Signal"], power["Noise: seeds"], power["Signal / noise"], power["Detectable"]) == (
+        "0",
+        "0",
+        "–",
+        "0",
+    )
+
+
 NASTY = r"a|b_<script>[x](y)$z*"
 
 
@@ -225,7 +266,7 @@ def test_scores_without_numbers_are_dashes(plain):
 
     empty = {name: emptied(table) for name, table in scored.scores.tables.items()}
     tables = ScoreTables(replace(scored, scores=replace(scored.scores, tables=empty)), TABLE)
-    assert lines_of(tables)["SwiGLU"]["Score"] == "–"
+    assert lines_of(tables) == {} and "Without this score: RMS Norm; No norm;" in tables.primary[0]["baseline"]
     assert "Of 0 comparisons" in tables.exploratory_verdicts
     assert tables.rank_lines[0][1:4] == ["–", "–", "–"]
     assert all(tables.reading) and tables.power_lines and tables.exploratory

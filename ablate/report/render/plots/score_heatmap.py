@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -16,7 +17,7 @@ from ablate.report.analysis.verdicts import BETTER, NOT_COMPARABLE, WORSE, Row, 
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import GREY, INK, Plot
 from ablate.report.render.plots.selection import Selection, left_out
-from ablate.report.render.score_text import difference_of
+from ablate.report.render.score_text import difference_of, is_negligible
 from ablate.report.text import counted
 
 FILE = "scores.png"
@@ -45,7 +46,12 @@ def score_heatmap(verdicts: Verdicts, selection: Selection | None = None) -> Plo
         for x, table in enumerate(shown):
             _cell(axes, x, y, table, row, units[y, x])
     _lines(axes, rows, shown)
-    _bar_and_legend(figure, axes, image)
+    _bar(figure, axes, image)
+    _legend(
+        figure,
+        axes,
+        {table.verdicts[row.label].verdict for row in rows for table in shown if row.label in table.verdicts},
+    )
     return Plot(FILE, caption, figure, note)
 
 
@@ -64,7 +70,9 @@ def _units(table: ScoreTable, row: Row) -> float:
     if found is None or found.verdict == AT_CHANCE or not math.isfinite(found.comparison.detectable):
         return math.nan
     delta, detectable = table.metric.sign * found.comparison.delta, found.comparison.detectable
-    return delta / detectable if detectable > 0 else math.copysign(LIMIT, delta) if delta else 0.0
+    if is_negligible(table, delta):
+        return 0.0
+    return math.copysign(LIMIT, delta) if is_negligible(table, detectable) else delta / detectable
 
 
 def _scores_left_out(tables: list[ScoreTable]) -> str:
@@ -133,8 +141,8 @@ def _cell(axes: Axes, x: int, y: int, table: ScoreTable, row: Row, units: float)
     )
 
 
-def _rectangle(x: int, y: int, inside: float = 0.0, **look: object) -> Rectangle:
-    return Rectangle((x - 0.5 + inside, y - 0.5 + inside), 1 - 2 * inside, 1 - 2 * inside, **look)  # type: ignore[arg-type]
+def _rectangle(x: int, y: int, inside: float = 0.0, **look: Any) -> Rectangle:
+    return Rectangle((x - 0.5 + inside, y - 0.5 + inside), 1 - 2 * inside, 1 - 2 * inside, **look)
 
 
 def _lines(axes: Axes, rows: list[Row], shown: list[ScoreTable]) -> None:
@@ -145,23 +153,26 @@ def _lines(axes: Axes, rows: list[Row], shown: list[ScoreTable]) -> None:
         axes.axvline(x - 0.5, color=INK, linewidth=1.6)
 
 
-def _bar_and_legend(figure: Figure, axes: Axes, image: object) -> None:
+def _bar(figure: Figure, axes: Axes, image: Any) -> None:
     width, height = figure.get_size_inches()
     frame = axes.get_position()
     place = figure.add_axes((frame.x1 + 0.2 / width, frame.y1 - BAR / height, 0.13 / width, BAR / height))
-    bar = figure.colorbar(image, cax=place, extend="both", ticks=[-1, 0, 1])  # type: ignore[arg-type]
+    bar = figure.colorbar(image, cax=place, extend="both", ticks=[-1, 0, 1])
     bar.outline.set_visible(False)
     bar.ax.set_yticklabels(["1, better", "0", "1, worse"])
     bar.ax.tick_params(labelsize=8)
-    handles: list[Artist] = [
-        Patch(facecolor="none", edgecolor=INK, linewidth=1.3, label="better or worse by the test"),
-        Patch(facecolor="none", edgecolor=HATCH, hatch="///", linewidth=0, label="at chance: no verdict"),
-    ]
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0.005, min(frame.y0, frame.y1 - BAR / height) - 0.08 / height),
-        ncols=2,
-        columnspacing=1.2,
-        handletextpad=0.4,
-    )
+
+
+def _legend(figure: Figure, axes: Axes, verdicts: set[str]) -> None:
+    """What frames and hatches are, where there are some."""
+    handles: list[Artist] = []
+    if verdicts & {*FOUND}:
+        handles.append(Patch(facecolor="none", edgecolor=INK, linewidth=1.3, label="better or worse by the test"))
+    if AT_CHANCE in verdicts:
+        hatched: dict[str, Any] = {"edgecolor": HATCH, "hatch": "///", "linewidth": 0}
+        handles.append(Patch(facecolor="none", label="at chance: no verdict", **hatched))
+    if handles:
+        height, frame = figure.get_figheight(), axes.get_position()
+        below = min(frame.y0, frame.y1 - BAR / height) - 0.08 / height
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.005, below)}
+        figure.legend(handles=handles, ncols=2, columnspacing=1.2, handletextpad=0.4, **place)
