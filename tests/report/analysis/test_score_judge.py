@@ -340,6 +340,24 @@ def test_tasks_of_an_average_may_be_named_without_it(tmp_path):
     assert verdict.comparison.item_error > before.item_error
 
 
+@pytest.mark.parametrize(
+    ("tasks", "value"),
+    [(["boolq", "piqa"], 1.0), (["boolq", "gone"], None), (["zero_shot"], None), ("boolq", None), ([], 0)],
+)
+def test_an_average_that_is_none_has_the_error_of_its_own_record(tmp_path, tasks, value):
+    maker = study(tmp_path)
+
+    def edit(record):
+        record["scores"]["zero_shot"]["source"]["tasks"] = tasks
+        record["scores"]["zero_shot"]["value"] += value or 0.0
+        record["scores"]["zero_shot"]["standard_error"] = 3.0
+
+    for label in (maker.baseline, *EVEN):
+        change(maker, label, edit)
+    verdict = scores(maker).tables["zero_shot"].verdicts["plain 0"]
+    assert verdict.item_noise == UNPAIRED and verdict.comparison.item_error == pytest.approx(3 * np.sqrt(2), rel=1e-3)
+
+
 def test_outcomes_in_the_record_itself_are_paired(tmp_path):
     maker = study(tmp_path)
 
