@@ -47,7 +47,8 @@ class Score:
     value: the score itself, in `unit` ("nats a token", "accuracy", "BLEU", "ms").
     higher_is_better: the direction in which a difference is a gain.
     items: how many things were judged; standard_error: of `value` over them; chance: what guessing would score.
-    source: what was judged with, such as {"sha256": ..., "version": ...}: it never decides anything.
+    source: what was judged with, such as {"sha256": ..., "version": ...}: no part of any hash. A report compares scores
+        of the same items only, and says what else it finds there (docs/evaluations.md).
     outcomes: one number an item, in a fixed order, for paired comparisons between models.
     curve: the score by something else, such as the position in the sequence.
     exploratory: whether it is one task of several, or a secondary figure of one. The others, averages and the one

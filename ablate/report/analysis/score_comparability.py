@@ -21,8 +21,13 @@ _JUDGED = {
 
 
 def difference(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
-    """Why scores, each of a row and of its control at the same seed, cannot be compared; empty where they can."""
+    """Why scores, each of a row and of its control at the same seed, cannot be compared; empty where they can.
+
+    Of runs from before scores said what they are, nothing is known that would differ.
+    """
     for one, other in pairs:
+        if not one or not other:
+            continue
         sources = one.get("source") or {}, other.get("source") or {}
         for key, words in _JUDGED.items():
             if sources[0].get(key) != sources[1].get(key):

@@ -6,6 +6,7 @@ the records stand for them, unpaired. An average over tasks is made of what is k
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class ScoreItems:
 
     def _known(self, name: str, rows: Sequence[str], seeds: Sequence[int]) -> Known:
         if parts := self._parts(name, rows[0], seeds):
-            known = {part: self._known(part, rows, seeds) for part in parts}
+            known = {part: self._paired(part, rows, seeds) for part in parts}
             if any(one.noise for one in known.values()):
                 return _average(known)
         return self._paired(name, rows, seeds)
@@ -62,14 +63,17 @@ class ScoreItems:
     def _parts(self, name: str, row: str, seeds: Sequence[int]) -> list[str]:
         """The scores that an average is the mean of: its source names them, or their tasks, boolq of superglue_boolq.
 
-        Empty where it is no average, or one of them is not there.
+        Empty where it is no average, where one of them is not there, or where their plain mean is another number.
         """
         for seed in seeds:
-            tasks = (self.score(row, seed, name).get("source") or {}).get("tasks")
+            score = self.score(row, seed, name)
+            tasks = (score.get("source") or {}).get("tasks")
             if isinstance(tasks, list) and tasks:
                 there = self._scores[row, seed]
-                names = [next((one for one in (f"{task}", f"{name}_{task}") if one in there), name) for task in tasks]
-                return [] if name in names else names
+                names = [next((one for one in (f"{task}", f"{name}_{task}") if one in there), "") for task in tasks]
+                values = [there[one]["value"] for one in names if one]
+                is_mean = len(values) == len(names) and math.isclose(np.mean(values), score["value"], rel_tol=1e-6)
+                return names if is_mean else []
         return []
 
     def _paired(self, name: str, rows: Sequence[str], seeds: Sequence[int]) -> Known:

@@ -22,6 +22,7 @@ from ablate.run import outcomes
 from ablate.run.outcomes import Item, Outcomes
 from ablate.statistics import item_noise
 from ablate.statistics.comparison import ALPHA, compare
+from tests.report.synthetic import identity
 from tests.report.with_items import ITEMS, SEEDS, ScoredMaker
 
 TASKS = {"boolq": 0.6, "piqa": 0.7}
@@ -233,6 +234,21 @@ def test_rows_that_cannot_be_judged(tmp_path):
     )
 
 
+def test_a_row_in_other_words_teaches_nothing_of_the_noise(tmp_path):
+    maker = study(tmp_path)
+    maker.add("copy", "rows", ["norm=copy"])
+    for seed in range(SEEDS):
+        same = identity([], seed)
+        for label, overrides in ((maker.baseline, []), ("copy", ["norm=copy"])):
+            maker.scored_run(label, seed, {}, overrides, identity=same)
+    table = scores(maker).tables["piqa"]
+    labels = [maker.baseline, *EVEN, "copy"]
+    values = np.array([table.values[label] for label in labels])
+    expected = compare(values, kept_out=[label == "copy" for label in labels], alpha=table.alpha)
+    found = [table.verdicts[label].comparison.error for label in labels[1:]]
+    assert found == pytest.approx([row.error for row in expected])
+
+
 def test_a_baseline_without_the_score(tmp_path):
     maker = study(tmp_path)
     change(maker, maker.baseline, lambda record: record.update(scores={}, downstream={}))
@@ -276,7 +292,7 @@ def test_an_average_of_other_tasks_is_not_compared(tmp_path):
     found = scores(maker)
     assert found.tables["zero_shot"].verdicts["three tasks"].why == "different tasks in the average"
     assert found.tables["siqa"].verdicts["three tasks"].why == f"no run of {maker.baseline} has this score"
-    assert score_comparability.difference([]) == ""
+    assert score_comparability.difference([]) == score_comparability.difference([({}, {"items": 3})]) == ""
 
 
 def test_items_with_other_ids_are_not_paired(tmp_path):
@@ -338,6 +354,24 @@ def test_tasks_of_an_average_may_be_named_without_it(tmp_path):
     verdict = scores(maker).tables["glue"].verdicts["plain 0"]
     assert verdict.item_noise == UNPAIRED  # items have their values under the names of before
     assert verdict.comparison.item_error > before.item_error
+
+
+@pytest.mark.parametrize(
+    ("tasks", "value"),
+    [(["boolq", "piqa"], 1.0), (["boolq", "gone"], None), (["zero_shot"], None), ("boolq", None), ([], 0)],
+)
+def test_an_average_that_is_none_has_the_error_of_its_own_record(tmp_path, tasks, value):
+    maker = study(tmp_path)
+
+    def edit(record):
+        record["scores"]["zero_shot"]["source"]["tasks"] = tasks
+        record["scores"]["zero_shot"]["value"] += value or 0.0
+        record["scores"]["zero_shot"]["standard_error"] = 3.0
+
+    for label in (maker.baseline, *EVEN):
+        change(maker, label, edit)
+    verdict = scores(maker).tables["zero_shot"].verdicts["plain 0"]
+    assert verdict.item_noise == UNPAIRED and verdict.comparison.item_error == pytest.approx(3 * np.sqrt(2), rel=1e-3)
 
 
 def test_outcomes_in_the_record_itself_are_paired(tmp_path):
