@@ -176,6 +176,9 @@ def test_a_forest_for_each_primary_score(scored):
         assert axes.get_xlabel().endswith("← worse · better →" if higher else "← better · worse →")
         texts = [text.get_text() for text in axes.texts]
         assert any(text.endswith("n=2  no verdict, 2 shared seeds, 3 are needed") for text in texts)
+        labels = [text for text in texts if text in found]
+        places = [(scored.row(label).section, table.metric.sign * found[label].comparison.delta) for label in labels]
+        assert places == sorted(places, key=lambda place: (scored.sections.index(place[0]), place[1]))
         assert plot.figure.get_suptitle().startswith(f"{table.metric.name}: ")
     assert plots[0].figure.axes[0].get_xlabel().startswith("superglue minus the baseline's, per cent")
 

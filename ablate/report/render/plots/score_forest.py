@@ -32,7 +32,9 @@ def _plot(verdicts: Verdicts, table: ScoreTable, file: str, selection: Selection
     metric, than = table.metric, compared_with(verdicts)
     caption = one_line(f"Difference of each row's {metric.name} to {than}, with its interval")
     found = {label: one for label, one in table.verdicts.items() if math.isfinite(one.comparison.delta)}
-    known = [row for row in verdicts.ordered() if row.label in found and found[row.label].verdict != NOT_COMPARABLE]
+    place = {section: number for number, section in enumerate(verdicts.sections)}
+    known = [row for row in verdicts.rows if row.label in found and found[row.label].verdict != NOT_COMPARABLE]
+    known.sort(key=lambda row: (place[row.section], metric.sign * found[row.label].comparison.delta))
     shown = selection.most_important(known)
     if not shown:
         return Plot(file, caption, None)
