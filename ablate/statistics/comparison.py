@@ -10,7 +10,7 @@ A difference is a mean over shared seeds, nothing else. Seeds that only a contro
 where runs end in one of two states, they would shift every difference at once.
 
 Scores of a finite number of items err by these, too, in the same way in all seeds. The standard error of a difference
-is then hypot(error over seeds, what items add): the test is of delta * seeds' part / whole, in the region of the seeds.
+is then hypot(error over seeds, what items add), and the region of the seeds' errors is wider by as much.
 
 Losses have shape (rows, seeds), NaN where a run is missing; lower is better.
 """
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from ablate.statistics.detectable import detectable_effect, detectable_effect_of_t
 from ablate.statistics.errors import Control, DifferenceErrors, RowErrors
@@ -230,7 +230,7 @@ def _joint(errors: DifferenceErrors, delta: np.ndarray, items: Items, alpha: flo
     """All differences tested at once."""
     error, own_error = errors.standard_errors()
     item_error = items.added_to(error)
-    wider = np.hypot(error, np.nan_to_num(item_error)) / error  # 1 where nothing is known of items
+    wider = _widened(errors, error, item_error, alpha)
     region = Region.of(errors, delta / wider, alpha)
     p_adjusted = region.p_adjusted()
     critical, half = region.half_widths(p_adjusted)
@@ -240,6 +240,21 @@ def _joint(errors: DifferenceErrors, delta: np.ndarray, items: Items, alpha: flo
     return _Judgement(
         p, p_adjusted, wider * half, wider * family_half, wider * detectable, error, own_error, item_error
     )
+
+
+def _widened(errors: DifferenceErrors, error: np.ndarray, item_error: np.ndarray, alpha: float) -> np.ndarray:
+    """(judged,): by how much items widen the region of the errors of seeds, 1 where nothing is known of them.
+
+    The whole standard error over that of seeds; but where all rows share most of the error of seeds, that of a noisy
+    control, the region is as narrow as for a single row. Of items, each row has its own: their part is as wide as for
+    so many normal errors, at least.
+    """
+    if not np.nansum(item_error):
+        return np.ones_like(error)
+    region = Region.of(errors, np.zeros_like(error), alpha)
+    half = region.critical(np.ones(len(error), bool)) * region.w / error
+    of_normal = float(-ndtri(alpha / len(error) / 2))
+    return np.asarray(np.hypot(error, np.nan_to_num(item_error) * np.maximum(1, of_normal / half)) / error)
 
 
 def _paired(differences: np.ndarray, items: Items, alpha: float) -> _Judgement:

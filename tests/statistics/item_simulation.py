@@ -83,8 +83,9 @@ CASES = [
     *(Case(8, seeds, 400, LARGE, 0.001, residual=0.01) for seeds in (3, 5)),  # items are all the noise there is
     *(Case(8, seeds, 400, LARGE, 0.02, baseline_run=10.0) for seeds in (3, 5)),
     *(Case(20, seeds, 400, LARGE, 0.005, residual=0.1, baseline_run=10.0) for seeds in (3, 5)),
+    Case(50, 8, 400, LARGE, 0.005, residual=0.1, baseline_run=10.0),
     *(Case(8, 3, items, 1.0, 0.05, shares=True) for items in (50, 400)),
-    *(Case(8, 5, 400, LARGE, 0.02, alpha=ALPHA / 10) for _ in range(1)),
+    Case(8, 5, 400, LARGE, 0.02, alpha=ALPHA / 10),
 ]
 
 

@@ -107,7 +107,21 @@ def test_a_test_with_items_is_that_of_smaller_differences():
     twice = compare(losses, item_error=errors * np.sqrt(3))  # the whole error is twice that of seeds
     half = losses.copy()
     half[1:] -= (losses[1:] - losses[0]).mean(1, keepdims=True) / 2
-    assert [row.p_adjusted for row in twice] == pytest.approx([row.p_adjusted for row in compare(half)], rel=1e-6)
+    for key in ("p", "p_adjusted"):
+        found, expected = ([getattr(row, key) for row in rows] for rows in (twice, compare(half)))
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_each_row_has_items_of_its_own_where_all_share_the_noise_of_a_control():
+    """Eight seeds, a noisy baseline: its error is that of all rows, and costs a quantile once; that of items does not."""
+    rng = np.random.default_rng(2)
+    losses = 5 + 0.01 * rng.normal(size=(51, 8))
+    losses[0] += rng.normal(size=8)
+    of_normal = stats.norm.isf(ALPHA / 50 / 2)
+    seeds, items = compare(losses), compare(losses, item_error=np.full(50, 20.0))
+    assert all(row.high - row.low < 2 * of_normal * row.error for row in seeds)
+    assert [row.high - row.low for row in items] == pytest.approx([2 * of_normal * 20.0] * 50, rel=0.01)
+    assert all(row.differs == (row.low > 0 or row.high < 0) for row in items)
 
 
 def test_an_interval_excludes_zero_exactly_where_a_row_differs_by_seeds_and_items():
