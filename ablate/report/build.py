@@ -144,7 +144,7 @@ def _write(results: Results, folder: Path) -> Verdicts:
         plots=[{"file": plot.file, "caption": md_escape(plot.caption), "note": md_escape(plot.note)} for plot in drawn],
         provenance=Provenance(results, judged),
         has_items=bool(results.items),
-        scores=ScoreTables(judged, _with_scores(published)) if has_scores else None,
+        scores=ScoreTables(judged, _with_scores(published), results.items) if has_scores else None,
     )
     atomic_write(folder / "report.md", text)
     return judged

@@ -94,7 +94,7 @@ class MarkdownTables:
         ]
 
     def _loss(self, row: Row) -> str:
-        return mean_and_sd(row.final, self.places)
+        return mean_and_sd(row.final, lambda loss: fixed(loss, self.places))
 
     def _remarks(self, row: Row) -> str:
         remarks = ([md_escape(row.why)] if row.why else []) + kinds_of(row)

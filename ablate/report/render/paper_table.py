@@ -60,7 +60,7 @@ def _cells(row: Row, speed: float, control: str, places: int) -> list[str]:
         scaled(row.ops_paper),
         fixed(speed, 2 if speed < 100 else 0),
         fixed(mean(row.early), places),
-        mean_and_sd(row.final, places),
+        mean_and_sd(row.final, lambda loss: fixed(loss, places)),
         "" if is_base else _difference(row, control, places),
         "" if is_base else _interval(row, places),
         str(row.learned),

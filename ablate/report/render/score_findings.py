@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ablate.report.analysis.score_verdicts import AT_CHANCE, ScoreTable, ScoreVerdict
 from ablate.report.analysis.verdicts import BETTER, SAME, UNDECIDED, WORSE, Verdicts
-from ablate.report.render.score_text import JUDGED, distance_of, size_of, unit_of_difference
+from ablate.report.render.score_text import (
+    JUDGED,
+    best_below_chance,
+    chance_of,
+    distance_of,
+    is_negligible,
+    number_of,
+    size_of,
+    unit_of_difference,
+)
 from ablate.report.text import are, counted, listed, md_escape, one_line, shortened
 from ablate.statistics.detectable import POWER
 
@@ -48,7 +58,7 @@ class Counted:
         """The median over the rows without a difference of what would have been detected, with its unit."""
         sizes = [one.comparison.detectable for one in self.having(UNDECIDED)]
         known = [size for size in sizes if np.isfinite(size)]
-        if not known:
+        if not known or is_negligible(self.table, float(np.median(known))):
             return ""
         return f"{distance_of(self.table, float(np.median(known)))} {unit_of_difference(self.table)}".rstrip()
 
@@ -118,6 +128,10 @@ def _finding(found: Counted) -> str:
         parts.append(f"at chance, like what they are compared with: {_rows(rows)}")
     if rows := found.having(""):
         parts.append(f"no verdict: {_rows(rows)}")
+    if math.isfinite(best := best_below_chance(found.table)):
+        parts.append(
+            f"no row reaches the chance level, {chance_of(found.table)} (the best: {number_of(found.table, best)})"
+        )
     return f"**Score {_name(found.table)}:** {'; '.join(parts)}."
 
 

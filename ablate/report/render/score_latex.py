@@ -21,14 +21,14 @@ from ablate.report.render.latex_table import (
 )
 from ablate.report.render.score_text import (
     chance_of,
+    detectable_of,
     difference_of,
-    distance_of,
     has_values,
     limits_of,
-    places_of,
+    number_of,
     value_of,
 )
-from ablate.report.text import fixed, listed, probability
+from ablate.report.text import listed, probability
 
 ROW_WIDTH, WIDTH, ABREAST = 0.28, 0.13, 5  # of the text's: of the first column, and of a score; scores in one table
 AT_CHANCE_MARK = r"$\circ$"
@@ -77,7 +77,7 @@ class _Cells:
         return [self._cell(table, row) for table in self.tables]
 
     def _cell(self, table: ScoreTable, row: Row) -> str:
-        text = fixed(mean(table.values.get(row.label, np.zeros(0))), places_of(table))
+        text = number_of(table, mean(table.values.get(row.label, np.zeros(0))))
         return _with_marks(table, row, text, self.letters)
 
 
@@ -113,8 +113,8 @@ def _feet(verdicts: Verdicts, tables: Sequence[ScoreTable]) -> Iterator[list[str
     detectable = [_detectable(table, verdicts.baseline.label) for table in tables]
     lines = (
         ("Chance", [table.chance for table in tables], map(chance_of, tables)),
-        ("sd over seeds", [table.noise for table in tables], [fixed(one.noise, places_of(one)) for one in tables]),
-        ("Detectable", detectable, map(distance_of, tables, detectable)),
+        ("sd over seeds", [table.noise for table in tables], [number_of(one, one.noise) for one in tables]),
+        ("Detectable", detectable, map(detectable_of, tables, detectable)),
     )
     for name, numbers, cells in lines:
         if any(map(math.isfinite, numbers)):

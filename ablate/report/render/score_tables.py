@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from ablate.report.analysis.items_jsonl import ItemValues, Run
 from ablate.report.analysis.reference import Published
-from ablate.report.analysis.score_power import ScorePower, power_of
+from ablate.report.analysis.score_power import power_of
 from ablate.report.analysis.score_ranks import Correlation, loss_and_scores
 from ablate.report.analysis.score_verdicts import AT_CHANCE, PAIRED, UNPAIRED, ScoreTable, ScoreVerdict
-from ablate.report.analysis.verdicts import BETTER, UNDECIDED, WORSE, Row, Verdicts
+from ablate.report.analysis.verdicts import BETTER, UNDECIDED, WORSE, Row, Verdicts, mean
 from ablate.report.render.markdown_tables import kinds_of
 from ablate.report.render.score_text import (
+    best_below_chance,
     chance_of,
+    detectable_of,
     difference_of,
     distance_of,
     forest_files,
     has_values,
     limits_of,
-    places_of,
+    number_of,
     size_of,
     value_of,
 )
@@ -30,7 +33,7 @@ from ablate.statistics.ranks import FEWEST_FOR_AN_INTERVAL, FEWEST_ROWS
 
 OPEN_TABLES = 3  # of primary scores that are not folded
 COLUMNS = 8  # scores side by side
-MOST_NAMED = 12  # exploratory verdicts in a sentence
+MOST_VERDICTS, MOST_NAMED = 12, 5  # exploratory verdicts, and scores, in a sentence
 MOST_REASONS = 6
 ITEM_NOISE = {  # where the items' part of a standard error comes from
     PAIRED: "from differences item by item, as all models are asked the same items",
@@ -50,9 +53,9 @@ POWER_HEADS = (
 class ScoreTables:
     """What the report says of scores: sentences, and lines of tables."""
 
-    def __init__(self, verdicts: Verdicts, published: Published) -> None:
+    def __init__(self, verdicts: Verdicts, published: Published, items: Mapping[Run, ItemValues] | None = None) -> None:
         self.verdicts, self.scores, self.published = verdicts, verdicts.scores, published
-        self.power = {name: power_of(verdicts, table) for name, table in self.scores.tables.items()}
+        self.power = {name: power_of(verdicts, table, items) for name, table in self.scores.tables.items()}
 
     @property
     def error_rates(self) -> list[str]:
@@ -60,7 +63,7 @@ class ScoreTables:
         sentences = []
         primary, exploratory = self.scores.primary, self.scores.exploratory
         if primary:
-            names = listed((_name(table) for table in primary), MOST_NAMED)
+            names = listed((_name(table) for table in primary), MOST_VERDICTS)
             start = f"The primary {'score' if len(primary) == 1 else 'scores'}: {names}. "
             if len(primary) == 1:
                 family = (
@@ -102,7 +105,7 @@ class ScoreTables:
                 "level, and so does that of the score it is compared with. Then neither is known to do the task at "
                 "all, and there is no verdict on the difference, however large it is."
             )
-        return [*entries, *self._constant(), *self._not_comparable()]
+        return [*entries, *self._below_chance(), *self._constant(), *self._not_comparable()]
 
     def _noise(self) -> str:
         """Where the standard errors come from, and for which scores the items' part is known how well."""
@@ -121,16 +124,42 @@ class ScoreTables:
             )
         return f"{text}."
 
+    def _below_chance(self) -> list[str]:
+        """Scores on which no row reaches the chance level."""
+        found = [
+            f"{_name(table)} (at most {number_of(table, best)}, chance {chance_of(table)})"
+            for table in self.scores.tables.values()
+            if math.isfinite(best := best_below_chance(table))
+        ]
+        if not found:
+            return []
+        text = (
+            f"**Below chance:** no row reaches the chance level on {listed(found, MOST_NAMED)}. A model whose answers "
+            "follow something else than the question, such as their length, may score below chance, and a difference "
+            "then says little of what it has learned."
+        )
+        return [text]
+
     def _constant(self) -> list[str]:
         """Scores that so many runs have alike that a constant answer explains them."""
-        found = []
+        nothing: list[str] = []
+        alike: list[str] = []
         for name, table in self.scores.tables.items():
             power = self.power[name]
-            if not power.is_constant:
-                continue
-            value, runs = fixed(power.common, places_of(table)), counted(power.runs, "run")
-            found.append(f"{_name(table)} is {value} in {power.alike} of {runs}: {_explained(table, power.common)}")
-        return [f"**Alike:** {'. '.join(found[:MOST_NAMED])}{_more(found)}."] if found else []
+            if power.is_constant:
+                value, runs = number_of(table, power.common), counted(power.runs, "run")
+                is_nothing = power.common == 0 and table.metric.higher_is_better
+                (nothing if is_nothing else alike).append(f"{_name(table)} ({value} in {power.alike} of {runs})")
+        entries = []
+        if nothing:
+            entries.append(f"**Nothing right:** in most runs, no item was right on {listed(nothing, MOST_NAMED)}.")
+        if alike:
+            entries.append(
+                f"**Alike:** most runs have the very same result on {listed(alike, MOST_NAMED)}. Models do that give "
+                "every item the same answer, or choose it without regard to the question; such a score says how often "
+                "that answer is right, and nothing of the change."
+            )
+        return entries
 
     def _not_comparable(self) -> list[str]:
         reasons: dict[str, list[ScoreTable]] = {}
@@ -189,7 +218,7 @@ class ScoreTables:
         if math.isfinite(table.items):
             text += f". {counted(int(table.items), 'item')}"
         if lacking := [row for row in self.verdicts.rows if not has_values(table, row.label)]:
-            text += f". Without this score: {listed((md_escape(row.label) for row in lacking), MOST_NAMED)}"
+            text += f". Without this score: {listed((md_escape(row.label) for row in lacking), MOST_VERDICTS)}"
         notes = self._common_notes(table)
         return f"{text}.{''.join(f' Items: {md_escape(note)}.' for note in notes)}"
 
@@ -219,7 +248,7 @@ class ScoreTables:
             limits_of(table, found),
             probability(comparison.p_adjusted),
             f"**{found.verdict}**" if found.verdict in (BETTER, WORSE) else found.verdict,
-            distance_of(table, comparison.detectable) if found.verdict == UNDECIDED else "",
+            detectable_of(table, comparison.detectable) if found.verdict == UNDECIDED else "",
             value_of(table, row.label),
             distance_of(table, comparison.error),
             distance_of(table, comparison.item_error),
@@ -238,6 +267,7 @@ class ScoreTables:
         all_found = [(table, found) for table, found in self._all() if not table.is_primary and _is_compared(found)]
         decided = [(table, found) for table, found in all_found if found.verdict in (BETTER, WORSE)]
         counts = {word: sum(found.verdict == word for _, found in all_found) for word in (BETTER, WORSE, AT_CHANCE)}
+        counts["undecided"] = sum(found.verdict == UNDECIDED for _, found in all_found)
         start = f"Of {counted(len(all_found), 'comparison')} of a row on an exploratory score, "
         text = start + listed(f"{are(number)} {word}" for word, number in counts.items())
         decided.sort(key=lambda pair: -abs(pair[1].comparison.delta / pair[1].comparison.detectable or 1))
@@ -245,7 +275,7 @@ class ScoreTables:
             f"{md_escape(found.row)} on {_name(table)} ({found.verdict} by {size_of(table, found)})"
             for table, found in decided
         ]
-        return f"{text}{f'. Exploratory: {listed(names, MOST_NAMED)}' if names else ''}."
+        return f"{text}{f'. Exploratory: {listed(names, MOST_VERDICTS)}' if names else ''}."
 
     @property
     def exploratory(self) -> list[dict[str, Any]]:
@@ -265,13 +295,19 @@ class ScoreTables:
 
     @property
     def power_lines(self) -> list[list[str]]:
-        """A line a score, the primary ones first."""
-        return [self._power_line(table, self.power[name]) for name, table in self.scores.tables.items()]
+        """A line for each primary score."""
+        return [self._power_line(table) for table in self.scores.primary]
 
-    def _power_line(self, table: ScoreTable, power: ScorePower) -> list[str]:
+    @property
+    def exploratory_power_lines(self) -> list[list[str]]:
+        """A line for each exploratory score."""
+        return [self._power_line(table) for table in self.scores.exploratory]
+
+    def _power_line(self, table: ScoreTable) -> list[str]:
+        power = self.power[table.metric.name]
         signal = power.signal
         return [
-            _name(table) + ("" if table.is_primary else " (exploratory)"),
+            _name(table),
             fixed(table.items, 0),
             chance_of(table),
             value_of(table, self.verdicts.baseline.label),
@@ -280,7 +316,7 @@ class ScoreTables:
             distance_of(table, signal.seed_noise),
             distance_of(table, signal.item_noise),
             significant(signal.ratio),
-            distance_of(table, power.detectable),
+            detectable_of(table, power.detectable),
         ]
 
     @property
@@ -295,9 +331,24 @@ class ScoreTables:
 
     @property
     def rank_lines(self) -> list[list[str]]:
-        """A line for each score that is there on either side."""
-        found = loss_and_scores(self.verdicts, self.published)
-        return [[md_escape(one.score), *_correlation(one.ours), *_correlation(one.published)] for one in found]
+        """A line for each score that has a correlation, here or there."""
+        return [
+            [md_escape(one.score), *_correlation(one.ours), *_correlation(one.published)]
+            for one in loss_and_scores(self.verdicts, self.published)
+            if math.isfinite(one.ours.spearman) or one.published.rows
+        ]
+
+    @property
+    def without_ranks(self) -> str:
+        """How many of our scores have no correlation, and why; empty where each has one."""
+        found = [one for one in loss_and_scores(self.verdicts, self.published) if one.score in self.scores.tables]
+        lacking = [one for one in found if not math.isfinite(one.ours.spearman)]
+        if not lacking:
+            return ""
+        few = sum(one.ours.rows < FEWEST_ROWS for one in lacking)
+        reasons = {"too few rows": few, "the same in all rows": len(lacking) - few}
+        known = [f"{why}: {number}" for why, number in reasons.items() if number]
+        return f"Without a correlation here: {counted(len(lacking), 'score')} ({', '.join(known)})."
 
     @property
     def fewest_rows(self) -> tuple[int, int]:
@@ -305,22 +356,10 @@ class ScoreTables:
         return FEWEST_ROWS, FEWEST_FOR_AN_INTERVAL
 
 
-def _explained(table: ScoreTable, common: float) -> str:
-    """What a value that most runs share is."""
-    if common == 0 and table.metric.higher_is_better:
-        return "no item was answered right"
-    if math.isfinite(table.chance) and math.isclose(common, table.chance, abs_tol=0.5 * 10 ** -places_of(table)):
-        return "the chance level"
-    return (
-        "so many runs agree to the last item where each gives every item the same answer; such a score says how often "
-        "that answer is right, and nothing of the change"
-    )
-
-
 def _cell(table: ScoreTable, label: str) -> str:
     """The value of a row, and its difference with the verdict."""
     found = table.verdicts.get(label)
-    value = value_of(table, label).partition(" ")[0]
+    value = number_of(table, mean(table.values.get(label, ())))
     if found is None or not _is_compared(found):
         return value
     words = {BETTER: " **better**", WORSE: " **worse**", AT_CHANCE: " at chance"}.get(found.verdict, "")
@@ -356,7 +395,3 @@ def _where(found: list[ScoreTable], tables: list[ScoreTable]) -> str:
 def _rate(tables: list[ScoreTable]) -> str:
     """The error rate of these scores together."""
     return f"{100 * sum(table.alpha for table in tables):.2g} %"
-
-
-def _more(found: list[str]) -> str:
-    return f". {counted(len(found) - MOST_NAMED, 'more score')} likewise" if len(found) > MOST_NAMED else ""

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable
 
 from ablate.report.analysis.score_verdicts import AT_CHANCE, ScoreTable, ScoreVerdict
-from ablate.report.analysis.verdicts import BETTER, UNDECIDED, WORSE
+from ablate.report.analysis.verdicts import BETTER, UNDECIDED, WORSE, mean
 from ablate.report.render.mean_and_sd import mean_and_sd
-from ablate.report.text import fixed, interval, is_number, significant
+from ablate.report.text import MISSING, fixed, is_number, scaled, significant
 
 JUDGED = (BETTER, WORSE, UNDECIDED, AT_CHANCE)  # verdicts that the evidence gives
 PRIMARY, EXPLORATORY = "primary", "exploratory"  # the two families of scores
 ROUNDING = 1e-9  # of the largest value: what is smaller is a matter of rounding
+COARSE, LARGE, TEN_THOUSAND = 100.0, 1e6, 1e4  # noise, values and distances of which not every digit is shown
 FEWEST, MOST, USUAL = 1, 5, 2  # decimals; the usual number where the noise is not known
 
 
@@ -24,36 +25,53 @@ def places_of(table: ScoreTable) -> int:
     return min(MOST, max(FEWEST, 1 - math.floor(math.log10(table.noise))))
 
 
+def number_of(table: ScoreTable, value: float, *, signed: bool = False) -> str:
+    """A value or a difference of the score; where tens do not matter, three digits with an SI prefix: 3.27 M."""
+    largest = max(map(abs, _known(table)), default=0.0)
+    if not math.isfinite(value) or not (table.noise >= COARSE or (largest >= LARGE and not table.noise > 0)):
+        return fixed(value, places_of(table), signed=signed)
+    sign = "−" if value < 0 else "+" if signed and value else ""
+    return f"{sign}{scaled(abs(value))}"
+
+
 def value_of(table: ScoreTable, row: str) -> str:
     """Mean and sd of a row over its seeds; a dash where it has no value."""
-    return mean_and_sd(table.values.get(row, ()), places_of(table))
+    return mean_and_sd(table.values.get(row, ()), lambda value: number_of(table, value))
 
 
 def difference_of(table: ScoreTable, found: ScoreVerdict) -> str:
     """The difference to the control, in the score's unit."""
-    return fixed(found.comparison.delta, places_of(table), signed=True)
+    return number_of(table, found.comparison.delta, signed=True)
 
 
 def limits_of(table: ScoreTable, found: ScoreVerdict) -> str:
-    """The interval of the difference."""
-    return interval(found.comparison.low, found.comparison.high, places_of(table))
+    """The interval of the difference; a dash where there is none."""
+    low, high = found.comparison.low, found.comparison.high
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return MISSING
+    return f"{number_of(table, low, signed=True)} to {number_of(table, high, signed=True)}"
 
 
 def size_of(table: ScoreTable, found: ScoreVerdict) -> str:
     """How large a difference is, and its interval: 1.20 (0.31 to 2.09)."""
-    size = fixed(abs(found.comparison.delta), places_of(table))
-    return f"{size} ({limits_of(table, found)})"
+    return f"{number_of(table, abs(found.comparison.delta))} ({limits_of(table, found)})"
 
 
 def is_negligible(table: ScoreTable, value: float) -> bool:
     """Whether a distance is no more than what rounding leaves of the score's values."""
-    known = [abs(value) for values in table.values.values() for value in values if math.isfinite(value)]
-    return abs(value) <= ROUNDING * max(known, default=0.0)
+    return abs(value) <= ROUNDING * max(map(abs, _known(table)), default=0.0)
 
 
 def distance_of(table: ScoreTable, value: float) -> str:
     """A standard error or another distance, with two digits."""
-    return significant(0.0 if is_negligible(table, value) else value)
+    if is_negligible(table, value):
+        return "0"
+    return scaled(value) if abs(value) >= TEN_THOUSAND else significant(value)
+
+
+def detectable_of(table: ScoreTable, value: float) -> str:
+    """The difference that is detected, with two digits; a dash where without any noise it has no meaning."""
+    return MISSING if is_negligible(table, value) else distance_of(table, value)
 
 
 def has_values(table: ScoreTable, row: str) -> bool:
@@ -63,9 +81,18 @@ def has_values(table: ScoreTable, row: str) -> bool:
 
 def chance_of(table: ScoreTable) -> str:
     """The chance level; a dash where unknown."""
-    return (
-        fixed(table.chance, places_of(table) if table.chance % 1 else 0) if is_number(table.chance) else fixed(None, 0)
-    )
+    if not is_number(table.chance):
+        return MISSING
+    return fixed(table.chance, places_of(table) if table.chance % 1 else 0)
+
+
+def best_below_chance(table: ScoreTable) -> float:
+    """The best mean of any row where none reaches the chance level, though not all are "at chance"; else NaN."""
+    means = [mean(values) for row, values in table.values.items() if has_values(table, row)]
+    is_judged = any(found.verdict in (BETTER, WORSE, UNDECIDED) for found in table.verdicts.values())
+    if not (table.metric.higher_is_better and means and max(means) < table.chance and is_judged):
+        return math.nan
+    return max(means)
 
 
 def unit_of_difference(table: ScoreTable) -> str:
@@ -89,3 +116,7 @@ def verdict_words(table: ScoreTable, found: ScoreVerdict) -> str:
     """The verdict; of an exploratory score it says that it is one."""
     is_judged = found.verdict in JUDGED
     return f"{found.verdict} ({EXPLORATORY})" if is_judged and not table.is_primary else found.verdict
+
+
+def _known(table: ScoreTable) -> list[float]:
+    return [float(value) for values in table.values.values() for value in values if math.isfinite(value)]

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from ablate.report.analysis import gathering, reference
+from ablate.report.analysis.items_jsonl import ItemValues
 from ablate.report.analysis.judge import judge
 from ablate.report.analysis.score_power import power_of
 from ablate.report.analysis.score_ranks import PAPER, differences_to_baseline, loss_and_scores
@@ -105,3 +106,21 @@ def test_a_constant_answer_is_seen(plain):
     nothing = replace(table, values={label: values * np.nan for label, values in table.values.items()}, verdicts={})
     empty = power_of(scored, nothing)
     assert (empty.runs, empty.is_constant, empty.compared) == (0, False, 0) and math.isnan(empty.detectable)
+
+
+def test_runs_are_alike_by_their_items_where_these_are_known(plain):
+    scored = with_scores(plain, [Made("boolq", constant=True, base=50.0), Made("piqa")])
+    runs = [(row.label, seed) for row in plain.rows[:3] for seed in range(3)]
+
+    def answers(change):
+        return {(*run, "boolq"): ItemValues.of({0: 100.0, 1: change(number)}) for number, run in enumerate(runs)}
+
+    table = scored.scores.tables["boolq"]
+    same = power_of(scored, table, answers(lambda number: 0.0))
+    assert same.is_constant and (same.alike, same.runs, same.common) == (9, 9, 50.0)
+    assert not power_of(scored, table, answers(float)).is_constant  # though the scores are the same
+    most = power_of(scored, table, answers(lambda number: float(number if number > 4 else 0)))
+    assert most.is_constant and most.alike == 5
+    assert not power_of(scored, table, answers(lambda number: float(number if number > 3 else 0))).is_constant
+    other = power_of(scored, scored.scores.tables["piqa"], answers(lambda number: 0.0))
+    assert not other.is_constant and not other.by_item  # by the scores, of which a few may be the same by chance

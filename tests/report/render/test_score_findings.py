@@ -77,6 +77,11 @@ def test_findings_name_the_rows_with_their_intervals(scored):
     assert "no difference detected: 6 rows (detectable with 80 % power: 2.0 per cent); no verdict: 4 rows." in first
 
 
+def test_a_score_below_chance_says_so(plain):
+    (finding,) = findings(with_scores(plain, [Made("zero_shot", base=30.0, noise=0.0)]))
+    assert finding.endswith("; no verdict: 4 rows; no row reaches the chance level, 50 (the best: 30.00).")
+
+
 def test_where_score_and_loss_part(plain):
     effects = (("SwiGLU", -6.0), ("No position", 5.0), ("GeLU", 4.0), ("GeGLU", 5.0))
     texts = findings(with_scores(plain, [Made("superglue", effects=effects)]))

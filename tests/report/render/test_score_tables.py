@@ -122,19 +122,35 @@ def test_what_at_chance_means_is_said_where_something_is(plain, tables):
 
 
 def test_a_score_that_a_constant_answer_explains_is_named(plain, tables):
+    assert entry(tables, "Nothing right").endswith("no item was right on lambada (0.00 in 48 of 48 runs).")
     words = entry(tables, "Alike")
-    assert "lambada is 0.00 in 48 of 48 runs: no item was answered right" in words
-    assert r"superglue\_boolq is 50.50 in 48 of 48 runs: so many runs agree to the last item" in words
-    chance = entry(made(plain, Made("rte", base=50.0, constant=True)), "Alike")
-    assert chance == "**Alike:** rte is 50.00 in 48 of 48 runs: the chance level."
-    lower = entry(made(plain, Made("loss", higher_is_better=False, base=0.0, constant=True)), "Alike")
-    assert "answered right" not in lower
+    assert words.startswith(
+        r"**Alike:** most runs have the very same result on superglue\_boolq (50.50 in 48 of 48 runs)."
+    )
+    lower = made(plain, Made("loss", higher_is_better=False, base=0.0, constant=True))
+    assert entry(lower, "Nothing right") == "" and "loss (0.00 in 48" in entry(lower, "Alike")
     assert entry(made(plain, Made("superglue")), "Alike") == ""
+
+
+def test_a_score_that_no_row_does_better_than_chance_on_is_named(plain, tables):
+    assert entry(tables, "Below chance") == ""
+    below = made(plain, Made("hellaswag", base=30.0, noise=0.0), Made("boolq", base=50.0))
+    words = "**Below chance:** no row reaches the chance level on hellaswag (at most 30.00, chance 50)."
+    assert entry(below, "Below chance").startswith(words)
+    assert entry(made(plain, Made("loss", higher_is_better=False, base=3.0)), "Below chance") == ""
+    assert entry(made(plain, Made("a", base=30.0, chance=np.nan)), "Below chance") == ""
+
+
+def test_large_numbers_have_three_digits(plain):
+    wide = made(plain, Made("perplexity", False, base=3.2e9, noise=3e8, error=1e8, item_error=1e8, chance=np.nan))
+    cells = {line[0]: line[1] for line in wide.exploratory[0]["lines"]}
+    assert re.fullmatch(r"[2-4]\.?\d* G \([+−]\d+\.?\d* M\)", cells["GeLU"])
+    assert max(len(cell) for line in wide.exploratory_power_lines for cell in line) < 20
 
 
 def test_figures_that_are_not_comparable_are_named_once_for_each_reason(plain, tables):
     words = entry(tables, "Not comparable")
-    assert words.count("a fifth of the training passages") == 1 and r"superglue\_wsc (a fifth" in words
+    assert words.count("a fifth of the training passages") == 1 and "and 4 more (a fifth" in words
     many = [Made(f"task{number}", not_comparable=f"reason {number}") for number in range(9)]
     assert "; and 3 more reasons in records.jsonl." in entry(made(plain, *many), "Not comparable")
     assert entry(made(plain, Made("superglue")), "Not comparable") == ""
@@ -151,7 +167,7 @@ def test_exploratory_verdicts_are_called_so(plain, tables):
     assert int(counts[1]) == sum(math.isfinite(found.comparison.delta) for found in every)
     assert ". Exploratory: SwiGLU on superglue" in words and "more." in words
     none = made(plain, Made("boolq", is_primary=False, base=90.0))
-    assert none.exploratory_verdicts.endswith("none is better, none is worse and none is at chance.")
+    assert none.exploratory_verdicts.endswith("none is worse, none is at chance and 12 are undecided.")
 
 
 def test_exploratory_scores_side_by_side(tables):
@@ -170,22 +186,24 @@ def test_many_primary_scores_are_folded(plain):
 
 
 def test_what_the_scores_can_tell(tables):
-    lines = {line[0]: dict(zip(tables.power_heads, line, strict=True)) for line in tables.power_lines}
-    assert list(lines)[:3] == ["superglue", "wikitext", "lambada (exploratory)"]
+    every = [*tables.power_lines, *tables.exploratory_power_lines]
+    lines = {line[0]: dict(zip(tables.power_heads, line, strict=True)) for line in every}
+    assert [line[0] for line in tables.power_lines] == ["superglue", "wikitext"] and list(lines)[2] == "lambada"
     own = lines["superglue"]
     assert (own["Items"], own["Chance"], own["Detectable"], own["At chance"]) == ("2100", "50", "2.0", "0 of 16 rows")
     assert float(own["Signal / noise"]) > 2 and own["Noise: items"] == "0.21"
     assert (lines["wikitext"]["Chance"], lines["wikitext"]["At chance"], lines["wikitext"]["Noise: items"]) == (
         "–",
     ) * 3
-    assert lines["lambada (exploratory)"]["At chance"] == "12 of 16 rows"
+    assert lines["lambada"]["At chance"] == "12 of 16 rows"
 
 
 def test_rank_correlations_beside_the_published_ones(tables):
     lines = {line[0]: line[1:] for line in tables.rank_lines}
     assert re.fullmatch(r"0\.\d\d \(−?0\.\d\d to 0\.\d\d\)", lines["superglue"][1])
     assert lines["superglue"][3:5] == ["52", "0.87 (0.77 to 0.93)"]
-    assert lines["lambada"] == ["15", "–", "–", "–", "–", "–"]  # the same in all rows
+    assert "lambada" not in lines
+    assert tables.without_ranks == "Without a correlation here: 2 scores (the same in all rows: 2)."
     assert lines[r"xsum\_rouge2"][:3] == ["–"] * 3 and lines[r"xsum\_rouge2"][4].startswith("0.82 (")
     assert all(len(line) == len(tables.rank_heads) for line in tables.rank_lines)
 
@@ -223,12 +241,8 @@ def test_what_rounding_leaves_is_no_noise(plain):
     tables = made(plain, Made("superglue", noise=1e-14, error=1e-14, item_error=0.0))
     assert {line["Standard error: seeds"] for line in lines_of(tables).values()} == {"0", "–"}
     power = dict(zip(tables.power_heads, tables.power_lines[0], strict=True))
-    assert (power["Signal"], power["Noise: seeds"], power["Signal / noise"], power["Detectable"]) == (
-        "0",
-        "0",
-        "–",
-        "0",
-    )
+    heads = ("Signal", "Noise: seeds", "Signal / noise", "Detectable")
+    assert [power[head] for head in heads] == ["0", "0", "–", "–"]
 
 
 NASTY = r"a|b_<script>[x](y)$z*"
@@ -246,7 +260,8 @@ def test_no_name_unit_or_reason_is_markup(plain):
         texts += [one["heading"], one["baseline"], *(cell for line in one["lines"] for cell in line)]
     for part in scored.exploratory:
         texts += [*part["heads"], *(cell for line in part["lines"] for cell in line)]
-    texts += [cell for line in (*scored.power_lines, *scored.rank_lines) for cell in line]
+    texts += [cell for line in (*scored.power_lines, *scored.exploratory_power_lines) for cell in line]
+    texts += [cell for line in scored.rank_lines for cell in line]
     for text in texts:
         assert "\n" not in text and "<" not in text
         assert not re.search(r"(?<!\\)[|$\[]", text), text
@@ -268,5 +283,5 @@ def test_scores_without_numbers_are_dashes(plain):
     tables = ScoreTables(replace(scored, scores=replace(scored.scores, tables=empty)), TABLE)
     assert lines_of(tables) == {} and "Without this score: RMS Norm; No norm;" in tables.primary[0]["baseline"]
     assert "Of 0 comparisons" in tables.exploratory_verdicts
-    assert tables.rank_lines[0][1:4] == ["–", "–", "–"]
+    assert tables.without_ranks == "Without a correlation here: 2 scores (too few rows: 2)."
     assert all(tables.reading) and tables.power_lines and tables.exploratory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +57,7 @@ class Measure:
     axis: str
     noise: float
     runs: int  # behind the noise
-    places: int
+    shown: Callable[[float], str]  # a difference as text
     least: float  # that the axis shows on either side of zero
     higher_is_better: bool = False
 
@@ -83,7 +83,7 @@ def forest(verdicts: Verdicts, selection: Selection | None = None) -> Plot:
         return Plot(name, caption, None)
     noise = verdicts.noise if verdicts.noise > 0 else 0.0
     axis, places = f"final loss minus {than}, nats per token", 3 if noise > 0.003 else 4
-    measure = Measure(axis, noise, verdicts.baseline.learned, places, least=1e-4)
+    measure = Measure(axis, noise, verdicts.baseline.learned, lambda loss: fixed(loss, places, signed=True), 1e-4)
     rows = {row.label: row for row in verdicts}
     entries = [
         Entry(row, row.comparison, row.verdict, row.words, row.why, row.final - rows[row.control].final)
@@ -121,7 +121,7 @@ def forest_of(entries: Sequence[Entry], measure: Measure, title: str, verdicts: 
             continue
         _forest_line(axes, y, line, measure)
         axes.text(-0.03, y, labels[line.row.label], transform=sides, va="center", ha="right", clip_on=False)
-        text = _forest_text(line, measure.places)
+        text = _forest_text(line, measure.shown)
         axes.text(1.03, y, text, transform=sides, va="center", fontsize=8, clip_on=False)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -176,11 +176,11 @@ def _forest_line(axes: Axes, y: int, entry: Entry, measure: Measure) -> None:
         axes.plot(edge, y, marker=arrow, color=colour, markersize=7, clip_on=False)
 
 
-def _forest_text(entry: Entry, places: int) -> str:
+def _forest_text(entry: Entry, shown: Callable[[float], str]) -> str:
     comparison = entry.comparison
-    text = fixed(comparison.delta, places, signed=True)
+    text = shown(comparison.delta)
     if math.isfinite(comparison.low):
-        text += f"  [{fixed(comparison.low, places, signed=True)}, {fixed(comparison.high, places, signed=True)}]"
+        text += f"  [{shown(comparison.low)}, {shown(comparison.high)}]"
     text += f"  n={comparison.seeds}  {entry.words}"
     remarks = [entry.why] * bool(entry.why) + ["not counted"] * (not entry.row.is_change)
     return ", ".join([text, *remarks])

@@ -13,7 +13,7 @@ from ablate.report.render.plots.drawing import Plot
 from ablate.report.render.plots.forest import Entry, Measure, compared_with, forest_of
 from ablate.report.render.plots.selection import Selection, left_out
 from ablate.report.render.score_findings import Counted
-from ablate.report.render.score_text import forest_files, places_of
+from ablate.report.render.score_text import forest_files, number_of, places_of
 from ablate.report.text import one_line
 
 NO_SEEDS = np.zeros(0)
@@ -41,9 +41,13 @@ def _plot(verdicts: Verdicts, table: ScoreTable, file: str, selection: Selection
     note, entries = left_out(known, shown), [_entry(table, row) for row in shown]
     unit = f", {metric.unit}" if metric.unit else ""
     runs = int(np.isfinite(table.values.get(verdicts.baseline.label, NO_SEEDS)).sum())
-    places, noise = places_of(table), table.noise if table.noise > 0 else 0.0
+    noise = table.noise if table.noise > 0 else 0.0
     axis = drawing.label(f"{metric.name} minus {than}{unit}", 100)
-    measure = Measure(axis, noise, runs, places, 10.0**-places, metric.higher_is_better)
+
+    def text_of(difference: float) -> str:
+        return number_of(table, difference, signed=True)
+
+    measure = Measure(axis, noise, runs, text_of, 10.0 ** -places_of(table), metric.higher_is_better)
     title = f"{drawing.label(metric.name, 60)}: {Counted.of(verdicts, table).words}"
     return Plot(file, caption, forest_of(entries, measure, title, verdicts, note), note)
 
