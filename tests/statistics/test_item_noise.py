@@ -209,7 +209,7 @@ def test_false_alarms_with_few_items():
 @pytest.mark.parametrize("case", item_simulation.CASES, ids=str)
 def test_all_false_alarms_with_items(case):
     without, found = assert_held(case, 150)
-    if case.item == LARGE:
+    if case.item == LARGE and case.baseline_run == 1:
         assert without > 0.5
     if not case.shares and case.alpha == ALPHA and case.baseline_run == 1:
         plain = dataclasses.replace(case, item=NONE, residual=0.0)  # seeds are all the noise there is
