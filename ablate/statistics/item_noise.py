@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_ROUNDING = 1e-9  # of a difference between equal variances, relative
+
 
 @dataclass(frozen=True)
 class ItemNoise:
@@ -46,7 +48,8 @@ def of_values(values: np.ndarray) -> ItemNoise | None:
         return ItemNoise(alone, alone)
     residuals = values - values.mean(1, keepdims=True) - by_item + values.mean()
     shared = float((residuals**2).sum()) / ((seeds - 1) * (items - 1)) / (seeds * items)
-    return ItemNoise(max(0.0, alone - shared), alone)
+    added = alone - shared
+    return ItemNoise(added if added > _ROUNDING * alone else 0.0, alone)
 
 
 def of_standard_errors(errors: Sequence[float]) -> ItemNoise:

@@ -68,6 +68,12 @@ def test_no_less_than_nothing_is_added():
     found = item_noise.of_values(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
     assert found.added == 0.0 and found.alone == 0.0
     assert item_noise.of_values(np.random.default_rng(1).normal(size=(2, 4))).added >= 0.0
+    # one item of 50 changes in one seed: what items allow is residual, to the last digit but one
+    for seeds in (3, 5, 7):
+        values = np.zeros((seeds, 50))
+        values[0, 7] = 0.1
+        found = item_noise.of_values(values)
+        assert found.added == 0.0 < found.alone
 
 
 def test_standard_errors_and_averages():
@@ -113,7 +119,7 @@ def test_a_test_with_items_is_that_of_smaller_differences():
 
 
 def test_each_row_has_items_of_its_own_where_all_share_the_noise_of_a_control():
-    """Eight seeds, a noisy baseline: its error is that of all rows, and costs a quantile once; that of items does not."""
+    """The error of a noisy baseline is in all rows, and costs a quantile once; that of items does not. Eight seeds."""
     rng = np.random.default_rng(2)
     losses = 5 + 0.01 * rng.normal(size=(51, 8))
     losses[0] += rng.normal(size=8)
@@ -203,7 +209,7 @@ def test_false_alarms_with_few_items():
 @pytest.mark.parametrize("case", item_simulation.CASES, ids=str)
 def test_all_false_alarms_with_items(case):
     without, found = assert_held(case, 150)
-    if case.item == LARGE:
+    if case.item == LARGE and case.baseline_run == 1:
         assert without > 0.5
     if not case.shares and case.alpha == ALPHA and case.baseline_run == 1:
         plain = dataclasses.replace(case, item=NONE, residual=0.0)  # seeds are all the noise there is

@@ -110,12 +110,15 @@ class ScoreItems:
         if all(any(one is not None for one in of_row) for of_row in found.values()):
             return f"the items of {' and '.join(rows)} are not the same"
         without = [row for row, of_row in found.items() if all(one is None for one in of_row)]
-        if len(without) < len(rows) or any(self._names_a_file(name, row, seed) for row in rows for seed in seeds):
+        if len(without) < len(rows) or any(self._lacks_its_file(name, row, seed) for row in rows for seed in seeds):
             return f"the values of the items of {' and '.join(without)} are not there"
         return ""
 
-    def _names_a_file(self, name: str, row: str, seed: int) -> bool:
-        return "outcomes" in (self.score(row, seed, name).get("source") or {})
+    def _lacks_its_file(self, name: str, row: str, seed: int) -> bool:
+        """Whether no score has values from the file that this one names; else it is no mean over items."""
+        file = _file_of(self.score(row, seed, name))
+        beside = (one for one, score in self._scores.get((row, seed), {}).items() if _file_of(score) == file)
+        return bool(file) and not any((row, seed, one) in self._items for one in beside)
 
     def _unpaired(self, name: str, rows: Sequence[str], seeds: Sequence[int], why: str) -> Known:
         """By the standard errors over items that the records have."""
@@ -130,6 +133,12 @@ class ScoreItems:
             error = self.score(row, seed, name).get("standard_error")
             if is_number(error):
                 yield float(error)
+
+
+def _file_of(score: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The evaluation, its hash and the file of outcomes that a score's source names; empty where it names none."""
+    source = score.get("source") or {}
+    return tuple(source.get(key) for key in ("evaluation", "hash", "outcomes")) if source.get("outcomes") else ()
 
 
 def _kind(items: ItemValues) -> tuple[str, int]:

@@ -339,6 +339,20 @@ def test_an_average_of_tasks_of_which_one_has_no_items(tmp_path):
     assert verdict.comparison.item_error == pytest.approx(parts[1] / 2)
 
 
+def test_a_score_that_is_no_mean_over_items_lacks_no_file(tmp_path):
+    maker = study(tmp_path)
+
+    def edit(record):
+        score = record["scores"]["piqa"]
+        record["scores"]["piqa_perplexity"] = {**score, "value": 20.0 + record["seed"], "standard_error": 2.0}
+        record["downstream"]["piqa_perplexity"] = 20.0 + record["seed"]
+
+    for label in (maker.baseline, *EVEN):
+        change(maker, label, edit)
+    verdict = scores(maker).tables["piqa_perplexity"].verdicts["plain 0"]
+    assert (verdict.item_noise, verdict.item_note) == (UNPAIRED, "")
+
+
 def test_tasks_of_an_average_may_be_named_without_it(tmp_path):
     """SuperGLUE's average names boolq, and the score is superglue_boolq."""
     maker = study(tmp_path)
