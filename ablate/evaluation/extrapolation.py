@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -108,7 +109,7 @@ class Extrapolation(Evaluation):
         ends, at = binned.ends(length, bins), self.stretches - 1
         there = [number for number in losses.filled if number < bins]
         curve = Curve("position", tuple(ends[number] for number in there), tuple(losses.mean[there].tolist()))
-        scores = {AT: _score(losses, at, source, curve)}
+        scores = {AT: replace(_score(losses, at, source, curve), exploratory=True)}
         if "ended" not in source:
             scores[BEYOND] = _score(losses, bins, source)
         return scores

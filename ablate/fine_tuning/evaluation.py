@@ -142,7 +142,7 @@ class FineTuning(Evaluation):
         return list(found)
 
     def scores(self, found: Mapping[str, Outcomes], source: Mapping[str, Any]) -> dict[str, Score]:
-        """The scores of the best checkpoint, the one that checkpoints are chosen by first."""
+        """The scores of the best checkpoint: first the one that checkpoints are chosen by, the primary one."""
         return {name: score for one in found.values() for name, score in one.scores.items()}
 
     def subject(self, model: Model, context: Context) -> Subject:
@@ -224,7 +224,8 @@ class _Run:
         main = next(iter(scores))
         curve = Curve(CURVE, tuple(averages), tuple(averages.values()))
         self._clear()
-        return {**scores, main: dataclasses.replace(scores[main], curve=curve)}
+        others = {name: dataclasses.replace(score, exploratory=True) for name, score in scores.items() if name != main}
+        return {main: dataclasses.replace(scores[main], curve=curve), **others}
 
     def _plan(self) -> Plan:
         settings, trainer = self.settings, self.context.config.trainer

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.header import SHOWN_FIRST
+from ablate.report.analysis.records_file import Damage
 from ablate.report.analysis.results import Results
 from ablate.report.text import md_escape, one_line
 from ablate.run.files import atomic_write
@@ -16,6 +17,7 @@ from ablate.run.folder import RunFolder, run_folders, set_file_aside
 from ablate.study.runs import named_by
 
 if TYPE_CHECKING:
+    from ablate.report.analysis.reference import Published
     from ablate.report.analysis.verdicts import Verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -57,14 +59,14 @@ def build(
     Raises `UserError` for a sweep that does not exist, and for records that are all there is and cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
-    older, damaged = _older(folder)
+    older, damage = _older(folder)
     if older and not any(RunFolder(run).record.exists() for run in run_folders(runs_dir, sweep_name)):
-        found = gathering.reread(records_file.read(folder) if damaged else older, sweeps_dir)
+        found = gathering.reread(records_file.read(folder) if damage.files else older, sweeps_dir)
     else:
-        found = gathering.collect(sweep_name, runs_dir, sweeps_dir, older, damaged)
+        found = gathering.collect(sweep_name, runs_dir, sweeps_dir, older, damage)
     found = _showing(found, only)
-    if damaged:
-        set_file_aside(folder / records_file.RECORDS)
+    for file in damage.files:
+        set_file_aside(folder / file)
     if found != older:
         found = records_file.write(found, folder)
     return _written(found, folder)
@@ -78,15 +80,15 @@ def _showing(found: Results, only: str | Iterable[str] | None) -> Results:
     return replace(found, sweep=sweep)
 
 
-def _older(folder: Path) -> tuple[Results | None, dict[int, str]]:
+def _older(folder: Path) -> tuple[Results | None, Damage]:
     """What an earlier report was made from, None where there is none, and what is wrong with which of its lines."""
     if not (folder / records_file.RECORDS).exists():
-        return None, {}
+        return None, Damage()
     return records_file.read_undamaged(folder)
 
 
 def rebuild(report_dir: Path | str) -> Report:
-    """Write the report again from records.jsonl and curves.csv alone, byte for byte."""
+    """Write the report again from records.jsonl, curves.csv and items.jsonl alone, byte for byte."""
     folder = Path(report_dir)
     return _written(records_file.read(folder), folder)
 
@@ -97,20 +99,30 @@ def _written(results: Results, folder: Path) -> Report:
     return Report(folder / "report.md", _write(results, folder), problems)
 
 
+def _with_scores(published: Published | None) -> Published:
+    """The table to compare loss and scores in: that of the sweep, else the one that our scores are named after."""
+    from ablate.report.analysis import reference
+    from ablate.report.analysis.score_ranks import PAPER
+
+    return published if published and published.scores else reference.load(PAPER)
+
+
 def _write(results: Results, folder: Path) -> Verdicts:
     import jinja2
 
     from ablate.report.analysis import agreement, reference
     from ablate.report.analysis.agreement_over_training import agreement_over_training
     from ablate.report.analysis.judge import judge
-    from ablate.report.render import csv_tables, paper_table, plots
+    from ablate.report.render import csv_tables, paper_table, plots, score_latex
     from ablate.report.render.agreement_tables import AgreementTables
     from ablate.report.render.markdown_tables import MarkdownTables
     from ablate.report.render.provenance import Provenance
+    from ablate.report.render.score_tables import ScoreTables
     from ablate.report.render.summary import Summary
 
     judged = judge(results)
     published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
+    has_scores = bool(judged.scores.tables)
     agreements = agreement.agreements(judged, published) if published else []
     over_training = agreement_over_training(results, judged, published) if published else None
     drawn = plots.draw(results, judged, agreements, over_training, published.title if published else "", folder)
@@ -121,6 +133,11 @@ def _write(results: Results, folder: Path) -> Verdicts:
     atomic_write(folder / "runs.csv", csv_tables.runs_csv(results))
     atomic_write(folder / "evidence.csv", csv_tables.evidence_csv(judged))
     atomic_write(folder / "table.tex", paper_table.table_tex(judged))
+    for file, made in (("downstream.csv", csv_tables.downstream_csv), ("downstream.tex", score_latex.downstream_tex)):
+        if has_scores:
+            atomic_write(folder / file, made(judged))
+        else:
+            (folder / file).unlink(missing_ok=True)  # of an earlier report, whose runs had scores
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
@@ -130,6 +147,8 @@ def _write(results: Results, folder: Path) -> Verdicts:
         agreement=AgreementTables(judged, published, agreements, over_training) if published else None,
         plots=[{"file": plot.file, "caption": md_escape(plot.caption), "note": md_escape(plot.note)} for plot in drawn],
         provenance=Provenance(results, judged),
+        has_items=bool(results.items),
+        scores=ScoreTables(judged, _with_scores(published), results.items) if has_scores else None,
     )
     atomic_write(folder / "report.md", text)
     return judged

@@ -152,6 +152,11 @@ def listed(words: Iterable[str], most: int = 12) -> str:
     return words[0] if len(words) == 1 else f"{between.join(words[:-1])} and {words[-1]}" if words else ""
 
 
+def are(number: int) -> str:
+    """`none is`, `1 is`, `3 are`."""
+    return f"{number or 'none'} {'are' if number > 1 else 'is'}"
+
+
 def counted(number: int, word: str) -> str:
     """`1 run`, `3 runs`."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -47,9 +47,12 @@ class Score:
     value: the score itself, in `unit` ("nats a token", "accuracy", "BLEU", "ms").
     higher_is_better: the direction in which a difference is a gain.
     items: how many things were judged; standard_error: of `value` over them; chance: what guessing would score.
-    source: what was judged with, such as {"sha256": ..., "version": ...}: it never decides anything.
+    source: what was judged with, such as {"sha256": ..., "version": ...}: no part of any hash. A report compares scores
+        of the same items only, and says what else it finds there (docs/evaluations.md).
     outcomes: one number an item, in a fixed order, for paired comparisons between models.
     curve: the score by something else, such as the position in the sequence.
+    exploratory: whether it is one task of several, or a secondary figure of one. The others, averages and the one
+        figure of an evaluation, are primary: a report tests them as a family of their own.
     """
 
     value: float
@@ -61,6 +64,7 @@ class Score:
     source: Mapping[str, Any] = field(default_factory=dict)
     outcomes: tuple[float, ...] | None = None
     curve: Curve | None = None
+    exploratory: bool = False
 
     def __post_init__(self) -> None:
         if self.outcomes is not None:
@@ -74,6 +78,7 @@ class Score:
     def to_json(self) -> dict[str, Any]:
         """The score as plain JSON; what does not apply is left out."""
         content = asdict(self)
+        content["exploratory"] = self.exploratory or None
         if self.outcomes is not None:
             content["outcomes"] = list(self.outcomes)
         if self.curve is not None:
@@ -100,13 +105,20 @@ class Score:
         for key in ("items", "standard_error", "chance"):
             if getattr(self, key) is not None and not _is_number(getattr(self, key)):
                 raise ValueError(f"{key} must be a finite number, and is {getattr(self, key)!r:.40}")
-        for key, kind, word in (("unit", str, "a string"), ("higher_is_better", bool, "true or false")):
+        for key, kind, word in _TYPES:
             if not isinstance(getattr(self, key), kind):
                 raise ValueError(f"{key} must be {word}, and is {getattr(self, key)!r:.40}")
         if not isinstance(self.source, Mapping):
             raise ValueError("source must be a mapping")
         if self.curve is not None and not isinstance(self.curve, Curve):
             raise ValueError("curve must be a mapping")
+
+
+_TYPES = (
+    ("unit", str, "a string"),
+    ("higher_is_better", bool, "true or false"),
+    ("exploratory", bool, "true or false"),
+)
 
 
 def _numbers(values: Any) -> tuple[float, ...]:

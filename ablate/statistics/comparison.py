@@ -9,6 +9,9 @@ The test holds its error rate over the whole table, for rows of unequal noise an
 A difference is a mean over shared seeds, nothing else. Seeds that only a control ran serve its variance, not its mean:
 where runs end in one of two states, they would shift every difference at once.
 
+Scores of a finite number of items err by these, too, in the same way in all seeds. The standard error of a difference
+is then hypot(error over seeds, what items add), and the region of the seeds' errors is wider by as much.
+
 Losses have shape (rows, seeds), NaN where a run is missing; lower is better.
 """
 
@@ -18,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from ablate.statistics.detectable import detectable_effect, detectable_effect_of_t
 from ablate.statistics.errors import Control, DifferenceErrors, RowErrors
@@ -28,6 +31,7 @@ from ablate.statistics.simultaneous import Region
 
 ALPHA = 0.05
 FEWEST_SEEDS = 3
+_NORMAL = 1e9  # degrees of freedom with which t is as good as normal
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class Comparison:
     together with probability 1 - alpha, and one excludes zero exactly where its row `differs`. `p` is for this row by
     itself, `p_adjusted` for the whole table. `same_within` says that the difference is smaller than the margin, with
     the same error rate over the table. `detectable` is the true difference that is found with 80 % power. `error` is
-    the standard error of `delta`, `own_error` the row's part in it. `is_paired` marks a plain paired t test.
+    the standard error of `delta` over seeds, `own_error` the row's part in it. `item_error` is what a finite number of
+    items adds to that: hypot(error, item_error) is the whole standard error; NaN where nothing is known of items.
+    `is_paired` marks a plain paired t test.
     """
 
     seeds: int
@@ -53,6 +59,7 @@ class Comparison:
     same_within: bool = False
     detectable: float = np.nan
     is_paired: bool = False
+    item_error: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,25 @@ class _Judgement:
     detectable: np.ndarray
     error: np.ndarray
     own_error: np.ndarray
+    item_error: np.ndarray
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is known of the items of the judged differences, arrays (judged,), NaN where it is nothing."""
+
+    error: np.ndarray
+    least: np.ndarray
+
+    @classmethod
+    def of(cls, error: np.ndarray | None, least: np.ndarray | None, judged: np.ndarray) -> Items:
+        nothing = np.full(len(judged), np.nan)
+        return cls(nothing if error is None else error[judged], nothing if least is None else least[judged])
+
+    def added_to(self, of_seeds: np.ndarray) -> np.ndarray:
+        """(judged,): their part in the standard error, such that the whole of it is no less than they allow."""
+        lacking = np.sqrt(np.maximum(self.least**2 - of_seeds**2, 0))
+        return np.asarray(np.fmax(self.error, lacking))
 
 
 def compare(
@@ -146,12 +172,18 @@ def compare(
     kept_out: Sequence[bool] | np.ndarray | None = None,
     alpha: float = ALPHA,
     margin: float | None = None,
+    item_error: np.ndarray | None = None,
+    least_error: np.ndarray | None = None,
 ) -> list[Comparison]:
     """Compare each of the rows 1… of `losses` (rows, seeds) with its control.
 
     `controls` (rows - 1) are the indices of the rows that rows 1… are compared with, by default 0, the baseline.
     `kept_out` (rows) marks rows that are judged but take no part in the estimate of the noise, such as a row that is
     the baseline in other words. `margin` is what `same_within` is judged by.
+
+    `item_error` (rows - 1,) is what a finite number of items adds to the standard error of each difference, NaN where
+    it is unknown; `least_error` (rows - 1,) what the items alone allow, below which no whole standard error is. Without
+    any noise of seeds, the items decide, by a normal distribution.
 
     Missing runs: a difference is the mean over the seeds that row and control share, and its error counts these seeds.
     A row's variance has one degree of freedom less than it has runs. Rows of one control that lack different seeds do
@@ -168,7 +200,12 @@ def compare(
     if not len(judged):
         return result
     errors = table.errors()
-    found = _paired(table.differences[judged], alpha) if errors is None else _joint(errors, delta[judged], alpha)
+    items = Items.of(item_error, least_error, judged)
+    found = (
+        _paired(table.differences[judged], items, alpha)
+        if errors is None
+        else _joint(errors, delta[judged], items, alpha)
+    )
     for place, index in enumerate(judged):
         mean, half = float(delta[index]), float(found.half[place])
         result[index] = Comparison(
@@ -184,30 +221,54 @@ def compare(
             same_within=margin is not None and abs(mean) + float(found.family_half[place]) < margin,
             detectable=float(found.detectable[place]),
             is_paired=errors is None,
+            item_error=float(found.item_error[place]),
         )
     return result
 
 
-def _joint(errors: DifferenceErrors, delta: np.ndarray, alpha: float) -> _Judgement:
+def _joint(errors: DifferenceErrors, delta: np.ndarray, items: Items, alpha: float) -> _Judgement:
     """All differences tested at once."""
-    region = Region.of(errors, delta, alpha)
+    error, own_error = errors.standard_errors()
+    item_error = items.added_to(error)
+    wider = _widened(errors, error, item_error, alpha)
+    region = Region.of(errors, delta / wider, alpha)
     p_adjusted = region.p_adjusted()
     critical, half = region.half_widths(p_adjusted)
     family_half = critical * region.w
-    p = np.minimum(errors.each_outside(np.abs(delta)), p_adjusted)
+    p = np.minimum(errors.each_outside(np.abs(delta) / wider), p_adjusted)
     detectable = detectable_effect(errors, family_half)
-    return _Judgement(p, p_adjusted, half, family_half, detectable, *errors.standard_errors())
+    return _Judgement(
+        p, p_adjusted, wider * half, wider * family_half, wider * detectable, error, own_error, item_error
+    )
 
 
-def _paired(differences: np.ndarray, alpha: float) -> _Judgement:
+def _widened(errors: DifferenceErrors, error: np.ndarray, item_error: np.ndarray, alpha: float) -> np.ndarray:
+    """(judged,): by how much items widen the region of the errors of seeds, 1 where nothing is known of them.
+
+    The whole standard error over that of seeds; but where all rows share most of the error of seeds, that of a noisy
+    control, the region is as narrow as for a single row. Of items, each row has its own: their part is as wide as for
+    so many normal errors, at least.
+    """
+    if not np.nansum(item_error):
+        return np.ones_like(error)
+    region = Region.of(errors, np.zeros_like(error), alpha)
+    half = region.critical(np.ones(len(error), bool)) * region.w / error
+    of_normal = float(-ndtri(alpha / len(error) / 2))
+    return np.asarray(np.hypot(error, np.nan_to_num(item_error) * np.maximum(1, of_normal / half)) / error)
+
+
+def _paired(differences: np.ndarray, items: Items, alpha: float) -> _Judgement:
     """The paired t test of each of `differences` (rows, seeds), NaN where a run is missing; Bonferroni over the rows.
 
     Without any noise p is 0 for a difference and 1 for none.
     """
     rows, seeds = len(differences), (~np.isnan(differences)).sum(1)
     mean, error = np.nanmean(differences, axis=1), np.nanstd(differences, axis=1, ddof=1) / np.sqrt(seeds)
-    statistic = np.where(error > 0, np.abs(mean) / np.where(error > 0, error, 1.0), np.where(mean == 0, 0.0, np.inf))
-    p = 2 * stdtr(seeds - 1, -statistic)
-    half = error * stdtrit(seeds - 1, 1 - alpha / rows / 2)
-    detectable = np.array([detectable_effect_of_t(*of) for of in zip(error, seeds - 1, half, strict=True)])
-    return _Judgement(p, np.minimum(1.0, rows * p), half, half, detectable, error, error / np.sqrt(2))
+    item_error = items.added_to(error)
+    whole = np.hypot(error, np.nan_to_num(item_error))
+    degrees = np.where(error > 0, seeds - 1, _NORMAL)
+    statistic = np.where(whole > 0, np.abs(mean) / np.where(whole > 0, whole, 1.0), np.where(mean == 0, 0.0, np.inf))
+    p = 2 * stdtr(degrees, -statistic)
+    half = whole * stdtrit(degrees, 1 - alpha / rows / 2)
+    detectable = np.array([detectable_effect_of_t(*of) for of in zip(whole, degrees, half, strict=True)])
+    return _Judgement(p, np.minimum(1.0, rows * p), half, half, detectable, error, error / np.sqrt(2), item_error)

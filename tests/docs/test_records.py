@@ -1,4 +1,4 @@
-"""docs/records.md describes every field of a record and every column of results.csv, and nothing else."""
+"""docs/records.md describes every field of a record, every column of results.csv and downstream.csv, nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from ablate.report.render.csv_tables import RESULT_COLUMNS
+from ablate.report.render.csv_tables import DOWNSTREAM_COLUMNS, RESULT_COLUMNS, score_columns
 from tests.docs.texts import ROOT
 
 TEXT = (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
@@ -23,6 +23,11 @@ def described(heading: str, columns: str) -> list[str]:
 
 def test_every_column_of_the_results_in_order():
     assert sorted(described("Columns of `results.csv`", "|---|---|---|")) == sorted(RESULT_COLUMNS)
+
+
+def test_every_column_of_a_score():
+    assert described("here of `superglue`", "|---|---|---|") == score_columns(["superglue"])
+    assert described("Columns of `downstream.csv`", "|---|---|---|") == list(DOWNSTREAM_COLUMNS)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "reports").glob("*/records.jsonl")), ids=lambda path: path.parent.name)

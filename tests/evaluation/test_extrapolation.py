@@ -58,6 +58,7 @@ def test_by_hand():
     assert found[BEYOND].value == pytest.approx(beyond.mean(), rel=1e-6) and found[BEYOND].items == 5
     assert found[BEYOND].standard_error == pytest.approx(beyond.std(ddof=1) / np.sqrt(5), rel=1e-5)
     assert found[AT].source == {"training_length": 8, "read_length": 16}
+    assert found[AT].exploratory and not found[BEYOND].exploratory
 
 
 @pytest.mark.parametrize(("longest", "read"), [(8, 8), (11, 8), (12, 12), (15, 12)])

@@ -40,6 +40,7 @@ def test_the_scores(cfg, tmp_path):
     assert list(found) == [
         "superglue", "superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy", "superglue_copa",
     ]  # fmt: skip
+    assert [name for name, score in found.items() if not score.exploratory] == ["superglue"]
     average = found["superglue"]
     assert average.source["tasks"] == ["cb"] and average.source["left_out"] == ["copa"]  # 6 items, of at least 8
     assert average.value == found["superglue_cb"].value == max(average.curve.ys)

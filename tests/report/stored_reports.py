@@ -17,6 +17,7 @@ from tests.report.synthetic import false_alarm_sweep, lone_runs, mixed_sweep, tr
 
 FOLDER = Path(__file__).parent / "stored"
 FILES = ("report.md", "evidence.csv", "results.csv", "runs.csv", "table.tex", "plots.txt")
+OF_SCORES = ("downstream.csv", "downstream.tex")  # of runs that have some
 SWEEPS = {"false-alarm": false_alarm_sweep, "troubled": troubled_sweep, "mixed": mixed_sweep, "lone-runs": lone_runs}
 
 
@@ -35,7 +36,7 @@ def renew():
         (FOLDER / name).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as root:
             report = made(name, root)
-            for file in FILES:
+            for file in (*FILES, *(file for file in OF_SCORES if (report / file).exists())):
                 shutil.copyfile(report / file, FOLDER / name / file)
 
 

@@ -17,7 +17,9 @@ from ablate.report import build
 from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.judge import judge
 from ablate.report.render import csv_tables
+from ablate.report.render.csv_tables import score_columns
 from ablate.report.render.plots.costs import costs, losses_of
+from ablate.report.render.plots.score_heatmap import LIMIT
 from ablate.report.render.summary import expectation
 from ablate.run.folder import run_path
 from ablate.study.expectations import Expectation
@@ -553,9 +555,14 @@ def test_downstream_scores(tmp_path):
         maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 60, downstream={"superglue": 74 + seed})
     report = make(maker)
     _, row = lines_of(report.parent / "results.csv")
-    assert list(row) == [*COLUMNS, "superglue", "superglue_std", "xsum", "xsum_std"]
+    assert list(row) == [*COLUMNS, *score_columns(["superglue", "xsum"])]
     assert row["superglue"] == "75" and row["superglue_std"] == "1" and row["xsum"] == ""
-    assert "### Downstream" in report.read_text()
+    assert "## Downstream scores" in report.read_text()
+    assert {"downstream.csv", "downstream.tex", "scores.png"} <= {path.name for path in report.parent.iterdir()}
+    for seed in range(3):  # the same runs without scores
+        maker.run(maker.baseline, seed, final=5 + seed / 50)
+        maker.run("RMS Norm", seed, ["norm=rmsnorm"], final=4.9 + seed / 60)
+    assert not {path.name for path in make(maker).parent.iterdir()} & {"downstream.csv", "downstream.tex", "scores.png"}
 
 
 def scored(name, value, higher_is_better, **more):
@@ -588,9 +595,9 @@ def test_a_score_says_by_itself_what_it_measures(measured):
     _, row = lines_of(report.parent / "results.csv")
     assert row["depth"] == "79" and row["depth_std"] == "1"
     text = report.read_text()
-    assert "| Row | depth (points, lower is better) |" in text and "| RMS Norm | 79.000 ± 1.000 |" in text
+    assert "### depth (points, lower is better)" in text and "| 79.0 ± 1.0 |" in text
     assert lines_of(report.parent / "runs.csv")[0]["depth"] == "70"
-    assert "& 79.000 " in (report.parent / "table.tex").read_text()
+    assert "& 79.0" in (report.parent / "table.tex").read_text()
     assert "not comparable" not in text
 
 
@@ -615,8 +622,8 @@ def test_the_heat_map_takes_the_direction_from_the_score(measured, higher_is_bet
     drawn, imshow = [], Axes.imshow
     monkeypatch.setattr(Axes, "imshow", lambda self, table, **k: drawn.append(table) or imshow(self, table, **k))
     measured(higher_is_better)
-    (table,) = drawn
-    assert table.data[0][-1] == pytest.approx(sign * 8)  # in sd of the baseline: 1
+    _, table = drawn  # of losses, of scores
+    assert table.data == pytest.approx(sign * LIMIT)  # 8 more at each seed
 
 
 def test_what_became_of_evaluations_is_said(measured):

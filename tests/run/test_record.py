@@ -63,6 +63,14 @@ def test_scores_are_read_and_written():
         Record.from_json({**FEW, "scores": {"copy": {"value": 1.0}}})
 
 
+def test_a_score_is_primary_where_nothing_else_is_said():
+    primary, exploratory = Score(0.5, "accuracy", True), Score(0.5, "accuracy", True, exploratory=True)
+    assert "exploratory" not in primary.to_json() and exploratory.to_json()["exploratory"] is True
+    assert [Score.from_json(score.to_json()) for score in (primary, exploratory)] == [primary, exploratory]
+    with pytest.raises(ValueError, match="exploratory must be true or false, and is 'yes'"):
+        Score.from_json({**primary.to_json(), "exploratory": "yes"})
+
+
 def test_values_given_as_json_are_checked():
     record = Record(**FEW).with_json(
         {"loss": {"final": 1.5}, "steps_per_second": StepsPerSecond(median=2.0), "step": 3}

@@ -73,12 +73,23 @@ def made():
                 for one in compare(losses, controls, margin=0.02)
             ],
         }
+    found["with items"] = _with_items()
     found["planned"] = [
         _rounded(planned_effect(0.01, rows, seeds, baseline))
         for rows, seeds, baseline in ((1, 3, None), (12, 3, 5), (0, 3, 3), (4, 2, 5), (4, 3, 2), (50, 5, 5))
     ]
     found["ranks"] = _of_ranks()
     return found
+
+
+def _with_items():
+    """Comparisons with what items add: known, unknown, below what they allow, and without any noise of seeds."""
+    losses = tables()["even"][0]
+    known = {"item_error": np.array([NAN, 0.0, 0.001, 0.003, 0.01, 0.03, 0.003]), "least_error": np.full(7, 0.006)}
+    quiet = np.full((3, 3), 5.0) + np.array([[0.0], [0.02], [0.05]])
+    alone = {"item_error": np.array([0.01, 0.01]), "least_error": np.array([0.01, 0.01])}
+    compared = [*compare(losses, **known), *compare(quiet, **alone)]
+    return [{key: _rounded(value) for key, value in dataclasses.asdict(one).items()} for one in compared]
 
 
 def _of_ranks(rows=14):

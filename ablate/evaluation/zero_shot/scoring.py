@@ -174,7 +174,7 @@ class _Scores:
             if not (math.isfinite(found.value) and abs(found.value) <= LARGEST):
                 failed[name] = f"was {found.value}"
                 continue
-            scores[name] = replace(found, source={"metric": metric})
+            scores[name] = replace(found, source={"metric": metric}, exploratory=True)
             if of_items is not None:
                 values[name] = of_items
         right = None if self.primary is None else [float(value) for value in self.by_metric[self.primary]]

@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ablate.errors import UserError
-from ablate.report.analysis import curves_csv
+from ablate.report.analysis import curves_csv, outcome_files
 from ablate.report.analysis.header import header, header_of_runs, renewed, sweep_of
-from ablate.report.analysis.records_file import GROUPS, RECORDS, problem_of_settings
+from ablate.report.analysis.items_jsonl import ItemValues
+from ablate.report.analysis.records_file import GROUPS, RECORDS, Damage, problem_of_settings
 from ablate.report.analysis.results import Point, Results, number
 from ablate.report.text import is_number, one_line
 from ablate.run.folder import RunFolder, run_folders, run_path, was_set_aside
@@ -24,6 +24,7 @@ from ablate.run.record import Record
 from ablate.study.membership import Membership
 from ablate.yaml_text import SharedBlocks
 
+Part = TypeVar("Part")
 CURVE_POINTS = 48
 FIRST_NORMS = f"{curves_csv.GRADIENT_NORM} of the first steps"
 _CURVES = {  # of each kind of line in metrics.csv: the curves that it is a point of, and the column with the value
@@ -40,12 +41,12 @@ def collect(
     runs_dir: Path | str,
     sweeps_dir: Path | str,
     older: Results | None = None,
-    damaged: Mapping[int, str] | None = None,
+    damage: Damage | None = None,
 ) -> Results:
-    """Gather the records and curves of the sweep `name`; raises `UserError` where there is no such sweep.
+    """Gather the records, curves and items of the sweep `name`; raises `UserError` where there is no such sweep.
 
     Runs that have no folder come from `older`, where they match the sweep as it is now: a fresh clone that trains one
-    more run does not lose the others. `damaged` says what is wrong with lines that `older` lacks for that.
+    more run does not lose the others. `damage` says what is wrong with lines that `older` lacks for that.
     """
     folder = Path(runs_dir) / name
     lines: dict[tuple[str, int], dict[str, Any]] = {}
@@ -56,8 +57,8 @@ def collect(
     def skip(path: str, reason: str) -> None:
         skipped.append({"path": path, "reason": one_line(reason)})
 
-    for line_number, problem in (damaged or {}).items():
-        skip(f"{RECORDS}, line {line_number}", problem)
+    for damaged, problem in (damage or Damage()).lines.items():
+        skip(damaged, problem)
     for path in run_folders(runs_dir, name):
         reading = RunFolder(path).examine()
         if reading.problem:
@@ -75,6 +76,8 @@ def collect(
     steps = _steps([*lines.values()], head["baseline"])
     kept: list[dict[str, Any]] = []
     curves: dict[tuple[str, int, str], list[Point]] = {}
+    items: dict[tuple[str, int, str], ItemValues] = {}
+    stored = {(line["row"], line["seed"]): outcome_files.known_of(older.items, line) for line in older.records}
     for run, (record, its_folder) in found.items():
         if reason := membership.reason(record, its_folder) if membership else "":
             skip(its_folder.path.relative_to(folder).as_posix(), reason)
@@ -82,6 +85,11 @@ def collect(
         kept.append(lines[run])
         curves |= {(*run, kind): points for kind, points in _read_curves(its_folder.metrics, steps).items()}
         curves |= {(*run, name): points for name, points in _score_curves(lines[run]).items()}
+        scores = outcome_files.scores_of(lines[run])
+        of_run, problems = outcome_files.of_run(its_folder.path, scores, stored.get(run, {}))
+        items |= {(*run, name): values for name, values in of_run.items()}
+        for file, problem in problems.items():
+            skip(f"{its_folder.path.relative_to(folder).as_posix()}/{file}", problem)
     for line in without_folder:
         run = line["row"], line["seed"]
         reason = _replaced(_of_line(runs_dir, name, line).path)
@@ -90,10 +98,15 @@ def collect(
         else:
             kept.append(line)
             curves |= {key: points for key, points in older.curves.items() if key[:2] == run}
+            items |= {key: values for key, values in older.items.items() if key[:2] == run}
     order = {row["row"]: number for number, row in enumerate(head["rows"])}
     kept.sort(key=lambda record: (order[record["row"]], record["seed"]))
     head["skipped"] = sorted(skipped, key=lambda problem: problem["path"])
-    return Results(head, kept, {key: curves[key] for key in sorted(curves, key=str)})
+    return Results(head, kept, _in_order(curves), _in_order(items))
+
+
+def _in_order(parts: dict[tuple[str, int, str], Part]) -> dict[tuple[str, int, str], Part]:
+    return {key: parts[key] for key in sorted(parts, key=str)}
 
 
 def reread(older: Results, sweeps_dir: Path | str) -> Results:

@@ -13,6 +13,7 @@ from ablate.report.analysis.comparability import difference
 from ablate.report.analysis.copies import copies
 from ablate.report.analysis.results import Results
 from ablate.report.analysis.rows import row_of
+from ablate.report.analysis.score_judge import score_verdicts
 from ablate.report.analysis.verdicts import (
     ABOVE_CHANCE,
     BASELINE,
@@ -57,7 +58,8 @@ def judge(results: Results) -> Verdicts:
     baseline = replace(baseline, verdict=BASELINE, budget=0.0, is_apart=bool(table.is_apart[0]))
     measured = metrics.downstream(record for record in results.records if record["status"] == DONE)
     noise, seed_variance = noise_floor(baseline.final), residuals(table.final, table.kept_out).seed_variance
-    return Verdicts(baseline, judged, noise, seed_variance, measured)
+    verdicts = Verdicts(baseline, judged, noise, seed_variance, measured)
+    return replace(verdicts, scores=score_verdicts(results, verdicts)) if measured else verdicts
 
 
 def _rows(results: Results) -> dict[str, Row]:

@@ -1,19 +1,22 @@
-"""The runs of a sweep in two files in the folder of its report.
+"""The runs of a sweep in three files in the folder of its report.
 
     records.jsonl   first line: the sweep as its file defines it; then one line per run
     curves.csv      loss curves, 48 points over the steps of the baseline
+    items.jsonl     what each item adds to the scores of each run; only where that is known of any
 
-Everything else in a report is a function of these two files.
+Everything else in a report is a function of these files.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import UserError
-from ablate.report.analysis import curves_csv
+from ablate.report.analysis import curves_csv, items_jsonl
 from ablate.report.analysis.header import describes_sweep
 from ablate.report.analysis.results import Results
 from ablate.run import json_text
@@ -21,13 +24,13 @@ from ablate.run.files import atomic_write, refuse_links
 from ablate.run.json_object import DamagedJSON
 from ablate.run.record import Record
 
-RECORDS, CURVES = "records.jsonl", curves_csv.FILE
+RECORDS, CURVES, ITEMS = "records.jsonl", curves_csv.FILE, items_jsonl.FILE
 GROUPS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule")  # of a run's settings
 MOST_BYTES = 512 * 2**20  # of records.jsonl
 
 
 def write(results: Results, folder: Path | str) -> Results:
-    """Write records.jsonl and curves.csv, canonically: the same results give the same bytes.
+    """Write records.jsonl, curves.csv and items.jsonl, canonically: the same results give the same bytes.
 
     Returns what `read` gives of them, without reading all of it as what a stranger may have written.
     """
@@ -37,22 +40,52 @@ def write(results: Results, folder: Path | str) -> Results:
     lines = [_canonical(line) for line in (results.sweep, *results.records)]
     atomic_write(folder / RECORDS, "".join(f"{line}\n" for line in lines))
     atomic_write(folder / CURVES, curves_csv.text_of(results.curves))
+    if results.items:
+        atomic_write(folder / ITEMS, items_jsonl.text_of(results.items))
+    else:
+        (folder / ITEMS).unlink(missing_ok=True)
     if not curves_csv.is_kept_by_writing(results.curves):
         return read(folder)
     sweep, *records = map(json.loads, lines)
-    return Results(sweep, records, curves_csv.as_written(results.curves))
+    return Results(sweep, records, curves_csv.as_written(results.curves), results.items)
 
 
 def read(folder: Path | str) -> Results:
-    """Read what `write` wrote; raises `UserError` naming the file and line that cannot be read."""
-    found, damaged = read_undamaged(folder)
-    for number, problem in damaged.items():
+    """Read what `write` wrote; raises `UserError` naming the file and line that cannot be read.
+
+    A line of items.jsonl that cannot be used is left out, and named where runs are that are: no difference is lost by
+    it, only what is known of the noise of one.
+    """
+    found, damage = read_undamaged(folder)
+    for number, problem in damage.records.items():
         raise UserError(f"{Path(folder) / RECORDS}, line {number}: {problem}")
-    return found
+    if not damage.items:
+        return found
+    skipped = [*found.sweep.get("skipped", []), *({"path": path, "reason": why} for path, why in damage.lines.items())]
+    return replace(found, sweep={**found.sweep, "skipped": skipped})
 
 
-def read_undamaged(folder: Path | str) -> tuple[Results, dict[int, str]]:
-    """Read what `write` wrote, without the runs whose line cannot be used, and what is wrong with each such line.
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with the lines that cannot be used of records.jsonl and of items.jsonl, by their numbers."""
+
+    records: Mapping[int, str] = field(default_factory=dict)
+    items: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """The same by file and line."""
+        files = ((RECORDS, self.records), (ITEMS, self.items))
+        return {f"{file}, line {number}": why for file, lines in files for number, why in lines.items()}
+
+    @property
+    def files(self) -> list[str]:
+        """The damaged files."""
+        return [file for file, lines in ((RECORDS, self.records), (ITEMS, self.items)) if lines]
+
+
+def read_undamaged(folder: Path | str) -> tuple[Results, Damage]:
+    """Read what `write` wrote, without what stands in lines that cannot be used, and what is wrong with these.
 
     Raises `UserError` where the first line does not describe the sweep, or the curves cannot be read.
     """
@@ -67,7 +100,9 @@ def read_undamaged(folder: Path | str) -> tuple[Results, dict[int, str]]:
     problems = {number: _problem_of(line, rows) for number, line in lines.items()}
     damaged |= {number: f"cannot be used: {problem}" for number, problem in problems.items() if problem}
     sweep, records = _without_repeats(head, [line for number, line in lines.items() if number not in damaged])
-    return Results(sweep, records, curves_csv.read(folder / CURVES)), dict(sorted(damaged.items()))
+    items, damaged_items = items_jsonl.read(folder / ITEMS)
+    results = Results(sweep, records, curves_csv.read(folder / CURVES), items)
+    return results, Damage(dict(sorted(damaged.items())), damaged_items)
 
 
 def read_records(folder: Path) -> tuple[dict[tuple[str, int], Record], dict[int, str]]:

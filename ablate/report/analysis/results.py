@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablate.report.analysis.curves_csv import Point
+from ablate.report.analysis.items_jsonl import ItemValues
 from ablate.report.text import is_number
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ class Results:
     """A sweep and its runs: `sweep` is the first line of records.jsonl, `records` the other lines.
 
     `curves` maps (row, seed, kind) to a list of points: (step, loss) where the kind is train or validation, else (x, y)
-    of the curve of the score with the kind's name.
+    of the curve of the score with the kind's name. `items` maps (row, seed, score) to what each item adds to the score.
     """
 
     sweep: dict[str, Any]
     records: list[dict[str, Any]]
     curves: dict[tuple[str, int, str], list[Point]] = field(default_factory=dict)
+    items: dict[tuple[str, int, str], ItemValues] = field(default_factory=dict)
 
     def frame(self) -> pandas.DataFrame:
         """The runs as a table: a line a run, as `lines` has them."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ablate.report.analysis.metrics import Metric
-from ablate.report.text import decimals
+from ablate.report.analysis.score_verdicts import ScoreVerdicts
 from ablate.run.record import Timing
 from ablate.statistics.comparison import Comparison
 from ablate.statistics.speed_ratio import SpeedRatio, speed_ratio
@@ -119,7 +119,7 @@ class Row:
 class Verdicts:
     """The rows of a sweep in the order of its file; `noise` is the sd of the baseline's final loss over its seeds.
 
-    `metrics` says of each downstream score, by name, what it measures.
+    `metrics` says of each downstream score, by name, what it measures, and `scores` how the rows differ in it.
     """
 
     baseline: Row
@@ -127,6 +127,7 @@ class Verdicts:
     noise: float
     seed_variance: float
     metrics: dict[str, Metric] = field(default_factory=dict)
+    scores: ScoreVerdicts = field(default_factory=ScoreVerdicts)
 
     def __iter__(self) -> Iterator[Row]:
         return iter((self.baseline, *self.rows))
@@ -167,16 +168,6 @@ class Verdicts:
             if row.control != self.baseline.label:
                 found.setdefault(row.control, []).append(row)
         return found
-
-
-def score_places(verdicts: Verdicts, name: str) -> int:
-    """With how many decimals a downstream score is shown: enough for its spread over the baseline's seeds.
-
-    Of scores without a unit, as older records have them, two.
-    """
-    if not verdicts.metrics[name].unit:
-        return 2
-    return decimals(spread(verdicts.baseline.downstream.get(name, [])))
 
 
 def comparable_speeds(verdicts: Verdicts) -> dict[str, float]:

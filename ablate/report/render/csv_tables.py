@@ -1,4 +1,4 @@
-"""The report's numbers as tables: results.csv (a line per row), runs.csv (a line per run), evidence.csv."""
+"""The report's numbers as tables: results.csv and evidence.csv (a line per row), runs.csv (per run), downstream.csv."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ablate.report.analysis.results import Results
+from ablate.report.analysis.score_verdicts import ScoreTable
 from ablate.report.analysis.verdicts import (
     BASELINE,
     Row,
@@ -18,6 +21,7 @@ from ablate.report.analysis.verdicts import (
     spread,
     timed_speed,
 )
+from ablate.report.render.score_text import EXPLORATORY, PRIMARY, verdict_words
 from ablate.report.text import csv_text
 from ablate.run.score import SPREAD
 from ablate.statistics.speed_ratio import SpeedRatio
@@ -73,26 +77,82 @@ EVIDENCE_COLUMNS = (
     "failed",
     "missing",
 )
+SCORE_ENDINGS = (SPREAD, "_delta", "_low", "_high", "_p_adjusted", "_verdict")
+DOWNSTREAM_COLUMNS = (
+    *("score", "family", "unit", "higher_is_better", "chance", "items"),
+    *("row", "section", "against", "runs", "mean", "std"),
+    *("shared_seeds", "delta", "standard_error_of_seeds", "standard_error_of_items", "item_noise"),
+    *("p", "p_adjusted", "alpha", "delta_low", "delta_high"),
+    *("minimum_detectable_effect", "verdict", "why", "item_note", "not_comparable_because"),
+)
 
 
 def results_csv(verdicts: Verdicts) -> str:
-    """A line per row of the sweep, the baseline first; after the fixed columns each downstream score, mean and std."""
-    tasks = list(verdicts.metrics)
+    """A line per row, the baseline first; after the fixed columns those of each score, the primary ones first."""
+    tables = [*verdicts.scores.tables.values()]
     speeds = comparable_speeds(verdicts)
     lines = []
     for row in verdicts:
-        scores = [figure for task in tasks for figure in _scores(row, task)]
+        scores = [figure for table in tables for figure in _score(table, row.label)]
         relative = SpeedRatio() if row is verdicts.baseline else timed_speed(row, verdicts.baseline)
         lines.append([*_result(row, speeds[row.label], relative), *scores])
-    return _csv([*RESULT_COLUMNS, *(name for task in tasks for name in (task, _spread(task, tasks)))], lines)
+    return _csv([*RESULT_COLUMNS, *score_columns([table.metric.name for table in tables])], lines)
 
 
-def _spread(task: str, tasks: Sequence[str]) -> str:
-    """The column of a score's standard deviation, told apart from scores of that name, as older records may have."""
-    name = f"{task}{SPREAD}"
-    while name in tasks:
-        name += "_"
-    return name
+def score_columns(names: Sequence[str]) -> list[str]:
+    """The columns of scores: of each its name, then that with the endings.
+
+    Where a name with an ending is another score, or a column that is there anyway, underscores tell it apart.
+    """
+    taken = {*names, *RESULT_COLUMNS}
+    columns = []
+    for name in names:
+        columns.append(name)
+        for ending in SCORE_ENDINGS:
+            column = f"{name}{ending}"
+            while column in taken:
+                column += "_"
+            taken.add(column)
+            columns.append(column)
+    return columns
+
+
+def _score(table: ScoreTable, row: str) -> list[Any]:
+    """The cells of one score; empty for a row that has none."""
+    values, found = table.values.get(row, np.zeros(0)), table.verdicts.get(row)
+    cells: list[Any] = [mean(values), spread(values)]
+    if found is None:
+        return [*cells, *[math.nan] * 4, ""]
+    comparison = found.comparison
+    cells += [comparison.delta, comparison.low, comparison.high, comparison.p_adjusted]
+    return [*cells, verdict_words(table, found)]
+
+
+def downstream_csv(verdicts: Verdicts) -> str:
+    """The statistics behind each verdict on a score, a line per row and score, the primary scores first."""
+    lines = []
+    for table in verdicts.scores.tables.values():
+        for row in (row for row in verdicts if row.label in table.verdicts):
+            found, values = table.verdicts[row.label], table.values.get(row.label, np.zeros(0))
+            comparison, metric = found.comparison, table.metric
+            lines.append(
+                [
+                    *(metric.name, PRIMARY if table.is_primary else EXPLORATORY, metric.unit),
+                    *(int(metric.higher_is_better), table.chance, table.items),
+                    *(
+                        row.label,
+                        row.section,
+                        found.control,
+                        int(np.isfinite(values).sum()),
+                        mean(values),
+                        spread(values),
+                    ),
+                    *(comparison.seeds, comparison.delta, comparison.error, comparison.item_error, found.item_noise),
+                    *(comparison.p, comparison.p_adjusted, table.alpha, comparison.low, comparison.high),
+                    *(comparison.detectable, found.verdict, found.why, found.item_note, table.not_comparable),
+                ]
+            )
+    return _csv(DOWNSTREAM_COLUMNS, lines)
 
 
 def _result(row: Row, speed: float, relative: SpeedRatio) -> list[Any]:
@@ -115,11 +175,6 @@ def _result(row: Row, speed: float, relative: SpeedRatio) -> list[Any]:
         row.words,
         "" if row.verdict == BASELINE else row.control,
     ]
-
-
-def _scores(row: Row, task: str) -> tuple[float, float]:
-    scores = row.downstream.get(task, [])
-    return mean(scores), spread(scores)
 
 
 def evidence_csv(verdicts: Verdicts) -> str:

@@ -14,13 +14,11 @@ from ablate.report.analysis.verdicts import (
     Row,
     Verdicts,
     comparable_speeds,
-    mean,
     median,
     ratio,
-    score_places,
     speed_relative_to,
-    spread,
 )
+from ablate.report.render.mean_and_sd import mean_and_sd
 from ablate.report.text import (
     counted,
     decimals,
@@ -43,7 +41,7 @@ APART = "one seed lies apart"
 
 
 class MarkdownTables:
-    """The tables of one report: verdicts, downstream scores, costs."""
+    """The tables of one report: verdicts and costs."""
 
     def __init__(self, verdicts: Verdicts) -> None:
         self.verdicts, self.base = verdicts, verdicts.baseline
@@ -96,17 +94,10 @@ class MarkdownTables:
         ]
 
     def _loss(self, row: Row) -> str:
-        centre, width = mean(row.final), spread(row.final)
-        return fixed(centre, self.places) + (f" ± {fixed(width, self.places)}" if math.isfinite(width) else "")
+        return mean_and_sd(row.final, lambda loss: fixed(loss, self.places))
 
     def _remarks(self, row: Row) -> str:
-        remarks = [md_escape(row.why)] if row.why else []
-        if row.only_seeds:
-            remarks.append("A/A control")
-        if not row.counts:
-            remarks.append("control, not counted")
-        if row.copy_of:
-            remarks.append(f"the same runs as {md_escape(row.copy_of)}")
+        remarks = ([md_escape(row.why)] if row.why else []) + kinds_of(row)
         if row.is_apart:
             remarks.append(APART)
         if abs(row.budget) > BUDGET_TOLERANCE:
@@ -161,29 +152,6 @@ class MarkdownTables:
         ]
 
     @property
-    def tasks(self) -> list[str]:
-        """The downstream tasks."""
-        return list(self.verdicts.metrics)
-
-    @property
-    def task_names(self) -> list[str]:
-        """Their names, units and directions as Markdown."""
-        return [md_escape(metric.described) for metric in self.verdicts.metrics.values()]
-
-    @property
-    def scores(self) -> list[list[str]]:
-        """A line per row: mean and sd of each downstream score over the seeds."""
-        lines = []
-        for row in (row for row in self.verdicts if row.downstream):
-            lines.append([md_escape(row.label), *(self._score(row, task) for task in self.tasks)])
-        return lines
-
-    def _score(self, row: Row, task: str) -> str:
-        scores, places = row.downstream.get(task, []), score_places(self.verdicts, task)
-        centre, width = mean(scores), spread(scores)
-        return fixed(centre, places) + (f" ± {fixed(width, places)}" if math.isfinite(width) else "")
-
-    @property
     def costs(self) -> list[list[str]]:
         """A line per row: parameters, operations, speed and memory, some relative to the baseline."""
         return [self._cost_line(row) for row in self.verdicts]
@@ -221,6 +189,13 @@ class MarkdownTables:
         if any(len(timing.rounds) < FEWEST_ROUNDS for timing in timings):
             text += f" A ratio without an interval rests on fewer than {FEWEST_ROUNDS} rounds, too few to give one."
         return f"{text} {_load(timings)}"
+
+
+def kinds_of(row: Row) -> list[str]:
+    """What kind of row it is where it is not one of the changes that the sweep asks about; safe in Markdown."""
+    kinds = ["A/A control"] if row.only_seeds else []
+    kinds += [] if row.counts else ["control, not counted"]
+    return kinds + ([f"the same runs as {md_escape(row.copy_of)}"] if row.copy_of else [])
 
 
 def _changes(row: Row) -> str:

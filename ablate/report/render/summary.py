@@ -23,9 +23,11 @@ from ablate.report.analysis.verdicts import (
     Verdicts,
     timed_speed,
 )
+from ablate.report.render import score_findings
 from ablate.report.render.provenance import extras_of, values_of
 from ablate.report.text import (
     MISSING,
+    are,
     counted,
     decimals,
     fixed,
@@ -81,6 +83,11 @@ class Summary:
         return f"{md_escape(headline(self.verdicts))}."
 
     @property
+    def scores(self) -> str:
+        """What the primary scores say of the changes, in a sentence; empty where none has a verdict."""
+        return md_escape(score_findings.headline(self.verdicts))
+
+    @property
     def expectation(self) -> str:
         """Whether the verdicts are those that the sweep file expects; empty where it expects nothing."""
         return md_escape(expectation(self.verdicts))
@@ -112,6 +119,7 @@ class Summary:
         ):
             if rows := self.verdicts.of(verdict):
                 found.append(f"**{heading}:** {_by_reason(rows)}.")
+        found += score_findings.findings(self.verdicts)
         found += [self._uncounted(row) for row in self.verdicts.rows if not row.counts]
         found += [self._control(row) for row in self.verdicts.rows if row.only_seeds]
         if rows := [row for row in self.verdicts.rows if row.copy_of]:
@@ -264,12 +272,12 @@ def headline(verdicts: Verdicts) -> str:
     """What the sweep found, in one line."""
     rows = verdicts.changes
     better, worse, same, undecided = (verdicts.of(word) for word in (BETTER, WORSE, SAME, UNDECIDED))
-    parts = [f"{_are(len(better))} better", f"{_are(len(worse))} worse"]
+    parts = [f"{are(len(better))} better", f"{are(len(worse))} worse"]
     if same:
-        parts.append(f"{_are(len(same))} {same[0].words}")
+        parts.append(f"{are(len(same))} {same[0].words}")
     if undecided:
         size = significant(float(np.median([row.comparison.detectable for row in undecided])))
-        parts.append(f"{_are(len(undecided))} undecided (a difference of {size} nats is detectable)")
+        parts.append(f"{are(len(undecided))} undecided (a difference of {size} nats is detectable)")
     if rest := len(rows) - len(better) - len(worse) - len(same) - len(undecided):
         parts.append(f"{rest} {'has' if rest == 1 else 'have'} no verdict")
     others = {label: sum(row.is_change for row in members) for label, members in verdicts.against.items()}
@@ -295,10 +303,6 @@ def expectation(verdicts: Verdicts) -> str:
 
 def _expected(row: Row) -> str:
     return row.expected.word if row.expected else ""
-
-
-def _are(number: int) -> str:
-    return f"{number or 'none'} {'are' if number > 1 else 'is'}"
 
 
 def _names(rows: Iterable[Row]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ablate.report.analysis.verdicts import BETTER, SAME, WORSE, Row, Verdicts
+from ablate.report.render import score_findings
 from ablate.report.render.summary import headline
 from ablate.report.text import MISSING, decimals, fixed, interval, one_line, shortened
 from ablate.text import aligned
@@ -14,7 +15,8 @@ LONGEST_LABEL, LONGEST_REASON = 40, 48  # characters
 
 
 def lines_of(verdicts: Verdicts) -> list[str]:
-    """What was found, in one sentence and a table: the rows with a verdict before the others, the best first.
+    """What was found, in one sentence and a table: the rows with a verdict before the others, the best first; then a
+    line for each primary score.
 
     Of more than `MOST` rows, those with the largest differences, and how many are left out.
     """
@@ -29,6 +31,7 @@ def lines_of(verdicts: Verdicts) -> list[str]:
         f"{one_line(headline(verdicts))}.",
         *(f"  {line}" for line in table),
         *([f"  {left_out} more in the report"] if left_out else []),
+        *score_findings.terminal_lines(verdicts),
     ]
 
 

@@ -70,6 +70,7 @@ def test_every_task_gives_its_scores(taken, tmp_path):
     assert average.chance == pytest.approx(np.mean([found[name].chance for name in accuracies]))
     errors = [found[name].standard_error for name in accuracies]
     assert average.standard_error == pytest.approx(math.sqrt(sum(error**2 for error in errors)) / len(errors))
+    assert [name for name, score in found.items() if not score.exploratory] == ["zero_shot"]
     assert average.source["tasks"] == accuracies and average.items == ITEMS * len(accuracies)
     assert found["hellaswag"].source["metric"] == "acc_norm" and found["hellaswag_acc"].source["metric"] == "acc"
     assert "<unk>" in found["wikitext_bits_per_byte"].source["not_comparable_because"]

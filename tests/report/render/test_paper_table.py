@@ -12,9 +12,10 @@ import pytest
 
 from ablate.report.analysis import gathering
 from ablate.report.analysis.judge import judge
-from ablate.report.analysis.metrics import Metric
-from ablate.report.analysis.verdicts import SAME, Verdicts
+from ablate.report.analysis.verdicts import SAME
 from ablate.report.render.paper_table import HEADS, table_tex
+from ablate.report.render.score_latex import ABREAST, DETAILED, downstream_tex
+from tests.report.scored import Made, usual, with_scores
 from tests.report.synthetic import small_sweep
 
 END = r"\tabularnewline"
@@ -29,9 +30,8 @@ def small(tmp_path_factory):
 
 
 def scored(verdicts, names):
-    """The same rows with scores of evaluations."""
-    rows = [replace(row, downstream={name: [70.0, 71.0] for name in names}) for row in verdicts]
-    return Verdicts(rows[0], rows[1:], 0.008, 0.0, {name: Metric(name, "points", True) for name in names})
+    """The same rows with primary scores of these names."""
+    return with_scores(verdicts, [Made(name) for name in names])
 
 
 def lines_of(text):
@@ -87,9 +87,8 @@ def test_the_sections_are_headed(small):
     assert "multicolumn" not in table_tex(one) and table_tex(one).count(r"\midrule") == 2
 
 
-@pytest.mark.parametrize("names", [(), ("mnli", "a_score_with-a.long/name"), tuple(f"task_{n}" for n in range(7))])
-def test_it_is_balanced_and_each_row_has_a_cell_for_each_column(small, names):
-    text = table_tex(scored(small, names) if names else small)
+def check(text, tables):
+    """That braces and environments are balanced, and each row of so many tables has a cell for each column."""
     plain = re.sub(r"\\[{}%]", "", re.sub(r"(?m)^%.*$", "", text))
     depth = 0
     for character in plain:
@@ -98,13 +97,18 @@ def test_it_is_balanced_and_each_row_has_a_cell_for_each_column(small, names):
     assert depth == 0
     assert re.findall(r"\\begin{([a-z*]+)}", text) == re.findall(r"\\end{([a-z*]+)}", text)
     assert text.count(r"\begingroup") == text.count(r"\endgroup") == 1
-    tables = re.findall(r"\\begin{tabular\*}{\\textwidth}{([^\n]*)}\n(.*?)\\end{tabular\*}", text, flags=re.DOTALL)
-    assert len(tables) == 1 + -(-len(names) // 5)
-    for columns, body in tables:
+    found = re.findall(r"\\begin{tabular\*}{\\textwidth}{([^\n]*)}\n(.*?)\\end{tabular\*}", text, flags=re.DOTALL)
+    assert len(found) == tables
+    for columns, body in found:
         number = len(re.sub(r"@{[^}]*}+|p{[^}]*}", lambda found: "p" if found[0][0] == "p" else "", columns))
         for line in lines_of(body):
             assert line.count(" & ") + 1 == number or line.startswith(rf"\multicolumn{{{number}}}")
     assert set(re.findall(r"usepackage{(\w+)}", text)) == {"booktabs"}
+
+
+@pytest.mark.parametrize("names", [(), ("mnli", "a_score_with-a.long/name"), tuple(f"task_{n}" for n in range(7))])
+def test_it_is_balanced_and_each_row_has_a_cell_for_each_column(small, names):
+    check(table_tex(scored(small, names) if names else small), 1 + -(-len(names) // ABREAST))
 
 
 def width(cell):
@@ -143,9 +147,76 @@ def test_no_label_is_wider_than_its_column():
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
 @pytest.mark.timeout(120)
 def test_pdflatex_sets_it_within_the_text(small, tmp_path):
-    table = table_tex(scored(small, ("mnli", "a_score_with-a.long/name")))
-    source = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{table}\end{{document}}"
+    named = with_scores(small, [Made("mnli"), Made("a_score_with-a.long/name"), Made("single", False)])
+    tables = table_tex(named) + downstream_tex(named)
+    source = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{tables}\end{{document}}"
     (tmp_path / "t.tex").write_text(source)
     line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0 and "Overfull" not in done.stdout, done.stdout[-2000:]
+
+
+def test_primary_scores_are_columns_with_the_marks_of_their_verdicts(small):
+    text = table_tex(usual(small))
+    cells = {label: line for label, line in cells_of(text).items() if len(line) == 2}
+    assert r"& \raggedright superglue & \raggedright wikitext " in text
+    assert re.fullmatch(r"\\textbf{6\d\.\d\d}", cells["SwiGLU"][0])
+    assert re.fullmatch(r"\d\d\.\d\d\\textsuperscript{\\dag}", cells["No position"][0])
+    assert re.fullmatch(r"\d\d\.\d\d", cells["GeLU"][0]) and re.fullmatch(
+        r"\d\d\.\d\d", cells["Vanilla Transformer"][0]
+    )
+    assert cells[r"\emph{Chance}"] == ["50", "--"] and cells[r"\emph{Detectable}"] == ["2.0", "0.032"]
+    assert "boolq" not in text and "exploratory" not in text.lower()
+    assert "Scores: means over seeds; superglue (per cent, higher is better) and wikitext" in text
+    assert "at chance" not in text and "at chance" in table_tex(with_scores(small, [Made("rte", base=50.0)]))
+
+
+def test_a_score_says_what_its_row_is_compared_with(small):
+    rows = [replace(row, control="SwiGLU") if row.label == "GeGLU" else row for row in small.rows]
+    other = with_scores(replace(small, rows=rows), [Made("superglue", effects=(("GeGLU", 5.0),))])
+    assert re.search(r"GeGLU & \\textbf{\d\d\.\d\d}\\textsuperscript{a}", table_tex(other))
+    assert r"superglue & Score & $\Delta$" in downstream_tex(other)
+    assert r"\textsuperscript{a}SwiGLU), over shared seeds." in downstream_tex(other)
+
+
+def test_downstream_tex_has_primary_scores_in_detail_and_the_others_side_by_side(small):
+    scored = usual(small)
+    text = downstream_tex(scored)
+    check(text, 2 + 2)
+    first, second = text.index(r"\raggedright superglue & Score"), text.index(r"\raggedright wikitext & Score")
+    assert first < second < text.index(r"Row & \raggedright lambada")
+    detailed = {label: line for label, line in cells_of(text[first:second]).items() if len(line) == len(DETAILED)}
+    found = scored.scores.tables["superglue"].verdicts["SwiGLU"].comparison
+    assert detailed["SwiGLU"][1:] == [
+        *(rf"\textbf{{+{found.delta:.2f}}}", f"+{found.low:.2f} to +{found.high:.2f}", "0.020", "3"),
+    ]
+    assert re.fullmatch(r"6\d\.\d\d \$\\pm\$ 0\.\d\d", detailed["SwiGLU"][0])
+    assert list(detailed)[:2] == [r"\raggedright superglue", "Vanilla Transformer"]
+    assert detailed["Vanilla Transformer"][1:] == ["", "", "", "5"] and detailed["Sigmoid"][2:] == ["--", "--", "2"]
+    assert "Exploratory, a family of their own: lambada, superglue" in text
+    assert (
+        r"\textsuperscript{$\circ$}: at chance" in text and "Not comparable with published figures: superglue, " in text
+    )
+    only = downstream_tex(with_scores(small, [Made("boolq", False, base=90.0)]))
+    check(only, 1)
+    assert r"$\Delta$" not in only and "at chance" not in only and "Not comparable" not in only
+
+
+def test_names_of_scores_are_escaped(small):
+    nasty = with_scores(small, [Made("50%_{x}&y", unit="$\\n"), Made("ж_task", False)])
+    text = downstream_tex(nasty)
+    check(text, 2)
+    assert r"50\%\_\{x\}\&y" in text and r"\$\textbackslash{}n" in text
+    assert "% needs XeLaTeX or LuaLaTeX, and a font that has ж" in text and "XeLaTeX" not in table_tex(nasty)
+
+
+def test_scores_fit_the_text(small):
+    """The first column and the widest cells of the detailed tables; side by side, each cell its column."""
+    wide = with_scores(small, [Made("perplexity", base=1234.0, noise=0.004), Made("tiny", base=-1.0, noise=0.00004)])
+    for text in downstream_tex(wide).split(r"\par\medskip"):
+        columns = np.array([[*map(width, cells)] for cells in cells_of(text).values() if len(cells) == len(DETAILED)])
+        first = 0.28 * TEXT_WIDTH
+        assert first + columns.max(0).sum() + 2 * SEPARATION * len(DETAILED) <= TEXT_WIDTH
+    beside = [cells for cells in cells_of(table_tex(wide)).values() if len(cells) == 2]
+    assert max(width(cell) for cells in beside for cell in cells) <= 0.13 * TEXT_WIDTH
+    assert 0.28 + ABREAST * 0.13 + 2 * SEPARATION * ABREAST / TEXT_WIDTH <= 1

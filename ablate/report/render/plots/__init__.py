@@ -19,6 +19,8 @@ from ablate.report.render.plots.gradient_norm import gradient_norm
 from ablate.report.render.plots.heatmap import heatmap
 from ablate.report.render.plots.published import published
 from ablate.report.render.plots.score_curves import all_score_curves
+from ablate.report.render.plots.score_forest import score_forests
+from ablate.report.render.plots.score_heatmap import score_heatmap
 from ablate.report.render.plots.selection import Selection
 
 
@@ -34,7 +36,7 @@ def draw(
 
     `title` names the published table that `agreements` and `over_training` are about.
     """
-    metrics = [metric.name for metric in verdicts.metrics.values()]
+    metrics = [text for metric in verdicts.metrics.values() for text in (metric.name, metric.unit)]
     selection = Selection.of(verdicts, results.sweep.get(SHOWN_FIRST, ()))
     made = (
         lambda: [forest(verdicts, selection)],
@@ -45,6 +47,8 @@ def draw(
         lambda: [published(agreements, title, {row.label: row.section for row in verdicts}, selection)],
         lambda: [agreement_over_training(over_training, title)],
         lambda: [heatmap(verdicts, selection)],
+        lambda: score_forests(verdicts, selection),
+        lambda: [score_heatmap(verdicts, selection)],
     )
     drawn = []
     with drawing.style([str(results.sweep), title, *metrics, *(x for one in agreements for x in one.labels)]):

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from ablate.report.analysis.score_verdicts import AT_CHANCE
 from ablate.report.analysis.verdicts import (
     ABOVE_CHANCE,
     BASELINE,
@@ -41,6 +42,7 @@ LOOKS = {
     WORSE: (VERMILLION, "^"),
     SAME: (GREEN, "D"),
     UNDECIDED: (GREY, "o"),
+    AT_CHANCE: (GREY, "d"),
     NO_VERDICT: (GREY, "s"),
     HAS_DIVERGED: (INK, "x"),
     ABOVE_CHANCE: (INK, "1"),

@@ -1,4 +1,4 @@
-"""Every metric of every row in units of the baseline's spread over its seeds."""
+"""The losses of every row in units of the baseline's spread over its seeds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ MARKS = {BETTER: "▼", WORSE: "▲"}
 
 
 def heatmap(verdicts: Verdicts, selection: Selection | None = None) -> Plot:
-    """Each metric's difference to the baseline in sd of the baseline over seeds; rows with a verdict are coloured."""
-    name, caption = "heatmap.png", "Difference of every metric to the baseline's, in sd of the baseline over its seeds"
+    """Each loss's difference to the baseline in sd of the baseline over seeds; rows with a verdict are coloured.
+
+    The scores of evaluations have a picture of their own, with verdicts of their own.
+    """
+    what = "both losses" if verdicts.scores.tables else "every metric"
+    name, caption = "heatmap.png", f"Difference of {what} to the baseline's, in sd of the baseline over its seeds"
     base = verdicts.baseline
-    metrics = [EARLY, FINAL, *verdicts.metrics.values()]
-    scores = (spread(base.downstream.get(name, [])) for name in verdicts.metrics)
-    scales = [spread(base.early), spread(base.final), *scores]
+    metrics, scales = [EARLY, FINAL], [spread(base.early), spread(base.final)]
     kept = [index for index, scale in enumerate(scales) if scale > 0]
     comparable = [row for row in verdicts.ordered() if row.verdict != NOT_COMPARABLE and row.done]
     if not kept or not comparable:
@@ -99,10 +101,8 @@ def _label(row: Row, base: Row) -> str:
 
 
 def _sds(row: Row, base: Row, metric: Metric) -> float:
-    """The difference of one metric to the baseline, over shared seeds where it is a loss of the run."""
+    """The difference of a loss to the baseline's, over shared seeds."""
     if metric is FINAL:
         return row.to_baseline.delta
-    if metric is EARLY:
-        both = row.early - base.early
-        return row.early_to_baseline.delta if math.isfinite(row.early_to_baseline.delta) else mean(both)
-    return mean(row.downstream.get(metric.name, [])) - mean(base.downstream.get(metric.name, []))
+    both = row.early - base.early
+    return row.early_to_baseline.delta if math.isfinite(row.early_to_baseline.delta) else mean(both)
