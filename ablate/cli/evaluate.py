@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,7 @@ def _evaluate(folder: Path, wanted: dict[str, Any], paths: Paths, place: str) ->
         print_error(error)
         return error.exit_code
     for record in ended:
-        say(f"{place}{record.sweep}: {record.row}, seed {record.seed}: {_described(record, list(wanted))}")
+        say(f"{place}{record.sweep}: {record.row}, seed {record.seed}: {_described(record, wanted)}")
         code = code or (INCOMPLETE if _failures(record, wanted) else 0)
     return code
 
@@ -134,7 +134,7 @@ def _kept(ended: list[Record], record: Record) -> Record:
     return record
 
 
-def _described(record: Record, wanted: Sequence[str]) -> str:
+def _described(record: Record, wanted: Mapping[str, Any]) -> str:
     """What a run has of the evaluations that were asked for."""
     scores = [
         f"{name} {score.value:.4g} {score.unit}"
@@ -142,7 +142,21 @@ def _described(record: Record, wanted: Sequence[str]) -> str:
         if score.source.get("evaluation") in wanted
     ]
     failed = [f"{part} failed: {reason}" for part, reason in _failures(record, wanted).items()]
-    return ", ".join([*scores, *failed]) or "nothing measured"
+    missed = [f"no score of {name} ({reason})" for name, reason in _points_missed(record, wanted).items()]
+    return ", ".join([*scores, *failed, *missed]) or "nothing measured"
+
+
+def _points_missed(record: Record, wanted: Mapping[str, Any]) -> dict[str, str]:
+    """The points of training that were asked for and stay without a score, each with the reason."""
+    from ablate.config import points
+
+    steps = record.loss.final_step if record.loss else None
+    asked = [(name, step) for name, content in wanted.items() for step in points.before_end(content, steps or 0)]
+    return {
+        key: reason
+        for key, reason in record.scores_missed.items()
+        if any(points.is_named(name, step, [key]) for name, step in asked)
+    }
 
 
 def _failures(record: Record, wanted: Iterable[str]) -> dict[str, str]:

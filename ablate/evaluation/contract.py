@@ -45,7 +45,14 @@ LOSS, BITS_PER_BYTE = "loss", "bits_per_byte"
 
 
 class StopRequested(Exception):
-    """The evaluation ended early, because the run was requested to stop."""
+    """The evaluation ended early, because the run was requested to stop.
+
+    is_agreed: whether all processes raise it at this place.
+    """
+
+    def __init__(self, *, is_agreed: bool = False) -> None:
+        super().__init__()
+        self.is_agreed = is_agreed
 
 
 class FailedElsewhere(Exception):
@@ -78,11 +85,11 @@ class Context:
     seed: the seed of the run; torch's generators start from it in every evaluation.
     folder: a folder for this evaluation alone, there already and kept between attempts, to resume in.
     stop: whether the run was requested to stop; call it often, as it also shows that the run is alive. Of several
-        processes none may leave alone, so there it is always false.
+        processes each may then raise `StopRequested` for itself.
     total: the sum of a tensor over all processes; every process has to call it. Raises `FailedElsewhere` where what
-        they are at has failed in another.
+        they are at has failed in another, and `StopRequested` where another leaves.
     any_process: whether a flag is true in any process; every process has to call it. With true it says that what they
-        are at has failed here: see `attempted`.
+        are at has failed here: see `attempted`. Raises `StopRequested` where any process leaves.
     say: prints a line, such as how far it is, once for all processes.
     """
 
@@ -127,12 +134,16 @@ class Context:
     def attempted(self, do: Callable[[], T]) -> tuple[T | None, str]:
         """What `do` returns, or None and why it failed, be it here or in another process; every process calls it.
 
-        What ends the evaluation as a whole is raised: `StopRequested` and `CollectiveError`.
+        What ends the evaluation as a whole is raised: `StopRequested`, in all processes, and `CollectiveError`.
         """
         result, reason = None, ""
         try:
             result = do()
-        except (StopRequested, CollectiveError):
+        except CollectiveError:
+            raise
+        except StopRequested as leaving:
+            if not leaving.is_agreed:
+                self.any_process(True)  # where the others wait for this one
             raise
         except FailedElsewhere:  # which all processes know by now
             return None, FAILED_ELSEWHERE

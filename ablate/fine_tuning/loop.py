@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ablate.config.batch import Share
-from ablate.evaluation.contract import Batch, Context
+from ablate.evaluation.contract import Batch, Context, StopRequested
 from ablate.evaluation.heldout import summed
 from ablate.model import parameter_groups as rates
 from ablate.model.build import Model
@@ -91,15 +91,20 @@ class Loop:
             self.metrics.begin()
         self.began, self.begun_at = time.perf_counter(), self.step
         self.next_save, self.next_line = self.began + CHECKPOINT_SECONDS, self.began + LINE_SECONDS
+        try:
+            self._go_on()
+        except StopRequested:  # in another process, perhaps, and in the middle of a step, which changes nothing then
+            self.save()
+            raise
+
+    def _go_on(self) -> None:
         while True:
             if self.plan.validates(self.step):
                 self.save()
                 self.validate(self.step)
             if self.step >= self.plan.steps:
                 return
-            if self.context.stop():
-                self.save()
-                self.context.check_stop()
+            self.context.check_stop()
             self._take()
             self._say()
             if self._agreed(time.perf_counter() >= self.next_save):

@@ -56,6 +56,7 @@ class Attempt:
         self.seconds = seconds_spent(folder.path, self.found) if self.found else 0.0  # of the attempts before
         self.record = self.found or self._begun()
         self.missing: list[str] = []  # evaluations that a finished run lacks
+        self.points: dict[str, list[int]] = {}  # points of training, by evaluation, that it lacks
 
     def work(self) -> Record:
         """Do what is left to do; returns the record."""
@@ -65,7 +66,7 @@ class Attempt:
     def is_settled(self) -> bool:
         """Prepare the text, and say whether nothing is left to do: `record` is a result, or says why there is none."""
         self._guard(lambda interruption: self._prepare())
-        return self.record.status != RUNNING and not self.missing
+        return self.record.status != RUNNING and not (self.missing or self.points)
 
     def after_processes(self, code: int) -> Record:
         """The record that the run's processes left; says so where they died without a word."""
@@ -103,7 +104,7 @@ class Attempt:
 
     def _work(self, interruption: Interruption) -> None:
         if not self._prepare():
-            if self.missing:
+            if self.missing or self.points:
                 self._score_later(interruption)
             return
         if self.is_main:
@@ -138,6 +139,7 @@ class Attempt:
             self._compare(self.found)
             if self.found.status in FINISHED:
                 self.missing = finished.missing(self.cfg, self.folder, self.found)
+                self.points = finished.points_missing(self.cfg, self.folder, self.found)
                 return False
         self._write(begun)
         return True
@@ -193,9 +195,10 @@ class Attempt:
             fit.clear()
 
     def _score_later(self, interruption: Interruption) -> None:
-        """Take the scores that a finished run lacks."""
-        scored = later.score(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say)
-        self._write(later.merged(self.record, scored, self.missing))
+        """Take the scores that a finished run lacks, and name those that cannot be taken."""
+        run = self.cfg, self.corpus, self.folder, self.identity
+        scored = later.score(*run, self.record, self.missing, interruption, self.say)
+        self._write(later.merged(self.record, scored, [*self.missing, *self.points]))
         if self.is_main:
             later.add_to_config(self.folder, self.cfg)
         if scored.stopped:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from ablate.run.files import atomic_file, atomic_write, sha256
+from ablate.run.folder import checkpoint_name
 from ablate.training.lightning import CheckpointIO
 
 KEPT = 2
@@ -110,7 +111,7 @@ class CheckpointFolder:
 
     def at(self, step: int) -> Path:
         """Where the checkpoint after `step` steps goes."""
-        return self.path / f"step-{step:08d}.ckpt"
+        return self.path / checkpoint_name(step)
 
     def all(self) -> list[Path]:
         """Every checkpoint, the newest first, whole or not."""

@@ -10,6 +10,7 @@ import torch
 
 from ablate.errors import UserError
 from ablate.evaluation.by_position import NAME, LossByPosition
+from ablate.evaluation.contract import Partial
 from ablate.run.score import Score
 from ablate.training import checkpoint, fit, scoring
 from tests.faults import faults
@@ -101,7 +102,7 @@ def test_one_that_fails_does_not_lose_the_run(asked, monkeypatch, outcome, reaso
 def test_a_name_that_is_taken_is_a_failure():
     taken = Score(1.0, "x", True, source={"evaluation": "one"})
     found = scoring.Scored({"accuracy": taken})
-    found.add("two", {"accuracy": Score(2.0, "x", True)})
+    found.add("two", Partial({"accuracy": Score(2.0, "x", True)}, {}))
     assert found.failed == {"two": "its score accuracy has the name of a score of one"}
     assert found.scores == {"accuracy": taken}
 
