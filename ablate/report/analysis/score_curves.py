@@ -65,6 +65,6 @@ def _found(
     rows = {row: Curves(curves.done, {}) for row, curves in Curves.by_row(results, kind).items() if curves.done}
     if not rows:
         return None
-    first = next((score for score in scores.values() if score.get(key)), {})
+    first: Mapping[str, Any] = next((score for score in scores.values() if score.get(key)), {})
     x = str((first.get(key) or {}).get("x", ""))
     return ScoreCurves(name, rows, x, str(first.get("unit", "")), first.get("chance"), ended)
