@@ -21,6 +21,7 @@ from ablate.run.folder import RunFolder, set_content_aside, set_file_aside
 from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, Record, now
 from ablate.run.status import seconds_spent
 from ablate.terminal import say
+from ablate.termination import exit_code
 from ablate.training import finished, later, processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
@@ -69,8 +70,16 @@ class Attempt:
         return self.record.status != RUNNING and not (self.missing or self.points)
 
     def after_processes(self, code: int) -> Record:
-        """The record that the run's processes left; says so where they died without a word."""
+        """The record that the run's processes left; says so where they died without a word.
+
+        A result stays in the folder as it is, whatever became of the evaluations that were to be added to it.
+        """
         cause, status = self.folder.failure(), self.record.status
+        if status == DONE and code:
+            stops = {exit_code(number): number for number in (signal.SIGINT, signal.SIGTERM)}
+            reason = signal.Signals(stops[code]).name if code in stops else cause
+            self._finish(PREEMPTED if code in stops else FAILED, reason or f"its processes exited with code {code}")
+            return self.record
         # When one dies, torchrun asks the others to end, and the main process may have saved for that.
         died_of_another = status == PREEMPTED and self.folder.death()
         if status == RUNNING or (cause and status == FAILED) or died_of_another:
@@ -196,6 +205,8 @@ class Attempt:
 
     def _score_later(self, interruption: Interruption) -> None:
         """Take the scores that a finished run lacks, and name those that cannot be taken."""
+        if self.is_main:
+            self.folder.forget_failures()
         run = self.cfg, self.corpus, self.folder, self.identity
         scored = later.score(*run, self.record, self.missing, interruption, self.say)
         self._write(later.merged(self.record, scored, [*self.missing, *self.points]))
