@@ -15,7 +15,7 @@ import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from ablate.config.instantiation import fill
 from ablate.data.tokenizer_backends import Tokenizer
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
-from ablate.evaluation.contract import Context, Evaluation
+from ablate.evaluation.contract import Context, Evaluation, Partial
 from ablate.evaluation.weights_hash import hash_of_weights
 from ablate.fine_tuning import loop, validation
 from ablate.fine_tuning.encoding import Encoded, Encoder
@@ -143,7 +143,7 @@ class FineTuning(Evaluation):
 
     def scores(self, found: Mapping[str, Outcomes], source: Mapping[str, Any]) -> dict[str, Score]:
         """The scores of the best checkpoint, the one that checkpoints are chosen by first."""
-        return {name: score for one in found.values() for name, score in one.scores.items()}
+        return of_tasks(found)
 
     def subject(self, model: Model, context: Context) -> Subject:
         """The trained weights in a model with the dropout of fine-tuning."""
@@ -176,9 +176,17 @@ class FineTuning(Evaluation):
         for task, _ in self.tasks.values():
             task.check()
 
-    def evaluate(self, model: Model, context: Context) -> dict[str, Score]:
-        """The scores of the best checkpoint; raises UserError for data that cannot be read."""
+    def evaluate(self, model: Model, context: Context) -> dict[str, Score] | Partial:
+        """The scores of the best checkpoint; raises UserError for data that cannot be read.
+
+        A task that cannot be judged is named, and the scores of the others are kept, without an average.
+        """
         return _Run(self, self.subject(model, context), context).scores()
+
+
+def of_tasks(found: Mapping[str, Outcomes]) -> dict[str, Score]:
+    """The scores of tasks, without any over several of them."""
+    return {name: score for one in found.values() for name, score in one.scores.items()}
 
 
 class _Run:
@@ -209,16 +217,22 @@ class _Run:
         )
         self.identity = self._identity()
         self.found: dict[int, dict[str, Outcomes]] = {}  # step -> task -> outcomes
+        self.failed: dict[str, str] = {}  # why a task could not be judged, at the first step where it could not
 
-    def scores(self) -> dict[str, Score]:
+    def scores(self) -> dict[str, Score] | Partial:
         """Train, judge, and choose."""
         plan = self._plan()
         for step in self._validated_before(plan):
             self.found[step] = {name: self._kept(step, name) for name in self.evaluation.tasks}  # type: ignore[misc]
-        Loop(self.model, self._optimizer(), plan, self.context, self._validate).run()
+        loop = Loop(self.model, self._optimizer(), plan, self.context, self._validate)
+        loop.run(before=min((step for step in plan.validations() if step not in self.found), default=plan.steps))
+        if len(self.failed) == len(self.evaluation.tasks):
+            return Partial({}, self.failed)
         averages = {step: self._average(found) for step, found in sorted(self.found.items())}
         best = max(averages, key=lambda step: (averages[step], -step))
         found = self._placed(best)
+        if self.failed:
+            return Partial(of_tasks(found), self.failed)
         source = {**self._source(), "step": best}
         scores = self.evaluation.scores(found, source)
         main = next(iter(scores))
@@ -270,7 +284,14 @@ class _Run:
             return
         found = {}
         for name in self.evaluation.tasks:
-            found[name] = self._kept(step, name) or self._judged(step, name)
+            one = self._kept(step, name)
+            if one is None:
+                one, reason = self.context.attempted(partial(self._judged, step, name))
+            if one is None:
+                self.context.say(f"fine-tuning step {step}: {name} failed: {reason}")
+                self.failed.setdefault(name, f"at fine-tuning step {step}: {reason}")
+            else:
+                found[name] = one
         self.found[step] = found
         self.context.say(f"fine-tuning step {step}/{self.settings.steps}  {self._described(found)}")
 
@@ -295,13 +316,16 @@ class _Run:
         return None
 
     def _validated_before(self, plan: Plan) -> list[int]:
-        steps = filter(plan.validates, range(plan.steps + 1))
-        return [step for step in steps if all(self._kept(step, name) for name in self.evaluation.tasks)]
+        return [step for step in plan.validations() if all(self._kept(step, name) for name in self.evaluation.tasks)]
 
     def _average(self, found: Mapping[str, Outcomes]) -> float:
-        names = self.evaluation.averaged(found)
+        names = self.evaluation.averaged(self._without_failed(found))
         values = [found[name].scores[self.evaluation.names(name).official].value for name in names]
         return sum(values) / len(values)
+
+    def _without_failed(self, found: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
+        """Without the tasks that could not be judged at some step."""
+        return {name: one for name, one in found.items() if name not in self.failed}
 
     def _described(self, found: Mapping[str, Outcomes]) -> str:
         shown = (f"{name} {one.scores[self.evaluation.names(name).official].value:.4g}" for name, one in found.items())
@@ -310,7 +334,7 @@ class _Run:
     def _placed(self, step: int) -> dict[str, Outcomes]:
         """The outcomes of the best step, beside the run; each score names its file and the file's hash."""
         placed = {}
-        for name, one in self.found[step].items():
+        for name, one in self._without_failed(self.found[step]).items():
             if self.context.rank == 0:
                 outcomes.write(self.context.folder, one)
             file = {"outcomes": outcomes.file_name(one.task), "outcomes_sha256": outcomes.sha256(one.items)}

@@ -58,6 +58,10 @@ class Plan:
         """Whether the model is judged after `step` steps."""
         return step == self.steps or (step > 0 and step % self.validate_every == 0)
 
+    def validations(self) -> list[int]:
+        """The steps after which the model is judged."""
+        return [*filter(self.validates, range(self.steps + 1))]
+
 
 @dataclass
 class Loop:
@@ -81,11 +85,15 @@ class Loop:
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.is_main = self.context.rank == 0
 
-    def run(self) -> None:
-        """Train to the end, from the newest whole checkpoint if there is one of this training.
+    def run(self, before: int) -> None:
+        """Train to the end, from the newest whole checkpoint of this training, if there is one, at step `before` or
+        earlier: the first step that is to be validated.
 
         Raises `StopRequested`, with a checkpoint, where the run was requested to stop, and `Diverged`.
         """
+        if self.is_main:
+            self.checkpoints.remove_after(before)
+        self._agreed(False)  # until it is done
         self._resume()
         if self.is_main:
             self.metrics.begin()

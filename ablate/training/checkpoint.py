@@ -145,6 +145,12 @@ class CheckpointFolder:
             if not checksum.with_suffix("").exists():
                 remove(checksum.with_suffix(""))
 
+    def remove_after(self, step: int) -> None:
+        """Delete those of later steps."""
+        for path in self.all():
+            if int(path.stem.removeprefix("step-")) > step:
+                remove(path)
+
     def clear(self) -> None:
         """Delete all of them."""
         for path in self.all():
