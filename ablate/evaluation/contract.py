@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ablate.config.instantiation import fill
-from ablate.errors import reason_of
+from ablate.errors import UserError, reason_of
 from ablate.run.score import Score
 
 if TYPE_CHECKING:
@@ -174,6 +174,16 @@ class Evaluation(ABC):
         are undone afterwards. What it raises becomes the reason why there is no score; the run itself is not lost.
         Raises `StopRequested` by `context.check_stop()`; the next attempt calls it again, with the same folder.
         """
+
+
+def check_writes(config: DictConfig, name: str) -> None:
+    """Raise `UserError` where the model of a config writes no text, which the evaluation `name` is about."""
+    topology = fill(config, "topology").func
+    if "decoder_ids" not in topology.reads:
+        raise UserError(
+            f"evaluation={name} asks a model to write, and one of {'/'.join(topology.stacks)} alone writes no "
+            "text; choose topology=encoder_decoder, prefix_decoder or causal_decoder"
+        )
 
 
 @contextmanager

@@ -28,11 +28,11 @@ from ablate.config.instantiation import fill
 from ablate.data.tokenizer_backends import Tokenizer
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
-from ablate.evaluation.contract import Context, Evaluation, Partial
+from ablate.evaluation.contract import Context, Evaluation, Partial, check_writes
 from ablate.evaluation.weights_hash import hash_of_weights
 from ablate.fine_tuning import loop, validation
 from ablate.fine_tuning.encoding import Encoded, Encoder
-from ablate.fine_tuning.forms import form_of
+from ablate.fine_tuning.forms import Form, form_for
 from ablate.fine_tuning.loop import Loop, Plan
 from ablate.fine_tuning.mixture import Mixture, pairs
 from ablate.fine_tuning.validation import Names, Writer
@@ -92,6 +92,14 @@ class Settings:
                 f"{self.input_length}, which {world_size} processes cannot share in parts of {micro}"
             )
         return Share(sequences, world_size, sequences // (micro * world_size))
+
+    def check_lengths(self, name: str, form: Form) -> None:
+        """Raise UserError where inputs or answers of this form have room for their ends alone."""
+        if min(lengths := form.lengths(self.input_length, self.target_length)) < 2:
+            raise UserError(
+                f"evaluation.{name}.input_length={self.input_length} and target_length={self.target_length} leave room "
+                f"for {lengths[0]} ids of an input and {lengths[1]} of an answer; each has an end beside its text"
+            )
 
 
 @dataclass(frozen=True)
@@ -166,12 +174,8 @@ class FineTuning(Evaluation):
 
     def check(self, config: DictConfig) -> None:
         """Read the tasks; raises UserError for what would make the evaluation fail after hours of training."""
-        topology = fill(config, "topology").func
-        if "decoder_ids" not in topology.reads:
-            raise UserError(
-                f"evaluation={self.name} lets a model write, and one of {'/'.join(topology.stacks)} alone writes no "
-                "text; choose topology=encoder_decoder, prefix_decoder or causal_decoder"
-            )
+        check_writes(config, self.name)
+        self.settings.check_lengths(self.name, form_for(fill(config, "topology").func.reads))
         self.settings.share(self.name, config.trainer.devices * config.trainer.nodes)
         for task, _ in self.tasks.values():
             task.check()
@@ -197,7 +201,7 @@ class _Run:
         self.subject, self.context = subject, context
         self.model = subject.model.to(context.device)
         settings, layout = self.settings, subject.layout
-        self.form = form_of(self.model, layout.pad_id)
+        self.form = form_for(self.model.topology.reads, layout.pad_id)  # type: ignore[arg-type]
         lengths = self.form.lengths(settings.input_length, settings.target_length)
         self.encoder = Encoder(subject.tokenizer, layout.eos_id, *lengths)
         self.train: dict[str, list[Encoded]] = {}

@@ -130,7 +130,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Delete the folder of a run that never began, and those above it that are empty then; else do nothing."""
-        never_began = {self.record.name, self.log.name, self.lock_file.name}
+        never_began = {self.record.name, self.config.name, self.log.name, self.lock_file.name}
         with contextlib.suppress(OSError, lock.Busy), lock.held(self.lock_file):
             if {path.name for path in self.path.iterdir()} <= never_began:
                 shutil.rmtree(self.path)

@@ -15,7 +15,7 @@ from ablate.evaluation.contract import Partial, StopRequested
 from ablate.evaluation.likelihood import Scorer
 from ablate.evaluation.zero_shot import scoring as of_tasks
 from ablate.fine_tuning import validation
-from ablate.fine_tuning.forms import form_of
+from ablate.fine_tuning.forms import form_for
 from ablate.run import outcomes
 from ablate.training.scoring import _any_process, _leaving_together, _sum_over_processes
 from tests.evaluation.zero_shot import made_up
@@ -71,7 +71,7 @@ def outputs(data, stop=None):
     model, context = tiny.model(cfg), tiny.context(cfg, data / "written")
     made_up.set_all(model, (0.3,))
     layout = context.corpus.layout
-    form = form_of(model, layout.pad_id)
+    form = form_for(model.topology.reads, layout.pad_id)
     inputs = [context.corpus.tokenizer.encode([f"premise number {'so ' * number}{number}"])[0] for number in range(20)]
     write = validation.Writer._written
     validation.Writer._written = lambda self, *rest: (groups.append(len(rest[1])), write(self, *rest))[1]
