@@ -49,7 +49,7 @@ class RunRequest:
 
         Points of training without a score are named in its record.
         """
-        if found.state != DONE or found.record is None:
+        if found.state != DONE or found.record is None or found.is_stored:
             return found.finished
         record = found.record.to_json()
         if evaluations.missing(self.config, record):
