@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from ablate import cli
+from ablate.errors import UserError
 from ablate.evaluation.by_position import NAME, LossByPosition
 from ablate.evaluation.contract import Partial
 from ablate.training import fit
@@ -100,6 +101,16 @@ def test_a_run_without_weights_or_result_is_named_and_the_others_go_on(runs, cap
     runs[0].record.unlink()
     assert cli.run(["evaluate", "mine", *FOUR_BINS]) == 0
     assert "seed-0 (" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_all_runs_is_told_once(runs, capsys, monkeypatch):
+    def check(self, config):
+        raise UserError("tasks/piqa.jsonl:3: has no field 'goal'")
+
+    monkeypatch.setattr(LossByPosition, "check", check)
+    assert cli.run(["evaluate", "mine", *FOUR_BINS]) == 2
+    assert capsys.readouterr().err == "ablate: tasks/piqa.jsonl:3: has no field 'goal'\n"
+    assert not any(folder.read().scores for folder in runs)
 
 
 def test_a_run_that_was_moved_is_scored_where_it_is(runs, tmp_path, monkeypatch):
