@@ -10,7 +10,8 @@ To add one, write a module and a YAML file, here or in a package of your own tha
             return {"first_token_loss": Score(...)}            seed: 1
 
 `evaluation=[heldout,first_token]` then runs it after training, or on a finished run whose weights were kept; its scores
-reach the record, the tables, the heat map and, where they have a curve, curves.csv. Nothing else has to change.
+reach the record, the tables, the heat map and, where they have a curve, curves.csv. Nothing else has to change. With
+`at: [1.0]` in its YAML, which is no argument of the class, it can be taken at points of training, too.
 """
 
 from __future__ import annotations
@@ -158,7 +159,8 @@ class Evaluation(ABC):
     """Scores a model. Its options are the keyword arguments of its class; raise `UserError` for impossible ones.
 
     An evaluation whose YAML says `part_of_training: true` gives `LOSS` at the steps where the run is evaluated, and
-    belongs to the identity of the run. All others run once, after the last step, and carry a hash of their own.
+    belongs to the identity of the run. All others run after the last step, and at the points of training that the key
+    `at` of their YAML names, and carry a hash of their own.
     """
 
     def check(self, config: DictConfig) -> None:  # noqa: B027 (most have nothing to check)
