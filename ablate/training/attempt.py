@@ -65,8 +65,11 @@ class Attempt:
         return self.record
 
     def is_settled(self) -> bool:
-        """Prepare the text, and say whether nothing is left to do: `record` is a result, or says why there is none."""
-        self._guard(lambda interruption: self._prepare())
+        """Prepare the text, and say whether nothing is left to do: `record` is a result, or says why there is none.
+
+        What the evaluations cannot do is refused here, in one line, and not by each of the run's processes.
+        """
+        self._guard(lambda interruption: self._prepare_for_processes())
         return self.record.status != RUNNING and not (self.missing or self.points)
 
     def after_processes(self, code: int) -> Record:
@@ -152,6 +155,12 @@ class Attempt:
                 return False
         self._write(begun)
         return True
+
+    def _prepare_for_processes(self) -> None:
+        from ablate.evaluation.build import build  # torch
+
+        if self._prepare() or self.missing or self.points:
+            build(self.cfg)
 
     def _repair(self) -> None:
         """Rebuild a damaged record from what is beside it, or make room for another attempt; nothing is deleted."""

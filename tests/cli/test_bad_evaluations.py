@@ -10,7 +10,7 @@ from ablate.config import merge
 from ablate.evaluation.zero_shot import scoring
 from ablate.fine_tuning import loop
 from ablate.run.folder import RunFolder
-from ablate.training import fit
+from ablate.training import fit, processes
 from tests.evaluation.zero_shot import made_up
 from tests.tasks import files
 from tests.training.standin import folder_of, run
@@ -177,6 +177,12 @@ def test_a_task_or_a_metric_that_is_not_known(refused, data, overrides, told):
     (data.parent / "mine" / "mine.yaml").write_text("\n".join(task))
     given = [word.partition("=")[0] for word in overrides]
     assert told in refused(*(word for word in CHOSEN["zero_shot"] if word.partition("=")[0] not in given), *overrides)
+
+
+def test_several_processes_are_not_started_for_it(refused, data, monkeypatch):
+    monkeypatch.setattr(processes, "launch", lambda *_: pytest.fail("they are started"))
+    told = without_a_field(data / FILES["zero_shot"][0], "goal")
+    assert told in refused(*CHOSEN["zero_shot"], "trainer.devices=2")
 
 
 @pytest.mark.parametrize("name", ["superglue", "xsum", "webquestions", "wmt_en_de"])

@@ -1,6 +1,8 @@
 """Fine-tuning as an evaluation: it learns, it is scored, and interrupted it goes on to the same numbers."""
 
+import itertools
 import json
+import types
 
 import pytest
 import torch
@@ -153,6 +155,16 @@ def test_a_task_that_cannot_be_judged_loses_no_other(cfg, tmp_path, monkeypatch,
     again = []
     monkeypatch.setattr(validation, "judged", _counting(judge, again))
     assert tiny.evaluated(cfg(), tmp_path / "run") == whole and again == ["copa"]
+
+
+def test_writing_says_how_far_it_is(cfg, tmp_path, monkeypatch):
+    clock = map(float, itertools.count(0, 7))
+    monkeypatch.setattr(validation, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    lines = []
+    made = cfg("evaluation.superglue.steps=1", "evaluation.superglue.micro_batch=2")
+    tiny.evaluated(made, tmp_path / "run", say=lines.append)
+    told = [line for line in lines if "written" in line]
+    assert told[0] == "  33% of 12 answers written, 42 s left"  # two groups of six in 21 s
 
 
 def test_where_no_task_can_be_judged_there_is_no_score(cfg, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from ablate.errors import UserError
 from ablate.process_tree import descendants, parent_of, variable
 from tests.evaluation.zero_shot import made_up
 from tests.faults import faults
+from tests.tasks import files
 from tests.training.standin import folder_of, in_child, result, run
 
 SMALL = [
@@ -159,6 +160,24 @@ def test_scores_on_the_way_change_no_bit_of_two_processes_either(asked):
     assert result(folder_of(plain)) == result(folder_of(more))
     history = made[1].scores["loss_by_position"].history
     assert history.xs == (6, 30) and history.ys[0] > history.ys[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_fine_tuning_on_the_way_trains_a_copy(asked, tmp_path):
+    files.write(tmp_path / "tasks" / "CB" / "train.jsonl", files.cb(60))
+    files.write(tmp_path / "tasks" / "CB" / "val.jsonl", files.cb(12))
+    settings = {
+        "data": tmp_path / "tasks", "tasks": "[cb]", "steps": 4, "checkpoint_every": 2, "warmup_steps": 1,
+        "target_length": 8, "at": "[0.5,1]",
+    }  # fmt: skip
+    chosen = [f"evaluation.superglue.{key}={value}" for key, value in settings.items()]
+    plain = asked("sweep=plain", "dropout=0.1")
+    more = asked("sweep=more", "dropout=0.1", "evaluation=[heldout,superglue]", *chosen)
+    made = [run(overrides) for overrides in (plain, more)]
+    assert result(folder_of(plain)) == result(folder_of(more))
+    assert made[1].scores["superglue"].history.xs == (15, 30)
+    assert len({path.name for path in folder_of(more).path.glob("evaluation/*/step-*/*.jsonl")}) == 1
 
 
 @pytest.mark.slow
