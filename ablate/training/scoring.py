@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
 from ablate.config import evaluations, points, resolved
 from ablate.config.batch import share
@@ -32,9 +31,7 @@ from ablate.data.corpus import Corpus
 from ablate.evaluation.build import build
 from ablate.evaluation.contract import (
     Batch,
-    CollectiveError,
     Context,
-    FailedElsewhere,
     Partial,
     StopRequested,
     evaluating,
@@ -42,6 +39,7 @@ from ablate.evaluation.contract import (
 from ablate.model.build import Model
 from ablate.run.folder import RunFolder
 from ablate.run.score import COLUMNS, SPREAD, STEP, Curve, Score
+from ablate.training.collectives import any_process, check_stop, leaving_together, sum_over_processes
 from ablate.training.kept_scores import KeptScores
 from ablate.training.unchanged import unchanged
 
@@ -81,7 +79,11 @@ class Scored:
         if evaluation in self.failed:
             return f"failed: {self.failed[evaluation]}"
         failed = [f"{part} failed: {self.failed[part]}" for part in evaluations.failures_of(evaluation, self.failed)]
-        missed = [f"no score {point.removeprefix(evaluation).strip()} ({why})" for point, why in self.missed.items()]
+        missed = [
+            f"no score {point.removeprefix(evaluation).strip()} ({why})"
+            for point, why in self.missed.items()
+            if points.is_of(point, [evaluation])
+        ]
         mine = self.of(evaluation).items()
         return ", ".join([*(f"{name} {score.value:.4g} {score.unit}" for name, score in mine), *failed, *missed])
 
@@ -124,8 +126,8 @@ class Scoring:
             seed=self.cfg.seed.base,
             folder=self.kept.path,
             stop=lambda: stop() and world_size == 1,  # processes have to leave together
-            total=_sum_over_processes if world_size > 1 else lambda sums: sums,
-            any_process=lambda flag: flag if world_size == 1 else _any_process(flag, device),
+            total=sum_over_processes if world_size > 1 else lambda sums: sums,
+            any_process=lambda flag: flag if world_size == 1 else any_process(flag, device),
         )
 
     @functools.lru_cache(maxsize=1)  # noqa: B019
@@ -152,10 +154,10 @@ class Scoring:
         some evaluations have found.
         """
         result = Scored()
-        context = _leaving_together(dataclasses.replace(context, say=say), is_requested)
+        context = leaving_together(dataclasses.replace(context, say=say), is_requested)
         try:
             for name in self.after:
-                _check_stop(context, is_requested)
+                check_stop(context, is_requested)
                 result.add(name, known[name] if name in known else self._found(name, model, context))
                 self._add_history(name, result)
                 say(f"evaluation {name}: {result.described(name)}")
@@ -176,11 +178,11 @@ class Scoring:
         The model, and the random numbers that follow, are left as they were. False where it was requested to stop
         before all were through.
         """
-        context = _leaving_together(dataclasses.replace(context, say=say), is_requested)
+        context = leaving_together(dataclasses.replace(context, say=say), is_requested)
         try:
             for name, steps in self.points.items():
                 if step in steps:
-                    _check_stop(context, is_requested)
+                    check_stop(context, is_requested)
                     taken = Scored()
                     taken.add(name, self._found(name, model, context, step))
                     say(f"evaluation {points.name(name, step)}: {taken.described(name)}")
@@ -262,52 +264,3 @@ def _checked(scores: Any, source: Mapping[str, str]) -> dict[str, Score]:
             raise ValueError(f"{name} was {score.value}")
         json.dumps(score.to_json(), allow_nan=False)
     return {name: dataclasses.replace(score, source={**score.source, **source}) for name, score in scores.items()}
-
-
-def _check_stop(context: Context, is_requested: Callable[[], bool]) -> None:
-    """Raise `StopRequested` in all processes where one was requested to stop."""
-    if context.any_process(is_requested()):
-        raise StopRequested
-
-
-def _leaving_together(context: Context, is_requested: Callable[[], bool]) -> Context:
-    """The context in which each of several processes may leave an evaluation, as the others learn of it.
-
-    One that leaves says so where it meets the others next, which then leave as well: see `Context.attempted`.
-    """
-    if context.world_size == 1:
-        return context
-
-    def any_process(flag: bool) -> bool:
-        return _any_process(flag, context.device, is_requested())
-
-    def total(sums: Tensor) -> Tensor:
-        return _sum_over_processes(sums, is_requested())
-
-    return dataclasses.replace(context, stop=is_requested, any_process=any_process, total=total)
-
-
-def _any_process(flag: bool, device: torch.device, leaves: bool = False) -> bool:
-    """Whether a flag is true in any process; raises `StopRequested`, in all of them, where any `leaves`."""
-    flags, leaving = _all_reduced(torch.tensor([float(flag), float(leaves)], device=device)).tolist()
-    if leaving > 0:
-        raise StopRequested(is_agreed=True)
-    return bool(flags > 0)
-
-
-def _sum_over_processes(sums: Tensor, leaves: bool = False) -> Tensor:
-    """`Context.total` of several processes; raises `FailedElsewhere` where the evaluation has failed in another.
-
-    One that has failed says so by `Context.any_process`, which the others meet here, before they wait for its sums.
-    """
-    if _any_process(False, sums.device, leaves):
-        raise FailedElsewhere
-    return _all_reduced(sums)
-
-
-def _all_reduced(tensor: Tensor) -> Tensor:
-    try:
-        torch.distributed.all_reduce(tensor)
-    except Exception as error:
-        raise CollectiveError(str(error)) from error
-    return tensor

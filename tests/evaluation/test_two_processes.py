@@ -17,7 +17,7 @@ from ablate.evaluation.zero_shot import scoring as of_tasks
 from ablate.fine_tuning import validation
 from ablate.fine_tuning.forms import form_for
 from ablate.run import outcomes
-from ablate.training.scoring import _any_process, _leaving_together, _sum_over_processes
+from ablate.training.collectives import any_process, leaving_together, sum_over_processes
 from tests.evaluation.zero_shot import made_up
 from tests.fine_tuning import tiny
 
@@ -37,10 +37,10 @@ def shared(context, stop):
     """The context of one of two processes."""
     rank = torch.distributed.get_rank()
     context = dataclasses.replace(
-        context, rank=rank, world_size=2, total=_sum_over_processes,
-        any_process=lambda flag: _any_process(flag, torch.device("cpu")),
+        context, rank=rank, world_size=2, total=sum_over_processes,
+        any_process=lambda flag: any_process(flag, torch.device("cpu")),
     )  # fmt: skip
-    return _leaving_together(context, stop)
+    return leaving_together(context, stop)
 
 
 def zero_shot(folder, data, stop=None):

@@ -260,3 +260,9 @@ def test_a_speed_trial_evaluates_nothing(asked, monkeypatch, tmp_path):
     monkeypatch.setattr(LossByPosition, "evaluate", lambda *_: pytest.fail("it evaluates"))
     assert train.measure(compose(asked("keep_checkpoints=all", *BOTH)), tmp_path / "trial", 0.1)["median"] > 0
     assert not list((tmp_path / "trial").rglob("*.ckpt"))
+
+
+def test_a_line_names_the_points_of_its_own_evaluation_alone():
+    score = Score(1.0, "x", True, source={"evaluation": "two"})
+    found = scoring.Scored({"accuracy": score}, missed={"one at step 5": "past", "two at step 5: part": "no luck"})
+    assert found.described("two") == "accuracy 1 x, no score at step 5: part (no luck)"

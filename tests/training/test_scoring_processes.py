@@ -8,9 +8,10 @@ import types
 import pytest
 import torch
 
-from ablate.training import scoring
+from ablate.training import collectives, scoring
+from ablate.training.collectives import CollectiveError, FailedElsewhere, StopRequested
 from ablate.training.kept_scores import KeptScores
-from ablate.training.scoring import CollectiveError, FailedElsewhere, Scoring, StopRequested
+from ablate.training.scoring import Scoring
 
 
 class Evaluation:
@@ -45,7 +46,8 @@ def score(rank, folder, failing, results):
     found = of({"first": Evaluation(failing), "second": Evaluation(None)}, folder)
     context = scoring.Context(
         config=None, corpus=None, heldout=None, device=torch.device("cpu"), rank=rank, world_size=2, precision="fp32",
-        autocast=contextlib.nullcontext, seed=0, folder=folder, stop=lambda: False, total=scoring._sum_over_processes,
+        autocast=contextlib.nullcontext, seed=0, folder=folder, stop=lambda: False,
+        total=collectives.sum_over_processes,
     )  # fmt: skip
     scored = found.score(torch.nn.Linear(1, 1), context, lambda: False, lambda line: None)
     results.put((rank, scored.failed, {name: one.value for name, one in scored.scores.items()}))
@@ -83,14 +85,14 @@ def alone(monkeypatch):
 
 def test_a_sum_is_made_after_all_have_said_that_they_go_on(alone):
     alone[:] = [[0.0, 0.0], 3.0]
-    assert scoring._sum_over_processes(torch.tensor(1.0)).item() == 4.0
+    assert collectives.sum_over_processes(torch.tensor(1.0)).item() == 4.0
     alone[:] = [[1.0, 0.0], 3.0]
     with pytest.raises(FailedElsewhere):
-        scoring._sum_over_processes(torch.tensor(1.0))
+        collectives.sum_over_processes(torch.tensor(1.0))
     assert alone == [3.0]
     alone[:] = [[0.0, 1.0], 3.0]
     with pytest.raises(StopRequested) as leaving:
-        scoring._sum_over_processes(torch.tensor(1.0))
+        collectives.sum_over_processes(torch.tensor(1.0))
     assert leaving.value.is_agreed and alone == [3.0]
 
 
@@ -102,6 +104,6 @@ def test_a_collective_that_fails_ends_the_process(monkeypatch, tmp_path):
     found = of({"one": Evaluation(None)}, tmp_path)
     context = types.SimpleNamespace(seed=0, rank=0, world_size=2, device=torch.device("cpu"))
     monkeypatch.setattr(scoring.dataclasses, "replace", lambda context, folder: context)
-    context.total = scoring._sum_over_processes
+    context.total = collectives.sum_over_processes
     with pytest.raises(CollectiveError, match="closed by peer"):
         found._evaluated("one", torch.nn.Linear(1, 1), context, None)
