@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from ablate import worker
+from ablate.config import compose
+from ablate.config.keys import plain
 from ablate.errors import UserError
 from ablate.run.lock import Busy
 from ablate.training import run
@@ -17,7 +19,8 @@ def started(monkeypatch):
     """Call the worker as its command line does; returns its exit code. `ties` counts how often it tied its life."""
 
     def start(overrides):
-        monkeypatch.setattr(sys, "argv", ["worker", json.dumps({"overrides": overrides, "command": "ablate train x"})])
+        job = {"config": plain(compose(overrides)), "overrides": overrides, "command": "ablate train x"}
+        monkeypatch.setattr(sys, "argv", ["worker", json.dumps(job)])
         return worker.main()
 
     start.ties = []

@@ -13,7 +13,7 @@ HELP = """Print what the last of WORDS, those that stand behind `ablate`, may be
 
 usage: ablate complete -- WORDS
 """
-OF_A_SWEEP = ("sweep", "plan", "status", "evaluate", "report")  # verbs that take a sweep's name first
+OF_A_SWEEP = ("sweep", "plan", "status", "report")  # verbs that take a sweep's name first
 WITH_OVERRIDES = ("train", "sweep", "compare", "plan", "cost", "data")
 OF_A_RUN = ("retry=", "replace=", "stored=", "timeout=", "patience=", "timing=", "report=")
 SETTINGS = {
@@ -92,6 +92,8 @@ def _words(verb: str, before: list[str], word: str) -> list[str]:
         found += _sweeps(before)
     if verb == "options":
         found += _options(word) if "=" in word else _groups()
+    if verb == "evaluate":
+        found += [*_with_runs(before), *(_of_evaluations(before, word) if names else ())]
     if verb in WITH_OVERRIDES and (names or verb in ("train", "compare", "cost")):
         found += _overrides(verb, before, word)
     return found
@@ -114,20 +116,54 @@ def _overrides(verb: str, before: list[str], word: str) -> list[str]:
     return [choice for choice in found if choice[:-1] not in given]
 
 
+def _of_evaluations(before: list[str], word: str) -> list[str]:
+    """What may be said of the evaluations of finished runs: those that are part of training they have."""
+    from ablate.config import evaluations, keys
+
+    group, _, _ = word.partition("=")
+    chosen = [name for name in _options_of(evaluations.GROUP) if not evaluations.is_of_training(name)]
+    if group == evaluations.GROUP and "=" in word:
+        return _options(word, among=chosen)
+    found = [f"{evaluations.GROUP}=", "paths.runs="]
+    if "." in word:
+        of_chosen = tuple(f"{evaluations.GROUP}.{name}." for name in chosen)
+        found += [f"{key}=" for key in keys.known() if key.startswith(of_chosen) and not key.endswith("._target_")]
+    given = {other.partition("=")[0] for other in before}
+    return [choice for choice in found if choice[:-1] not in given]
+
+
 def _groups() -> list[str]:
     from ablate.config import options as library
 
     return list(library.groups())
 
 
-def _options(word: str, several: bool = False) -> list[str]:
-    """GROUP=OPTION for each option; with `several`, behind those that a comma ends: norm=layernorm,rmsnorm."""
+def _options_of(group: str) -> list[str]:
+    from ablate.config import options as library
+
+    return list(library.groups().get(group, ()))
+
+
+def _options(word: str, several: bool = False, among: Sequence[str] | None = None) -> list[str]:
+    """GROUP=OPTION for each option, or each of those `among`; with `several`, and in a list where the group takes one,
+    behind those that a comma ends: norm=layernorm,rmsnorm, evaluation=[heldout,by_position."""
     from ablate.config import options as library
 
     group, _, value = word.partition("=")
-    there = value.rpartition(",")[0] if several else ""
-    start = f"{group}={there}," if there else f"{group}="
-    return [f"{start}{option}" for option in library.groups().get(group, ()) if option not in there.split(",")]
+    bracket = "[" if value.startswith("[") and group in library.groups() and library.takes_several(group) else ""
+    there = value.removeprefix("[").rpartition(",")[0] if several or bracket else ""
+    start = f"{group}={bracket}{there}," if there else f"{group}={bracket}"
+    options = _options_of(group) if among is None else among
+    return [f"{start}{option}" for option in options if option not in there.split(",")]
+
+
+def _with_runs(before: list[str]) -> list[str]:
+    """The sweeps that have a folder of runs here, those that are named already excepted."""
+    from ablate.study.paths import Paths
+
+    runs = Paths.of([word for word in before if word.startswith("paths.runs=")]).runs
+    there = sorted(path.name for path in runs.glob("*") if path.is_dir() and not path.name.startswith("."))
+    return [name for name in there if name not in before]
 
 
 def _sweeps(before: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,12 @@ usage: ablate evaluate RUN [RUN ...] evaluation=NAME [evaluation.NAME.KEY=VALUE 
 
 RUN is the folder of a run, one with runs below it, or the name of a sweep. The scores are added to the record of each
 run, and `ablate report` shows them. What a run has by the same settings is not measured again; what was interrupted
-goes on where it was. A sweep measures several runs at once:  ablate sweep axes evaluation=[heldout,by_position]
+goes on where it was. `ablate options evaluation` lists what there is, `ablate options evaluation=zero_shot` its keys.
+One run is measured after the other; a sweep measures several at once:  ablate sweep axes evaluation=[heldout,zero_shot]
+
+With evaluation.NAME.at=[0.125,1] a run takes the scores after an eighth of its training, too. A finished run has such
+a score if it was trained with that, or kept a checkpoint of just that step; else the point stays empty and is named.
+
 Exit codes: 0 all measured, 1 an evaluation failed, 2 a mistake in the command, 75 another process works on a run,
 130 Ctrl-C, 143 SIGTERM or SIGHUP
 """
@@ -48,8 +53,10 @@ def run(words: list[str]) -> int:
     folders = [folder for name in given.names for folder in _named(name, paths)]
     finished = _finished(list(dict.fromkeys(folders)))
     code = 0
+    told: set[str] = set()
     for number, folder in enumerate(finished, 1):
-        ended = _evaluate(folder, wanted, paths, f"[{number}/{len(finished)}] " if len(finished) > 1 else "")
+        place = f"[{number}/{len(finished)}] " if len(finished) > 1 else ""
+        ended = _evaluate(folder, wanted, paths, place, told)
         code = code or ended
         if ended in STOPPED:
             return ended
@@ -94,8 +101,8 @@ def _state(folder: Path) -> str:
     return found.problem or (found.record.status if found.record else "no record")
 
 
-def _evaluate(folder: Path, wanted: dict[str, Any], paths: Paths, place: str) -> int:
-    """Take the scores that one run lacks; returns an exit code."""
+def _evaluate(folder: Path, wanted: dict[str, Any], paths: Paths, place: str, told: set[str]) -> int:
+    """Take the scores that one run lacks; returns an exit code. What is wrong with all runs is told of the first."""
     from ablate.training import run as train
 
     try:
@@ -103,12 +110,14 @@ def _evaluate(folder: Path, wanted: dict[str, Any], paths: Paths, place: str) ->
         before = RunFolder(folder).read()
         assert before is not None
         ended: list[Record] = []
-        code = train.exit_code(lambda: _kept(ended, train.run(cfg, list(before.overrides), before.command)))
-    except UserError as error:
-        print_error(error)
-        return error.exit_code
+        code = train.exit_code(lambda: _kept(ended, cfg, before))
+    except (UserError, _Refused) as error:
+        if str(error) not in told:
+            print_error(str(error))
+        told.add(str(error))
+        return UserError.exit_code
     for record in ended:
-        say(f"{place}{record.sweep}: {record.row}, seed {record.seed}: {_described(record, list(wanted))}")
+        say(f"{place}{record.sweep}: {record.row}, seed {record.seed}: {_described(record, wanted)}")
         code = code or (INCOMPLETE if _failures(record, wanted) else 0)
     return code
 
@@ -129,12 +138,22 @@ def _config(folder: RunFolder, wanted: dict[str, Any], paths: Paths) -> Any:
     return restored(content)
 
 
-def _kept(ended: list[Record], record: Record) -> Record:
-    ended.append(record)
-    return record
+class _Refused(Exception):
+    """What `UserError` says of one run, not to be printed yet."""
 
 
-def _described(record: Record, wanted: Sequence[str]) -> str:
+def _kept(ended: list[Record], cfg: Any, before: Record) -> Record:
+    """Take the scores; the record goes to `ended`, too."""
+    from ablate.training import run as train
+
+    try:
+        ended.append(train.run(cfg, list(before.overrides), before.command))
+    except UserError as error:
+        raise _Refused(str(error)) from None
+    return ended[-1]
+
+
+def _described(record: Record, wanted: Mapping[str, Any]) -> str:
     """What a run has of the evaluations that were asked for."""
     scores = [
         f"{name} {score.value:.4g} {score.unit}"
@@ -142,7 +161,21 @@ def _described(record: Record, wanted: Sequence[str]) -> str:
         if score.source.get("evaluation") in wanted
     ]
     failed = [f"{part} failed: {reason}" for part, reason in _failures(record, wanted).items()]
-    return ", ".join([*scores, *failed]) or "nothing measured"
+    missed = [f"no score of {name} ({reason})" for name, reason in _points_missed(record, wanted).items()]
+    return ", ".join([*scores, *failed, *missed]) or "nothing measured"
+
+
+def _points_missed(record: Record, wanted: Mapping[str, Any]) -> dict[str, str]:
+    """The points of training that were asked for and stay without a score, each with the reason."""
+    from ablate.config import points
+
+    steps = record.loss.final_step if record.loss else None
+    asked = [(name, step) for name, content in wanted.items() for step in points.before_end(content, steps or 0)]
+    return {
+        key: reason
+        for key, reason in record.scores_missed.items()
+        if any(points.is_named(name, step, [key]) for name, step in asked)
+    }
 
 
 def _failures(record: Record, wanted: Iterable[str]) -> dict[str, str]:

@@ -77,7 +77,8 @@ def _set(tree: dict[str, Any], override: Override) -> list[str]:
     for part in path:
         node = node.get(part) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node:
-        return [f"{override.text}: there is no key {override.key!r}{keys.suggestion(override.key)}"]
+        hint = evaluations.hint(override.key) or keys.suggestion(override.key)
+        return [f"{override.text}: there is no key {override.key!r}{hint}"]
     return _put(node, last, override.value, override)
 
 

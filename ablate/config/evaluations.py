@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from ablate.config import instantiation, options
+from ablate.config import instantiation, options, points
 
 Tree = dict[str, Any]
 GROUP, PART_OF_TRAINING = "evaluation", "part_of_training"
@@ -46,10 +46,15 @@ def measured_in_training(chosen: Tree) -> Tree:
     """
     parts = [content for content in chosen.values() if _is_part(content)]
     if parts:
-        return {key: value for key, value in parts[0].items() if key != PART_OF_TRAINING}
+        return settings(parts[0])
     (name,) = _parts_among(options.listed(options.defaults()[GROUP]))
     target = options.added_by(GROUP, name)[name]["_target_"]
     return {"_target_": target, **{key: value for key, value in chosen.items() if not isinstance(value, dict)}}
+
+
+def settings(content: Tree) -> Tree:
+    """The class of an evaluation and its arguments: without the keys that say when it is taken."""
+    return {key: value for key, value in content.items() if key not in (PART_OF_TRAINING, points.AT)}
 
 
 def hashes(config: Tree, data_sha256: str) -> dict[str, str]:
@@ -66,6 +71,43 @@ def missing(config: Tree, record: Tree) -> list[str]:
     return [name for name, digest in wanted.items() if (name, digest) not in there or failures_of(name, failed)]
 
 
+def points_before_end(config: Tree) -> dict[str, list[int]]:
+    """The steps before the last after which each evaluation of a resolved config that has some is taken, by name."""
+    steps = config["trainer"]["steps"]
+    found = {name: [*points.before_end(one, steps)] for name, one in after_training(config[GROUP]).items()}
+    return {name: at for name, at in found.items() if at}
+
+
+def points_taken(config: Tree, record: Tree) -> dict[str, set[int]]:
+    """The steps of training at which a run has scores of the evaluations of a resolved config, by name."""
+    digests = hashes(config, (record.get("data") or {}).get("sha256") or "")
+    found: dict[str, set[int]] = {name: set() for name in digests}
+    for score in (record.get("scores") or {}).values():
+        source = score.get("source") or {}
+        if (name := source.get("evaluation")) in digests and source.get("hash") == digests[name]:
+            found[name].update((score.get("history") or {}).get("xs") or ())
+    return found
+
+
+def points_missing(
+    config: Tree, record: Tree, has_weights: Callable[[int], bool] = lambda step: False
+) -> dict[str, list[int]]:
+    """The points before its end at which a finished run has no scores of the evaluations of a resolved config, by name.
+
+    A point that the record names is none of them: it stays empty, unless the weights of its step are there.
+    """
+    taken, named = points_taken(config, record), record.get("scores_missed") or {}
+    found = {
+        name: [
+            step
+            for step in steps
+            if step not in taken[name] and (has_weights(step) or not points.is_named(name, step, named))
+        ]
+        for name, steps in points_before_end(config).items()
+    }
+    return {name: steps for name, steps in found.items() if steps}
+
+
 def failure(name: str, part: str) -> str:
     """The key under which a record names the part of an evaluation that failed."""
     return f"{name}.{part}"
@@ -77,8 +119,9 @@ def failures_of(name: str, failed: Iterable[str]) -> list[str]:
 
 
 def _hash(content: Tree, data_sha256: str) -> str:
-    """16 hex digits: the options of an evaluation, the text, the schema, the code of others."""
-    described = {"config": content, "data": data_sha256, "schema": SCHEMA, "code": instantiation.code(content)}
+    """16 hex digits: the options of an evaluation, the text, the schema, the code of others; not when it is taken."""
+    measured = {key: value for key, value in content.items() if key != points.AT}
+    described = {"config": measured, "data": data_sha256, "schema": SCHEMA, "code": instantiation.code(content)}
     text = json.dumps(described, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -93,6 +136,15 @@ def problems(chosen: Tree) -> list[str]:
         return [f"{written}: {' and '.join(parts)} are both part of training; choose one of them"]
     fitting = " or ".join(sorted(_parts_among(options.groups()[GROUP])))
     return [f"{written}: none of them gives the loss of the run; add {fitting}"]
+
+
+def hint(key: str) -> str:
+    """The tail of an error line for a key `at` that an option does not have; empty for other keys."""
+    group, _, rest = key.partition(".")
+    option, _, last = rest.partition(".")
+    if group != GROUP or last != points.AT or option not in options.groups()[GROUP]:
+        return ""
+    return f"; {option} cannot be taken on the way, as its file has no key {points.AT}"
 
 
 def is_without_effect(override: str) -> bool:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from ablate import ranges
-from ablate.config import sources
+from ablate.config import evaluations, points, sources
 from ablate.config.batch import share_by
 from ablate.config.renamed import RENAMED
 from ablate.config.root import SECTIONS
@@ -28,7 +28,7 @@ ANY = Range("", lambda _: True, most=2**63 - 1)  # of a key without a range: wha
 def problems(flat: Mapping[str, Any]) -> list[str]:
     """A line for each value that is impossible by itself; if there is none, for each that does not fit the others."""
     owners = _owners(flat)
-    errors = [*_names(flat), *_ranges(flat, owners), *_old_entries(flat)]
+    errors = [*_names(flat), *_ranges(flat, owners), *_points(flat), *_old_entries(flat)]
     return errors or [*_relations(flat, owners), *_batch(flat)]
 
 
@@ -45,6 +45,11 @@ def _ranges(flat: Mapping[str, Any], owners: Mapping[str, str]) -> Iterator[str]
             continue
         if problem := (one or ANY).problem(value):
             yield f"{key}={value}: {problem}"
+
+
+def _points(flat: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each evaluation whose points of training are none."""
+    return points.problems(flat, evaluations.GROUP, evaluations.PART_OF_TRAINING)
 
 
 def _relations(flat: Mapping[str, Any], owners: Mapping[str, str]) -> Iterator[str]:

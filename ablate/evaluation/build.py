@@ -19,7 +19,6 @@ def build(cfg: DictConfig) -> dict[str, Evaluation]:
 
 
 def _made(name: str, content: dict[str, object]) -> Evaluation:
-    options = {key: value for key, value in content.items() if key != evaluations.PART_OF_TRAINING}
     path = f"{evaluations.GROUP}.{name}"
-    made: Evaluation = instantiate(options, SLOTS[f"{evaluations.GROUP}.*"], path)
+    made: Evaluation = instantiate(evaluations.settings(content), SLOTS[f"{evaluations.GROUP}.*"], path)
     return made

@@ -10,7 +10,8 @@ To add one, write a module and a YAML file, here or in a package of your own tha
             return {"first_token_loss": Score(...)}            seed: 1
 
 `evaluation=[heldout,first_token]` then runs it after training, or on a finished run whose weights were kept; its scores
-reach the record, the tables, the heat map and, where they have a curve, curves.csv. Nothing else has to change.
+reach the record, the tables, the heat map and, where they have a curve, curves.csv. Nothing else has to change. With
+`at: [1.0]` in its YAML, which is no argument of the class, it can be taken at points of training, too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ablate.config.instantiation import fill
-from ablate.errors import reason_of
+from ablate.errors import UserError, reason_of
 from ablate.run.score import Score
 
 if TYPE_CHECKING:
@@ -45,7 +46,14 @@ LOSS, BITS_PER_BYTE = "loss", "bits_per_byte"
 
 
 class StopRequested(Exception):
-    """The evaluation ended early, because the run was requested to stop."""
+    """The evaluation ended early, because the run was requested to stop.
+
+    is_agreed: whether all processes raise it at this place.
+    """
+
+    def __init__(self, *, is_agreed: bool = False) -> None:
+        super().__init__()
+        self.is_agreed = is_agreed
 
 
 class FailedElsewhere(Exception):
@@ -78,11 +86,11 @@ class Context:
     seed: the seed of the run; torch's generators start from it in every evaluation.
     folder: a folder for this evaluation alone, there already and kept between attempts, to resume in.
     stop: whether the run was requested to stop; call it often, as it also shows that the run is alive. Of several
-        processes none may leave alone, so there it is always false.
+        processes each may then raise `StopRequested` for itself.
     total: the sum of a tensor over all processes; every process has to call it. Raises `FailedElsewhere` where what
-        they are at has failed in another.
+        they are at has failed in another, and `StopRequested` where another leaves.
     any_process: whether a flag is true in any process; every process has to call it. With true it says that what they
-        are at has failed here: see `attempted`.
+        are at has failed here: see `attempted`. Raises `StopRequested` where any process leaves.
     say: prints a line, such as how far it is, once for all processes.
     """
 
@@ -127,12 +135,16 @@ class Context:
     def attempted(self, do: Callable[[], T]) -> tuple[T | None, str]:
         """What `do` returns, or None and why it failed, be it here or in another process; every process calls it.
 
-        What ends the evaluation as a whole is raised: `StopRequested` and `CollectiveError`.
+        What ends the evaluation as a whole is raised: `StopRequested`, in all processes, and `CollectiveError`.
         """
         result, reason = None, ""
         try:
             result = do()
-        except (StopRequested, CollectiveError):
+        except CollectiveError:
+            raise
+        except StopRequested as leaving:
+            if not leaving.is_agreed:
+                self.any_process(True)  # where the others wait for this one
             raise
         except FailedElsewhere:  # which all processes know by now
             return None, FAILED_ELSEWHERE
@@ -147,7 +159,8 @@ class Evaluation(ABC):
     """Scores a model. Its options are the keyword arguments of its class; raise `UserError` for impossible ones.
 
     An evaluation whose YAML says `part_of_training: true` gives `LOSS` at the steps where the run is evaluated, and
-    belongs to the identity of the run. All others run once, after the last step, and carry a hash of their own.
+    belongs to the identity of the run. All others run after the last step, and at the points of training that the key
+    `at` of their YAML names, and carry a hash of their own.
     """
 
     def check(self, config: DictConfig) -> None:  # noqa: B027 (most have nothing to check)
@@ -163,6 +176,16 @@ class Evaluation(ABC):
         are undone afterwards. What it raises becomes the reason why there is no score; the run itself is not lost.
         Raises `StopRequested` by `context.check_stop()`; the next attempt calls it again, with the same folder.
         """
+
+
+def check_writes(config: DictConfig, name: str) -> None:
+    """Raise `UserError` where the model of a config writes no text, which the evaluation `name` is about."""
+    topology = fill(config, "topology").func
+    if "decoder_ids" not in topology.reads:
+        raise UserError(
+            f"evaluation={name} asks a model to write, and one of {'/'.join(topology.stacks)} alone writes no "
+            "text; choose topology=encoder_decoder, prefix_decoder or causal_decoder"
+        )
 
 
 @contextmanager

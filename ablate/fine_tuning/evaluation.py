@@ -15,7 +15,7 @@ import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,11 +28,11 @@ from ablate.config.instantiation import fill
 from ablate.data.tokenizer_backends import Tokenizer
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
-from ablate.evaluation.contract import Context, Evaluation
+from ablate.evaluation.contract import Context, Evaluation, Partial, check_writes
 from ablate.evaluation.weights_hash import hash_of_weights
 from ablate.fine_tuning import loop, validation
 from ablate.fine_tuning.encoding import Encoded, Encoder
-from ablate.fine_tuning.forms import form_of
+from ablate.fine_tuning.forms import Form, form_for
 from ablate.fine_tuning.loop import Loop, Plan
 from ablate.fine_tuning.mixture import Mixture, pairs
 from ablate.fine_tuning.validation import Names, Writer
@@ -93,6 +93,14 @@ class Settings:
             )
         return Share(sequences, world_size, sequences // (micro * world_size))
 
+    def check_lengths(self, name: str, form: Form) -> None:
+        """Raise UserError where inputs or answers of this form have room for their ends alone."""
+        if min(lengths := form.lengths(self.input_length, self.target_length)) < 2:
+            raise UserError(
+                f"evaluation.{name}.input_length={self.input_length} and target_length={self.target_length} leave room "
+                f"for {lengths[0]} ids of an input and {lengths[1]} of an answer; each has an end beside its text"
+            )
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -143,7 +151,7 @@ class FineTuning(Evaluation):
 
     def scores(self, found: Mapping[str, Outcomes], source: Mapping[str, Any]) -> dict[str, Score]:
         """The scores of the best checkpoint: first the one that checkpoints are chosen by, the primary one."""
-        return {name: score for one in found.values() for name, score in one.scores.items()}
+        return of_tasks(found)
 
     def subject(self, model: Model, context: Context) -> Subject:
         """The trained weights in a model with the dropout of fine-tuning."""
@@ -166,19 +174,23 @@ class FineTuning(Evaluation):
 
     def check(self, config: DictConfig) -> None:
         """Read the tasks; raises UserError for what would make the evaluation fail after hours of training."""
-        topology = fill(config, "topology").func
-        if "decoder_ids" not in topology.reads:
-            raise UserError(
-                f"evaluation={self.name} lets a model write, and one of {'/'.join(topology.stacks)} alone writes no "
-                "text; choose topology=encoder_decoder, prefix_decoder or causal_decoder"
-            )
+        check_writes(config, self.name)
+        self.settings.check_lengths(self.name, form_for(fill(config, "topology").func.reads))
         self.settings.share(self.name, config.trainer.devices * config.trainer.nodes)
         for task, _ in self.tasks.values():
             task.check()
 
-    def evaluate(self, model: Model, context: Context) -> dict[str, Score]:
-        """The scores of the best checkpoint; raises UserError for data that cannot be read."""
+    def evaluate(self, model: Model, context: Context) -> dict[str, Score] | Partial:
+        """The scores of the best checkpoint; raises UserError for data that cannot be read.
+
+        A task that cannot be judged is named, and the scores of the others are kept, without an average.
+        """
         return _Run(self, self.subject(model, context), context).scores()
+
+
+def of_tasks(found: Mapping[str, Outcomes]) -> dict[str, Score]:
+    """The scores of tasks, without any over several of them."""
+    return {name: score for one in found.values() for name, score in one.scores.items()}
 
 
 class _Run:
@@ -189,7 +201,7 @@ class _Run:
         self.subject, self.context = subject, context
         self.model = subject.model.to(context.device)
         settings, layout = self.settings, subject.layout
-        self.form = form_of(self.model, layout.pad_id)
+        self.form = form_for(self.model.topology.reads, layout.pad_id)  # type: ignore[arg-type]
         lengths = self.form.lengths(settings.input_length, settings.target_length)
         self.encoder = Encoder(subject.tokenizer, layout.eos_id, *lengths)
         self.train: dict[str, list[Encoded]] = {}
@@ -209,16 +221,22 @@ class _Run:
         )
         self.identity = self._identity()
         self.found: dict[int, dict[str, Outcomes]] = {}  # step -> task -> outcomes
+        self.failed: dict[str, str] = {}  # why a task could not be judged, at the first step where it could not
 
-    def scores(self) -> dict[str, Score]:
+    def scores(self) -> dict[str, Score] | Partial:
         """Train, judge, and choose."""
         plan = self._plan()
         for step in self._validated_before(plan):
             self.found[step] = {name: self._kept(step, name) for name in self.evaluation.tasks}  # type: ignore[misc]
-        Loop(self.model, self._optimizer(), plan, self.context, self._validate).run()
+        loop = Loop(self.model, self._optimizer(), plan, self.context, self._validate)
+        loop.run(before=min((step for step in plan.validations() if step not in self.found), default=plan.steps))
+        if len(self.failed) == len(self.evaluation.tasks):
+            return Partial({}, self.failed)
         averages = {step: self._average(found) for step, found in sorted(self.found.items())}
         best = max(averages, key=lambda step: (averages[step], -step))
         found = self._placed(best)
+        if self.failed:
+            return Partial(of_tasks(found), self.failed)
         source = {**self._source(), "step": best}
         scores = self.evaluation.scores(found, source)
         main = next(iter(scores))
@@ -271,7 +289,14 @@ class _Run:
             return
         found = {}
         for name in self.evaluation.tasks:
-            found[name] = self._kept(step, name) or self._judged(step, name)
+            one = self._kept(step, name)
+            if one is None:
+                one, reason = self.context.attempted(partial(self._judged, step, name))
+            if one is None:
+                self.context.say(f"fine-tuning step {step}: {name} failed: {reason}")
+                self.failed.setdefault(name, f"at fine-tuning step {step}: {reason}")
+            else:
+                found[name] = one
         self.found[step] = found
         self.context.say(f"fine-tuning step {step}/{self.settings.steps}  {self._described(found)}")
 
@@ -296,13 +321,16 @@ class _Run:
         return None
 
     def _validated_before(self, plan: Plan) -> list[int]:
-        steps = filter(plan.validates, range(plan.steps + 1))
-        return [step for step in steps if all(self._kept(step, name) for name in self.evaluation.tasks)]
+        return [step for step in plan.validations() if all(self._kept(step, name) for name in self.evaluation.tasks)]
 
     def _average(self, found: Mapping[str, Outcomes]) -> float:
-        names = self.evaluation.averaged(found)
+        names = self.evaluation.averaged(self._without_failed(found))
         values = [found[name].scores[self.evaluation.names(name).official].value for name in names]
         return sum(values) / len(values)
+
+    def _without_failed(self, found: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
+        """Without the tasks that could not be judged at some step."""
+        return {name: one for name, one in found.items() if name not in self.failed}
 
     def _described(self, found: Mapping[str, Outcomes]) -> str:
         shown = (f"{name} {one.scores[self.evaluation.names(name).official].value:.4g}" for name, one in found.items())
@@ -311,7 +339,7 @@ class _Run:
     def _placed(self, step: int) -> dict[str, Outcomes]:
         """The outcomes of the best step, beside the run; each score names its file and the file's hash."""
         placed = {}
-        for name, one in self.found[step].items():
+        for name, one in self._without_failed(self.found[step]).items():
             if self.context.rank == 0:
                 outcomes.write(self.context.folder, one)
             file = {"outcomes": outcomes.file_name(one.task), "outcomes_sha256": outcomes.sha256(one.items)}

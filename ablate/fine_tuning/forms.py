@@ -9,16 +9,13 @@ Only the answer is scored. Rows are padded behind their end, in segment 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ablate.errors import UserError
 from ablate.evaluation.contract import Batch
-from ablate.model.build import Model
 
 Pair = tuple[np.ndarray, np.ndarray]  # an input and its answer, ids
 
@@ -98,12 +95,8 @@ class Joined(Form):
         return {"prefix_lengths": lengths + 1} if self.has_prefix else {}  # the start symbol belongs to it
 
 
-def form_of(model: Model, pad_id: int) -> Form:
-    """The form that a model's topology reads; raises UserError for one that writes no text."""
-    topology: Any = model.topology
-    reads = topology.reads
-    if "decoder_ids" not in reads:
-        raise UserError("the model writes no text, which a text-to-text task needs; choose a topology with a decoder")
+def form_for(reads: Collection[str], pad_id: int = 0) -> Form:
+    """The form for a topology that reads these fields of a batch, and has a decoder."""
     return Split(pad_id) if "encoder_ids" in reads else Joined(pad_id, "prefix_lengths" in reads)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ablate.config.batch import Share
-from ablate.evaluation.contract import Batch, Context
+from ablate.evaluation.contract import Batch, Context, StopRequested
 from ablate.evaluation.heldout import summed
 from ablate.model import parameter_groups as rates
 from ablate.model.build import Model
@@ -58,6 +58,10 @@ class Plan:
         """Whether the model is judged after `step` steps."""
         return step == self.steps or (step > 0 and step % self.validate_every == 0)
 
+    def validations(self) -> list[int]:
+        """The steps after which the model is judged."""
+        return [*filter(self.validates, range(self.steps + 1))]
+
 
 @dataclass
 class Loop:
@@ -81,25 +85,34 @@ class Loop:
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.is_main = self.context.rank == 0
 
-    def run(self) -> None:
-        """Train to the end, from the newest whole checkpoint if there is one of this training.
+    def run(self, before: int) -> None:
+        """Train to the end, from the newest whole checkpoint of this training, if there is one, at step `before` or
+        earlier: the first step that is to be validated.
 
         Raises `StopRequested`, with a checkpoint, where the run was requested to stop, and `Diverged`.
         """
+        if self.is_main:
+            self.checkpoints.remove_after(before)
+        self._agreed(False)  # until it is done
         self._resume()
         if self.is_main:
             self.metrics.begin()
         self.began, self.begun_at = time.perf_counter(), self.step
         self.next_save, self.next_line = self.began + CHECKPOINT_SECONDS, self.began + LINE_SECONDS
+        try:
+            self._go_on()
+        except StopRequested:  # in another process, perhaps, and in the middle of a step, which changes nothing then
+            self.save()
+            raise
+
+    def _go_on(self) -> None:
         while True:
             if self.plan.validates(self.step):
                 self.save()
                 self.validate(self.step)
             if self.step >= self.plan.steps:
                 return
-            if self.context.stop():
-                self.save()
-                self.context.check_stop()
+            self.context.check_stop()
             self._take()
             self._say()
             if self._agreed(time.perf_counter() >= self.next_save):

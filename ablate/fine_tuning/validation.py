@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from ablate.data.tokenizer_backends import Tokenizer
+from ablate.duration import duration
 from ablate.evaluation import decoding
 from ablate.evaluation.contract import Context
 from ablate.fine_tuning.forms import Form
@@ -19,6 +21,7 @@ from ablate.run.outcomes import Item, Outcomes
 from ablate.run.score import Score
 from ablate.tasks.example import Example, Judged
 from ablate.tasks.task import Task
+from ablate.training.metrics import LINE_SECONDS
 
 UNIT = "%"
 
@@ -43,8 +46,13 @@ class Writer:
         order = sorted(range(len(inputs)), key=lambda number: (-len(inputs[number]), number))  # little padding
         groups = [order[start : start + self.sequences] for start in range(0, len(order), self.sequences)]
         ids = torch.zeros(len(inputs), self.length, dtype=torch.long, device=context.device)
-        for group in groups[context.rank :: context.world_size]:
+        mine = groups[context.rank :: context.world_size]
+        began = said = time.monotonic()
+        for number, group in enumerate(mine):
             context.check_stop()
+            if (now := time.monotonic()) >= said + LINE_SECONDS and number:
+                said, left = now, (now - began) / number * (len(mine) - number)
+                context.say(f"  {number / len(mine):.0%} of {len(inputs):,} answers written, {duration(left)} left")
             ids[torch.tensor(group, device=ids.device)] = self._written(model, [inputs[n] for n in group], context)
         return [self._text(row) for row in context.total(ids).tolist()]
 

@@ -34,6 +34,11 @@ MOST_WORDS = 2**20  # bytes of what a process says that it died of
 _SEED = re.compile(r"seed-(\d+)")
 
 
+def checkpoint_name(step: int) -> str:
+    """The name of the file with the state of a run after `step` steps."""
+    return f"step-{step:08d}.ckpt"
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a folder has of a record: the record, nothing at all, or what is wrong with it: "record.json cannot be ...".
@@ -59,6 +64,10 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.weights = self.checkpoints / "weights.pt"  # of a finished run, where they were kept
         self.log = self.path / "log.txt"
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint after `step` steps is, if it was kept."""
+        return self.checkpoints / checkpoint_name(step)
 
     @property
     def lock_file(self) -> Path:
@@ -121,7 +130,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Delete the folder of a run that never began, and those above it that are empty then; else do nothing."""
-        never_began = {self.record.name, self.log.name, self.lock_file.name}
+        never_began = {self.record.name, self.config.name, self.log.name, self.lock_file.name}
         with contextlib.suppress(OSError, lock.Busy), lock.held(self.lock_file):
             if {path.name for path in self.path.iterdir()} <= never_began:
                 shutil.rmtree(self.path)

@@ -165,6 +165,9 @@ class Record(JSONObject):
     scores_failed: Mapping[str, str] = field(
         default_factory=dict, metadata=OPTIONAL
     )  # evaluations, and why they failed
+    scores_missed: Mapping[str, str] = field(
+        default_factory=dict, metadata=OPTIONAL
+    )  # points of training that an evaluation was to be taken at and has no score of, and why
     tags: tuple[str, ...] = ()  # the axes that the overrides choose on, as group:option
     seconds: float | None = None  # of wall time, over all attempts
     attempts: int | None = None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SPREAD = "_std"  # the ending of the column with the standard deviation of a score over seeds
 LARGEST = 1e30  # what a score may be, of either sign
+CURVES = ("curve", "history")  # fields of a score that are curves
+STEP = "step"  # the x of a history
 
 # Columns that tables of runs and of rows have anyway, and kinds of curves: no score may have one of these names.
 COLUMNS = frozenset(
@@ -53,6 +56,8 @@ class Score:
     curve: the score by something else, such as the position in the sequence.
     exploratory: whether it is one task of several, or a secondary figure of one. The others, averages and the one
         figure of an evaluation, are primary: a report tests them as a family of their own.
+    history: the score by the step of training after which it was taken, the last step of the run included; None where
+        it was taken at the end alone.
     """
 
     value: float
@@ -65,6 +70,7 @@ class Score:
     outcomes: tuple[float, ...] | None = None
     curve: Curve | None = None
     exploratory: bool = False
+    history: Curve | None = None
 
     def __post_init__(self) -> None:
         if self.outcomes is not None:
@@ -81,17 +87,18 @@ class Score:
         content["exploratory"] = self.exploratory or None
         if self.outcomes is not None:
             content["outcomes"] = list(self.outcomes)
-        if self.curve is not None:
-            content["curve"] = {"x": self.curve.x, "xs": list(self.curve.xs), "ys": list(self.curve.ys)}
+        for key in CURVES:
+            if (curve := getattr(self, key)) is not None:
+                content[key] = {"x": curve.x, "xs": list(curve.xs), "ys": list(curve.ys)}
         return {key: value for key, value in content.items() if value is not None and value != {}}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Score:
         """The score that `to_json` wrote; keys that are not known here are left out."""
         known = {key: content[key] for key in cls.__dataclass_fields__ if key in content}
-        curve = known.get("curve")
-        if isinstance(curve, Mapping):
-            known["curve"] = Curve(str(curve["x"]), _numbers(curve["xs"]), _numbers(curve["ys"]))
+        for key in CURVES:
+            if isinstance(curve := known.get(key), Mapping):
+                known[key] = Curve(str(curve["x"]), _numbers(curve["xs"]), _numbers(curve["ys"]))
         if known.get("outcomes") is not None:
             known["outcomes"] = _numbers(known["outcomes"])
         score = cls(**known)
@@ -110,8 +117,9 @@ class Score:
                 raise ValueError(f"{key} must be {word}, and is {getattr(self, key)!r:.40}")
         if not isinstance(self.source, Mapping):
             raise ValueError("source must be a mapping")
-        if self.curve is not None and not isinstance(self.curve, Curve):
-            raise ValueError("curve must be a mapping")
+        for key in CURVES:
+            if not isinstance(getattr(self, key), (Curve, types.NoneType)):
+                raise ValueError(f"{key} must be a mapping")
 
 
 _TYPES = (

@@ -33,15 +33,18 @@ def prepare(job: dict[str, Any]) -> int:
     """Prepare the corpus of each config in `job` {"rows", "configs", "result"}.
 
     The hashes go to the file `result` as {"sha256": [...]}, or {"errors": [line, ...]} where it refuses. First the
-    model of each row is built without memory, so that a row that cannot be built is refused before any run begins.
+    model of each row is built without memory, and what its evaluations need is looked for, so that a row that cannot be
+    trained or scored is refused before any run begins.
     """
     from ablate.config import build_model, restored
     from ablate.data import build_corpus
 
     errors: list[UserError] = []
+    checked: set[str] = set()
     for row, config in job["rows"].items():
         try:
             build_model(restored(config), device="meta")
+            _check_evaluations(config, checked)
         except UserError as error:
             errors.append(error.of(row))
     hashes = []
@@ -55,6 +58,17 @@ def prepare(job: dict[str, Any]) -> int:
     result = {"errors": lines.splitlines()} if errors else {"sha256": hashes}
     atomic_write(Path(job["result"]), json.dumps(result))
     return UserError.exit_code if errors else 0
+
+
+def _check_evaluations(config: dict[str, Any], checked: set[str]) -> None:
+    """Raise `UserError` for evaluations that a row cannot have; those `checked` for another are not checked again."""
+    from ablate.config import restored
+    from ablate.evaluation.build import build
+
+    key = json.dumps([config[group] for group in ("evaluation", "topology", "trainer")], sort_keys=True, default=str)
+    if key not in checked:
+        checked.add(key)
+        build(restored(config))
 
 
 def measure(job: dict[str, Any]) -> int:

@@ -88,7 +88,8 @@ def _work(session: Session, items: list[preflight.RunRequest], differing: dict[p
     for line in stored.problems():
         session.display.say(line)
     settled = {*FINISHED} | ({FAILED} if session.options.retry is None else set())
-    if differing or any(status.state not in settled or status.is_damaged for status in found):
+    lacking = any(not item.is_settled(status) for item, status in zip(items, found, strict=True) if status.finished)
+    if differing or lacking or any(status.state not in settled or status.is_damaged for status in found):
         hashes = prepare(session, items)
         if session.interruption:
             return 1

@@ -45,10 +45,16 @@ class RunRequest:
         return Trainer(**self.config["trainer"])
 
     def is_settled(self, found: RunStatus) -> bool:
-        """Whether the run has a result, and all the scores that it can have: without its weights it gets no more."""
-        if found.state != DONE or found.record is None or not RunFolder(self.folder).weights.exists():
+        """Whether the run has a result, and all the scores that it can have: without its weights it gets no more.
+
+        Points of training without a score are named in its record.
+        """
+        if found.state != DONE or found.record is None or found.is_stored:
             return found.finished
-        return not evaluations.missing(self.config, found.record.to_json())
+        record = found.record.to_json()
+        if evaluations.missing(self.config, record):
+            return not RunFolder(self.folder).weights.exists()
+        return not evaluations.points_missing(self.config, record)
 
 
 def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: Sequence[str]) -> list[RunRequest]:

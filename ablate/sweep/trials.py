@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.config import points
 from ablate.run.files import read_json
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.scheduler import last_line
@@ -30,7 +31,7 @@ class Trial:
     def whole(self, config: dict[str, Any]) -> float:
         """How long a run of `config` takes."""
         steps, every = config["trainer"]["steps"], config["trainer"]["evaluate_every"]
-        early = min(steps, max(1, round(config["early_fraction"] * steps)))
+        early = points.step_of(config["early_fraction"], steps)
         evaluations = len({early, steps, *range(every or steps, steps + 1, every or steps)})
         return float(self.start + steps * self.step + evaluations * self.evaluation)
 

@@ -49,6 +49,16 @@ class Row:
             raise UserError(f"{self.where}: {key!r} must be a list, and is {value!r:.60}")
         return value
 
+    def texts_of(self, key: str) -> list[str]:
+        """The texts in the list under a key; raises UserError where it is missing, empty, or has anything else."""
+        values = self.list_of(key)
+        if not values:
+            raise UserError(f"{self.where}: {key!r} is empty")
+        for value in values:
+            if not isinstance(value, str) or not value.strip():
+                raise UserError(f"{self.where}: each of {key!r} must be a text that is not empty, not {value!r:.60}")
+        return list(values)
+
     def inner(self, value: Any, what: str) -> Row:
         """A row within this one."""
         if not isinstance(value, Mapping):
@@ -90,26 +100,27 @@ class Files:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file, numbered from 1, without their ends; raises UserError for a file that is damaged."""
+    """The lines of a text file, numbered from 1, without their ends (LF); raises UserError for a file that is damaged."""
     number = 0
     try:
         with _opened(path) as lines:
             for number, line in enumerate(lines, 1):
-                yield number, line.removesuffix("\n")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield number, text.removesuffix("\n")
     except Damaged as error:
         raise UserError(f"{path}:{number + 1}: {error.kind} ({error})") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}:{number + 1}: invalid UTF-8 ({error.reason})") from None
+        raise UserError(f"{path}:{number}: invalid UTF-8 ({error.reason})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _opened(path: Path) -> io.TextIOBase:
+def _opened(path: Path) -> io.BufferedReader:
     name = os.fspath(path)
     if not compression_of(name):
-        return open(path, encoding="utf-8-sig", newline="\n")
+        return open(path, "rb")
     check_readable(name)
-    return io.TextIOWrapper(io.BufferedReader(Decompressed(name)), encoding="utf-8-sig", newline="\n")
+    return io.BufferedReader(Decompressed(name))
 
 
 def _row(line: str, where: str) -> Row:
@@ -117,8 +128,10 @@ def _row(line: str, where: str) -> Row:
         content = json.loads(line)
     except ValueError as error:
         raise UserError(f"{where}: no JSON ({error})") from None
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply") from None
     if not isinstance(content, dict):
-        raise UserError(f"{where}: must be a JSON object, and is a {type(content).__name__}")
+        raise UserError(f"{where}: must be a JSON object, and is {content!r:.60}")
     return Row(content, where)
 
 
@@ -132,7 +145,8 @@ def files_of(folder: Path, split: Sequence[str], key: str) -> Files | None:
         near = nearest(folder.name, _names(folder.parent))
         raise UserError(f"{key}: there is no folder {folder}{near}")
     for start in split:
-        found = [path for path in sorted(folder.iterdir()) if _stem(path).rstrip("0123456789") == start]
+        files = (path for path in sorted(folder.iterdir()) if path.is_file())
+        found = [path for path in files if _stem(path).rstrip("0123456789") == start]
         if len(found) > 1:
             raise UserError(f"{key}: {folder} has {' and '.join(path.name for path in found)}; leave one of them there")
         if found:
@@ -144,9 +158,10 @@ def named_files(folder: Path, names: str | Sequence[str], key: str) -> Files:
     """The files that `names`, names or patterns below `folder`, stand for; UserError, naming `key`, for none."""
     found: list[Path] = []
     for name in [names] if isinstance(names, str) else names:
-        matches = sorted(glob.glob(os.fspath(folder / name)))
+        matches = sorted(filter(os.path.isfile, glob.glob(os.fspath(folder / name))))
         if not matches:
-            raise UserError(f"{key}: there is no file {folder / name}{nearest(str(name), _names(folder))}")
+            names_there = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+            raise UserError(f"{key}: there is no file {folder / name}{nearest(str(name), names_there)}")
         found += map(Path, matches)
     return Files(tuple(dict.fromkeys(found)))
 

@@ -120,10 +120,10 @@ def record(rows: Iterable[Row]) -> list[Example]:
     return [
         Example(
             f"record/{'/'.join(map(str, place))}",
-            f"record query: {row.text('query')} entities: {', '.join(row.list_of('entities'))} passage: ",
+            f"record query: {row.text('query')} entities: {', '.join(row.texts_of('entities'))} passage: ",
             SENTENCE_END.sub(" ", row.text("passage")).replace(HIGHLIGHT, ". "),
             "",
-            _answers_of(row),
+            tuple(_unique(row.texts_of("answers"))),
             split_key=row.text("passage"),
         )
         for place, row in _queries(rows)
@@ -171,7 +171,7 @@ def _queries(rows: Iterable[Row]) -> Iterator[tuple[tuple[int, int], Row]]:
         passage = row.inner(row.value("passage"), "'passage'")
         text = passage.text("text")
         spans = [row.inner(entity, "an entity") for entity in passage.list_of("entities")]
-        entities = [text[span.value("start") : span.value("end") + 1] for span in spans]  # `end` is the last character
+        entities = [_stretch(text, span) for span in spans]
         for query in row.list_of("qas"):
             asked = row.inner(query, "a query")
             answers = [row.inner(answer, "an answer").text("text") for answer in asked.list_of("answers")]
@@ -179,11 +179,13 @@ def _queries(rows: Iterable[Row]) -> Iterator[tuple[tuple[int, int], Row]]:
             yield (row.value("idx"), asked.value("idx")), Row(flat, row.where)
 
 
-def _answers_of(row: Row) -> tuple[str, ...]:
-    answers = _unique([str(answer) for answer in row.list_of("answers")])
-    if not answers:
-        raise UserError(f"{row.where}: 'answers' is empty")
-    return tuple(answers)
+def _stretch(text: str, span: Row) -> str:
+    """The part of a passage from its `start` to its `end`, the last character; raises UserError where there is none."""
+    start, end = span.value("start"), span.value("end")
+    if type(start) is not int or type(end) is not int or not 0 <= start <= end < len(text):
+        places = f"{start!r:.20} to {end!r:.20}"
+        raise UserError(f"{span.where}: an entity from {places} is not within the passage of {len(text)} characters")
+    return text[start : end + 1]
 
 
 def _unique(texts: Iterable[str]) -> list[str]:

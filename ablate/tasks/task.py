@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,10 @@ def checked(name: str, parts: Parts, key: str) -> Parts:
     for part, examples in (("training", train), ("validation", parts.validation)):
         if not examples:
             raise UserError(f"{key}: the {part} part of {name} is empty ({parts.source['data']})")
+    for item, count in Counter(example.id for example in parts.validation).items():
+        if count > 1:  # outcomes of two models are compared item by item
+            numbers = {2: "two", 3: "three"}.get(count, str(count))
+            raise UserError(f"{key}: the validation part of {name} has {numbers} items {item} ({parts.source['data']})")
     return Parts(train, parts.validation, parts.source)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 
-from ablate.errors import UserError
 from ablate.tasks.example import Example
 from ablate.tasks.metrics import answers
 from ablate.tasks.readers import Row
@@ -17,11 +16,8 @@ from ablate.tasks.task import Task, each
 def question(row: Row) -> Example:
     """`wq question: ...` -> any of the answers; the layouts of the released files and of the Hub."""
     text = row.text("qText" if "qText" in row.content else "question")
-    accepted = tuple(str(answer) for answer in row.list_of("answers"))
-    if not accepted:
-        raise UserError(f"{row.where}: 'answers' is empty")
     name = row.content.get("qId") or hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Example(f"webquestions/{name}", "wq question: ", text, "", accepted, split_key=text)
+    return Example(f"webquestions/{name}", "wq question: ", text, "", tuple(row.texts_of("answers")), split_key=text)
 
 
 TASK = Task("webq", "", each(question), answers.exact_match)

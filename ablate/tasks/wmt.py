@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ablate.errors import UserError
+from ablate.errors import UserError, nearest
 from ablate.tasks.detokenise import detokenised
 from ablate.tasks.example import Example
 from ablate.tasks.metrics import generation
@@ -34,7 +34,8 @@ def parallel(folder: Path, name: str, *, is_tokenised: bool, key: str) -> Iterat
     files = [folder / f"{name}.{language}" for language in ("en", "de")]
     for file in files:
         if not file.is_file():
-            raise UserError(f"{key}: there is no file {file}")
+            there = {path.stem for path in folder.iterdir()} if folder.is_dir() else ()
+            raise UserError(f"{key}: there is no file {file}{nearest(name, sorted(there))}")
     english, german = (list(numbered_lines(file)) for file in files)
     if len(english) != len(german):
         raise UserError(f"{files[0]}:{len(english)}: {files[1].name} has {len(german)} lines, and must have as many")

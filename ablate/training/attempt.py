@@ -21,6 +21,7 @@ from ablate.run.folder import RunFolder, set_content_aside, set_file_aside
 from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNING, Record, now
 from ablate.run.status import seconds_spent
 from ablate.terminal import say
+from ablate.termination import exit_code
 from ablate.training import finished, later, processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
@@ -56,6 +57,7 @@ class Attempt:
         self.seconds = seconds_spent(folder.path, self.found) if self.found else 0.0  # of the attempts before
         self.record = self.found or self._begun()
         self.missing: list[str] = []  # evaluations that a finished run lacks
+        self.points: dict[str, list[int]] = {}  # points of training, by evaluation, that it lacks
 
     def work(self) -> Record:
         """Do what is left to do; returns the record."""
@@ -63,13 +65,24 @@ class Attempt:
         return self.record
 
     def is_settled(self) -> bool:
-        """Prepare the text, and say whether nothing is left to do: `record` is a result, or says why there is none."""
-        self._guard(lambda interruption: self._prepare())
-        return self.record.status != RUNNING and not self.missing
+        """Prepare the text, and say whether nothing is left to do: `record` is a result, or says why there is none.
+
+        What the evaluations cannot do is refused here, in one line, and not by each of the run's processes.
+        """
+        self._guard(lambda interruption: self._prepare_for_processes())
+        return self.record.status != RUNNING and not (self.missing or self.points)
 
     def after_processes(self, code: int) -> Record:
-        """The record that the run's processes left; says so where they died without a word."""
+        """The record that the run's processes left; says so where they died without a word.
+
+        A result stays in the folder as it is, whatever became of the evaluations that were to be added to it.
+        """
         cause, status = self.folder.failure(), self.record.status
+        if status == DONE and code:
+            stops = {exit_code(number): number for number in (signal.SIGINT, signal.SIGTERM)}
+            reason = signal.Signals(stops[code]).name if code in stops else cause
+            self._finish(PREEMPTED if code in stops else FAILED, reason or f"its processes exited with code {code}")
+            return self.record
         # When one dies, torchrun asks the others to end, and the main process may have saved for that.
         died_of_another = status == PREEMPTED and self.folder.death()
         if status == RUNNING or (cause and status == FAILED) or died_of_another:
@@ -103,7 +116,7 @@ class Attempt:
 
     def _work(self, interruption: Interruption) -> None:
         if not self._prepare():
-            if self.missing:
+            if self.missing or self.points:
                 self._score_later(interruption)
             return
         if self.is_main:
@@ -138,9 +151,16 @@ class Attempt:
             self._compare(self.found)
             if self.found.status in FINISHED:
                 self.missing = finished.missing(self.cfg, self.folder, self.found)
+                self.points = finished.points_missing(self.cfg, self.folder, self.found)
                 return False
         self._write(begun)
         return True
+
+    def _prepare_for_processes(self) -> None:
+        from ablate.evaluation.build import build  # torch
+
+        if self._prepare() or self.missing or self.points:
+            build(self.cfg)
 
     def _repair(self) -> None:
         """Rebuild a damaged record from what is beside it, or make room for another attempt; nothing is deleted."""
@@ -193,9 +213,12 @@ class Attempt:
             fit.clear()
 
     def _score_later(self, interruption: Interruption) -> None:
-        """Take the scores that a finished run lacks."""
-        scored = later.score(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say)
-        self._write(later.merged(self.record, scored, self.missing))
+        """Take the scores that a finished run lacks, and name those that cannot be taken."""
+        if self.is_main:
+            self.folder.forget_failures()
+        run = self.cfg, self.corpus, self.folder, self.identity
+        scored = later.score(*run, self.record, self.missing, interruption, self.say)
+        self._write(later.merged(self.record, scored, [*self.missing, *self.points]))
         if self.is_main:
             later.add_to_config(self.folder, self.cfg)
         if scored.stopped:

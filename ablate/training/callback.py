@@ -28,9 +28,11 @@ Row = dict[str, Any]
 class RunCallback(L.Callback):
     """Runs whenever the module pauses; its order is what makes a resumed run equal to one never interrupted:
 
-        metrics of step k  ->  held-out loss at k, if due  ->  checkpoint of all that  ->  step k+1
+        metrics of step k  ->  held-out loss at k, if due  ->  other scores, if due  ->  checkpoint of all that
+                           ->  step k+1
 
-    A checkpoint made while the held-out loss at k is still missing says so, and the resumed run takes it first.
+    A checkpoint made while the held-out loss at k, or a score, is still missing says so, and the resumed run takes it
+    first.
     """
 
     def __init__(
@@ -43,12 +45,15 @@ class RunCallback(L.Callback):
         score: Callable[[Callable[[], bool]], Scored],
         say: Callable[[str], None],
         *,
+        score_at: Callable[[int, Callable[[], bool]], bool] = lambda step, stop: True,
+        score_past: Callable[[int, Callable[[], bool]], bool] = lambda step, stop: True,
         is_main: bool = True,
         save_last: bool = False,
         listeners: Sequence[Callable[[Row], None]] = (),
     ) -> None:
         self.agenda, self.progress, self.interruption = agenda, progress, interruption
         self.evaluate, self.score, self.say, self.listeners = evaluate, score, say, listeners
+        self.score_at, self.score_past = score_at, score_past  # False where a signal came in between
         self.is_main, self.save_last = is_main, save_last
         self.metrics = MetricsFile(folder.metrics)
         self.heartbeat = Heartbeat(folder.progress, agenda.steps)
@@ -87,7 +92,8 @@ class RunCallback(L.Callback):
         self._beat(STARTING)
         if self.progress.step:
             self.say(f"resumed at step {self.progress.step}")
-            self._between_steps(trainer)
+            leaves = not self.score_past(self.progress.step, self._leaves_evaluation)
+            self._between_steps(trainer, (leaves, False))
         self.progress.timer.start(warm_up=max(1, min(10, self.agenda.steps // 10)))
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
@@ -131,6 +137,11 @@ class RunCallback(L.Callback):
         if not is_evaluated and not stop:
             is_evaluated = self._evaluate(step)
             stop = not is_evaluated
+            self.progress.timer.skip()
+        if self.agenda.scores(step) and not (stop or self.progress.diverged):
+            self.save(trainer)  # as it may take long
+            self._beat("evaluating")
+            stop = not self.score_at(step, self._leaves_evaluation)
             self.progress.timer.skip()
         if self.progress.diverged or (is_evaluated and step >= self.agenda.steps):
             trainer.should_stop = True

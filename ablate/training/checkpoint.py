@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from ablate.run.files import atomic_file, atomic_write, sha256
+from ablate.run.folder import checkpoint_name
 from ablate.training.lightning import CheckpointIO
 
 KEPT = 2
@@ -110,7 +111,7 @@ class CheckpointFolder:
 
     def at(self, step: int) -> Path:
         """Where the checkpoint after `step` steps goes."""
-        return self.path / f"step-{step:08d}.ckpt"
+        return self.path / checkpoint_name(step)
 
     def all(self) -> list[Path]:
         """Every checkpoint, the newest first, whole or not."""
@@ -143,6 +144,12 @@ class CheckpointFolder:
         for checksum in self.path.glob("*.ckpt.sha256"):
             if not checksum.with_suffix("").exists():
                 remove(checksum.with_suffix(""))
+
+    def remove_after(self, step: int) -> None:
+        """Delete those of later steps."""
+        for path in self.all():
+            if int(path.stem.removeprefix("step-")) > step:
+                remove(path)
 
     def clear(self) -> None:
         """Delete all of them."""

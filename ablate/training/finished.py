@@ -27,7 +27,7 @@ def find(cfg: DictConfig, folder: RunFolder) -> Record | None:
         record = folder.examine().record if _is_finished(folder) else None
         if record is None or record.identity != identity(cfg, sha256) or missing(cfg, folder, record):
             return None
-        return record
+        return None if points_missing(cfg, folder, record) else record
 
 
 def missing(cfg: DictConfig, folder: RunFolder, record: Record) -> list[str]:
@@ -40,6 +40,14 @@ def missing(cfg: DictConfig, folder: RunFolder, record: Record) -> list[str]:
             f"choose {evaluations.GROUP} without it, or move that folder away to train again"
         )
     return found
+
+
+def points_missing(cfg: DictConfig, folder: RunFolder, record: Record) -> dict[str, list[int]]:
+    """The points of training, by evaluation, whose scores a finished run lacks, or whose lack it does not name."""
+    if record.status != DONE:
+        return {}
+    has_weights = lambda step: folder.checkpoint(step).exists()  # noqa: E731
+    return evaluations.points_missing(resolved(cfg), record.to_json(), has_weights)
 
 
 def _is_finished(folder: RunFolder) -> bool:

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from ablate.config import build_model, effective, fill, resolved
+from ablate.config import build_model, effective, evaluations, fill, points, resolved
 from ablate.config.batch import share
 from ablate.data.batches import Batches
 from ablate.evaluation.contract import Context
 from ablate.run.folder import RunFolder
 from ablate.run.score import Score
-from ablate.training import checkpoint, environment, processes
+from ablate.training import checkpoint, environment, past_points, processes
 from ablate.training.callback import RunCallback
 from ablate.training.device import device_type
 from ablate.training.first_loss import FirstLoss
@@ -69,7 +69,8 @@ class Fit:
         self.batches = Batches(cfg, corpus)
         self.scoring = Scoring(cfg, corpus, self.batches, folder, identity)
         self.progress = Progress(Spikes(cfg.trainer.skip_spikes))
-        self.peak_memory: int | None = None
+        self.peak_memory = 0  # bytes, of the training alone
+        self.is_trained = False
         self.agenda = agenda(cfg)
         self.model = build_model(cfg)
         if cfg.trainer.compile == "model":
@@ -97,6 +98,8 @@ class Fit:
             self._evaluate,
             self._score,
             say,
+            score_at=self._score_at,
+            score_past=self._score_past,
             is_main=processes.is_main(),
             save_last=cfg.keep_checkpoints == "all" or bool(self.scoring.after),
             listeners=(self.first_loss, *listeners),
@@ -126,8 +129,25 @@ class Fit:
 
     def _score(self, stop: Callable[[], bool]) -> Scored:
         """What the other evaluations find once the model is trained."""
-        self.peak_memory = environment.peak_memory_bytes(self.trainer.strategy.root_device)  # of the training alone
+        self._note_peak_memory()
+        self.is_trained = True
         return self.scoring.score(self.model, self._context(stop), stop, self.say)
+
+    def _score_at(self, step: int, stop: Callable[[], bool]) -> bool:
+        """Take the evaluations that are due after `step`; False where a signal came in between."""
+        self._note_peak_memory()
+        is_through = self.scoring.score_at(step, self.model, self._context(stop), stop, self.say)
+        environment.forget_peak_memory(self.device_type)
+        return is_through
+
+    def _score_past(self, step: int, stop: Callable[[], bool]) -> bool:
+        """The same for points before `step`, which this run goes on after, where their weights are there."""
+        folder = self.callback.checkpoints
+        return past_points.score(self.scoring, folder, step, self._context(stop), stop, self.say)
+
+    def _note_peak_memory(self) -> None:
+        now = environment.peak_memory_bytes(self.trainer.strategy.root_device)
+        self.peak_memory = max(self.peak_memory, now)
 
     def _context(self, stop: Callable[[], bool]) -> Context:
         device = self.trainer.strategy.root_device
@@ -151,12 +171,13 @@ class Fit:
     def _measured(self) -> dict[str, Any]:
         timer, losses = self.progress.timer, self.callback.losses
         early, final = losses.get(str(self.agenda.early_step)), losses.get(str(self.agenda.steps))
-        peak_memory = self.peak_memory or environment.peak_memory_bytes(self.trainer.strategy.root_device)
+        if not self.is_trained:
+            self._note_peak_memory()
         return {
             "step": self.progress.step,
             "steps_per_second": {**timer.steps_per_second(), "exclusive": None},
             "data_wait_fraction": timer.data_wait_fraction(),
-            "peak_memory_bytes": peak_memory,
+            "peak_memory_bytes": self.peak_memory,
             "loss": {
                 "early": early and early["loss"],
                 "final": final and final["loss"],
@@ -174,8 +195,9 @@ class Fit:
 def agenda(cfg: DictConfig) -> Agenda:
     """What is due when."""
     trainer = cfg.trainer
-    early = min(trainer.steps, max(1, round(cfg.early_fraction * trainer.steps)))
-    return Agenda(trainer.steps, early, trainer.log_every, trainer.evaluate_every, trainer.checkpoint_every)
+    early = points.step_of(cfg.early_fraction, trainer.steps)
+    scored = frozenset(step for steps in evaluations.points_before_end(resolved(cfg)).values() for step in steps)
+    return Agenda(trainer.steps, early, trainer.log_every, trainer.evaluate_every, trainer.checkpoint_every, scored)
 
 
 def prepare_process(cfg: DictConfig, device_type: str) -> None:

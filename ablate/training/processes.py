@@ -9,8 +9,10 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -49,8 +51,10 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def launch(cfg: DictConfig, overrides: list[str], command: str, folder: Path) -> int:
+def launch(cfg: DictConfig, job: Mapping[str, Any], folder: Path) -> int:
     """Start the run's processes on this machine, pass signals on to them, and wait; returns the agent's exit code.
+
+    `job` is what `ablate.worker` reads.
 
     How it went is in their record, in `folder`. A second Ctrl-C kills them. Raises `UserError` for
     several nodes: there each starts torchrun itself.
@@ -61,9 +65,8 @@ def launch(cfg: DictConfig, overrides: list[str], command: str, folder: Path) ->
             f"--nproc_per_node {cfg.trainer.devices} --rdzv_backend c10d --rdzv_id ANY_NAME "
             "--rdzv_endpoint FIRST_NODE:29400 -m ablate train ..."
         )
-    job = json.dumps({"overrides": overrides, "command": command})
     started = subprocess.Popen(
-        agent.command(cfg.trainer.devices, "ablate.worker", [job], folder),
+        agent.command(cfg.trainer.devices, "ablate.worker", [json.dumps(job)], folder),
         start_new_session=True,  # Ctrl-C is passed on once, not felt twice
         preexec_fn=die_with_parent,
     )

@@ -25,6 +25,7 @@ class Agenda:
     log_every: int
     evaluate_every: int | None
     checkpoint_every: int | None
+    scored: frozenset[int] = frozenset()  # steps before the last at which scores are taken
 
     def logs(self, step: int) -> bool:
         """Whether a line of metrics is written."""
@@ -38,9 +39,13 @@ class Agenda:
         """Whether a checkpoint is due by the number of steps."""
         return _hits(step, self.checkpoint_every)
 
+    def scores(self, step: int) -> bool:
+        """Whether an evaluation that is not part of training is taken on the way."""
+        return step in self.scored
+
     def pauses(self, step: int) -> bool:
         """Whether there is anything to do at all."""
-        return self.logs(step) or self.evaluates(step) or self.saves(step)
+        return self.logs(step) or self.evaluates(step) or self.saves(step) or self.scores(step)
 
 
 def _hits(step: int, every: int | None) -> bool:

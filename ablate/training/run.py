@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from ablate.config import build_model
 from ablate.config.batch import share
+from ablate.config.keys import plain
 from ablate.errors import UserError, disk_error, print_error
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import Busy
@@ -56,7 +57,8 @@ def run(cfg: DictConfig, overrides: list[str], command: str) -> Record:
             return attempt.work()
         if attempt.is_settled():
             return attempt.record
-    code = processes.launch(cfg, overrides, command, folder.path)
+    job = {"config": plain(cfg), "overrides": overrides, "command": command}
+    code = processes.launch(cfg, job, folder.path)
     with folder.lock():
         return Attempt(cfg, overrides, command, folder).after_processes(code)
 

@@ -27,6 +27,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.yaml").write_text("")
+    for name in ("made", "other"):
+        (tmp_path / "runs" / name / "row" / "seed-0").mkdir(parents=True)
     return tmp_path
 
 
@@ -69,6 +71,28 @@ def here(tmp_path, monkeypatch):
         ("cost --format=j", ["--format=json"]),
         ("cost --reference mi", ["mine"]),
         ("cost sha", ["shape=", "sharing="]),
+        ("evaluate ", ["made", "other"]),
+        ("evaluate m", ["made"]),
+        ("evaluate made o", ["other"]),
+        ("evaluate made m", []),
+        ("evaluate mi", []),  # it has no runs
+        ("evaluate made ev", ["evaluation="]),
+        ("evaluate made evaluation=[by_position] ev", []),
+        ("evaluate made evaluation=by", ["evaluation=by_position"]),
+        ("evaluate made evaluation=held", []),
+        ("evaluate made evaluation=[by", ["evaluation=[by_position"]),
+        ("evaluate made evaluation=[by_position,ini", ["evaluation=[by_position,initial_gradients"]),
+        (
+            "evaluate made evaluation.by_position.",
+            [
+                "evaluation.by_position.at=",
+                "evaluation.by_position.bins=",
+                "evaluation.by_position.tokens=",
+                "evaluation.by_position.seed=",
+            ],
+        ),
+        ("evaluate made paths", ["paths.runs="]),
+        ("train evaluation=[heldout,by", ["evaluation=[heldout,by_position"]),
         ("data p", ["prepare"]),
         ("data prepare data=h", ["data=hub"]),
         ("options posit", ["position"]),

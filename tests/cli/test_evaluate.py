@@ -8,11 +8,13 @@ import shutil
 import pytest
 
 from ablate import cli
+from ablate.errors import UserError
 from ablate.evaluation.by_position import NAME, LossByPosition
 from ablate.evaluation.contract import Partial
 from ablate.training import fit
 from tests.training.standin import folder_of, run
 
+TRAIN = fit.Fit.run
 FOUR_BINS = ("evaluation=by_position", "evaluation.by_position.bins=4")
 
 
@@ -101,6 +103,16 @@ def test_a_run_without_weights_or_result_is_named_and_the_others_go_on(runs, cap
     assert "seed-0 (" in capsys.readouterr().err
 
 
+def test_what_is_wrong_with_all_runs_is_told_once(runs, capsys, monkeypatch):
+    def check(self, config):
+        raise UserError("tasks/piqa.jsonl:3: has no field 'goal'")
+
+    monkeypatch.setattr(LossByPosition, "check", check)
+    assert cli.run(["evaluate", "mine", *FOUR_BINS]) == 2
+    assert capsys.readouterr().err == "ablate: tasks/piqa.jsonl:3: has no field 'goal'\n"
+    assert not any(folder.read().scores for folder in runs)
+
+
 def test_a_run_that_was_moved_is_scored_where_it_is(runs, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     shutil.move("runs", "elsewhere/kept")
@@ -129,6 +141,38 @@ def test_a_mistake_is_a_line_before_any_run_is_looked_at(words, told, tmp_path, 
     assert cli.run(["evaluate", *words]) == 2
     errors = capsys.readouterr().err
     assert told in errors and "Traceback" not in errors
+
+
+def test_a_point_that_the_run_is_past_is_named_in_a_line(runs, capsys):
+    words = ["evaluate", str(runs[0].path), *FOUR_BINS, "evaluation.by_position.at=[0.125,1]"]
+    assert cli.run(words) == 0
+    reason = "the run was past it, and kept no weights of that step"
+    score = runs[0].read().scores[NAME]
+    line = f"{NAME} {score.value:.4g} nats a token, no score of by_position at step 5 ({reason})"
+    assert f"mine: tiny, seed 0: {line}" in capsys.readouterr().out
+    assert runs[0].read().scores_missed == {"by_position at step 5": reason} and score.history is None
+    assert cli.run(words) == 0 and "no score of by_position at step 5" in capsys.readouterr().out
+    assert cli.run(words[:-1]) == 0 and "at step 5" not in capsys.readouterr().out  # not asked for
+
+
+def test_points_are_asked_of_one_run_and_another(runs, asked, tmp_path, monkeypatch, capsys):
+    """`status` says which runs have a score at each point."""
+    point = "evaluation.by_position.at=[0.125,1]"
+    monkeypatch.setattr(fit.Fit, "run", TRAIN)
+    run(asked("sweep=mine", "seed=2", "evaluation=[heldout,by_position]", *FOUR_BINS[1:], point))
+    assert cli.run(["evaluate", str(runs[0].path), *FOUR_BINS, point]) == 0
+    overrides = [text for text in runs[0].read().overrides if not text.startswith(("row=", "sweep=", "seed", "paths."))]
+    (tmp_path / "sweeps").mkdir()
+    base = json.dumps([*overrides, "evaluation=[heldout,by_position]", *FOUR_BINS[1:], point])
+    rows = "rows: {tiny: [], RMS Norm: [norm=rmsnorm]}"
+    text = f"question: Which?\nbase: {base}\nbaseline: tiny\n{rows}\nseeds: {{baseline: 3, rows: 1}}\n"
+    (tmp_path / "sweeps" / "mine.yaml").write_text(text)
+    for verb in ("status", "plan"):
+        capsys.readouterr()
+        assert cli.run([verb, "mine"]) == 0
+        told = capsys.readouterr().out
+        assert "evaluation by_position: of 3 runs that are done, 2 have it, 1 lack it" in told
+        assert "evaluation by_position at step 5: of 3 runs that are done, 1 have it, 2 are past it without" in told
 
 
 def test_plan_and_status_say_which_runs_have_it(runs, tmp_path, capsys):

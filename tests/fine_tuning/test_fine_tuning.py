@@ -1,6 +1,8 @@
 """Fine-tuning as an evaluation: it learns, it is scored, and interrupted it goes on to the same numbers."""
 
+import itertools
 import json
+import types
 
 import pytest
 import torch
@@ -133,6 +135,43 @@ def test_a_task_that_was_judged_is_not_judged_again(cfg, tmp_path, monkeypatch):
     monkeypatch.setattr(validation, "judged", _counting(validation.judged, judged))
     assert tiny.evaluated(cfg(), tmp_path / "run") == tiny.evaluated(cfg(), tmp_path / "whole")
     assert judged[:2] == ["copa", "cb"]
+
+
+@pytest.mark.parametrize("at", [0, 1, 2], ids=["first", "second", "last"])
+def test_a_task_that_cannot_be_judged_loses_no_other(cfg, tmp_path, monkeypatch, at):
+    """Its name, and why; the next attempt judges it alone, and comes to what an attempt without failures gives."""
+    whole, judge, judged = tiny.evaluated(cfg(), tmp_path / "whole"), validation.judged, []
+
+    def fails(task, *rest):
+        judged.append(task.name)
+        if task.name == "copa" and judged.count("copa") == at + 1:
+            raise RuntimeError("no room")
+        return judge(task, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(validation, "judged", fails)
+        found = tiny.evaluated(cfg(), tmp_path / "run")
+    assert found.failed == {"copa": f"at fine-tuning step {10 * (at + 1)}: RuntimeError: no room"}
+    assert {*found.scores} == {"superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy"}
+    again = []
+    monkeypatch.setattr(validation, "judged", _counting(judge, again))
+    assert tiny.evaluated(cfg(), tmp_path / "run") == whole and again == ["copa"]
+
+
+def test_writing_says_how_far_it_is(cfg, tmp_path, monkeypatch):
+    clock = map(float, itertools.count(0, 7))
+    monkeypatch.setattr(validation, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    lines = []
+    made = cfg("evaluation.superglue.steps=1", "evaluation.superglue.micro_batch=2")
+    tiny.evaluated(made, tmp_path / "run", say=lines.append)
+    told = [line for line in lines if "written" in line]
+    assert told[0] == "  33% of 12 answers written, 42 s left"  # two groups of six in 21 s
+
+
+def test_where_no_task_can_be_judged_there_is_no_score(cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "judged", lambda *_: 1 / 0)
+    found = tiny.evaluated(cfg(), tmp_path / "run")
+    assert not found.scores and found.failed.keys() == {"cb", "copa"}
 
 
 def test_other_weights_or_other_files_begin_anew(cfg, tmp_path):

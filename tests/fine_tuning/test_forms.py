@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from ablate.config import compose
-from ablate.errors import UserError
 from ablate.fine_tuning.encoding import Encoder
-from ablate.fine_tuning.forms import Joined, Split, form_of
+from ablate.fine_tuning.forms import Joined, Split, form_for
 from ablate.tasks.example import Example
 from tests.fine_tuning import tiny
 
@@ -19,7 +18,7 @@ def test_the_loss_is_that_of_the_answers_alone(topology):
     """Padded together: the mean over the answers' tokens of the same numbers as one by one."""
     torch.manual_seed(0)
     model = tiny.model(compose([*tiny.SHAPE, *tiny.TOPOLOGIES[topology]]))
-    form = form_of(model, 0)
+    form = form_for(model.topology.reads)
     with torch.no_grad():
         loss, nll = model.forward(form.training(PAIRS))
         alone, count = 0.0, 0
@@ -59,11 +58,6 @@ def test_a_prompt_is_what_training_reads_before_the_answer(has_prefix):
     length = prompt["decoder_ids"].shape[1]
     assert prompt["decoder_ids"].tolist() == whole["decoder_ids"][:, :length].tolist()
     assert prompt.get("prefix_lengths") == whole.get("prefix_lengths")
-
-
-def test_an_encoder_writes_no_text():
-    with pytest.raises(UserError, match="writes no text"):
-        form_of(tiny.model(compose([*tiny.SHAPE, "topology=encoder"])), 0)
 
 
 def test_what_is_too_long_loses_the_end_of_its_passage():

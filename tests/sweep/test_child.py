@@ -39,6 +39,18 @@ def test_prepare_names_every_row_that_cannot_be_built_and_reads_no_text(asked, r
     assert all(line in capsys.readouterr().err for line in errors[:1])
 
 
+def test_prepare_refuses_what_an_evaluation_cannot_do_once_for_all_rows(asked, result, monkeypatch, tmp_path):
+    monkeypatch.setattr(build_corpus, "prepare", lambda *_, **__: pytest.fail("it prepares the text"))
+    chosen = ["evaluation=[heldout,zero_shot]", f"evaluation.zero_shot.data={tmp_path}", "topology=causal_decoder"]
+    chosen += ["evaluation.zero_shot.tasks=[piqa]", "objective=causal"]
+    (tmp_path / "piqa.jsonl").write_text("{}\n")
+    one, two = compose_resolved(asked(*chosen)), compose_resolved(asked(*chosen, "norm=rmsnorm"))
+    job = {"rows": {"one": one, "two": two}, "configs": [one], "result": str(result)}
+    assert child.prepare(job) == UserError.exit_code
+    (error,) = json.loads(result.read_text())["errors"]
+    assert error.startswith("one: ") and "piqa.jsonl:1: has no field 'goal'" in error
+
+
 def test_prepare_tells_why_a_corpus_is_refused(asked, result, monkeypatch):
     def refuse(*_, **__):
         raise UserError("text.jsonl, line 3: broken")

@@ -2,13 +2,19 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
+from ablate.config import compose_resolved, evaluations
 from ablate.errors import UserError
 from ablate.naming import slug
 from ablate.run.folder import RunFolder
-from ablate.sweep import command
+from ablate.run.record import DONE, SCHEMA, Data, Record
+from ablate.run.score import Curve, Score
+from ablate.run.status import RunStatus
+from ablate.study.runs import PlannedRun
+from ablate.sweep import command, preflight
 from tests.run.sealed import sealed
 from tests.sweep.conftest import PROGRAM, SWEEP
 
@@ -178,3 +184,23 @@ def test_finished_runs_take_the_scores_that_they_lack_where_their_weights_were_k
     assert place.drive()[0] == 0 and place.trace("again") == []
     assert place.drive("evaluation=[heldout,by_position]")[0] == 0
     assert sorted(place.trace("again")) == ["Base 0", "Rms 0"]
+
+
+def test_a_point_of_training_without_a_score_is_settled_when_its_record_names_it(tmp_path):
+    chosen = ["evaluation=[heldout,by_position]", "evaluation.by_position.at=[0.5,1]"]
+    config = compose_resolved([*chosen, "shape.steps=40", "row=one"])
+    item = preflight.RunRequest(PlannedRun("s", "one", 0, ()), config, tmp_path, "")
+    source = {"evaluation": "by_position", "hash": evaluations.hashes(config, "d")["by_position"]}
+    score = Score(1.0, "x", True, source=source)
+    record = Record(schema=SCHEMA, sweep="s", row="one", seed=0, status=DONE, data=Data(sha256="d"))
+    taken = replace(score, history=Curve("step", (20, 40), (0.5, 1.0)))
+    for content, is_settled in (
+        ({"scores": {"a": score}}, False),
+        ({"scores": {"a": taken}}, True),
+        ({"scores": {"a": score}, "scores_missed": {"by_position at step 20": "past"}}, True),
+        ({"scores": {"a": score}, "scores_missed": {"by_position at step 2": "past"}}, False),
+        ({}, True),  # of a run without weights
+    ):
+        status = RunStatus(tmp_path, DONE, replace(record, **content))
+        assert item.is_settled(status) is is_settled, content
+        assert item.is_settled(replace(status, is_stored=True))

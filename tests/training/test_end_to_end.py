@@ -15,7 +15,9 @@ import torch
 from ablate.config import merge
 from ablate.errors import UserError
 from ablate.process_tree import descendants, parent_of, variable
+from tests.evaluation.zero_shot import made_up
 from tests.faults import faults
+from tests.tasks import files
 from tests.training.standin import folder_of, in_child, result, run
 
 SMALL = [
@@ -146,6 +148,87 @@ def test_two_processes_evaluate_together(asked):
         assert found.curve.ys == pytest.approx(expected.curve.ys, rel=1e-5)
         assert found.items == expected.items and found.source == expected.source
         assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_scores_on_the_way_change_no_bit_of_two_processes_either(asked):
+    two, chosen = ["trainer.devices=2", "dropout=0.1"], "evaluation=[heldout,by_position]"
+    plain, more = asked("sweep=plain", *two), asked("sweep=more", *two, chosen, "evaluation.by_position.at=[0.2,1]")
+    made = [run(overrides) for overrides in (plain, more)]
+    assert made[0].status == made[1].status == "done"
+    assert result(folder_of(plain)) == result(folder_of(more))
+    history = made[1].scores["loss_by_position"].history
+    assert history.xs == (6, 30) and history.ys[0] > history.ys[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_fine_tuning_on_the_way_trains_a_copy(asked, tmp_path):
+    files.write(tmp_path / "tasks" / "CB" / "train.jsonl", files.cb(60))
+    files.write(tmp_path / "tasks" / "CB" / "val.jsonl", files.cb(12))
+    settings = {
+        "data": tmp_path / "tasks", "tasks": "[cb]", "steps": 4, "checkpoint_every": 2, "warmup_steps": 1,
+        "target_length": 8, "at": "[0.5,1]",
+    }  # fmt: skip
+    chosen = [f"evaluation.superglue.{key}={value}" for key, value in settings.items()]
+    plain = asked("sweep=plain", "dropout=0.1")
+    more = asked("sweep=more", "dropout=0.1", "evaluation=[heldout,superglue]", *chosen)
+    made = [run(overrides) for overrides in (plain, more)]
+    assert result(folder_of(plain)) == result(folder_of(more))
+    assert made[1].scores["superglue"].history.xs == (15, 30)
+    assert len({path.name for path in folder_of(more).path.glob("evaluation/*/step-*/*.jsonl")}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_finished_run_of_two_processes_is_evaluated_and_goes_on_after_a_signal(asked, tmp_path):
+    """By the command for it, at the task where it was."""
+    for task, items in (("piqa", 6), ("hellaswag", 800)):
+        made_up.write(tmp_path / "tasks", task, made_up.rows(task, items))
+    run(asked("trainer.devices=2", "topology=causal_decoder", "objective=causal"))
+    folder = folder_of(asked())
+    before = folder.read()
+    words = [
+        sys.executable, "-m", "ablate", "evaluate", str(folder.path), "evaluation=zero_shot",
+        f"evaluation.zero_shot.data={tmp_path / 'tasks'}", "evaluation.zero_shot.tasks=[piqa,hellaswag]",
+        "evaluation.zero_shot.batch_tokens=128",
+    ]  # fmt: skip
+    process = subprocess.Popen(words)
+    deadline = time.monotonic() + 120
+    while not list(folder.path.glob("evaluation/*/piqa.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(100) == 143
+    assert folder.read() == before and not list(folder.path.glob("evaluation/*/hellaswag.jsonl"))
+    (kept,) = folder.path.glob("evaluation/*/piqa.jsonl")
+    written = kept.stat().st_mtime_ns
+    assert subprocess.run(words, check=False).returncode == 0
+    assert kept.stat().st_mtime_ns == written
+    assert {"piqa", "hellaswag", "zero_shot"} <= folder.read().scores.keys()
+    assert folder.read().loss == before.loss
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_process_that_dies_while_a_finished_run_is_evaluated_is_a_failure(asked, tmp_path):
+    made_up.write(tmp_path / "tasks", "hellaswag", made_up.rows("hellaswag", 800))
+    chosen = ["evaluation=[heldout,zero_shot]", "evaluation.zero_shot.tasks=[hellaswag]"]
+    chosen += [f"evaluation.zero_shot.data={tmp_path / 'tasks'}", "evaluation.zero_shot.batch_tokens=128"]
+    overrides = asked("topology=causal_decoder", "objective=causal", "trainer.micro_batch=4")
+    before = run(overrides)
+    words = [sys.executable, "-m", "ablate", "train", *overrides, *chosen, "trainer.devices=2"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    others = []
+    while not others and time.monotonic() < deadline:
+        time.sleep(0.02)
+        if list(folder_of(overrides).path.glob("evaluation/*")):
+            others = [pid for pid in descendants(process.pid) if variable(pid, "RANK") == "1"]
+    os.kill(others[0], signal.SIGKILL)
+    process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert folder_of(overrides).read() == before
 
 
 def training_on_two(asked, errors=None):

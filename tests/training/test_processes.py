@@ -26,7 +26,7 @@ def started(monkeypatch, tmp_path):
     def launch(script):
         line = [sys.executable, "-c", f"up = {str(tmp_path / 'up')!r}\n{script}"]
         monkeypatch.setattr(agent, "command", lambda *arguments: asked.append(arguments) or line)
-        return processes.launch(cfg(), ["seed=1"], "ablate train", tmp_path)
+        return processes.launch(cfg(), {"overrides": ["seed=1"], "command": "ablate train"}, tmp_path)
 
     asked = []
     launch.asked = asked
@@ -117,7 +117,7 @@ def test_the_limits_leave_time_to_save():
 def test_several_nodes_are_refused_before_anything_starts(monkeypatch, tmp_path):
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: pytest.fail("started"))
     with pytest.raises(UserError, match="torchrun --nnodes 2 --nproc_per_node 4"):
-        processes.launch(cfg(devices=4, nodes=2), [], "", tmp_path)
+        processes.launch(cfg(devices=4, nodes=2), {}, tmp_path)
 
 
 def test_which_process_this_is(monkeypatch):

@@ -10,6 +10,7 @@ import torch
 
 from ablate.errors import UserError
 from ablate.evaluation.by_position import NAME, LossByPosition
+from ablate.evaluation.contract import Partial
 from ablate.run.score import Score
 from ablate.training import checkpoint, fit, scoring
 from tests.faults import faults
@@ -101,7 +102,7 @@ def test_one_that_fails_does_not_lose_the_run(asked, monkeypatch, outcome, reaso
 def test_a_name_that_is_taken_is_a_failure():
     taken = Score(1.0, "x", True, source={"evaluation": "one"})
     found = scoring.Scored({"accuracy": taken})
-    found.add("two", {"accuracy": Score(2.0, "x", True)})
+    found.add("two", Partial({"accuracy": Score(2.0, "x", True)}, {}))
     assert found.failed == {"two": "its score accuracy has the name of a score of one"}
     assert found.scores == {"accuracy": taken}
 
@@ -259,3 +260,9 @@ def test_a_speed_trial_evaluates_nothing(asked, monkeypatch, tmp_path):
     monkeypatch.setattr(LossByPosition, "evaluate", lambda *_: pytest.fail("it evaluates"))
     assert train.measure(compose(asked("keep_checkpoints=all", *BOTH)), tmp_path / "trial", 0.1)["median"] > 0
     assert not list((tmp_path / "trial").rglob("*.ckpt"))
+
+
+def test_a_line_names_the_points_of_its_own_evaluation_alone():
+    score = Score(1.0, "x", True, source={"evaluation": "two"})
+    found = scoring.Scored({"accuracy": score}, missed={"one at step 5": "past", "two at step 5: part": "no luck"})
+    assert found.described("two") == "accuracy 1 x, no score at step 5: part (no luck)"

@@ -8,8 +8,10 @@ import types
 import pytest
 import torch
 
-from ablate.training import scoring
-from ablate.training.scoring import CollectiveError, FailedElsewhere, Scoring
+from ablate.training import collectives, scoring
+from ablate.training.collectives import CollectiveError, FailedElsewhere, StopRequested
+from ablate.training.kept_scores import KeptScores
+from ablate.training.scoring import Scoring
 
 
 class Evaluation:
@@ -27,19 +29,25 @@ class Evaluation:
         return {"score": scoring.Score(float(total[0]), "x", higher_is_better=True)}
 
 
+def of(evaluations, folder):
+    """The scoring of these evaluations, without a run."""
+    found = object.__new__(Scoring)
+    found.after, found.hashes, found.points = evaluations, dict.fromkeys(evaluations, "h"), {}
+    found.kept = KeptScores(folder, "x", found.hashes)
+    return found
+
+
 def score(rank, folder, failing, results):
     """What one of two processes makes of two evaluations, of which the first fails."""
     limit = datetime.timedelta(seconds=40)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=limit
     )
-    found = object.__new__(Scoring)
-    found.folder, found.identity = types.SimpleNamespace(path=folder), "x"
-    found.after = {"first": Evaluation(failing), "second": Evaluation(None)}
-    found.hashes = dict.fromkeys(found.after, "h")
+    found = of({"first": Evaluation(failing), "second": Evaluation(None)}, folder)
     context = scoring.Context(
         config=None, corpus=None, heldout=None, device=torch.device("cpu"), rank=rank, world_size=2, precision="fp32",
-        autocast=contextlib.nullcontext, seed=0, folder=folder, stop=lambda: False, total=scoring._sum_over_processes,
+        autocast=contextlib.nullcontext, seed=0, folder=folder, stop=lambda: False,
+        total=collectives.sum_over_processes,
     )  # fmt: skip
     scored = found.score(torch.nn.Linear(1, 1), context, lambda: False, lambda line: None)
     results.put((rank, scored.failed, {name: one.value for name, one in scored.scores.items()}))
@@ -70,30 +78,32 @@ def test_one_that_fails_does_not_leave_the_other_waiting(tmp_path, failing):
 @pytest.fixture
 def alone(monkeypatch):
     """A process group of this process, in which `others` says what the other processes add."""
-    others = [0.0]
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.add_(others.pop(0)))
+    others = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.add_(torch.tensor(others.pop(0))))
     return others
 
 
 def test_a_sum_is_made_after_all_have_said_that_they_go_on(alone):
-    alone[:] = [0.0, 3.0]
-    assert scoring._sum_over_processes(torch.tensor(1.0)).item() == 4.0
-    alone[:] = [1.0, 3.0]
+    alone[:] = [[0.0, 0.0], 3.0]
+    assert collectives.sum_over_processes(torch.tensor(1.0)).item() == 4.0
+    alone[:] = [[1.0, 0.0], 3.0]
     with pytest.raises(FailedElsewhere):
-        scoring._sum_over_processes(torch.tensor(1.0))
+        collectives.sum_over_processes(torch.tensor(1.0))
     assert alone == [3.0]
+    alone[:] = [[0.0, 1.0], 3.0]
+    with pytest.raises(StopRequested) as leaving:
+        collectives.sum_over_processes(torch.tensor(1.0))
+    assert leaving.value.is_agreed and alone == [3.0]
 
 
-def test_a_collective_that_fails_ends_the_process(monkeypatch):
+def test_a_collective_that_fails_ends_the_process(monkeypatch, tmp_path):
     def broken(tensor):
         raise RuntimeError("Connection closed by peer")
 
     monkeypatch.setattr(torch.distributed, "all_reduce", broken)
-    found = object.__new__(Scoring)
-    found.after = {"one": Evaluation(None)}
-    found._folder = lambda name: None
+    found = of({"one": Evaluation(None)}, tmp_path)
     context = types.SimpleNamespace(seed=0, rank=0, world_size=2, device=torch.device("cpu"))
     monkeypatch.setattr(scoring.dataclasses, "replace", lambda context, folder: context)
-    context.total = scoring._sum_over_processes
+    context.total = collectives.sum_over_processes
     with pytest.raises(CollectiveError, match="closed by peer"):
-        found._evaluated("one", torch.nn.Linear(1, 1), context)
+        found._evaluated("one", torch.nn.Linear(1, 1), context, None)

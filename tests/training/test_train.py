@@ -448,7 +448,7 @@ def test_several_nodes_are_started_by_torchrun(tmp_path):
     from ablate.training import processes
 
     with pytest.raises(UserError, match="trainer.nodes=2: start it on each node with torchrun --nnodes 2"):
-        processes.launch(compose(["trainer.nodes=2"]), [], "ablate train trainer.nodes=2", tmp_path)
+        processes.launch(compose(["trainer.nodes=2"]), {}, tmp_path)
 
 
 def test_bf16_trains_in_float32_weights(asked):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from ablate.config import identity
@@ -24,7 +25,7 @@ from ablate.data import objective
 from ablate.data.prompt import Prompt
 from ablate.duration import duration
 from ablate.errors import UserError
-from ablate.evaluation.contract import Context, Evaluation, Partial
+from ablate.evaluation.contract import Context, Evaluation, Partial, check_writes
 from ablate.evaluation.likelihood import Scorer, Share
 from ablate.evaluation.weights_hash import hash_of_weights
 from ablate.evaluation.zero_shot import loading, local_tasks
@@ -81,6 +82,12 @@ class ZeroShot(Evaluation):
         self.tasks = Tasks(_path(data), _path(include_path), num_fewshot)
         self.tasks.check(self.names)
         loading.check_installed()
+
+    def check(self, config: DictConfig) -> None:
+        """Raise `UserError` for a model that does not write, and for tasks that cannot be asked, as far as that is
+        known without asking the Hub: their files are read."""
+        check_writes(config, AVERAGE)
+        self.tasks.read(self.names)
 
     def evaluate(self, model: Model, context: Context) -> dict[str, Score] | Partial:
         """The scores; a task that fails is named, and the scores of the others are kept."""

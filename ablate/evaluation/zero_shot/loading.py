@@ -63,6 +63,7 @@ class Tasks:
         for key, folder in (("data", data), ("include_path", include_path)):
             if folder is not None and not folder.is_dir():
                 raise UserError(f"evaluation.zero_shot.{key}={folder}: no such folder")
+        self._read: dict[str, tuple[Documents, Documents | None]] = {}  # test set and examples, by the task
         self.included = {} if include_path is None else _task_files(include_path)
 
     def check(self, names: Sequence[str]) -> None:
@@ -81,11 +82,25 @@ class Tasks:
                 missing.append(name)
         if missing:
             there = [name for name in names if name not in missing]
+            choose = f"choose evaluation.zero_shot.tasks=[{','.join(there)}], or " if there else ""
             looked = ", ".join(f"{local_tasks.TASKS[name].files[0]}*.jsonl" for name in missing)
             raise UserError(
                 f"evaluation.zero_shot.data={self.data}: has no file for {', '.join(missing)} (looked for {looked}); "
-                f"choose evaluation.zero_shot.tasks=[{','.join(there)}], or add the files"
+                f"{choose}add the files"
             )
+
+    def read(self, names: Sequence[str]) -> None:
+        """Read what there is of these tasks here, the files of their data and their task files; raises `UserError`.
+
+        Of others it is looked up whether lm-eval has them.
+        """
+        for name in names:
+            if name in self.included:
+                _check_metrics(name, self.included[name])
+            elif self.data is not None:
+                self._documents(name)
+            elif name not in local_tasks.TASKS:
+                _check_known(name)
 
     def load(self, name: str, limit: int | None = None) -> list[Loaded]:
         """The task of a name, with its first `limit` items; several tasks where it is the name of a group.
@@ -103,11 +118,15 @@ class Tasks:
 
     def _documents(self, name: str) -> tuple[Documents, Documents | None]:
         assert self.data is not None
+        if name in self._read:
+            return self._read[name]
         path = local_tasks.find(name, self.data)
         if path is None:
             raise UserError(f"evaluation.zero_shot.data={self.data}: has no file for {name}")
         train = local_tasks.find(name, self.data, train=True) if self.num_fewshot else None
-        return local_tasks.read(name, path), local_tasks.read(name, train) if train else None
+        found = local_tasks.read(name, path), local_tasks.read(name, train) if train else None
+        self._read[name] = found
+        return found
 
     def _with_documents(self, name: str, documents: Documents, examples: Documents | None) -> Any:
         """lm-eval's task with these documents as its validation set, and examples of its prompts from `examples`."""
@@ -141,11 +160,7 @@ class Tasks:
         if name in local_tasks.TASKS:  # without reading the thousands of other task files
             folder = Path(tasks.__file__).parent / local_tasks.TASKS[name].folder
             return _loaded(tasks.TaskManager(include_path=str(folder), include_defaults=False), name)
-        manager = tasks.TaskManager()
-        if name not in manager.all_tasks:
-            like = nearest(name, manager.all_tasks, 0.7)
-            raise UserError(f"evaluation.zero_shot.tasks={name}: {version()} has no such task{like}")
-        return _loaded(manager, name)
+        return _loaded(_check_known(name), name)
 
     def _made(
         self, task: Any, limit: int | None, documents: Documents | None = None, examples: Documents | None = None
@@ -159,6 +174,17 @@ class Tasks:
         if not len(docs):
             raise UserError(f"{name}: its test set is empty")
         return Loaded(name, task, list(itertools.islice(docs, limit)), len(docs), documents, examples)
+
+
+def _check_known(name: str) -> Any:
+    """lm-eval's manager of all of its tasks; raises `UserError` where none has this name."""
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager()
+    if name not in manager.all_tasks:
+        like = nearest(name, manager.all_tasks, 0.7)
+        raise UserError(f"evaluation.zero_shot.tasks={name}: {version()} has no such task{like}")
+    return manager
 
 
 def _loaded(manager: Any, name: str) -> list[Any]:

@@ -7,6 +7,7 @@ scorer are those of lm-eval.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -226,4 +227,5 @@ def _converted(task: str, where: str, line: str) -> Document:
             raise ValueError(f"must be an object, and is {row!r:.60}")
         return TASKS[task].convert(row)
     except ValueError as error:
-        raise UserError(f"{where}: {error}") from None
+        reason = f"no JSON ({error})" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise UserError(f"{where}: {reason}") from None

@@ -16,12 +16,17 @@ from ablate.run.record import LARGEST, LARGEST_COUNT, is_loss
 FILE = "curves.csv"
 COLUMNS = ("row", "seed", "kind", "step", "loss")
 LOSSES = ("train", "validation")  # kinds whose points are losses by step
-GRADIENT_NORM = "gradient_norm"  # a kind whose points are norms by step; any other is a score's name: points (x, y)
+GRADIENT_NORM = "gradient_norm"  # a kind whose points are norms by step; any other is of a score: points (x, y)
 MOST_BYTES = 512 * 2**20
 LOSS = "%.5g"
 MOST_DIGITS = 16  # of a whole number
 Point = tuple[float, float]
 Run = tuple[str, int, str]  # row, seed, kind
+
+
+def kind_of_history(score: str) -> str:
+    """The kind of a score by the step after which it was taken; the name alone is the kind of the score's curve."""
+    return f"{score} by step"
 
 
 def text_of(curves: Mapping[Run, list[Point]]) -> str:

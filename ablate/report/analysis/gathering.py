@@ -181,8 +181,10 @@ def _read_curves(path: Path, steps: int) -> dict[str, list[Point]]:
 
 
 def _score_curves(record: dict[str, Any]) -> dict[str, list[Point]]:
-    """The points of each score that has a curve; one with numbers too large to draw is left out."""
-    curves = {name: score.get("curve") for name, score in (record.get("scores") or {}).items()}
+    """The points of each score that has a curve or a history, by kind; numbers too large to draw are left out."""
+    scores = (record.get("scores") or {}).items()
+    curves = {name: score.get("curve") for name, score in scores}
+    curves |= {curves_csv.kind_of_history(name): score.get("history") for name, score in scores}
     found = {name: [*zip(curve["xs"], curve["ys"], strict=True)] for name, curve in curves.items() if curve}
     return {
         name: points

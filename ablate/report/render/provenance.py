@@ -91,6 +91,7 @@ class Provenance:
         for (row, name, reason), seeds in failed.items():
             where = f"**{md_escape(row)}**: evaluation {md_escape(name)} failed ({_seed_list(seeds)})"
             yield f"{where}: {md_escape(reason)}"
+        yield from self._points_missed()
         for name in self.verdicts.metrics:
             measured = [record for record in self.done if name in (record.get("downstream") or {})]
             ways = {str(_at(record, "scores", name, "source", "hash")) for record in measured}
@@ -98,6 +99,15 @@ class Provenance:
                 yield f"{md_escape(name)} was measured in {len(ways)} ways, so rows may differ by how it was measured"
             if lacking := len(self.done) - len(measured):
                 yield f"{md_escape(name)} was not measured for {counted(lacking, 'finished run')}"
+
+    def _points_missed(self) -> Iterable[str]:
+        """Points of training at which scores were to be taken and are not known."""
+        missed: dict[tuple[str, str], int] = {}
+        for record in self.done:
+            for point, reason in (record.get("scores_missed") or {}).items():
+                missed[point, one_line(reason)] = missed.get((point, one_line(reason)), 0) + 1
+        for (point, reason), count in missed.items():
+            yield f"No score of {md_escape(point)} in {counted(count, 'run')}: {md_escape(reason)}"
 
     def _skipped(self) -> Iterable[str]:
         for skipped in self.sweep.get("skipped", []):

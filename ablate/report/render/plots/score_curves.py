@@ -1,11 +1,11 @@
-"""A score as a function of something else, such as the position in the sequence: one picture for each such score."""
+"""A score as a function of something else, such as the position in the sequence, or of the step: a picture for each."""
 
 from __future__ import annotations
 
 from matplotlib.axes import Axes
 
 from ablate.report.analysis.results import Results
-from ablate.report.analysis.score_curves import ScoreCurves, score_curves
+from ablate.report.analysis.score_curves import ScoreCurves, score_curves, score_history, with_history
 from ablate.report.analysis.verdicts import Verdicts
 from ablate.report.render.plots import drawing
 from ablate.report.render.plots.drawing import GREY, Plot
@@ -18,12 +18,15 @@ MOST_REASONS = 3  # that a title gives of why curves end early
 
 def all_score_curves(results: Results, verdicts: Verdicts, selection: Selection) -> list[Plot]:
     """The picture of every score whose runs have curves, in the order of the scores."""
-    known = (score_curves(results, name) for name in verdicts.metrics)
-    return [_plot(found, verdicts, selection) for found in known if found]
+    curves = (score_curves(results, name) for name in verdicts.metrics)
+    histories = (score_history(results, name) for name in with_history(results, verdicts.metrics))
+    return [
+        *(_plot(f"curve_{found.name}.png", found, verdicts, selection) for found in curves if found),
+        *(_plot(f"history_{found.name}.png", found, verdicts, selection) for found in histories if found),
+    ]
 
 
-def _plot(found: ScoreCurves, verdicts: Verdicts, selection: Selection) -> Plot:
-    file = f"curve_{found.name}.png"
+def _plot(file: str, found: ScoreCurves, verdicts: Verdicts, selection: Selection) -> Plot:
     shown, note = panels(verdicts, found.rows, selection)
     if not shown:
         return Plot(file, "", None)
