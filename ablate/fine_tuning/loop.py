@@ -1,7 +1,7 @@
 """Training on pairs of texts, step by step, so that a killed one goes on where it was.
 
     folder/checkpoints/step-00000250.ckpt    weights, optimizer, running averages, metrics, as after pre-training
-    folder/metrics.csv                       loss, rate and gradient norm, a line every few steps
+    folder/metrics.csv                       loss, rate and gradient norm, a line every few steps; validation losses
 
 A step is a function of the weights, the optimizer's state and its number: its examples follow from (seed, step), its
 dropout from (seed, step, slice). Of several processes each has its slices of the batch; their gradients are added.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,13 +61,18 @@ class Plan:
 
 @dataclass
 class Loop:
-    """The training of `model`; `validate(step)` is called where it is due, and again if that was not finished."""
+    """The training of `model`.
+
+    validate: called with the step where it is due, and again if that was not finished; returns the validation loss.
+    unjudged: steps of which no outcomes are there.
+    """
 
     model: Model
     optimizer: torch.optim.Optimizer
     plan: Plan
     context: Context
-    validate: Callable[[int], None]
+    validate: Callable[[int], float | None]
+    unjudged: Sequence[int] = ()
     step: int = 0
     saved_step: int | None = None
     seconds: float = 0.0
@@ -93,8 +98,8 @@ class Loop:
         self.next_save, self.next_line = self.began + CHECKPOINT_SECONDS, self.began + LINE_SECONDS
         while True:
             if self.plan.validates(self.step):
-                self.save()
-                self.validate(self.step)
+                self.save()  # without the line below, which the next attempt adds again
+                self._log_validation(self.validate(self.step))
             if self.step >= self.plan.steps:
                 return
             if self.context.stop():
@@ -129,12 +134,14 @@ class Loop:
         self.next_save = now + max(CHECKPOINT_SECONDS, (now - began) / CHECKPOINT_SHARE)
 
     def _resume(self) -> None:
-        """Stand where the newest whole checkpoint stood; what is of another training is deleted."""
+        """Stand where the newest whole checkpoint stood; what is of another training, or is behind a step that is
+        still to be judged, is deleted."""
         path = self.checkpoints.newest(self.context.say, set_aside=self.is_main)
         if path is None:
             return
         content = checkpoint.load(path)
-        if content["run"].get("identity") != self.plan.identity:
+        is_other = content["run"].get("identity") != self.plan.identity
+        if is_other or any(step < content["callbacks"]["step"] for step in self.unjudged):
             if self.is_main:
                 self.checkpoints.clear()
             return
@@ -206,6 +213,10 @@ class Loop:
         if self.is_main:
             row = {"step": self.step, "time": round(self.seconds, 3), "kind": "train", "loss": loss}
             self.metrics.add({**row, "learning_rate": self.plan.rate(self.step - 1), "grad_norm": norm})
+
+    def _log_validation(self, loss: float | None) -> None:
+        if self.is_main and loss is not None:
+            self.metrics.add({"step": self.step, "time": round(self.seconds, 3), "kind": "validation", "loss": loss})
 
     def _say(self) -> None:
         now = time.perf_counter()

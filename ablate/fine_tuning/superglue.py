@@ -54,9 +54,10 @@ class SuperGLUE(FineTuning):
         }
 
     def names(self, task: str) -> Names:
-        """superglue_cb, with superglue_cb_f1_macro and superglue_cb_accuracy."""
+        """superglue_cb, with superglue_cb_f1_macro, superglue_cb_accuracy and superglue_cb_loss."""
         official = f"superglue_{task}"
-        return Names(official, {metric: f"{official}_{metric}" for metric in METRICS.get(task, ())})
+        metrics = {metric: f"{official}_{metric}" for metric in METRICS.get(task, ())}
+        return Names(official, metrics, f"{official}_loss")
 
     def averaged(self, found: Mapping[str, Outcomes]) -> list[str]:
         """The tasks with enough items; all, where none has."""

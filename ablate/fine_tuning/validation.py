@@ -14,6 +14,7 @@ from ablate.data.tokenizer_backends import Tokenizer
 from ablate.evaluation import decoding
 from ablate.evaluation.contract import Context
 from ablate.fine_tuning.forms import Form
+from ablate.fine_tuning.reference import Answered, Losses
 from ablate.model.build import Model
 from ablate.run.outcomes import Item, Outcomes
 from ablate.run.score import Score
@@ -63,28 +64,42 @@ class Writer:
 
 @dataclass(frozen=True)
 class Names:
-    """What a task's scores are called: its official one, and those of further metrics."""
+    """What a task's scores are called: the official one, those of further metrics, the loss of its answers."""
 
     official: str
     metrics: Mapping[str, str]
+    loss: str
 
 
 def judged(
-    task: Task, names: Names, examples: Sequence[Example], outputs: Sequence[str], key: str, source: Mapping[str, Any]
+    task: Task,
+    names: Names,
+    examples: Sequence[Example],
+    outputs: Sequence[str],
+    answers: Sequence[Answered],
+    *,
+    chance: float,
+    key: str,
+    source: Mapping[str, Any],
 ) -> Outcomes:
-    """The outcome of each item and the scores of the task."""
+    """The outcome of each item and the scores of the task; `answers`: how likely the model finds the references."""
     found = task.judge(examples, outputs)
+    losses = Losses.of(found.ids, examples, answers)
     value = names.official
     is_mean = math.isclose(100 * math.fsum(found.items) / len(found.items), found.value, abs_tol=1e-9)
-    items = tuple(
-        Item(name, right=right, values={value: 100 * right} if is_mean else {})
-        for name, right in zip(found.ids, found.items, strict=True)
-    )
-    scores = {value: _score(found.value, found, source, found.standard_error, task.chance(examples))}
+    items = []
+    for name, right in zip(found.ids, found.items, strict=True):
+        values = {value: 100 * right} if is_mean else {}
+        if name in losses.values:
+            values[names.loss] = losses.values[name]
+        items.append(Item(name, right, losses.log_likelihoods[name], values))
+    scores = {value: _score(found.value, found, source, found.standard_error, chance)}
     for metric, name in names.metrics.items():
         if name != value:
             scores[name] = _score(found.metrics[metric], found, {**source, "metric": metric}, None, None)
-    return Outcomes(task.name, key, items, scores)
+    if loss := losses.score(source):
+        scores[names.loss] = loss
+    return Outcomes(task.name, key, tuple(items), scores)
 
 
 def _score(value: float, found: Judged, source: Mapping[str, Any], error: float | None, chance: float | None) -> Score:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from ablate.errors import UserError
+from ablate.tasks.constants import most_frequent
 from ablate.tasks.example import Example
 from ablate.tasks.metrics import answers
 from ablate.tasks.readers import Row
@@ -24,4 +25,4 @@ def question(row: Row) -> Example:
     return Example(f"webquestions/{name}", "wq question: ", text, "", accepted, split_key=text)
 
 
-TASK = Task("webq", "", each(question), answers.exact_match)
+TASK = Task("webq", "", each(question), answers.exact_match, most_frequent)

@@ -1,12 +1,13 @@
 """Fine-tuning as an evaluation: it learns, it is scored, and interrupted it goes on to the same numbers."""
 
+import csv
 import json
 
 import pytest
 import torch
 
 from ablate.errors import UserError
-from ablate.evaluation.contract import StopRequested
+from ablate.evaluation.contract import Partial, StopRequested
 from ablate.fine_tuning import validation
 from ablate.fine_tuning.loop import Diverged, Loop
 from ablate.run import outcomes
@@ -26,6 +27,12 @@ def weights(folder):
     return {name: tensor.numpy().tobytes() for name, tensor in state.items()}, [line[:1] + line[2:] for line in lines]
 
 
+def metrics(folder, kind):
+    """The rows of metrics.csv of one kind."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["kind"] == kind]
+
+
 @pytest.mark.parametrize("topology", tiny.TOPOLOGIES)
 def test_it_learns_what_can_be_learned(cfg, tmp_path, topology):
     longer = ["evaluation.superglue.steps=120", "evaluation.superglue.checkpoint_every=60"]
@@ -38,7 +45,8 @@ def test_it_learns_what_can_be_learned(cfg, tmp_path, topology):
 def test_the_scores(cfg, tmp_path):
     found = tiny.evaluated(cfg(), tmp_path / "run")
     assert list(found) == [
-        "superglue", "superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy", "superglue_copa",
+        "superglue", "superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy", "superglue_cb_loss",
+        "superglue_copa", "superglue_copa_loss",
     ]  # fmt: skip
     average = found["superglue"]
     assert average.source["tasks"] == ["cb"] and average.source["left_out"] == ["copa"]  # 6 items, of at least 8
@@ -54,8 +62,25 @@ def test_the_scores(cfg, tmp_path):
     assert sum(stored.values("superglue_copa").values()) / 6 == pytest.approx(found["superglue_copa"].value)
     assert source["data"] == "COPA"  # no path of this machine
     assert not (tmp_path / "run" / "validation").exists() and not list((tmp_path / "run" / "checkpoints").glob("*"))
-    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in lines] == ["step", "1", "5", "10", "15", "20", "25", "30"]
+    assert [row["step"] for row in metrics(tmp_path / "run", "train")] == ["1", "5", "10", "15", "20", "25", "30"]
+
+
+def test_the_loss_of_the_reference_answers(cfg, tmp_path):
+    """Of each task as a score, with what each item adds to it; in metrics.csv their mean at each step."""
+    found = tiny.evaluated(cfg("keep_checkpoints=all"), tmp_path / "run")
+    losses = {task: found[f"superglue_{task}_loss"] for task in ("cb", "copa")}
+    for task, score in losses.items():
+        assert (score.unit, score.higher_is_better, score.chance) == ("nats a token", False, None)
+        stored = outcomes.read(tmp_path / "run" / score.source["outcomes"])
+        values = stored.values(f"superglue_{task}_loss")
+        assert len(values) == score.items == len(stored.items)
+        assert sum(values.values()) / len(values) == pytest.approx(score.value)
+        assert all(len(item.log_likelihoods) == 1 and item.log_likelihoods[0] < 0 for item in stored.items)
+    rows = metrics(tmp_path / "run", "validation")
+    assert [row["step"] for row in rows] == ["10", "20", "30"]
+    best = str(found["superglue"].source["step"])
+    (at_best,) = (float(row["loss"]) for row in rows if row["step"] == best)
+    assert at_best == pytest.approx(sum(score.value for score in losses.values()) / 2)
 
 
 class Stop:
@@ -109,9 +134,9 @@ def test_killed_it_goes_on_from_its_checkpoint(cfg, tmp_path, monkeypatch):
 
 
 def _counting(function, calls):
-    def counted(*arguments):
+    def counted(*arguments, **named):
         calls.append(arguments[0].name)
-        return function(*arguments)
+        return function(*arguments, **named)
 
     return counted
 
@@ -134,6 +159,60 @@ def test_a_task_that_was_judged_is_not_judged_again(cfg, tmp_path, monkeypatch):
     assert judged[:2] == ["copa", "cb"]
 
 
+@pytest.mark.parametrize("lost", ["copa.jsonl", "cb.jsonl"])
+def test_a_step_whose_outcomes_are_lost_is_judged_again(cfg, tmp_path, monkeypatch, lost):
+    """The best step is chosen among all, so what was trained behind the lost one is trained again."""
+    made = cfg("keep_checkpoints=all")
+    whole = tiny.evaluated(made, tmp_path / "run")
+    (tmp_path / "run" / "validation" / "step-00000010" / lost).write_text("{}")
+    for kept in (tmp_path / "run").glob("*.jsonl"):
+        kept.unlink()
+    judged = []
+    monkeypatch.setattr(validation, "judged", _counting(validation.judged, judged))
+    assert tiny.evaluated(made, tmp_path / "run") == whole
+    assert judged == [lost.removesuffix(".jsonl")]
+
+
+def test_a_task_that_cannot_be_judged_loses_no_other(cfg, tmp_path, monkeypatch):
+    """The scores of the others, no average, and the reason; asked again all is there."""
+    made, judge = cfg(), validation.judged
+
+    def broken(task, *arguments, **named):
+        if task.name == "copa" and len(seen) == 3:
+            raise ValueError("no memory")
+        seen.append(task.name)
+        return judge(task, *arguments, **named)
+
+    seen: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(validation, "judged", broken)
+        found = tiny.evaluated(made, tmp_path / "run")
+    assert isinstance(found, Partial)
+    assert found.failed == {"copa": "at step 20: ValueError: no memory"}
+    assert set(found.scores) == {"superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy", "superglue_cb_loss"}
+    judged = []
+    monkeypatch.setattr(validation, "judged", _counting(judge, judged))
+    assert tiny.evaluated(made, tmp_path / "run") == tiny.evaluated(made, tmp_path / "whole")
+    assert judged[:-6] == ["copa"]  # at step 20; the others are of the whole
+
+
+def test_where_no_task_can_be_judged_the_reasons_are_raised(cfg, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("no memory")
+
+    monkeypatch.setattr(validation, "judged", broken)
+    with pytest.raises(RuntimeError, match="cb at step 10: ValueError: no memory; copa at step 10"):
+        tiny.evaluated(cfg(), tmp_path / "run")
+
+
+def test_what_was_cut_stands_once_for_each_task(cfg, tmp_path):
+    found = tiny.evaluated(cfg("evaluation.superglue.input_length=8"), tmp_path / "run")
+    assert [name for name, score in found.items() if "cut" in score.source] == ["superglue_cb", "superglue_copa"]
+    cut = found["superglue_cb"].source["cut"]
+    assert set(cut) <= {"train inputs", "validation inputs", "train targets", "validation targets"}
+    assert 0 < cut["train inputs"] <= 60
+
+
 def test_other_weights_or_other_files_begin_anew(cfg, tmp_path):
     made = cfg("keep_checkpoints=all")
     first = tiny.evaluated(made, tmp_path / "run")
@@ -151,8 +230,7 @@ def test_the_rate_is_that_of_the_optimizers_kind(cfg, tmp_path):
     settings = ["evaluation.superglue.learning_rate=0.02", "evaluation.superglue.learning_rate_absolute=0.003"]
     for optimizer, rate in (("adafactor", 0.02), ("adam", 0.003)):
         tiny.evaluated(cfg(f"optimizer={optimizer}", *settings), tmp_path / optimizer)
-        lines = (tmp_path / optimizer / "metrics.csv").read_text().splitlines()
-        rates = [float(line.split(",")[3]) for line in lines[1:]]
+        rates = [float(row["learning_rate"]) for row in metrics(tmp_path / optimizer, "train")]
         assert rates == pytest.approx([0, rate * 4 / 5, *[rate] * 5])
 
 
@@ -163,9 +241,7 @@ def test_slices_add_up(cfg, tmp_path):
         tiny.evaluated(
             cfg(f"evaluation.superglue.micro_batch={micro}", "evaluation.superglue.dropout=0"), tmp_path / str(micro)
         )
-        losses.append(
-            [float(line.split(",")[2]) for line in (tmp_path / str(micro) / "metrics.csv").read_text().splitlines()[1:]]
-        )
+        losses.append([float(row["loss"]) for row in metrics(tmp_path / str(micro), "train")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from ablate.errors import UserError
-from ablate.tasks import readers, superglue, webquestions, wmt, xsum
+from ablate.tasks import constants, readers, superglue, webquestions, wmt, xsum
+from ablate.tasks.example import Example
 from ablate.tasks.splits import divided
 from ablate.tasks.task import from_files
 from tests.tasks import files
@@ -65,11 +66,33 @@ def test_what_is_missing_or_damaged_is_named(tmp_path, written, line):
 
 def test_chance_is_that_of_the_best_constant():
     rows = [readers.Row(row, "f") for row in files.cb(4)]  # entailment twice
-    assert CB.chance(CB.examples(rows)) == pytest.approx(100 * (0.5 + (2 * 2 / 6) / 3) / 2)
-    assert superglue.TASKS["record"].chance([]) == 0.0
+    assert CB.chance([], CB.examples(rows)) == pytest.approx(100 * (0.5 + (2 * 2 / 6) / 3) / 2)
     wsc = superglue.TASKS["wsc"]
     rows = [readers.Row({**files.WSC, "label": label}, "f") for label in (True, False, False)]
-    assert wsc.chance(wsc.examples(rows)) == pytest.approx(200 / 3)
+    assert wsc.chance([], wsc.examples(rows)) == pytest.approx(200 / 3)
+
+
+def questions(*answers):
+    return [Example(str(number), "", "q", "", tuple(given)) for number, given in enumerate(answers)]
+
+
+def test_chance_of_short_answers_is_that_of_a_frequent_one_of_the_training_part():
+    train = questions("ab", "bc", "b", "d")
+    assert constants.most_frequent(train)[0] == "b"
+    validation = questions("x", "B", "bd", "y")
+    assert webquestions.TASK.chance(train, validation) == 50
+    assert webquestions.TASK.chance(questions("z"), validation) == 0
+
+
+def test_chance_of_texts_is_that_of_a_typical_one_of_the_training_part():
+    pytest.importorskip("rouge_score")
+    texts = ["a man has died after a fall", "a man has died in hospital", "prices rose", "a man has been hurt"]
+    typical = constants.most_typical(questions(*([text] for text in texts)))
+    assert typical[0].startswith("a man has") and typical[-1] == "prices rose"
+    validation = questions(["a man has died at sea"], ["rain fell"])
+    assert xsum.TASK.chance(questions([texts[2]]), validation) == 0
+    assert xsum.TASK.chance(questions(*([text] for text in texts)), validation) > 25
+    assert constants.most_typical(questions(["word"])) == ["word"]
 
 
 def test_a_data_set_of_the_hub_that_cannot_be_loaded_is_named():
