@@ -78,7 +78,11 @@ class Context:
     seed: the seed of the run; torch's generators start from it in every evaluation.
     folder: a folder for this evaluation alone, there already and kept between attempts, to resume in.
     stop: whether the run was requested to stop; call it often, as it also shows that the run is alive. Of several
-        processes none may leave alone, so there it is always false.
+        processes none may leave alone, so there it is always false; see `stops_together`.
+    stop_of_all: of several processes, whether any was requested to stop; every process has to call it. Raises
+        `FailedElsewhere` as `total` does.
+    stop_together: the same, for one process and for several, which all have to call it at the same place: all of them
+        are told the same. Raises `FailedElsewhere` where what they are at has failed in another.
     total: the sum of a tensor over all processes; every process has to call it. Raises `FailedElsewhere` where what
         they are at has failed in another.
     any_process: whether a flag is true in any process; every process has to call it. With true it says that what they
@@ -99,6 +103,7 @@ class Context:
     stop: Callable[[], bool]
     total: Callable[[Tensor], Tensor]
     any_process: Callable[[bool], bool] = lambda flag: flag
+    stop_of_all: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda line: None
 
     @property
@@ -118,6 +123,10 @@ class Context:
     def on_device(self, batch: Batch) -> Batch:
         """The batch with its tensors on the device."""
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def stops_together(self) -> bool:
+        """Whether all processes have to stop here; every process has to call it, at the same place."""
+        return self.stop() if self.world_size == 1 else self.stop_of_all()
 
     def check_stop(self) -> None:
         """Raise `StopRequested` where the run was requested to stop."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ablate.config.batch import Share
-from ablate.evaluation.contract import Batch, Context
+from ablate.evaluation.contract import Batch, Context, StopRequested
 from ablate.evaluation.heldout import summed
 from ablate.model import parameter_groups as rates
 from ablate.model.build import Model
@@ -102,9 +102,9 @@ class Loop:
                 self._log_validation(self.validate(self.step))
             if self.step >= self.plan.steps:
                 return
-            if self.context.stop():
+            if self.context.stops_together():
                 self.save()
-                self.context.check_stop()
+                raise StopRequested
             self._take()
             self._say()
             if self._agreed(time.perf_counter() >= self.next_save):
@@ -203,8 +203,8 @@ class Loop:
             gradient.copy_(part.view_as(gradient))
 
     def _agreed(self, flag: bool) -> bool:
-        """Whether the main process says so, or, where each decides for itself, this one."""
-        return flag if self.context.world_size == 1 else self.context.any_process(flag and self.is_main)
+        """Whether the main process says so; by a sum, in which the failure of another is met."""
+        return self.context.total(torch.tensor(float(flag and self.is_main), device=self.context.device)).item() > 0
 
     def _log(self, norm: float) -> None:
         loss = sum(self.losses) / len(self.losses)

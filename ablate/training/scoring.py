@@ -44,6 +44,7 @@ from ablate.run.folder import RunFolder
 from ablate.run.score import COLUMNS, SPREAD, Score
 
 NAME = re.compile(r"[\w.-]+")  # of a score: it becomes a column
+REQUEST = 2.0**-20  # what a process that is requested to stop adds to a sum; all of them together are less than 1
 
 
 @dataclass
@@ -108,6 +109,7 @@ class Scoring:
             stop=lambda: stop() and world_size == 1,  # processes have to leave together
             total=_sum_over_processes if world_size > 1 else lambda sums: sums,
             any_process=lambda flag: flag if world_size == 1 else _any_process(flag, device),
+            stop_of_all=lambda: _stop_of_all(stop(), device),
         )
 
     @functools.lru_cache(maxsize=1)  # noqa: B019
@@ -214,6 +216,14 @@ def _checked(scores: Any, source: Mapping[str, str]) -> dict[str, Score]:
 
 def _any_process(flag: bool, device: torch.device) -> bool:
     return _all_reduced(torch.tensor(float(flag), device=device)).item() > 0
+
+
+def _stop_of_all(is_requested: bool, device: torch.device) -> bool:
+    """`Context.stop_of_all`: one that has failed meanwhile adds 1 by `Context.any_process`, a request to stop less."""
+    met = _all_reduced(torch.tensor(REQUEST * is_requested, device=device)).item()
+    if met >= 1:
+        raise FailedElsewhere
+    return met > 0
 
 
 def _sum_over_processes(sums: Tensor) -> Tensor:

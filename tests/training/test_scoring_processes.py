@@ -84,6 +84,19 @@ def test_a_sum_is_made_after_all_have_said_that_they_go_on(alone):
     assert alone == [3.0]
 
 
+def test_all_stop_where_one_is_requested_to(alone):
+    at = torch.device("cpu")
+    alone[:] = [0.0, 0.0, scoring.REQUEST]
+    assert [scoring._stop_of_all(mine, at) for mine in (False, True, False)] == [False, True, True]
+
+
+@pytest.mark.parametrize("mine", [False, True])
+def test_where_they_ask_each_other_the_failure_of_another_is_no_request_to_stop(alone, mine):
+    alone[:] = [1.0]
+    with pytest.raises(FailedElsewhere):
+        scoring._stop_of_all(mine, torch.device("cpu"))
+
+
 def test_a_collective_that_fails_ends_the_process(monkeypatch):
     def broken(tensor):
         raise RuntimeError("Connection closed by peer")
