@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 
@@ -44,7 +45,7 @@ from ablate.run import outcomes
 from ablate.run.outcomes import Outcomes
 from ablate.run.score import Curve, Score
 from ablate.tasks.example import Parts
-from ablate.tasks.splits import order_of
+from ablate.tasks.splits import limited
 from ablate.tasks.task import Task
 from ablate.training.schedule import Constant
 
@@ -156,14 +157,12 @@ class FineTuning(Evaluation):
 
     @cached_property
     def tasks(self) -> dict[str, tuple[Task, Parts]]:
-        """The tasks, with as many items to judge as `limit` says: by a hash, whole passages."""
-        found = {}
-        for name, (task, parts) in self.read().items():
-            limited = parts.validation
-            if self.settings.limit is not None and len(limited) > self.settings.limit:
-                limited = sorted(limited, key=order_of)[: self.settings.limit]
-            found[name] = (task, dataclasses.replace(parts, validation=limited))
-        return found
+        """The tasks, with as many items to judge as `limit` says."""
+        limit = self.settings.limit
+        return {
+            name: (task, dataclasses.replace(parts, validation=limited(parts.validation, limit)))
+            for name, (task, parts) in self.read().items()
+        }
 
     def check(self, config: DictConfig) -> None:
         """Read the tasks; raises UserError for what would make the evaluation fail after hours of training."""
@@ -176,6 +175,21 @@ class FineTuning(Evaluation):
         self.settings.share(self.name, config.trainer.devices * config.trainer.nodes)
         for task, _ in self.tasks.values():
             task.check()
+        self._check_lengths(config)
+
+    def _check_lengths(self, config: DictConfig) -> None:
+        """Raise UserError where a part of the model, such as a table of positions, cannot take inputs so long."""
+        model = build_model(config, device="meta").eval()
+        form = form_of(model, pad_id=0)
+        lengths = form.lengths(self.settings.input_length, self.settings.target_length)
+        longest, answer = (np.zeros(length, np.int64) for length in lengths)
+        batch = {name: tensor.to("meta") for name, tensor in form.training([(longest, answer)]).items()}
+        try:
+            with torch.no_grad():
+                model.forward(batch)
+        except UserError as error:
+            key = f"evaluation.{self.name}"
+            raise UserError(f"{key}.input_length or {key}.target_length is too large: {error}") from None
 
     def evaluate(self, model: Model, context: Context) -> dict[str, Score] | Partial:
         """The scores of the best checkpoint; of a task that cannot be judged the reason, and no average then.

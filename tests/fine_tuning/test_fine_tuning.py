@@ -253,14 +253,27 @@ def test_slices_add_up(cfg, tmp_path):
         ("evaluation.superglue.tasks=[]", "tasks is empty"),
         ("topology=encoder", "one of encoder alone writes no text; choose topology=encoder_decoder, "),
         ("evaluation.superglue.micro_batch=3", r"batch_tokens=512 makes 16 examples .* parts of 3"),
+        ("evaluation.superglue.input_length=64 position=learned", r"_length is too large: .* position.max_length=32"),
+        (
+            "evaluation.superglue.target_length=64 attention=synthesizer_random attention.n_heads=2",
+            r"_length is too large: .* attention.max_length=32",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_is_trained(cfg, override, line):
     from ablate.evaluation.build import build
 
-    made = cfg(override)
+    made = cfg(*override.split())
     with pytest.raises(UserError, match=line):
         build(made)["superglue"].check(made)
+
+
+@pytest.mark.parametrize("topology", tiny.TOPOLOGIES)
+def test_what_fits_is_not_refused(cfg, topology):
+    from ablate.evaluation.build import build
+
+    made = cfg("position=learned", *tiny.TOPOLOGIES[topology])
+    build(made)["superglue"].check(made)
 
 
 def test_a_run_with_a_bad_task_file_is_refused_before_it_trains(asked, tmp_path, monkeypatch):

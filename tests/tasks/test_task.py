@@ -8,7 +8,7 @@ import pytest
 from ablate.errors import UserError
 from ablate.tasks import constants, readers, superglue, webquestions, wmt, xsum
 from ablate.tasks.example import Example
-from ablate.tasks.splits import divided
+from ablate.tasks.splits import divided, limited
 from ablate.tasks.task import from_files
 from tests.tasks import files
 
@@ -36,6 +36,21 @@ def test_else_a_fifth_of_the_passages_is_held_out(tmp_path):
     assert not {one.passage for one in parts.train} & {one.passage for one in parts.validation}
     again = divided(list(reversed(CB.examples(readers.Row(row, "f") for row in rows))))
     assert {one.id for one in again[1]} == {one.id for one in parts.validation}
+
+
+def test_a_limit_takes_whole_questions_and_always_the_same():
+    """Of MultiRC an item is a question: half of its answers would be judged as all of them."""
+    answers = [
+        Example(f"{question}/{answer}", "", f"passage {question // 3}", "", ("True",), group=str(question))
+        for question in range(20)
+        for answer in range(4)
+    ]
+    taken = limited(answers, 5)
+    assert len({one.group for one in taken}) == 5 and len(taken) == 20
+    assert {one.id for one in limited(answers[::-1], 5)} == {one.id for one in taken}
+    assert {one.id for one in limited(answers, 7)} > {one.id for one in taken}
+    assert limited(answers, None) == limited(answers, 20) == answers
+    assert len(limited(questions(*(["a"] for _ in range(9))), 4)) == 4
 
 
 GOOD = "".join(json.dumps(row) + "\n" for row in files.cb(9)).encode()
