@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ablate.run import outcomes
 from ablate.run.outcomes import Outcomes
 from ablate.tasks.example import Parts
 from ablate.tasks.task import Task
+from ablate.training.metrics import LINE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Judging:
     """The outcomes of all tasks at the steps so far.
 
     identity: of all that the weights at a step follow from. found: step -> task -> outcomes. failed: the tasks that
-    could not be judged at a step, with the reason; the others go on without them.
+    could not be judged at a step, with the reason; the others go on without them. next_line: when the next line of
+    progress is due, in seconds.
     """
 
     exams: Mapping[str, Exam]
@@ -68,6 +71,7 @@ class Judging:
     identity: str
     found: dict[int, dict[str, Outcomes]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    next_line: float = 0.0
 
     def recall(self, steps: Iterable[int]) -> list[int]:
         """Take what an earlier attempt has found at these steps; those at which it did not judge every task."""
@@ -131,7 +135,8 @@ class Judging:
 
     def _judged(self, step: int, name: str) -> Outcomes:
         exam = self.exams[name]
-        written = self.writer.outputs(self.model, [one.inputs for one in exam.encoded], self.context)
+        inputs = [one.inputs for one in exam.encoded]
+        written = self.writer.outputs(self.model, inputs, self.context, partial(self._between, name))
         found = validation.judged(
             exam.task,
             exam.names,
@@ -147,6 +152,14 @@ class Judging:
             folder.mkdir(parents=True, exist_ok=True)
             outcomes.write(folder, found)
         return found
+
+    def _between(self, name: str, done: int, of: int) -> None:
+        """Stop where the run is requested to, and say every now and then how far it is."""
+        self.context.check_stop()
+        if (now := time.monotonic()) >= self.next_line:
+            self.next_line = now + LINE_SECONDS
+            if done:
+                self.context.say(f"fine-tuning judges {name}: {done} of {of}")
 
     def _kept(self, step: int, name: str) -> Outcomes | None:
         folders = self._step_folder(step), self.context.folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,19 @@ class Writer:
     length_penalty: float
     sequences: int
 
-    def outputs(self, model: Model, inputs: Sequence[np.ndarray], context: Context) -> list[str]:
-        """The text for each input; several processes write a share each, and all get all of them."""
+    def outputs(
+        self, model: Model, inputs: Sequence[np.ndarray], context: Context, between: Callable[[int, int], None]
+    ) -> list[str]:
+        """The text for each input; several processes write a share each, and all get all of them.
+
+        between: called before each group of inputs with the number of those before it, and of all of them.
+        """
         order = sorted(range(len(inputs)), key=lambda number: (-len(inputs[number]), number))  # little padding
         groups = [order[start : start + self.sequences] for start in range(0, len(order), self.sequences)]
         ids = torch.zeros(len(inputs), self.length, dtype=torch.long, device=context.device)
-        for group in groups[context.rank :: context.world_size]:
-            context.check_stop()
+        for number in range(context.rank, len(groups), context.world_size):
+            group = groups[number]
+            between(number * self.sequences, len(inputs))
             ids[torch.tensor(group, device=ids.device)] = self._written(model, [inputs[n] for n in group], context)
         return [self._text(row) for row in context.total(ids).tolist()]
 

@@ -8,7 +8,7 @@ import torch
 
 from ablate.errors import UserError
 from ablate.evaluation.contract import Partial, StopRequested
-from ablate.fine_tuning import validation
+from ablate.fine_tuning import judging, validation
 from ablate.fine_tuning.loop import Diverged, Loop
 from ablate.run import outcomes
 from tests.fine_tuning import tiny
@@ -144,10 +144,10 @@ def _counting(function, calls):
 def test_a_task_that_was_judged_is_not_judged_again(cfg, tmp_path, monkeypatch):
     written = validation.Writer.outputs
 
-    def interrupted(self, model, inputs, context):
+    def interrupted(self, model, inputs, *rest):
         if len(inputs) == 6:
             raise KeyboardInterrupt
-        return written(self, model, inputs, context)
+        return written(self, model, inputs, *rest)
 
     with monkeypatch.context() as patched:
         patched.setattr(validation.Writer, "outputs", interrupted)
@@ -211,6 +211,15 @@ def test_what_was_cut_stands_once_for_each_task(cfg, tmp_path):
     cut = found["superglue_cb"].source["cut"]
     assert set(cut) <= {"train inputs", "validation inputs", "train targets", "validation targets"}
     assert 0 < cut["train inputs"] <= 60
+
+
+def test_it_says_how_far_it_is(cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr(judging, "LINE_SECONDS", -1.0)
+    lines = []
+    tiny.evaluated(cfg("evaluation.superglue.micro_batch=4"), tmp_path / "run", say=lines.append)
+    assert "fine-tuning judges cb: 8 of 12" in lines
+    (step,) = (line for line in lines if line.startswith("fine-tuning step 20/30  loss"))
+    assert " cb " in step and " copa " in step
 
 
 def test_other_weights_or_other_files_begin_anew(cfg, tmp_path):
