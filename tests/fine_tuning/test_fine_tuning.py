@@ -45,7 +45,8 @@ def test_it_learns_what_can_be_learned(cfg, tmp_path, topology):
 def test_the_scores(cfg, tmp_path):
     found = tiny.evaluated(cfg(), tmp_path / "run")
     assert list(found) == [
-        "superglue", "superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy", "superglue_cb_loss",
+        "superglue", "superglue_loss", "superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy",
+        "superglue_cb_loss",
         "superglue_copa", "superglue_copa_loss",
     ]  # fmt: skip
     average = found["superglue"]
@@ -76,6 +77,9 @@ def test_the_loss_of_the_reference_answers(cfg, tmp_path):
         assert len(values) == score.items == len(stored.items)
         assert sum(values.values()) / len(values) == pytest.approx(score.value)
         assert all(len(item.log_likelihoods) == 1 and item.log_likelihoods[0] < 0 for item in stored.items)
+    average = found["superglue_loss"]
+    assert (average.value, average.source["tasks"]) == (losses["cb"].value, ["cb"])  # copa has too few items
+    assert (average.unit, average.higher_is_better, average.chance) == ("nats a token", False, None)
     rows = metrics(tmp_path / "run", "validation")
     assert [row["step"] for row in rows] == ["10", "20", "30"]
     best = str(found["superglue"].source["step"])
