@@ -67,8 +67,8 @@ def sequences_at_once(*, at: At) -> int:
 LARGE = 512  # shape.d_model from which a model is as large as the paper's, whose numbers it takes
 
 
-def by_scale(large: Any, small: Any, *, at: At) -> int | float:
-    """`large` for models of a width of 512 or more, such as shape=paper, else `small`; either a number or a key."""
+def by_scale(large: Any, small: Any, *, at: At) -> int | float | None:
+    """`large` for models of a width of 512 or more, such as shape=paper, else `small`: a number, a key or null."""
     chosen = large if number_at("shape.d_model", at) >= LARGE else small
     return number_at(chosen, at) if isinstance(chosen, str) else chosen
 

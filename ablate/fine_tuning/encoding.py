@@ -12,6 +12,7 @@ from ablate.errors import UserError
 from ablate.tasks.example import Example
 
 Ids = np.ndarray
+SEAMS = 4  # tokens that stretches may have more than the whole, where a word and the space before it are apart
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Encoder:
         """The examples of a part ("train", "validation") as ids."""
         inputs = self._inputs(examples, part)
         flat = [target for example in examples for target in example.targets]
-        targets = iter(self.tokenizer.encode(flat) if flat else [])
+        targets = iter(self._encoded(flat))
         found = []
         for ids, example in zip(inputs, examples, strict=True):
             own = [next(targets) for _ in example.targets]
@@ -48,18 +49,31 @@ class Encoder:
         return found
 
     def _inputs(self, examples: Sequence[Example], part: str) -> list[Ids]:
+        """Inputs as they are or, where they are too long, in stretches, of which the passage is cut.
+
+        Most that do not fit are known by their stretches, of which many are shared: a long passage is encoded once.
+        """
         room = self.input_length - 1
         if room < 1:
             raise UserError(f"an input of {self.input_length} tokens has no room for text")
-        found = self.tokenizer.encode([example.inputs for example in examples]) if examples else []
-        long = [number for number, ids in enumerate(found) if len(ids) > room]
-        for number in long:
-            example = examples[number]
-            before, passage, after = self.tokenizer.encode([example.before, example.passage, example.after])
-            kept = passage[: max(0, room - len(before) - len(after))]
-            found[number] = np.concatenate([before, kept, after])[:room]
-        self._count(f"{part} inputs", len(long))
-        return [self._ended(ids) for ids in found]
+        stretches = self._stretches(examples)
+        fitting = [number for number, parts in enumerate(stretches) if sum(map(len, parts)) <= room + SEAMS]
+        whole = self._encoded([examples[number].inputs for number in fitting])
+        found = {number: ids for number, ids in zip(fitting, whole, strict=True) if len(ids) <= room}
+        self._count(f"{part} inputs", len(examples) - len(found))
+        return [
+            self._ended(found[number] if number in found else _cut(*parts, room))
+            for number, parts in enumerate(stretches)
+        ]
+
+    def _stretches(self, examples: Sequence[Example]) -> list[tuple[Ids, Ids, Ids]]:
+        texts = [(example.before, example.passage, example.after) for example in examples]
+        each = list(dict.fromkeys(text for three in texts for text in three))
+        ids = dict(zip(each, self._encoded(each), strict=True))
+        return [(ids[before], ids[passage], ids[after]) for before, passage, after in texts]
+
+    def _encoded(self, texts: list[str]) -> list[Ids]:
+        return list(self.tokenizer.encode(texts)) if texts else []
 
     def _ended(self, ids: Ids) -> Ids:
         return np.append(ids, ids.dtype.type(self.eos_id))
@@ -67,3 +81,9 @@ class Encoder:
     def _count(self, what: str, number: int) -> None:
         if number:
             self.cut[what] = self.cut.get(what, 0) + number
+
+
+def _cut(before: Ids, passage: Ids, after: Ids, room: int) -> Ids:
+    """The three stretches in `room` ids, the end of the passage left out first."""
+    kept = passage[: max(0, room - len(before) - len(after))]
+    return np.concatenate([before, kept, after])[:room]

@@ -1,7 +1,7 @@
 """Fine-tuning on text-to-text tasks as an evaluation (Raffel et al. 2020; Narang et al. 2021, sections 3.2 and 3.3).
 
     examples -> mixture -> steps of training, the loss on the answer alone
-                             | every `checkpoint_every` steps and after the last: checkpoint, outputs, scores
+                             | every `checkpoint_every` steps and after the last: checkpoint, outputs, losses, scores
                              best of them by the official score -> the scores of the record
 
 A subclass says which tasks there are, and what the score is called.
@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 
@@ -29,10 +28,13 @@ from ablate.data.tokenizer_backends import Tokenizer
 from ablate.data.vocabulary import Layout
 from ablate.errors import UserError
 from ablate.evaluation.contract import Context, Evaluation, Partial, check_writes
+from ablate.evaluation.likelihood import Scorer
+from ablate.evaluation.likelihood import Share as ScorerShare
 from ablate.evaluation.weights_hash import hash_of_weights
-from ablate.fine_tuning import loop, validation
+from ablate.fine_tuning import loop
 from ablate.fine_tuning.encoding import Encoded, Encoder
 from ablate.fine_tuning.forms import Form, form_for
+from ablate.fine_tuning.judging import Exam, Judging, official
 from ablate.fine_tuning.loop import Loop, Plan
 from ablate.fine_tuning.mixture import Mixture, pairs
 from ablate.fine_tuning.validation import Names, Writer
@@ -43,7 +45,7 @@ from ablate.run import outcomes
 from ablate.run.outcomes import Outcomes
 from ablate.run.score import Curve, Score
 from ablate.tasks.example import Parts
-from ablate.tasks.splits import order_of
+from ablate.tasks.splits import limited
 from ablate.tasks.task import Task
 from ablate.training.schedule import Constant
 
@@ -163,27 +165,40 @@ class FineTuning(Evaluation):
 
     @cached_property
     def tasks(self) -> dict[str, tuple[Task, Parts]]:
-        """The tasks, with as many items to judge as `limit` says: by a hash, whole passages."""
-        found = {}
-        for name, (task, parts) in self.read().items():
-            limited = parts.validation
-            if self.settings.limit is not None and len(limited) > self.settings.limit:
-                limited = sorted(limited, key=order_of)[: self.settings.limit]
-            found[name] = (task, dataclasses.replace(parts, validation=limited))
-        return found
+        """The tasks, with as many items to judge as `limit` says."""
+        limit = self.settings.limit
+        return {
+            name: (task, dataclasses.replace(parts, validation=limited(parts.validation, limit)))
+            for name, (task, parts) in self.read().items()
+        }
 
     def check(self, config: DictConfig) -> None:
         """Read the tasks; raises UserError for what would make the evaluation fail after hours of training."""
         check_writes(config, self.name)
-        self.settings.check_lengths(self.name, form_for(fill(config, "topology").func.reads))
+        form = form_for(fill(config, "topology").func.reads)
+        self.settings.check_lengths(self.name, form)
         self.settings.share(self.name, config.trainer.devices * config.trainer.nodes)
         for task, _ in self.tasks.values():
             task.check()
+        self._check_positions(config, form)
+
+    def _check_positions(self, config: DictConfig, form: Form) -> None:
+        """Raise UserError where a part of the model, such as a table of positions, cannot take inputs so long."""
+        model = build_model(config, device="meta").eval()
+        lengths = form.lengths(self.settings.input_length, self.settings.target_length)
+        longest, answer = (np.zeros(length, np.int64) for length in lengths)
+        batch = {name: tensor.to("meta") for name, tensor in form.training([(longest, answer)]).items()}
+        try:
+            with torch.no_grad():
+                model.forward(batch)
+        except UserError as error:
+            key = f"evaluation.{self.name}"
+            raise UserError(f"{key}.input_length or {key}.target_length is too large: {error}") from None
 
     def evaluate(self, model: Model, context: Context) -> dict[str, Score] | Partial:
-        """The scores of the best checkpoint; raises UserError for data that cannot be read.
+        """The scores of the best checkpoint; of a task that cannot be judged the reason, and no average then.
 
-        A task that cannot be judged is named, and the scores of the others are kept, without an average.
+        Raises UserError for data that cannot be read.
         """
         return _Run(self, self.subject(model, context), context).scores()
 
@@ -193,57 +208,67 @@ def of_tasks(found: Mapping[str, Outcomes]) -> dict[str, Score]:
     return {name: score for one in found.values() for name, score in one.scores.items()}
 
 
+def _exploratory(scores: Mapping[str, Score]) -> dict[str, Score]:
+    return {name: dataclasses.replace(score, exploratory=True) for name, score in scores.items()}
+
+
 class _Run:
     """One fine-tuning."""
 
     def __init__(self, evaluation: FineTuning, subject: Subject, context: Context):
-        self.evaluation, self.settings = evaluation, evaluation.settings
-        self.subject, self.context = subject, context
+        self.evaluation, self.settings, self.context = evaluation, evaluation.settings, context
         self.model = subject.model.to(context.device)
-        settings, layout = self.settings, subject.layout
-        self.form = form_for(self.model.topology.reads, layout.pad_id)  # type: ignore[arg-type]
-        lengths = self.form.lengths(settings.input_length, settings.target_length)
-        self.encoder = Encoder(subject.tokenizer, layout.eos_id, *lengths)
+        self.form = form_for(self.model.topology.reads, subject.layout.pad_id)  # type: ignore[arg-type]
+        self.share = self.settings.share(evaluation.name, context.world_size)
         self.train: dict[str, list[Encoded]] = {}
-        self.inputs: dict[str, list[Any]] = {}
-        for name, (_, parts) in evaluation.tasks.items():
-            self.train[name] = self.encoder.encode(parts.train, "train")
-            self.inputs[name] = [one.inputs for one in self.encoder.encode(parts.validation, "validation")]
-        self.share = settings.share(evaluation.name, context.world_size)
-        self.writer = Writer(
-            self.form,
-            subject.tokenizer,
-            layout.eos_id,
-            self.encoder.target_length,
-            settings.beams,
-            settings.length_penalty,
-            self.share.micro_batch,
-        )
+        exams = {}
+        for name, (task, parts) in evaluation.tasks.items():
+            encoder = self._encoder(subject)
+            self.train[name] = encoder.encode(parts.train, "train")
+            encoded = encoder.encode(parts.validation, "validation")
+            exams[name] = Exam(task, parts, encoded, evaluation.names(name), encoder.cut)
         self.identity = self._identity()
-        self.found: dict[int, dict[str, Outcomes]] = {}  # step -> task -> outcomes
-        self.failed: dict[str, str] = {}  # why a task could not be judged, at the first step where it could not
+        writer, scorer = self._writer(subject), self._scorer(subject)
+        self.judging = Judging(exams, self.model, writer, scorer, context, self.identity)
 
     def scores(self) -> dict[str, Score] | Partial:
         """Train, judge, and choose."""
         plan = self._plan()
-        for step in self._validated_before(plan):
-            self.found[step] = {name: self._kept(step, name) for name in self.evaluation.tasks}  # type: ignore[misc]
+        unjudged = self.judging.recall(plan.validations())
         loop = Loop(self.model, self._optimizer(), plan, self.context, self._validate)
-        loop.run(before=min((step for step in plan.validations() if step not in self.found), default=plan.steps))
-        if len(self.failed) == len(self.evaluation.tasks):
-            return Partial({}, self.failed)
-        averages = {step: self._average(found) for step, found in sorted(self.found.items())}
+        loop.run(before=min(unjudged, default=plan.steps))
+        averages = {step: self._average(found) for step, found in self.judging.whole.items()}
         best = max(averages, key=lambda step: (averages[step], -step))
-        found = self._placed(best)
-        if self.failed:
-            return Partial(of_tasks(found), self.failed)
-        source = {**self._source(), "step": best}
+        source = {"fine_tuning_steps": self.settings.steps, "step": best, **COMPARABLE}
+        found = self.judging.place(best, source)
+        if failed := self.judging.failed:
+            return Partial(_exploratory(of_tasks(found)), failed)
         scores = self.evaluation.scores(found, source)
         main = next(iter(scores))
         curve = Curve(CURVE, tuple(averages), tuple(averages.values()))
         self._clear()
-        others = {name: dataclasses.replace(score, exploratory=True) for name, score in scores.items() if name != main}
-        return {main: dataclasses.replace(scores[main], curve=curve), **others}
+        return {**_exploratory(scores), main: dataclasses.replace(scores[main], curve=curve)}
+
+    def _encoder(self, subject: Subject) -> Encoder:
+        lengths = self.form.lengths(self.settings.input_length, self.settings.target_length)
+        return Encoder(subject.tokenizer, subject.layout.eos_id, *lengths)
+
+    def _writer(self, subject: Subject) -> Writer:
+        settings, length = self.settings, self._encoder(subject).target_length
+        beams, sequences = (settings.beams, settings.length_penalty), self.share.micro_batch
+        return Writer(self.form, subject.tokenizer, subject.layout.eos_id, length, *beams, sequences)
+
+    def _scorer(self, subject: Subject) -> Scorer:
+        encoder, context = self._encoder(subject), self.context
+        return Scorer(
+            self.model,
+            length=encoder.input_length + encoder.target_length,
+            batch_tokens=self.share.micro_batch * self.settings.input_length,
+            padding=self.form.pad_id,
+            autocast=context.autocast,
+            share=ScorerShare(context.rank, context.world_size, context.total),
+            between=lambda done, of: context.check_stop(),
+        )
 
     def _plan(self) -> Plan:
         settings, trainer = self.settings, self.context.config.trainer
@@ -283,81 +308,23 @@ class _Run:
         options = dataclasses.asdict(self.settings)
         return outcomes.key_of([weights, sources, options, self.evaluation.cap, self.context.seed])
 
-    def _validate(self, step: int) -> None:
-        """Judge every task at this step, those that an earlier attempt has judged excepted."""
-        if step in self.found:
-            return
-        found = {}
-        for name in self.evaluation.tasks:
-            one = self._kept(step, name)
-            if one is None:
-                one, reason = self.context.attempted(partial(self._judged, step, name))
-            if one is None:
-                self.context.say(f"fine-tuning step {step}: {name} failed: {reason}")
-                self.failed.setdefault(name, f"at fine-tuning step {step}: {reason}")
-            else:
-                found[name] = one
-        self.found[step] = found
-        self.context.say(f"fine-tuning step {step}/{self.settings.steps}  {self._described(found)}")
-
-    def _judged(self, step: int, name: str) -> Outcomes:
-        task, parts = self.evaluation.tasks[name]
-        written = self.writer.outputs(self.model, self.inputs[name], self.context)
-        source = {**parts.source, "validation_items": len(parts.validation), "training_examples": len(parts.train)}
-        key = outcomes.key_of([self.identity, step, name])
-        found = validation.judged(task, self.evaluation.names(name), parts.validation, written, key, source)
-        if self.context.rank == 0:
-            folder = self._step_folder(step)
-            folder.mkdir(parents=True, exist_ok=True)
-            outcomes.write(folder, found)
-        return found
-
-    def _kept(self, step: int, name: str) -> Outcomes | None:
-        key = outcomes.key_of([self.identity, step, name])
-        task, _ = self.evaluation.tasks[name]
-        for folder in (self._step_folder(step), self.context.folder):
-            if found := outcomes.kept(folder, task.name, key):
-                return found
-        return None
-
-    def _validated_before(self, plan: Plan) -> list[int]:
-        return [step for step in plan.validations() if all(self._kept(step, name) for name in self.evaluation.tasks)]
+    def _validate(self, step: int) -> float | None:
+        is_new = step not in self.judging.found
+        loss = self.judging.judge(step)
+        if is_new:
+            shown = official(self.judging.found[step], self.judging.exams)
+            loss_shown = "" if loss is None else f"loss {loss:.4g}, "
+            listed = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            self.context.say(f"fine-tuning step {step}/{self.settings.steps}  {loss_shown}{listed}")
+        return loss
 
     def _average(self, found: Mapping[str, Outcomes]) -> float:
-        names = self.evaluation.averaged(self._without_failed(found))
-        values = [found[name].scores[self.evaluation.names(name).official].value for name in names]
-        return sum(values) / len(values)
-
-    def _without_failed(self, found: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
-        """Without the tasks that could not be judged at some step."""
-        return {name: one for name, one in found.items() if name not in self.failed}
-
-    def _described(self, found: Mapping[str, Outcomes]) -> str:
-        shown = (f"{name} {one.scores[self.evaluation.names(name).official].value:.4g}" for name, one in found.items())
-        return ", ".join(shown)
-
-    def _placed(self, step: int) -> dict[str, Outcomes]:
-        """The outcomes of the best step, beside the run; each score names its file and the file's hash."""
-        placed = {}
-        for name, one in self._without_failed(self.found[step]).items():
-            if self.context.rank == 0:
-                outcomes.write(self.context.folder, one)
-            file = {"outcomes": outcomes.file_name(one.task), "outcomes_sha256": outcomes.sha256(one.items)}
-            scores = {
-                score: dataclasses.replace(content, source={**content.source, **file, **self._source(), "step": step})
-                for score, content in one.scores.items()
-            }
-            placed[name] = dataclasses.replace(one, scores=scores)
-        return placed
-
-    def _source(self) -> dict[str, Any]:
-        return {"cut": dict(self.encoder.cut), "fine_tuning_steps": self.settings.steps, **COMPARABLE}
-
-    def _step_folder(self, step: int) -> Path:
-        return self.context.folder / "validation" / f"step-{step:08d}"
+        values = official(found, self.judging.exams)
+        names = self.evaluation.averaged(found)
+        return sum(values[name] for name in names) / len(names)
 
     def _clear(self) -> None:
         """Delete what only a further attempt would need, unless all checkpoints are kept."""
         if self.context.rank == 0 and self.context.config.keep_checkpoints != "all":
             loop.clear(self.context.folder)
-            shutil.rmtree(self.context.folder / "validation", ignore_errors=True)
+            self.judging.clear()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ablate.data.prompt import Prompt
 from ablate.evaluation.contract import Batch
 
 Pair = tuple[np.ndarray, np.ndarray]  # an input and its answer, ids
@@ -43,6 +44,10 @@ class Form:
         """What is read before an answer is written."""
         raise NotImplementedError
 
+    def question(self, inputs: np.ndarray) -> Prompt:
+        """The same of one input, as it is asked for the likelihood of an answer."""
+        raise NotImplementedError
+
 
 class Split(Form):
     """Input and answer in two stacks."""
@@ -60,6 +65,9 @@ class Split(Form):
     def prompt(self, inputs: Sequence[np.ndarray]) -> Batch:
         ids, present = padded(inputs, self.pad_id)
         return {"encoder_ids": ids, "encoder_segments": present.long()}
+
+    def question(self, inputs: np.ndarray) -> Prompt:
+        return Prompt((self.pad_id,), tuple(inputs.tolist()))
 
 
 class Joined(Form):
@@ -90,6 +98,9 @@ class Joined(Form):
         ids, present = padded([np.append(self.pad_id, row) for row in inputs], self.pad_id)
         lengths = torch.tensor([len(row) for row in inputs])
         return {"decoder_ids": ids, "decoder_segments": present.long(), **self._prefix(lengths)}
+
+    def question(self, inputs: np.ndarray) -> Prompt:
+        return Prompt((self.pad_id, *inputs.tolist()))
 
     def _prefix(self, lengths: Tensor) -> Batch:
         return {"prefix_lengths": lengths + 1} if self.has_prefix else {}  # the start symbol belongs to it

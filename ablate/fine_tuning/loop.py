@@ -1,7 +1,7 @@
 """Training on pairs of texts, step by step, so that a killed one goes on where it was.
 
     folder/checkpoints/step-00000250.ckpt    weights, optimizer, running averages, metrics, as after pre-training
-    folder/metrics.csv                       loss, rate and gradient norm, a line every few steps
+    folder/metrics.csv                       loss, rate and gradient norm, a line every few steps; validation losses
 
 A step is a function of the weights, the optimizer's state and its number: its examples follow from (seed, step), its
 dropout from (seed, step, slice). Of several processes each has its slices of the batch; their gradients are added.
@@ -65,13 +65,16 @@ class Plan:
 
 @dataclass
 class Loop:
-    """The training of `model`; `validate(step)` is called where it is due, and again if that was not finished."""
+    """The training of `model`.
+
+    validate: called with the step where it is due, and again if that was not finished; returns the validation loss.
+    """
 
     model: Model
     optimizer: torch.optim.Optimizer
     plan: Plan
     context: Context
-    validate: Callable[[int], None]
+    validate: Callable[[int], float | None]
     step: int = 0
     saved_step: int | None = None
     seconds: float = 0.0
@@ -87,7 +90,7 @@ class Loop:
 
     def run(self, before: int) -> None:
         """Train to the end, from the newest whole checkpoint of this training, if there is one, at step `before` or
-        earlier: the first step that is to be validated.
+        earlier: the first step that is to be judged.
 
         Raises `StopRequested`, with a checkpoint, where the run was requested to stop, and `Diverged`.
         """
@@ -108,8 +111,8 @@ class Loop:
     def _go_on(self) -> None:
         while True:
             if self.plan.validates(self.step):
-                self.save()
-                self.validate(self.step)
+                self.save()  # without the line below, which the next attempt adds again
+                self._log_validation(self.validate(self.step))
             if self.step >= self.plan.steps:
                 return
             self.context.check_stop()
@@ -209,8 +212,8 @@ class Loop:
             gradient.copy_(part.view_as(gradient))
 
     def _agreed(self, flag: bool) -> bool:
-        """Whether the main process says so, or, where each decides for itself, this one."""
-        return flag if self.context.world_size == 1 else self.context.any_process(flag and self.is_main)
+        """Whether the main process says so; by a sum, in which the failure of another is met."""
+        return self.context.total(torch.tensor(float(flag and self.is_main), device=self.context.device)).item() > 0
 
     def _log(self, norm: float) -> None:
         loss = sum(self.losses) / len(self.losses)
@@ -219,6 +222,10 @@ class Loop:
         if self.is_main:
             row = {"step": self.step, "time": round(self.seconds, 3), "kind": "train", "loss": loss}
             self.metrics.add({**row, "learning_rate": self.plan.rate(self.step - 1), "grad_norm": norm})
+
+    def _log_validation(self, loss: float | None) -> None:
+        if self.is_main and loss is not None:
+            self.metrics.add({"step": self.step, "time": round(self.seconds, 3), "kind": "validation", "loss": loss})
 
     def _say(self) -> None:
         now = time.perf_counter()

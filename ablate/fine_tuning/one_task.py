@@ -56,29 +56,30 @@ class OneTask(FineTuning):
 
 
 class XSum(OneTask):
-    """`xsum_rouge2`, ROUGE-2 in per cent, and `xsum_rouge1` and `xsum_rougeLsum` beside it."""
+    """`xsum_rouge2`, ROUGE-2 in per cent, with `xsum_rouge1` and `xsum_rougeLsum`, and `xsum_loss`."""
 
     name = "xsum"
     task = xsum.TASK
 
     def names(self, task: str) -> Names:
         """xsum_rouge2, and the others by their metric."""
-        return Names("xsum_rouge2", {metric: f"xsum_{metric}" for metric in ("rouge1", "rouge2", "rougeLsum")})
+        metrics = {metric: f"xsum_{metric}" for metric in ("rouge1", "rouge2", "rougeLsum")}
+        return Names("xsum_rouge2", metrics, "xsum_loss")
 
 
 class WebQuestions(OneTask):
-    """`webq_accuracy`: the exact matches with any of the answers, in per cent."""
+    """`webq_accuracy`: the exact matches with any of the answers, in per cent; and `webq_loss`."""
 
     name = "webquestions"
     task = webquestions.TASK
 
     def names(self, task: str) -> Names:
         """webq_accuracy."""
-        return Names("webq_accuracy", {})
+        return Names("webq_accuracy", {}, "webq_loss")
 
 
 class WMTEnDe(OneTask):
-    """`wmt_ende_bleu`: a model of the same architecture, trained from scratch on English to German.
+    """`wmt_ende_bleu`, and `wmt_ende_loss`: a model of the same architecture, trained from scratch on translation.
 
     Its vocabulary of `vocab_size` ids is made by the run's kind of tokenizer from both sides of the training part.
     train, validation: names of pairs of files, such as newstest2013 for newstest2013.en and newstest2013.de; those in
@@ -95,7 +96,7 @@ class WMTEnDe(OneTask):
 
     def names(self, task: str) -> Names:
         """wmt_ende_bleu."""
-        return Names("wmt_ende_bleu", {})
+        return Names("wmt_ende_bleu", {}, "wmt_ende_loss")
 
     def from_files(self, key: str) -> Parts:
         """The pairs; a sentence that is in both parts stays in validation alone."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ablate.errors import UserError, nearest
 from ablate.fine_tuning.evaluation import FineTuning
-from ablate.fine_tuning.validation import UNIT, Names
+from ablate.fine_tuning.validation import Names
 from ablate.ranges import COUNT, Ranges
 from ablate.run.outcomes import Outcomes
 from ablate.run.score import Score
@@ -24,7 +25,8 @@ METRICS: Mapping[str, Sequence[str]] = {
 
 
 class SuperGLUE(FineTuning):
-    """`superglue`, the mean of the tasks' official scores in per cent, and `superglue_boolq` and so on beside it.
+    """`superglue`, the mean of the tasks' official scores in per cent, `superglue_loss`, that of the losses of their
+    reference answers, and `superglue_boolq` and so on.
 
     data: a folder with a folder for each task, in which train.jsonl and, where there is one, val.jsonl are, as in the
         official release; hub: a data set of the Hub in its place. tasks: which of them.
@@ -54,32 +56,41 @@ class SuperGLUE(FineTuning):
         }
 
     def names(self, task: str) -> Names:
-        """superglue_cb, with superglue_cb_f1_macro and superglue_cb_accuracy."""
+        """superglue_cb, with superglue_cb_f1_macro, superglue_cb_accuracy and superglue_cb_loss."""
         official = f"superglue_{task}"
-        return Names(official, {metric: f"{official}_{metric}" for metric in METRICS.get(task, ())})
+        metrics = {metric: f"{official}_{metric}" for metric in METRICS.get(task, ())}
+        return Names(official, metrics, f"{official}_loss")
 
     def averaged(self, found: Mapping[str, Outcomes]) -> list[str]:
         """The tasks with enough items; all, where none has."""
         return [name for name, one in found.items() if len(one.items) >= self.min_items] or list(found)
 
     def scores(self, found: Mapping[str, Outcomes], source: Mapping[str, Any]) -> dict[str, Score]:
-        """The average, and the scores of the tasks."""
+        """The average of the official scores, that of the losses, and the scores of the tasks."""
         names = self.averaged(found)
         official = [found[name].scores[self.names(name).official] for name in names]
-        errors = [score.standard_error for score in official]
-        known = [error for error in errors if error is not None]
-        average = Score(
-            sum(score.value for score in official) / len(official),
-            UNIT,
-            higher_is_better=True,
-            items=sum(score.items or 0 for score in official),
-            standard_error=math.hypot(*known) / len(known) if len(known) == len(errors) else None,
-            chance=sum(score.chance or 0.0 for score in official) / len(official),
-            source={
-                **source,
-                "tasks": names,
-                "left_out": [name for name in found if name not in names],
-                "splits": {name: score.source["split"] for name, score in zip(names, official, strict=True)},
-            },
-        )
-        return {"superglue": average, **super().scores(found, source)}
+        losses = [found[name].scores.get(self.names(name).loss) for name in names]
+        source = {
+            **source,
+            "tasks": names,
+            "left_out": [name for name in found if name not in names],
+            "splits": {name: score.source["split"] for name, score in zip(names, official, strict=True)},
+        }
+        averages = {"superglue": _mean(official, source)}
+        if known := [loss for loss in losses if loss is not None]:
+            averages["superglue_loss"] = _mean(known, source)
+        return {**averages, **super().scores(found, source)}
+
+
+def _mean(scores: Sequence[Score], source: Mapping[str, Any]) -> Score:
+    """The mean of the scores of several tasks, each of which counts alike; of other items, so of independent errors."""
+    errors = [score.standard_error for score in scores if score.standard_error is not None]
+    chances = [score.chance for score in scores if score.chance is not None]
+    return dataclasses.replace(
+        scores[0],
+        value=sum(score.value for score in scores) / len(scores),
+        items=sum(score.items or 0 for score in scores),
+        standard_error=math.hypot(*errors) / len(errors) if len(errors) == len(scores) else None,
+        chance=sum(chances) / len(chances) if chances else None,
+        source=source,
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +11,15 @@ import numpy as np
 import torch
 
 from ablate.data.tokenizer_backends import Tokenizer
-from ablate.duration import duration
 from ablate.evaluation import decoding
 from ablate.evaluation.contract import Context
 from ablate.fine_tuning.forms import Form
+from ablate.fine_tuning.reference import Answered, Losses
 from ablate.model.build import Model
 from ablate.run.outcomes import Item, Outcomes
 from ablate.run.score import Score
 from ablate.tasks.example import Example, Judged
 from ablate.tasks.task import Task
-from ablate.training.metrics import LINE_SECONDS
 
 UNIT = "%"
 
@@ -41,18 +39,19 @@ class Writer:
     length_penalty: float
     sequences: int
 
-    def outputs(self, model: Model, inputs: Sequence[np.ndarray], context: Context) -> list[str]:
-        """The text for each input; several processes write a share each, and all get all of them."""
+    def outputs(
+        self, model: Model, inputs: Sequence[np.ndarray], context: Context, between: Callable[[int, int], None]
+    ) -> list[str]:
+        """The text for each input; several processes write a share each, and all get all of them.
+
+        between: called before each group of inputs with the number of those before it, and of all of them.
+        """
         order = sorted(range(len(inputs)), key=lambda number: (-len(inputs[number]), number))  # little padding
         groups = [order[start : start + self.sequences] for start in range(0, len(order), self.sequences)]
         ids = torch.zeros(len(inputs), self.length, dtype=torch.long, device=context.device)
-        mine = groups[context.rank :: context.world_size]
-        began = said = time.monotonic()
-        for number, group in enumerate(mine):
-            context.check_stop()
-            if (now := time.monotonic()) >= said + LINE_SECONDS and number:
-                said, left = now, (now - began) / number * (len(mine) - number)
-                context.say(f"  {number / len(mine):.0%} of {len(inputs):,} answers written, {duration(left)} left")
+        for number in range(context.rank, len(groups), context.world_size):
+            group = groups[number]
+            between(number * self.sequences, len(inputs))
             ids[torch.tensor(group, device=ids.device)] = self._written(model, [inputs[n] for n in group], context)
         return [self._text(row) for row in context.total(ids).tolist()]
 
@@ -71,28 +70,42 @@ class Writer:
 
 @dataclass(frozen=True)
 class Names:
-    """What a task's scores are called: its official one, and those of further metrics."""
+    """What a task's scores are called: the official one, those of further metrics, the loss of its answers."""
 
     official: str
     metrics: Mapping[str, str]
+    loss: str
 
 
 def judged(
-    task: Task, names: Names, examples: Sequence[Example], outputs: Sequence[str], key: str, source: Mapping[str, Any]
+    task: Task,
+    names: Names,
+    examples: Sequence[Example],
+    outputs: Sequence[str],
+    answers: Sequence[Answered],
+    *,
+    chance: float,
+    key: str,
+    source: Mapping[str, Any],
 ) -> Outcomes:
-    """The outcome of each item and the scores of the task."""
+    """The outcome of each item and the scores of the task; `answers`: how likely the model finds the references."""
     found = task.judge(examples, outputs)
+    losses = Losses.of(found.ids, examples, answers)
     value = names.official
     is_mean = math.isclose(100 * math.fsum(found.items) / len(found.items), found.value, abs_tol=1e-9)
-    items = tuple(
-        Item(name, right=right, values={value: 100 * right} if is_mean else {})
-        for name, right in zip(found.ids, found.items, strict=True)
-    )
-    scores = {value: _score(found.value, found, source, found.standard_error, task.chance(examples))}
+    items = []
+    for name, right in zip(found.ids, found.items, strict=True):
+        values = {value: 100 * right} if is_mean else {}
+        if name in losses.values:
+            values[names.loss] = losses.values[name]
+        items.append(Item(name, right, losses.log_likelihoods[name], values))
+    scores = {value: _score(found.value, found, source, found.standard_error, chance)}
     for metric, name in names.metrics.items():
         if name != value:
             scores[name] = _score(found.metrics[metric], found, {**source, "metric": metric}, None, None)
-    return Outcomes(task.name, key, items, scores)
+    if loss := losses.score(source):
+        scores[names.loss] = loss
+    return Outcomes(task.name, key, tuple(items), scores)
 
 
 def _score(value: float, found: Judged, source: Mapping[str, Any], error: float | None, chance: float | None) -> Score:

@@ -1,4 +1,4 @@
-"""A validation part that is held out of the training file, where no other is at hand."""
+"""A validation part: held out of the training file, where no other is at hand; and some items of many."""
 
 from __future__ import annotations
 
@@ -16,14 +16,24 @@ def is_held_out(text: str) -> bool:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % SHARE == 0
 
 
-def order_of(example: Example) -> tuple[bytes, str]:
-    """A key to sort by, for taking some of many: the passages in an order of no meaning, each one's items together."""
-    return hashlib.sha256((example.split_key or example.inputs).encode()).digest(), example.id
+def limited(examples: Sequence[Example], limit: int | None) -> list[Example]:
+    """At most `limit` items, null for all: the passages in an order of no meaning, but always the same; an item is an
+    example, or all the examples of a `group`."""
+    ordered = sorted(examples, key=lambda one: (hashlib.sha256(_passage(one).encode()).digest(), one.id))
+    items = list(dict.fromkeys(one.group or one.id for one in ordered))
+    if limit is None or len(items) <= limit:
+        return list(examples)
+    chosen = set(items[:limit])
+    return [one for one in ordered if (one.group or one.id) in chosen]
 
 
 def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """Training and validation part; all examples of one passage (`split_key`) are in the same."""
     parts: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
-        parts[is_held_out(example.split_key or example.inputs)].append(example)
+        parts[is_held_out(_passage(example))].append(example)
     return parts
+
+
+def _passage(example: Example) -> str:
+    return example.split_key or example.inputs

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from ablate.errors import UserError
+from ablate.tasks.constants import labels, most_frequent
 from ablate.tasks.example import Example
 from ablate.tasks.metrics import answers, classification
 from ablate.tasks.readers import Row
@@ -198,13 +199,15 @@ _cb = partial(classification.f1_macro_and_accuracy, labels=CB)
 TASKS = {
     task.name: task
     for task in (
-        Task("boolq", "BoolQ", each(boolq), _accuracy, TRUTH, "boolq"),
-        Task("cb", "CB", each(cb), _cb, CB, "cb"),
-        Task("copa", "COPA", each(copa), _accuracy, CHOICES, "copa"),
-        Task("multirc", "MultiRC", multirc, classification.f1_and_exact_match_of_questions, TRUTH, "multirc"),
-        Task("record", "ReCoRD", record, answers.f1_and_exact_match, (), "record"),
-        Task("rte", "RTE", each(rte), _accuracy, RTE, "rte"),
-        Task("wic", "WiC", each(wic), _accuracy, TRUTH, "wic"),
-        Task("wsc", "WSC", each(wsc), answers.referents, ("?",), "wsc"),
+        Task("boolq", "BoolQ", each(boolq), _accuracy, labels(*TRUTH), "boolq"),
+        Task("cb", "CB", each(cb), _cb, labels(*CB), "cb"),
+        Task("copa", "COPA", each(copa), _accuracy, labels(*CHOICES), "copa"),
+        Task(
+            "multirc", "MultiRC", multirc, classification.f1_and_exact_match_of_questions, labels(*TRUTH), "multirc"
+        ),
+        Task("record", "ReCoRD", record, answers.f1_and_exact_match, most_frequent, "record"),
+        Task("rte", "RTE", each(rte), _accuracy, labels(*RTE), "rte"),
+        Task("wic", "WiC", each(wic), _accuracy, labels(*TRUTH), "wic"),
+        Task("wsc", "WSC", each(wsc), answers.referents, labels("?"), "wsc"),
     )
 }

@@ -18,6 +18,7 @@ TRAIN, VALIDATION = ("train",), ("val", "validation", "dev")  # beginnings of na
 
 Reader = Callable[[Iterable[readers.Row]], list[Example]]
 Judge = Callable[[Sequence[Example], Sequence[str]], Judged]
+Constants = Callable[[Sequence[Example]], Sequence[str]]
 
 
 def each(of: Callable[[readers.Row], Example]) -> Reader:
@@ -29,7 +30,7 @@ def each(of: Callable[[readers.Row], Example]) -> Reader:
 class Task:
     """name: of its score; folder: below that of the data; examples: of rows; judge: of outputs, a score in per cent.
 
-    constants: the outputs among which the best constant one is chance level; empty where guessing scores nothing.
+    constants: of training examples, the outputs among which the best constant one is chance level.
     subset: of the data set of the Hub.
     package: what the judge needs beside this project's own dependencies.
     """
@@ -38,7 +39,7 @@ class Task:
     folder: str
     examples: Reader
     judge: Judge
-    constants: tuple[str, ...] = ()
+    constants: Constants
     subset: str | None = None
     package: str | None = None
 
@@ -47,10 +48,10 @@ class Task:
         if self.package is not None:
             extra(self.package)
 
-    def chance(self, examples: Sequence[Example]) -> float:
-        """What the best constant output scores, in per cent."""
-        scores = [self.judge(examples, [constant] * len(examples)).value for constant in self.constants]
-        return max(scores, default=0.0)
+    def chance(self, train: Sequence[Example], validation: Sequence[Example]) -> float:
+        """What the best constant output scores on the validation part, in per cent."""
+        constants = self.constants(train)
+        return max(self.judge(validation, [constant] * len(validation)).value for constant in constants)
 
     def parts(self, data: str, hub: str | None, key: str) -> Parts:
         """Its examples from the folder `data`, or from the data set `hub` of the Hub; `key` names the option.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
+from ablate.tasks.constants import most_frequent
 from ablate.tasks.example import Example
 from ablate.tasks.metrics import answers
 from ablate.tasks.readers import Row
@@ -20,4 +21,4 @@ def question(row: Row) -> Example:
     return Example(f"webquestions/{name}", "wq question: ", text, "", tuple(row.texts_of("answers")), split_key=text)
 
 
-TASK = Task("webq", "", each(question), answers.exact_match)
+TASK = Task("webq", "", each(question), answers.exact_match, most_frequent)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ablate.errors import UserError, nearest
 from ablate.tasks.detokenise import detokenised
+from ablate.tasks.constants import most_typical
 from ablate.tasks.example import Example
 from ablate.tasks.metrics import generation
 from ablate.tasks.readers import Row, numbered_lines
@@ -46,4 +47,4 @@ def parallel(folder: Path, name: str, *, is_tokenised: bool, key: str) -> Iterat
             yield Row({"en": source.strip(), "de": target.strip()}, f"{name}:{number}")
 
 
-TASK = Task("wmt_ende", "", each(pair), generation.bleu, subset="de-en", package="sacrebleu")
+TASK = Task("wmt_ende", "", each(pair), generation.bleu, most_typical, subset="de-en", package="sacrebleu")

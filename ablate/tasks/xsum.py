@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
+from ablate.tasks.constants import most_typical
 from ablate.tasks.example import Example
 from ablate.tasks.metrics import generation
 from ablate.tasks.readers import Row
@@ -20,4 +21,4 @@ def article(row: Row) -> Example:
     return Example(f"xsum/{name}", "summarize: ", text, "", (row.text("summary"),), split_key=text)
 
 
-TASK = Task("xsum", "", each(article), generation.rouge, package="rouge_score")
+TASK = Task("xsum", "", each(article), generation.rouge, most_typical, package="rouge_score")

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablate import packaged
-from ablate.config import composing, options
+from ablate.config import compose, composing, options
 from ablate.config.overrides import read
 from ablate.config.resolution import resolve
 from ablate.config.resolvers import register
@@ -74,3 +74,15 @@ def _leaves(tree):
     values = tree.values() if isinstance(tree, dict) else tree
     for value in values:
         yield from _leaves(value) if isinstance(value, (dict, list)) else (value,)
+
+
+def test_models_as_large_as_the_papers_have_its_numbers_and_small_ones_their_own():
+    """Of fine-tuning: a number, a key, or null for all."""
+    large, small = (
+        compose([f"shape={shape}", "evaluation=[heldout,superglue]"]).evaluation.superglue
+        for shape in ("paper", "micro")
+    )
+    assert (large.steps, large.limit, large.cap) == (262144, None, 524288)
+    assert small.limit is not None and small.steps < 10000 and small.cap < 10000
+    xsum = [compose([f"shape={shape}", "evaluation=[heldout,xsum]"]).evaluation.xsum for shape in ("paper", "micro")]
+    assert [one.input_length for one in xsum] == [2048, 128]

@@ -1,5 +1,6 @@
 """Fine-tuning as an evaluation: it learns, it is scored, and interrupted it goes on to the same numbers."""
 
+import csv
 import itertools
 import json
 import types
@@ -9,7 +10,7 @@ import torch
 
 from ablate.errors import UserError
 from ablate.evaluation.contract import StopRequested
-from ablate.fine_tuning import validation
+from ablate.fine_tuning import judging, validation
 from ablate.fine_tuning.loop import Diverged, Loop
 from ablate.run import outcomes
 from tests.fine_tuning import tiny
@@ -28,6 +29,12 @@ def weights(folder):
     return {name: tensor.numpy().tobytes() for name, tensor in state.items()}, [line[:1] + line[2:] for line in lines]
 
 
+def metrics(folder, kind):
+    """The rows of metrics.csv of one kind."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["kind"] == kind]
+
+
 @pytest.mark.parametrize("topology", tiny.TOPOLOGIES)
 def test_it_learns_what_can_be_learned(cfg, tmp_path, topology):
     longer = ["evaluation.superglue.steps=120", "evaluation.superglue.checkpoint_every=60"]
@@ -40,7 +47,9 @@ def test_it_learns_what_can_be_learned(cfg, tmp_path, topology):
 def test_the_scores(cfg, tmp_path):
     found = tiny.evaluated(cfg(), tmp_path / "run")
     assert list(found) == [
-        "superglue", "superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy", "superglue_copa",
+        "superglue", "superglue_loss", "superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy",
+        "superglue_cb_loss",
+        "superglue_copa", "superglue_copa_loss",
     ]  # fmt: skip
     assert [name for name, score in found.items() if not score.exploratory] == ["superglue"]
     average = found["superglue"]
@@ -57,8 +66,28 @@ def test_the_scores(cfg, tmp_path):
     assert sum(stored.values("superglue_copa").values()) / 6 == pytest.approx(found["superglue_copa"].value)
     assert source["data"] == "COPA"  # no path of this machine
     assert not (tmp_path / "run" / "validation").exists() and not list((tmp_path / "run" / "checkpoints").glob("*"))
-    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in lines] == ["step", "1", "5", "10", "15", "20", "25", "30"]
+    assert [row["step"] for row in metrics(tmp_path / "run", "train")] == ["1", "5", "10", "15", "20", "25", "30"]
+
+
+def test_the_loss_of_the_reference_answers(cfg, tmp_path):
+    """Of each task as a score, with what each item adds to it; in metrics.csv their mean at each step."""
+    found = tiny.evaluated(cfg("keep_checkpoints=all"), tmp_path / "run")
+    losses = {task: found[f"superglue_{task}_loss"] for task in ("cb", "copa")}
+    for task, score in losses.items():
+        assert (score.unit, score.higher_is_better, score.chance) == ("nats a token", False, None)
+        stored = outcomes.read(tmp_path / "run" / score.source["outcomes"])
+        values = stored.values(f"superglue_{task}_loss")
+        assert len(values) == score.items == len(stored.items)
+        assert sum(values.values()) / len(values) == pytest.approx(score.value)
+        assert all(len(item.log_likelihoods) == 1 and item.log_likelihoods[0] < 0 for item in stored.items)
+    average = found["superglue_loss"]
+    assert (average.value, average.source["tasks"]) == (losses["cb"].value, ["cb"])  # copa has too few items
+    assert (average.unit, average.higher_is_better, average.chance) == ("nats a token", False, None)
+    rows = metrics(tmp_path / "run", "validation")
+    assert [row["step"] for row in rows] == ["10", "20", "30"]
+    best = str(found["superglue"].source["step"])
+    (at_best,) = (float(row["loss"]) for row in rows if row["step"] == best)
+    assert at_best == pytest.approx(sum(score.value for score in losses.values()) / 2)
 
 
 class Stop:
@@ -112,9 +141,9 @@ def test_killed_it_goes_on_from_its_checkpoint(cfg, tmp_path, monkeypatch):
 
 
 def _counting(function, calls):
-    def counted(*arguments):
+    def counted(*arguments, **named):
         calls.append(arguments[0].name)
-        return function(*arguments)
+        return function(*arguments, **named)
 
     return counted
 
@@ -122,10 +151,10 @@ def _counting(function, calls):
 def test_a_task_that_was_judged_is_not_judged_again(cfg, tmp_path, monkeypatch):
     written = validation.Writer.outputs
 
-    def interrupted(self, model, inputs, context):
+    def interrupted(self, model, inputs, *rest):
         if len(inputs) == 6:
             raise KeyboardInterrupt
-        return written(self, model, inputs, context)
+        return written(self, model, inputs, *rest)
 
     with monkeypatch.context() as patched:
         patched.setattr(validation.Writer, "outputs", interrupted)
@@ -137,41 +166,67 @@ def test_a_task_that_was_judged_is_not_judged_again(cfg, tmp_path, monkeypatch):
     assert judged[:2] == ["copa", "cb"]
 
 
+@pytest.mark.parametrize("lost", ["copa.jsonl", "cb.jsonl"])
+def test_a_step_whose_outcomes_are_lost_is_judged_again(cfg, tmp_path, monkeypatch, lost):
+    """The best step is chosen among all, so what was trained behind the lost one is trained again."""
+    made = cfg("keep_checkpoints=all")
+    whole = tiny.evaluated(made, tmp_path / "run")
+    (tmp_path / "run" / "validation" / "step-00000010" / lost).write_text("{}")
+    for kept in (tmp_path / "run").glob("*.jsonl"):
+        kept.unlink()
+    judged = []
+    monkeypatch.setattr(validation, "judged", _counting(validation.judged, judged))
+    assert tiny.evaluated(made, tmp_path / "run") == whole
+    assert judged == [lost.removesuffix(".jsonl")]
+
+
 @pytest.mark.parametrize("at", [0, 1, 2], ids=["first", "second", "last"])
 def test_a_task_that_cannot_be_judged_loses_no_other(cfg, tmp_path, monkeypatch, at):
     """Its name, and why; the next attempt judges it alone, and comes to what an attempt without failures gives."""
     whole, judge, judged = tiny.evaluated(cfg(), tmp_path / "whole"), validation.judged, []
 
-    def fails(task, *rest):
+    def fails(task, *rest, **named):
         judged.append(task.name)
         if task.name == "copa" and judged.count("copa") == at + 1:
             raise RuntimeError("no room")
-        return judge(task, *rest)
+        return judge(task, *rest, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(validation, "judged", fails)
         found = tiny.evaluated(cfg(), tmp_path / "run")
-    assert found.failed == {"copa": f"at fine-tuning step {10 * (at + 1)}: RuntimeError: no room"}
-    assert {*found.scores} == {"superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy"}
+    assert found.failed == {"copa": f"at step {10 * (at + 1)}: RuntimeError: no room"}
+    assert all(score.exploratory for score in found.scores.values())
+    assert {*found.scores} == {"superglue_cb", "superglue_cb_f1_macro", "superglue_cb_accuracy", "superglue_cb_loss"}
     again = []
     monkeypatch.setattr(validation, "judged", _counting(judge, again))
     assert tiny.evaluated(cfg(), tmp_path / "run") == whole and again == ["copa"]
 
 
-def test_writing_says_how_far_it_is(cfg, tmp_path, monkeypatch):
+def test_where_no_task_can_be_judged_the_reasons_are_raised(cfg, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("no memory")
+
+    monkeypatch.setattr(validation, "judged", broken)
+    with pytest.raises(RuntimeError, match="cb at step 10: ValueError: no memory; copa at step 10"):
+        tiny.evaluated(cfg(), tmp_path / "run")
+
+
+def test_what_was_cut_stands_once_for_each_task(cfg, tmp_path):
+    found = tiny.evaluated(cfg("evaluation.superglue.input_length=8"), tmp_path / "run")
+    assert [name for name, score in found.items() if "cut" in score.source] == ["superglue_cb", "superglue_copa"]
+    cut = found["superglue_cb"].source["cut"]
+    assert set(cut) <= {"train inputs", "validation inputs", "train targets", "validation targets"}
+    assert 0 < cut["train inputs"] <= 60
+
+
+def test_it_says_how_far_it_is(cfg, tmp_path, monkeypatch):
     clock = map(float, itertools.count(0, 7))
-    monkeypatch.setattr(validation, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(judging, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     lines = []
-    made = cfg("evaluation.superglue.steps=1", "evaluation.superglue.micro_batch=2")
-    tiny.evaluated(made, tmp_path / "run", say=lines.append)
-    told = [line for line in lines if "written" in line]
-    assert told[0] == "  33% of 12 answers written, 42 s left"  # two groups of six in 21 s
-
-
-def test_where_no_task_can_be_judged_there_is_no_score(cfg, tmp_path, monkeypatch):
-    monkeypatch.setattr(validation, "judged", lambda *_: 1 / 0)
-    found = tiny.evaluated(cfg(), tmp_path / "run")
-    assert not found.scores and found.failed.keys() == {"cb", "copa"}
+    tiny.evaluated(cfg("evaluation.superglue.micro_batch=4"), tmp_path / "run", say=lines.append)
+    assert "fine-tuning judges cb: 8 of 12, 7 s left" in lines  # eight in 14 s
+    (step,) = (line for line in lines if line.startswith("fine-tuning step 20/30  loss"))
+    assert " cb " in step and " copa " in step
 
 
 def test_other_weights_or_other_files_begin_anew(cfg, tmp_path):
@@ -191,8 +246,7 @@ def test_the_rate_is_that_of_the_optimizers_kind(cfg, tmp_path):
     settings = ["evaluation.superglue.learning_rate=0.02", "evaluation.superglue.learning_rate_absolute=0.003"]
     for optimizer, rate in (("adafactor", 0.02), ("adam", 0.003)):
         tiny.evaluated(cfg(f"optimizer={optimizer}", *settings), tmp_path / optimizer)
-        lines = (tmp_path / optimizer / "metrics.csv").read_text().splitlines()
-        rates = [float(line.split(",")[3]) for line in lines[1:]]
+        rates = [float(row["learning_rate"]) for row in metrics(tmp_path / optimizer, "train")]
         assert rates == pytest.approx([0, rate * 4 / 5, *[rate] * 5])
 
 
@@ -203,9 +257,7 @@ def test_slices_add_up(cfg, tmp_path):
         tiny.evaluated(
             cfg(f"evaluation.superglue.micro_batch={micro}", "evaluation.superglue.dropout=0"), tmp_path / str(micro)
         )
-        losses.append(
-            [float(line.split(",")[2]) for line in (tmp_path / str(micro) / "metrics.csv").read_text().splitlines()[1:]]
-        )
+        losses.append([float(row["loss"]) for row in metrics(tmp_path / str(micro), "train")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
@@ -217,14 +269,27 @@ def test_slices_add_up(cfg, tmp_path):
         ("evaluation.superglue.tasks=[]", "tasks is empty"),
         ("topology=encoder", "one of encoder alone writes no text; choose topology=encoder_decoder, "),
         ("evaluation.superglue.micro_batch=3", r"batch_tokens=512 makes 16 examples .* parts of 3"),
+        ("evaluation.superglue.input_length=64 position=learned", r"_length is too large: .* position.max_length=32"),
+        (
+            "evaluation.superglue.target_length=64 attention=synthesizer_random attention.n_heads=2",
+            r"_length is too large: .* attention.max_length=32",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_is_trained(cfg, override, line):
     from ablate.evaluation.build import build
 
-    made = cfg(override)
+    made = cfg(*override.split())
     with pytest.raises(UserError, match=line):
         build(made)["superglue"].check(made)
+
+
+@pytest.mark.parametrize("topology", tiny.TOPOLOGIES)
+def test_what_fits_is_not_refused(cfg, topology):
+    from ablate.evaluation.build import build
+
+    made = cfg("position=learned", *tiny.TOPOLOGIES[topology])
+    build(made)["superglue"].check(made)
 
 
 def test_a_run_with_a_bad_task_file_is_refused_before_it_trains(asked, tmp_path, monkeypatch):

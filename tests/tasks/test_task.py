@@ -6,8 +6,9 @@ import json
 import pytest
 
 from ablate.errors import UserError
-from ablate.tasks import readers, superglue, webquestions, wmt, xsum
-from ablate.tasks.splits import divided
+from ablate.tasks import constants, readers, superglue, webquestions, wmt, xsum
+from ablate.tasks.example import Example
+from ablate.tasks.splits import divided, limited
 from ablate.tasks.task import from_files
 from tests.tasks import files
 
@@ -35,6 +36,21 @@ def test_else_a_fifth_of_the_passages_is_held_out(tmp_path):
     assert not {one.passage for one in parts.train} & {one.passage for one in parts.validation}
     again = divided(list(reversed(CB.examples(readers.Row(row, "f") for row in rows))))
     assert {one.id for one in again[1]} == {one.id for one in parts.validation}
+
+
+def test_a_limit_takes_whole_questions_and_always_the_same():
+    """Of MultiRC an item is a question: half of its answers would be judged as all of them."""
+    answers = [
+        Example(f"{question}/{answer}", "", f"passage {question // 3}", "", ("True",), group=str(question))
+        for question in range(20)
+        for answer in range(4)
+    ]
+    taken = limited(answers, 5)
+    assert len({one.group for one in taken}) == 5 and len(taken) == 20
+    assert {one.id for one in limited(answers[::-1], 5)} == {one.id for one in taken}
+    assert {one.id for one in limited(answers, 7)} > {one.id for one in taken}
+    assert limited(answers, None) == limited(answers, 20) == answers
+    assert len(limited(questions(*(["a"] for _ in range(9))), 4)) == 4
 
 
 GOOD = "".join(json.dumps(row) + "\n" for row in files.cb(9)).encode()
@@ -65,11 +81,33 @@ def test_what_is_missing_or_damaged_is_named(tmp_path, written, line):
 
 def test_chance_is_that_of_the_best_constant():
     rows = [readers.Row(row, "f") for row in files.cb(4)]  # entailment twice
-    assert CB.chance(CB.examples(rows)) == pytest.approx(100 * (0.5 + (2 * 2 / 6) / 3) / 2)
-    assert superglue.TASKS["record"].chance([]) == 0.0
+    assert CB.chance([], CB.examples(rows)) == pytest.approx(100 * (0.5 + (2 * 2 / 6) / 3) / 2)
     wsc = superglue.TASKS["wsc"]
     rows = [readers.Row({**files.WSC, "label": label}, "f") for label in (True, False, False)]
-    assert wsc.chance(wsc.examples(rows)) == pytest.approx(200 / 3)
+    assert wsc.chance([], wsc.examples(rows)) == pytest.approx(200 / 3)
+
+
+def questions(*answers):
+    return [Example(str(number), "", "q", "", tuple(given)) for number, given in enumerate(answers)]
+
+
+def test_chance_of_short_answers_is_that_of_a_frequent_one_of_the_training_part():
+    train = questions("ab", "bc", "b", "d")
+    assert constants.most_frequent(train)[0] == "b"
+    validation = questions("x", "B", "bd", "y")
+    assert webquestions.TASK.chance(train, validation) == 50
+    assert webquestions.TASK.chance(questions("z"), validation) == 0
+
+
+def test_chance_of_texts_is_that_of_a_typical_one_of_the_training_part():
+    pytest.importorskip("rouge_score")
+    texts = ["a man has died after a fall", "a man has died in hospital", "prices rose", "a man has been hurt"]
+    typical = constants.most_typical(questions(*([text] for text in texts)))
+    assert typical[0].startswith("a man has") and typical[-1] == "prices rose"
+    validation = questions(["a man has died at sea"], ["rain fell"])
+    assert xsum.TASK.chance(questions([texts[2]]), validation) == 0
+    assert xsum.TASK.chance(questions(*([text] for text in texts)), validation) > 25
+    assert constants.most_typical(questions(["word"])) == ["word"]
 
 
 def test_a_data_set_of_the_hub_that_cannot_be_loaded_is_named():
