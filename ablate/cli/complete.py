@@ -146,7 +146,7 @@ def _options_of(group: str) -> list[str]:
 
 def _options(word: str, several: bool = False, among: Sequence[str] | None = None) -> list[str]:
     """GROUP=OPTION for each option, or each of those `among`; with `several`, and in a list where the group takes one,
-    behind those that a comma ends: norm=layernorm,rmsnorm, evaluation=[heldout,by_position."""
+    behind those that a comma ends: norm=layernorm,rmsnorm, evaluation=[heldout,zero_shot."""
     from ablate.config import options as library
 
     group, _, value = word.partition("=")
