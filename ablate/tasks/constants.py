@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -26,12 +27,10 @@ def most_typical(train: Sequence[Example]) -> list[str]:
     pairs_of = {target: _pairs(target) for example in train for target in example.targets}
     counts = Counter(pair for pairs in pairs_of.values() for pair in pairs)
     mean = sum(map(len, pairs_of.values())) / len(pairs_of)
-    shared = {
-        text: sum(counts[pair] for pair in pairs) / (len(pairs) + mean + 1) for text, pairs in pairs_of.items()
-    }
+    shared = {text: sum(counts[pair] for pair in pairs) / (len(pairs) + mean + 1) for text, pairs in pairs_of.items()}
     return sorted(shared, key=lambda text: (-shared[text], text))[:TEXTS]
 
 
 def _pairs(text: str) -> set[tuple[str, str]]:
     words = text.lower().split()
-    return set(zip(words, words[1:], strict=False))
+    return set(itertools.pairwise(words))

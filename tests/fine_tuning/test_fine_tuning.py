@@ -224,7 +224,7 @@ def test_it_says_how_far_it_is(cfg, tmp_path, monkeypatch):
     monkeypatch.setattr(judging, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     lines = []
     tiny.evaluated(cfg("evaluation.superglue.micro_batch=4"), tmp_path / "run", say=lines.append)
-    assert "fine-tuning judges cb: 8 of 12, 7 s left" in lines  # eight in 14 s
+    assert "fine-tuning judges cb: 8 of 12, 10 s left" in lines  # eight in 21 s
     (step,) = (line for line in lines if line.startswith("fine-tuning step 20/30  loss"))
     assert " cb " in step and " copa " in step
 

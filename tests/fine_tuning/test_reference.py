@@ -7,7 +7,7 @@ import torch
 from ablate.config import compose
 from ablate.evaluation.likelihood import Scorer
 from ablate.fine_tuning.encoding import Encoded
-from ablate.fine_tuning.forms import form_of
+from ablate.fine_tuning.forms import form_for
 from ablate.fine_tuning.reference import Answered, Losses, answered
 from ablate.tasks.example import Example
 from tests.fine_tuning import tiny
@@ -17,7 +17,7 @@ from tests.fine_tuning import tiny
 def test_it_is_the_loss_that_training_has(topology):
     torch.manual_seed(0)
     model = tiny.model(compose([*tiny.SHAPE, *tiny.TOPOLOGIES[topology]]))
-    form = form_of(model, 0)
+    form = form_for(model.topology.reads, 0)
     one, other = np.array([9, 1]), np.array([11, 12, 13, 1])
     encoded = [Encoded(np.array([5, 6, 7, 8, 1]), (one, other)), Encoded(np.array([10, 1]), (other,))]
     found = answered(Scorer(model, length=16, batch_tokens=64), form, encoded)
