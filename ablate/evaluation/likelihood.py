@@ -116,7 +116,7 @@ class Scorer:
             group.tails.setdefault(question.answer[:-1], []).append(number)
         found = torch.zeros(len(questions), 2, dtype=torch.float64, device=self.device)
         done = 0
-        with evaluating(self.model):
+        with evaluating(self.model), torch.inference_mode():
             for number, batch in enumerate(self._batches([*groups.values()])):
                 self.between(done, len(questions))
                 if number % self.share.world_size == self.share.rank:

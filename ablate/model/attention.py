@@ -13,7 +13,7 @@ from ablate.model.position import BIAS, MIX, QUERIES, ROTATE, Position
 from ablate.ranges import WIDTH, Ranges, Relations, check, groups_of
 
 INVISIBLE = -1e9  # added to the score of a query and a key that it must not see
-FUSED_FROM = 1 << 14  # pairs of a query and a key, T S: from here torch's CPU kernel is faster forward, in float32
+FUSED_FROM = 8  # queries: with as many, torch's CPU kernel is faster forward, in float32, and keeps no weights
 
 
 def mask_to_bias(visible: Tensor | None) -> Tensor | None:
@@ -40,17 +40,17 @@ def attend(
     keeping the weights (B,H,T,S) of each layer.
 
     `reading` says that there will be no backward pass and that bits need not be those of training: then torch's CPU
-    kernel serves long sequences too.
+    kernel serves, but for single tokens.
     """
-    if q.is_cuda or (reading and _is_faster_fused(q, k)):
+    if q.is_cuda or (reading and _is_faster_fused(q)):
         return fused(q, k, v, bias=bias, mask_bias=mask_bias, causal=causal, dropout=dropout)
     weights = attention_weights(q, k, bias=bias, mask_bias=mask_bias)
     return by_group(functional.dropout(weights, dropout), v)
 
 
-def _is_faster_fused(q: Tensor, k: Tensor) -> bool:
+def _is_faster_fused(q: Tensor) -> bool:
     """Whether torch's CPU kernel is faster than two products, in a forward pass alone."""
-    return q.dtype == torch.float32 and q.shape[-2] * k.shape[-2] >= FUSED_FROM
+    return q.dtype == torch.float32 and q.shape[-2] >= FUSED_FROM
 
 
 def fused(
@@ -58,10 +58,12 @@ def fused(
 ) -> Tensor:
     """The same by torch's scaled_dot_product_attention; `causal` excludes `bias` and `mask_bias`."""
     added = mask_bias if bias is None else bias if mask_bias is None else bias + mask_bias
-    if k.shape[1] != q.shape[1]:  # the kernel wants a key head for each query head: (B,G,S,K) -> (B,H,S,K)
+    groups = k.shape[1] != q.shape[1]
+    if groups and q.is_cuda:  # the fast kernels want a key head for each query head: (B,G,S,K) -> (B,H,S,K)
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    mask = None if added is None else added.to(q.dtype)
     return functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=None if added is None else added.to(q.dtype), is_causal=causal, dropout_p=dropout, scale=1.0
+        q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout, scale=1.0, enable_gqa=groups and not q.is_cuda
     )
 
 
@@ -146,7 +148,7 @@ class Attention(nn.Module):
         k, v = self._keys_of_memory(ctx) if self.looks_at_memory else self._keys_of(x)  # (B,G,S,K) each
         bias = None  # (1 or B,H,T,S)
         if self.position is not None:
-            q, k = self.position.rotate(q, k, ctx.view)
+            q, k = self.position.rotate(q, k, ctx)
             bias = self.position.bias(q, ctx)
         if ctx.past is not None and not self.looks_at_memory:
             k, v = ctx.past.joined(k, v)
@@ -159,7 +161,7 @@ class Attention(nn.Module):
             out = out if mixed is None else out + mixed
         else:
             reading = ctx.past is not None
-            has_flag = q.is_cuda or (reading and _is_faster_fused(q, k))
+            has_flag = q.is_cuda or (reading and _is_faster_fused(q))
             triangle = has_flag and bias is None and self._is_triangle(ctx.view)
             mask_bias = None if triangle else self._mask_bias(ctx)
             out = attend(q, k, v, bias=bias, mask_bias=mask_bias, causal=triangle, dropout=dropout, reading=reading)

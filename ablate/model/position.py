@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class Position(nn.Module):
         """x (B,T,D) with the position added: called once, at the input of a stack."""
         return x
 
-    def rotate(self, q: Tensor, k: Tensor, view: View) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Tensor, k: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
         """q (B,H,T,K) and k (B,G,T,K), rotated by their positions."""
         return q, k
 
@@ -340,13 +340,17 @@ class Rotary(Position):
                 f"position.fraction={fraction:g}: rotary needs pairs of channels, not {self.width} of {head_dim}"
             )
         self.base, self.interleaved = base, interleaved
+        self.cos, self.sin = parts.unique("rotary_cos"), parts.unique("rotary_sin")
 
-    def rotate(self, q: Tensor, k: Tensor, view: View) -> tuple[Tensor, Tensor]:
-        # pair i of n turns by base^(-i/n) a position: angles (1 or B,1,T,n)
-        rates = self.base ** (-torch.arange(0, self.width, 2, device=q.device).float() / self.width)
-        angles = view.place_indices()[:, None, :, None].float() * rates
-        cos, sin = angles.cos().to(q.dtype), angles.sin().to(q.dtype)
+    def rotate(self, q: Tensor, k: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
+        cos = cast(Tensor, ctx.shared(self.cos, lambda: self._angles(ctx.view).cos().to(q.dtype)))
+        sin = cast(Tensor, ctx.shared(self.sin, lambda: self._angles(ctx.view).sin().to(q.dtype)))
         return self._turn(q, cos, sin), self._turn(k, cos, sin)
+
+    def _angles(self, view: View) -> Tensor:
+        """(1 or B,1,T,n), float32: pair i of n turns by base^(-i/n) a position."""
+        rates = self.base ** (-torch.arange(0, self.width, 2, device=view.ids.device).float() / self.width)
+        return view.place_indices()[:, None, :, None].float() * rates
 
     def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x (B,H,T,K) with each pair (a, b) of channels rotated: (a cos - b sin, b cos + a sin)."""

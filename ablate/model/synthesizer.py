@@ -200,7 +200,7 @@ class Plus(Synthesizer):
         if share is not None:
             bias = bias * share
         if self.position is not None:
-            q, k = self.position.rotate(q, k, ctx.view)
+            q, k = self.position.rotate(q, k, ctx)
             position_bias = self.position.bias(q, ctx)
             bias = bias if position_bias is None else bias + position_bias
         if share is not None:

@@ -147,6 +147,16 @@ def test_only_reading_uses_the_fused_kernel_on_a_cpu(monkeypatch):
     assert calls
 
 
+def test_single_tokens_are_read_by_plain_products(monkeypatch):
+    model, queries, original = made("topology=causal_decoder"), [], attention.fused
+    monkeypatch.setattr(
+        attention, "fused", lambda q, *given, **named: queries.append(q.shape[2]) or original(q, *given, **named)
+    )
+    context = drawn([9])[0]
+    Scorer(model, length=32, batch_tokens=400)([Question(Prompt((0, *context)), (token, 4)) for token in range(5)])
+    assert set(queries) == {10}
+
+
 def test_processes_divide_the_batches_and_get_the_same():
     model = made("topology=causal_decoder")
     asked = questions(model)

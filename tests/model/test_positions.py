@@ -176,7 +176,7 @@ def positions_of(kind: str) -> torch.Tensor | None:
 def test_rotary_halves_against_llama(kind, base):
     positions = positions_of(kind)
     q, k = random(B, H, T, K), random(B, 2, T, K, seed=1)
-    ours = make(Rotary, base=base, fraction=1.0, interleaved=False).rotate(q, k, view(positions=positions))
+    ours = make(Rotary, base=base, fraction=1.0, interleaved=False).rotate(q, k, Context(view(positions=positions)))
     config = LlamaConfig(
         hidden_size=H * K, num_attention_heads=H, rope_parameters={"rope_type": "default", "rope_theta": base}
     )
@@ -189,7 +189,7 @@ def test_rotary_halves_against_llama(kind, base):
 def test_rotary_part_against_neox(kind):
     positions = positions_of(kind)
     q, k = random(B, H, T, K), random(B, H, T, K, seed=1)
-    ours = make(Rotary, base=10000.0, fraction=0.25, interleaved=False).rotate(q, k, view(positions=positions))
+    ours = make(Rotary, base=10000.0, fraction=0.25, interleaved=False).rotate(q, k, Context(view(positions=positions)))
     config = GPTNeoXConfig(
         hidden_size=H * K,
         num_attention_heads=H,
@@ -205,7 +205,7 @@ def test_rotary_part_against_neox(kind):
 def test_rotary_neighbours_against_gptj_and_x_transformers(fraction):
     q, k = random(B, H, T, K), random(B, H, T, K, seed=1)
     width = int(K * fraction)
-    ours, _ = make(Rotary, base=10000.0, fraction=fraction, interleaved=True).rotate(q, k, view())
+    ours, _ = make(Rotary, base=10000.0, fraction=fraction, interleaved=True).rotate(q, k, context())
     sin, cos = gptj.create_sinusoidal_positions(T, width)[None].chunk(2, -1)
     turned = gptj.apply_rotary_pos_emb(q[..., :width].transpose(1, 2), sin, cos).transpose(1, 2)
     torch.testing.assert_close(ours, torch.cat((turned, q[..., width:]), -1), atol=1e-5, rtol=1e-5)
@@ -220,11 +220,21 @@ def test_rotary_scores_depend_on_distance_alone(interleaved, fraction):
     q, k = (random(1, H, 1, K, seed=seed).expand(B, -1, T, -1) for seed in (0, 1))  # the same vector everywhere
     scores = []
     for offset in (0, 7):
-        turned_q, turned_k = position.rotate(q, k, view(positions=torch.arange(T).expand(B, -1) + offset))
+        turned_q, turned_k = position.rotate(q, k, Context(view(positions=torch.arange(T).expand(B, -1) + offset)))
         scores.append(turned_q @ turned_k.transpose(-1, -2))
     torch.testing.assert_close(scores[0], scores[1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(scores[0][..., 1:, 1:], scores[0][..., :-1, :-1], atol=1e-4, rtol=1e-4)
     assert (scores[0][..., 0, 0] - scores[0][..., 0, 5]).abs().max() > 1e-2
+
+
+def test_rotary_angles_are_made_once_for_all_layers(monkeypatch):
+    made = []
+    original = Rotary._angles
+    monkeypatch.setattr(Rotary, "_angles", lambda self, view: made.append(view) or original(self, view))
+    slots = fill_slots(compose(overrides("topology=encoder", "position=rope")))
+    model = build(slots, SHAPE)
+    model.logits(batch_for(model, padded=True))
+    assert SHAPE["n_layers"] > 1 and len(made) == 2  # for the cosines and for the sines
 
 
 def test_rotary_refuses_an_odd_number_of_channels():
@@ -396,7 +406,8 @@ def test_each_of_two_positions_in_a_stack_is_its_own():
         far=partial(Rotary, base=1e6, fraction=1.0, interleaved=False),
     )
     q = random(B, H, T, near.width)
-    assert not torch.equal(near.rotate(q, q, view())[0], far.rotate(q, q, view())[0])
+    both = context()  # as in one pass, where layers share what they made
+    assert not torch.equal(near.rotate(q, q, both)[0], far.rotate(q, q, both)[0])
     bias = partial(RelativeBias, n_buckets=32, max_distance=128, per_layer=False)
     near, far = built(near=bias, far=partial(RelativeBias, n_buckets=8, max_distance=16, per_layer=False))
     ctx = context()
