@@ -10,12 +10,12 @@ import csv
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ablate.errors import UserError
-from ablate.report.analysis import curves_csv, outcome_files
+from ablate.report.analysis import curves_csv
 from ablate.report.analysis.header import header, header_of_runs, renewed, sweep_of
-from ablate.report.analysis.items_jsonl import ItemValues
+from ablate.report.analysis.outcome_files import GatheredItems
 from ablate.report.analysis.records_file import GROUPS, RECORDS, Damage, problem_of_settings
 from ablate.report.analysis.results import Point, Results, number
 from ablate.report.text import is_number, one_line
@@ -24,7 +24,6 @@ from ablate.run.record import Record
 from ablate.study.membership import Membership
 from ablate.yaml_text import SharedBlocks
 
-Part = TypeVar("Part")
 CURVE_POINTS = 48
 FIRST_NORMS = f"{curves_csv.GRADIENT_NORM} of the first steps"
 _CURVES = {  # of each kind of line in metrics.csv: the curves that it is a point of, and the column with the value
@@ -76,8 +75,7 @@ def collect(
     steps = _steps([*lines.values()], head["baseline"])
     kept: list[dict[str, Any]] = []
     curves: dict[tuple[str, int, str], list[Point]] = {}
-    items: dict[tuple[str, int, str], ItemValues] = {}
-    stored = {(line["row"], line["seed"]): outcome_files.known_of(older.items, line) for line in older.records}
+    items = GatheredItems(older)
     for run, (record, its_folder) in found.items():
         if reason := membership.reason(record, its_folder) if membership else "":
             skip(its_folder.path.relative_to(folder).as_posix(), reason)
@@ -85,10 +83,7 @@ def collect(
         kept.append(lines[run])
         curves |= {(*run, kind): points for kind, points in _read_curves(its_folder.metrics, steps).items()}
         curves |= {(*run, name): points for name, points in _score_curves(lines[run]).items()}
-        scores = outcome_files.scores_of(lines[run])
-        of_run, problems = outcome_files.of_run(its_folder.path, scores, stored.get(run, {}))
-        items |= {(*run, name): values for name, values in of_run.items()}
-        for file, problem in problems.items():
+        for file, problem in items.read(lines[run], its_folder.path).items():
             skip(f"{its_folder.path.relative_to(folder).as_posix()}/{file}", problem)
     for line in without_folder:
         run = line["row"], line["seed"]
@@ -98,15 +93,11 @@ def collect(
         else:
             kept.append(line)
             curves |= {key: points for key, points in older.curves.items() if key[:2] == run}
-            items |= {key: values for key, values in older.items.items() if key[:2] == run}
+            items.keep(line)
     order = {row["row"]: number for number, row in enumerate(head["rows"])}
     kept.sort(key=lambda record: (order[record["row"]], record["seed"]))
     head["skipped"] = sorted(skipped, key=lambda problem: problem["path"])
-    return Results(head, kept, _in_order(curves), _in_order(items))
-
-
-def _in_order(parts: dict[tuple[str, int, str], Part]) -> dict[tuple[str, int, str], Part]:
-    return {key: parts[key] for key in sorted(parts, key=str)}
+    return Results(head, kept, {key: curves[key] for key in sorted(curves, key=str)}, items.in_order())
 
 
 def reread(older: Results, sweeps_dir: Path | str) -> Results:

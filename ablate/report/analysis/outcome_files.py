@@ -13,12 +13,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.report.analysis.items_jsonl import ItemValues
+from ablate.report.analysis.items_jsonl import ItemValues, Run
+from ablate.report.analysis.results import Results
 from ablate.run import outcomes
 from ablate.run.outcomes import Outcomes
 
 Known = Mapping[str, tuple[Mapping[str, Any], ItemValues]]  # by score: what the record says of it, and its items
 _TOLERANCE = 1e-6  # of the mean of an item's values from the score, relative
+
+
+class GatheredItems:
+    """The values of items of a sweep's runs, by the lines of records.jsonl; `older` are those of an earlier report."""
+
+    def __init__(self, older: Results) -> None:
+        self._older = {_run_of(line): _known(older.items, line) for line in older.records}
+        self._found: dict[Run, ItemValues] = {}
+
+    def read(self, line: Mapping[str, Any], folder: Path) -> dict[str, str]:
+        """Take those of a run that has a `folder`; returns what is wrong with each file, by its path there."""
+        found, problems = of_run(folder, scores_of(line), self._older.get(_run_of(line), {}))
+        self._found |= {(*_run_of(line), name): values for name, values in found.items()}
+        return problems
+
+    def keep(self, line: Mapping[str, Any]) -> None:
+        """Take those that the earlier report has of a run."""
+        known = self._older.get(_run_of(line), {})
+        self._found |= {(*_run_of(line), name): values for name, (_, values) in known.items()}
+
+    def in_order(self) -> dict[Run, ItemValues]:
+        """All of them, in the order of the file."""
+        return {run: self._found[run] for run in sorted(self._found, key=str)}
 
 
 def of_run(run: Path, scores: Mapping[str, Any], known: Known) -> tuple[dict[str, ItemValues], dict[str, str]]:
@@ -73,16 +97,16 @@ def _is_mean(value: float, values: Mapping[int | str, float]) -> bool:
     return math.isclose(mean, value, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
 
 
-def known_of(
-    older: Mapping[tuple[str, int, str], ItemValues], record: Mapping[str, Any]
-) -> dict[str, tuple[Mapping[str, Any], ItemValues]]:
-    """What an earlier report has of a run, by its `record` there."""
-    found = {
-        name: (score, older.get((record["row"], record["seed"], name))) for name, score in scores_of(record).items()
-    }
-    return {name: (score, items) for name, (score, items) in found.items() if items is not None}
+def _run_of(line: Mapping[str, Any]) -> tuple[str, int]:
+    return line["row"], line["seed"]
+
+
+def _known(items: Mapping[Run, ItemValues], line: Mapping[str, Any]) -> Known:
+    """What an earlier report has of the items of a run, by its line there."""
+    found = {name: (score, items.get((*_run_of(line), name))) for name, score in scores_of(line).items()}
+    return {name: (score, values) for name, (score, values) in found.items() if values is not None}
 
 
 def scores_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The scores of a record's JSON by name; none of records from before there were any."""
+    """The scores of a line of records.jsonl by name; none of runs from before there were any."""
     return record.get("scores") or {}

@@ -1,5 +1,6 @@
 """Values of items: gathered from the files of outcomes, kept in items.jsonl, and read as what a stranger wrote."""
 
+import dataclasses
 import json
 import shutil
 
@@ -145,6 +146,14 @@ def test_no_text_of_a_task_and_no_file_without_items(maker):
         path.unlink()
     shutil.rmtree(folder)
     assert "items.jsonl" not in content(report(maker))
+
+
+def test_items_that_are_no_longer_there_leave_no_file(maker, tmp_path):
+    found = gathered(maker)
+    records_file.write(found, tmp_path / "report")
+    assert (tmp_path / "report" / "items.jsonl").exists()
+    records_file.write(dataclasses.replace(found, items={}), tmp_path / "report")
+    assert not (tmp_path / "report" / "items.jsonl").exists()
 
 
 def test_runs_without_a_folder_keep_their_items(maker):
