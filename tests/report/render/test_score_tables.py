@@ -134,7 +134,8 @@ def test_a_score_that_a_constant_answer_explains_is_named(plain, tables):
 
 def test_a_score_that_no_row_does_better_than_chance_on_is_named(plain, tables):
     assert entry(tables, "Below chance") == ""
-    below = made(plain, Made("hellaswag", base=30.0, noise=0.0), Made("boolq", base=50.0))
+    near = Made("boolq", base=49.9, noise=0.0)  # all at chance
+    below = made(plain, Made("hellaswag", base=30.0, noise=0.0), near)
     words = "**Below chance:** no row reaches the chance level on hellaswag (at most 30.00, chance 50)."
     assert entry(below, "Below chance").startswith(words)
     assert entry(made(plain, Made("loss", higher_is_better=False, base=3.0)), "Below chance") == ""
