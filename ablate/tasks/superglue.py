@@ -200,9 +200,7 @@ TASKS = {
         Task("boolq", "BoolQ", each(boolq), _accuracy, labels(*TRUTH), "boolq"),
         Task("cb", "CB", each(cb), _cb, labels(*CB), "cb"),
         Task("copa", "COPA", each(copa), _accuracy, labels(*CHOICES), "copa"),
-        Task(
-            "multirc", "MultiRC", multirc, classification.f1_and_exact_match_of_questions, labels(*TRUTH), "multirc"
-        ),
+        Task("multirc", "MultiRC", multirc, classification.f1_and_exact_match_of_questions, labels(*TRUTH), "multirc"),
         Task("record", "ReCoRD", record, answers.f1_and_exact_match, most_frequent, "record"),
         Task("rte", "RTE", each(rte), _accuracy, labels(*RTE), "rte"),
         Task("wic", "WiC", each(wic), _accuracy, labels(*TRUTH), "wic"),

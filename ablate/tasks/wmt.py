@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ablate.errors import UserError
-from ablate.tasks.detokenise import detokenised
 from ablate.tasks.constants import most_typical
+from ablate.tasks.detokenise import detokenised
 from ablate.tasks.example import Example
 from ablate.tasks.metrics import generation
 from ablate.tasks.readers import Row, numbered_lines
