@@ -115,7 +115,10 @@ class Judging:
             if self.context.rank == 0:
                 outcomes.write(self.context.folder, one)
             file = {"outcomes": outcomes.file_name(one.task), "outcomes_sha256": outcomes.sha256(one.items), **source}
-            own = {exam.names.official: {"cut": dict(exam.cut)}, exam.names.loss: {"step": loss_step}}
+            own: dict[str, dict[str, Any]] = {
+                exam.names.official: {"cut": dict(exam.cut)},
+                exam.names.loss: {"step": loss_step},
+            }
             scores = {
                 score: dataclasses.replace(content, source={**content.source, **file, **own.get(score, {})})
                 for score, content in one.scores.items()
