@@ -109,9 +109,9 @@ class Judging:
         """
         placed = {}
         for name, one in self.whole[step].items():
-            exam, losses = self.exams[name], self.whole[loss_step][name]
+            exam, lowest = self.exams[name], self.whole[loss_step][name]
             key = outcomes.key_of([self.identity, step, loss_step, name])
-            one = dataclasses.replace(with_losses(one, losses, exam.names.loss), key=key)
+            one = dataclasses.replace(with_losses(one, lowest, exam.names.loss), key=key)
             if self.context.rank == 0:
                 outcomes.write(self.context.folder, one)
             file = {"outcomes": outcomes.file_name(one.task), "outcomes_sha256": outcomes.sha256(one.items), **source}
