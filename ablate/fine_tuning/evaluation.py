@@ -2,7 +2,7 @@
 
     examples -> mixture -> steps of training, the loss on the answer alone
                              | every `checkpoint_every` steps and after the last: checkpoint, outputs, losses, scores
-                             best of them by the official score -> the scores of the record
+                             best of them by the official score, of the losses by the loss -> the scores of the record
 
 A subclass says which tasks there are, and what the score is called.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from ablate.evaluation.weights_hash import hash_of_weights
 from ablate.fine_tuning import loop
 from ablate.fine_tuning.encoding import Encoded, Encoder
 from ablate.fine_tuning.forms import Form, form_for
-from ablate.fine_tuning.judging import Exam, Judging, official
+from ablate.fine_tuning.judging import Exam, Judging, losses, mean, official
 from ablate.fine_tuning.loop import Loop, Plan
 from ablate.fine_tuning.mixture import Mixture, pairs
 from ablate.fine_tuning.validation import Names, Writer
@@ -239,8 +240,9 @@ class _Run:
         loop.run(before=min(unjudged, default=plan.steps))
         averages = {step: self._average(found) for step, found in self.judging.whole.items()}
         best = max(averages, key=lambda step: (averages[step], -step))
+        lowest = min(averages, key=lambda step: (self._loss(self.judging.whole[step]), step))
         source = {"fine_tuning_steps": self.settings.steps, "step": best, **COMPARABLE}
-        found = self.judging.place(best, source)
+        found = self.judging.place(best, lowest, source)
         if failed := self.judging.failed:
             return Partial(_exploratory(of_tasks(found)), failed)
         scores = self.evaluation.scores(found, source)
@@ -319,9 +321,14 @@ class _Run:
         return loss
 
     def _average(self, found: Mapping[str, Outcomes]) -> float:
-        values = official(found, self.judging.exams)
-        names = self.evaluation.averaged(found)
-        return sum(values[name] for name in names) / len(names)
+        """The mean of the official scores, by which the best step is chosen."""
+        return mean(official(found, self.judging.exams), self.evaluation.averaged(found)) or 0.0
+
+    def _loss(self, found: Mapping[str, Outcomes]) -> float:
+        """The mean of the losses, whose own best step is the one at which it is lowest: where all outputs are wrong,
+        the best official score is an accident."""
+        average = mean(losses(found, self.judging.exams), self.evaluation.averaged(found))
+        return math.inf if average is None else average
 
     def _clear(self) -> None:
         """Delete what only a further attempt would need, unless all checkpoints are kept."""

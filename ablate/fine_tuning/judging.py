@@ -21,7 +21,7 @@ from ablate.evaluation.likelihood import Scorer
 from ablate.fine_tuning import validation
 from ablate.fine_tuning.encoding import Encoded
 from ablate.fine_tuning.reference import answered
-from ablate.fine_tuning.validation import Names, Writer
+from ablate.fine_tuning.validation import Names, Writer, with_losses
 from ablate.model.build import Model
 from ablate.run import outcomes
 from ablate.run.outcomes import Outcomes
@@ -94,7 +94,7 @@ class Judging:
         if step not in self.found:
             found = {name: self._kept(step, name) or self._attempted(step, name) for name in self.exams}
             self.found[step] = {name: one for name, one in found.items() if one is not None}
-        return self._loss(self.found[step])
+        return mean(losses(self.found[step], self.exams))
 
     @property
     def whole(self) -> dict[int, dict[str, Outcomes]]:
@@ -104,18 +104,25 @@ class Judging:
             for step, found in sorted(self.found.items())
         }
 
-    def place(self, step: int, source: Mapping[str, Any]) -> dict[str, Outcomes]:
-        """The outcomes of a step, beside the run, by task: their scores name the file and its hash, and have `source`;
-        the official one says as well what was cut."""
+    def place(self, step: int, loss_step: int, source: Mapping[str, Any]) -> dict[str, Outcomes]:
+        """The outcomes of a step, with the losses of another, beside the run, by task.
+
+        Their scores name the file and its hash, and have `source`; the official one says as well what was cut.
+        """
         placed = {}
         for name, one in self.whole[step].items():
+            exam, lowest = self.exams[name], self.whole[loss_step][name]
+            key = outcomes.key_of([self.identity, step, loss_step, name])
+            one = dataclasses.replace(with_losses(one, lowest, exam.names.loss), key=key)
             if self.context.rank == 0:
                 outcomes.write(self.context.folder, one)
-            file = {"outcomes": outcomes.file_name(one.task), "outcomes_sha256": outcomes.sha256(one.items)}
-            exam = self.exams[name]
-            cut = {exam.names.official: {"cut": dict(exam.cut)}}
+            file = {"outcomes": outcomes.file_name(one.task), "outcomes_sha256": outcomes.sha256(one.items), **source}
+            own: dict[str, dict[str, Any]] = {
+                exam.names.official: {"cut": dict(exam.cut)},
+                exam.names.loss: {"step": loss_step},
+            }
             scores = {
-                score: dataclasses.replace(content, source={**content.source, **file, **cut.get(score, {}), **source})
+                score: dataclasses.replace(content, source={**content.source, **file, **own.get(score, {})})
                 for score, content in one.scores.items()
             }
             placed[name] = dataclasses.replace(one, scores=scores)
@@ -165,14 +172,7 @@ class Judging:
             self.context.say(f"fine-tuning judges {name}: {done:,} of {of:,}, {duration(left)} left")
 
     def _kept(self, step: int, name: str) -> Outcomes | None:
-        folders = self._step_folder(step), self.context.folder
-        kept = (outcomes.kept(folder, self.exams[name].task.name, self._key(step, name)) for folder in folders)
-        return next(filter(None, kept), None)
-
-    def _loss(self, found: Mapping[str, Outcomes]) -> float | None:
-        names = {name: self.exams[name].names.loss for name in found}
-        values = [found[name].scores[loss].value for name, loss in names.items() if loss in found[name].scores]
-        return sum(values) / len(values) if values else None
+        return outcomes.kept(self._step_folder(step), self.exams[name].task.name, self._key(step, name))
 
     def _key(self, step: int, name: str) -> str:
         return outcomes.key_of([self.identity, step, name])
@@ -188,3 +188,15 @@ class Judging:
 def official(found: Mapping[str, Outcomes], exams: Mapping[str, Exam]) -> dict[str, float]:
     """The official score of each task."""
     return {name: one.scores[exams[name].names.official].value for name, one in found.items()}
+
+
+def losses(found: Mapping[str, Outcomes], exams: Mapping[str, Exam]) -> dict[str, float]:
+    """The loss of the reference answers of each task that has some."""
+    names = {name: exams[name].names.loss for name in found}
+    return {name: found[name].scores[loss].value for name, loss in names.items() if loss in found[name].scores}
+
+
+def mean(values: Mapping[str, float], names: Iterable[str] | None = None) -> float | None:
+    """The mean over the tasks of these names, or over all; None where none of them has a value."""
+    chosen = [values[name] for name in (values if names is None else names) if name in values]
+    return sum(chosen) / len(chosen) if chosen else None

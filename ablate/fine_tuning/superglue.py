@@ -78,7 +78,7 @@ class SuperGLUE(FineTuning):
         }
         averages = {"superglue": _mean(official, source)}
         if known := [loss for loss in losses if loss is not None]:
-            averages["superglue_loss"] = _mean(known, source)
+            averages["superglue_loss"] = _mean(known, {**source, "step": known[0].source["step"]})
         return {**averages, **super().scores(found, source)}
 
 

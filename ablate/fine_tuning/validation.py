@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,23 @@ def judged(
     if loss := losses.score(source):
         scores[names.loss] = loss
     return Outcomes(task.name, key, tuple(items), scores)
+
+
+def with_losses(found: Outcomes, other: Outcomes, loss: str) -> Outcomes:
+    """The outcomes with the loss of the reference answers, and all that it is of, as in those of another step."""
+    if loss not in found.scores:
+        return found
+    items = tuple(
+        dataclasses.replace(
+            item, log_likelihoods=its.log_likelihoods, values={**item.values, **_only(its.values, loss)}
+        )
+        for item, its in zip(found.items, other.items, strict=True)
+    )
+    return dataclasses.replace(found, items=items, scores={**found.scores, loss: other.scores[loss]})
+
+
+def _only(values: Mapping[str, float], name: str) -> dict[str, float]:
+    return {name: values[name]} if name in values else {}
 
 
 def _score(value: float, found: Judged, source: Mapping[str, Any], error: float | None, chance: float | None) -> Score:

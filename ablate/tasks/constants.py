@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from ablate.tasks.example import Example
 
@@ -33,4 +33,4 @@ def most_typical(train: Sequence[Example]) -> list[str]:
 
 def _pairs(text: str) -> set[tuple[str, str]]:
     words = text.lower().split()
-    return set(itertools.pairwise(words))
+    return set(pairwise(words))

@@ -85,9 +85,31 @@ def test_the_loss_of_the_reference_answers(cfg, tmp_path):
     assert (average.unit, average.higher_is_better, average.chance) == ("nats a token", False, None)
     rows = metrics(tmp_path / "run", "validation")
     assert [row["step"] for row in rows] == ["10", "20", "30"]
-    best = str(found["superglue"].source["step"])
-    (at_best,) = (float(row["loss"]) for row in rows if row["step"] == best)
-    assert at_best == pytest.approx(sum(score.value for score in losses.values()) / 2)
+    lowest = min(rows, key=lambda row: float(row["loss"]))
+    assert {score.source["step"] for score in [average, *losses.values()]} == {int(lowest["step"])}
+    assert float(lowest["loss"]) == pytest.approx(sum(score.value for score in losses.values()) / 2)
+
+
+def test_the_loss_has_a_best_step_of_its_own(cfg, tmp_path, monkeypatch):
+    """Where the official score is best at a step and the loss at another; the items have what each score is of."""
+    judge = validation.judged
+
+    def first_is_best(task, names, examples, outputs, *rest, **named):
+        is_first = not (tmp_path / "run" / "validation" / "step-00000020").exists()
+        right = [one.targets[0] if is_first else "" for one in examples]
+        return judge(task, names, examples, right, *rest, **named)
+
+    monkeypatch.setattr(validation, "judged", first_is_best)
+    found = tiny.evaluated(cfg("keep_checkpoints=all"), tmp_path / "run")
+    score, loss = found["superglue_copa"], found["superglue_copa_loss"]
+    assert score.value == 100 and score.source["step"] == found["superglue"].source["step"] == 10
+    assert loss.source["step"] == found["superglue_loss"].source["step"] == 30
+    placed = outcomes.read(tmp_path / "run" / "copa.jsonl")
+    last = outcomes.read(tmp_path / "run" / "validation" / "step-00000030" / "copa.jsonl")
+    assert placed.values("superglue_copa_loss") == last.values("superglue_copa_loss")
+    assert [item.log_likelihoods for item in placed.items] == [item.log_likelihoods for item in last.items]
+    assert all(item.right == 1 and item.values["superglue_copa"] == 100 for item in placed.items)
+    assert loss.source["outcomes_sha256"] == outcomes.sha256(placed.items)
 
 
 class Stop:

@@ -38,7 +38,7 @@ def content(folder):
 
 
 def left_out(folder):
-    return dict(problem.split(": ", 1) for problem in build.problems(folder))
+    return {problem["path"]: problem["reason"] for problem in records_file.read(folder).sweep.get("skipped", [])}
 
 
 def test_every_item_is_there(maker):
@@ -69,7 +69,7 @@ def test_lines_are_short():
     assert '"one"' not in lines[2] and lines[2].endswith('"values":"01"}')
 
 
-numbers = st.floats(-1e12, 1e12)
+numbers = st.floats(-1e12, 1e12, allow_subnormal=False)  # some libraries set the processor to flush them
 names = st.text(st.characters(categories=["L", "P", "Zs"]), min_size=1)
 
 
