@@ -36,6 +36,7 @@ MARK = "▁"
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(
         VARIABLE not in os.environ, reason=f"{VARIABLE} names no folder with the tasks' files and stories260K/"
     ),
