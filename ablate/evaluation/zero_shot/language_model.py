@@ -52,6 +52,8 @@ class LanguageModel(LM):
         self.has_encoder = empty.encoder is not None
         # Ids that the encoder reads besides the context; an empty context may be given an id in its place.
         self.added = len(prompt((end,)).encoder or (end,)) - 1
+        # Behind a context in the encoder, the decoder keeps all that it reads before an answer.
+        self.longest_answer = self.length + 1 - len(empty.decoder) if self.has_encoder else self.length
         self.inputs = Inputs()
 
     def begin(self) -> None:
@@ -166,7 +168,7 @@ class LanguageModel(LM):
         """The question, in parts where the answer is longer than the model reads: each after what is before it."""
         self.inputs.asked += 1
         self.inputs.cut += self._is_cut(context, answer)
-        if len(answer) <= self.length:
+        if len(answer) <= self.longest_answer:
             return [self._question(context, answer)] if answer else []
         step = max(self.length // 2, 1)
         return [
@@ -176,7 +178,7 @@ class LanguageModel(LM):
 
     def _is_cut(self, context: list[int], answer: list[int]) -> bool:
         if self.has_encoder:
-            return len(context) + self.added > self.length or len(answer) > self.length
+            return len(context) + self.added > self.length or len(answer) > self.longest_answer
         return len(self.prompt(()).decoder) + len(context) + len(answer) > self.length + 1
 
     def _question(self, context: list[int], answer: list[int]) -> Question:

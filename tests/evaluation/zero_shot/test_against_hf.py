@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
@@ -18,7 +21,8 @@ from ablate.evaluation.zero_shot.language_model import LanguageModel, plain
 from ablate.evaluation.zero_shot.loading import Tasks
 from ablate.evaluation.zero_shot.local_tasks import TASKS
 from ablate.weights import llama, t5
-from tests.evaluation.zero_shot.made_up import VOCABULARY, tokenizer, write
+from tests.evaluation.zero_shot.made_up import VOCABULARY, rows, tokenizer, write
+from tests.evaluation.zero_shot.side_by_side import assert_same
 from tests.model.tiny import set_all
 
 LENGTH = 40  # some inputs are longer, and lose their beginning in both
@@ -77,27 +81,6 @@ def of_t5():
     return hf, LanguageModel(Scorer(ours, length=LENGTH, batch_tokens=300), tokenizer(), plain(0, 1), end=1)
 
 
-def assert_same(task, data, hf, ours):
-    """Log-likelihoods to 1e-4 a token, and so every score."""
-    results, asked = [], []
-    for model in (hf, ours):
-        (loaded,) = Tasks(data, None, None).load(task)
-        items = scoring.asked(loaded)
-        with torch.no_grad():
-            results.append(scoring.score(loaded, items, model))
-        asked.append([request for item in items for request in item.requests])
-    for theirs, mine in zip(*asked, strict=True):
-        tokens = len(tokenizer().encode([mine.args[-1]])[0])
-        expected, found = theirs.resps[0], mine.resps[0]
-        if isinstance(expected, tuple):
-            assert found[1] == expected[1]
-            expected, found = expected[0], found[0]
-        assert found == pytest.approx(expected, abs=1e-4 * max(tokens, 1))
-    assert results[0].scores.keys() == results[1].scores.keys()
-    for name, score in results[0].scores.items():
-        assert results[1].scores[name].value == pytest.approx(score.value, rel=1e-4, abs=1e-6), name
-
-
 @pytest.mark.parametrize("task", LIKELIHOODS)
 def test_llama(task, data, of_llama):
     assert_same(task, data, *of_llama)
@@ -134,3 +117,47 @@ def test_an_empty_context(of_llama):
     with torch.no_grad():
         expected, found = hf.loglikelihood(asked), ours.loglikelihood(asked)
     assert [one[0] for one in found] == pytest.approx([one[0] for one in expected], abs=1e-4)
+
+
+def by_hand(task, row):
+    """The context and the answers that lm-eval's task file makes of a row, and which is right."""
+    if task == "piqa":
+        return f"Question: {row['goal']}\nAnswer:", [row["sol1"], row["sol2"]], row["label"]
+    choices = row["choices"]
+    question = row["question_stem"] if task == "openbookqa" else f"Question: {row['question']}\nAnswer:"
+    return question, choices["text"], choices["label"].index(row["answerKey"])
+
+
+def rates_by_hand(theirs, context, answers):
+    """log2 p of each answer, a byte, from the logits of one pass over each whole text."""
+    found, before = [], tokenizer().encode([context])[0].tolist()
+    for answer in answers:
+        whole = tokenizer().encode([f"{context} {answer}"])[0].tolist()
+        count = len(whole) - len(before)
+        ids = torch.tensor([[0, *whole][-(LENGTH + 1) :]])
+        with torch.no_grad():
+            log_p = theirs(ids[:, :-1]).logits[0].double().log_softmax(-1)
+        nats = log_p[-count:].gather(1, ids[0, -count:, None]).sum().item()
+        found.append(nats / math.log(2) / len(answer.encode()))
+    return found
+
+
+@pytest.mark.parametrize("task", ["piqa", "arc_easy", "openbookqa"])
+def test_bits_per_byte_and_margin_by_hand(task, of_llama, tmp_path):
+    hf, ours = of_llama
+    made = rows(task, 20)
+    write(tmp_path, task, made)
+    (loaded,) = Tasks(tmp_path, None, None).load(task)
+    found = scoring.score(loaded, scoring.asked(loaded), ours)
+    bits, margins = [], []
+    for item, row in zip(found.items, made, strict=True):
+        context, answers, right = by_hand(task, row)
+        rates = rates_by_hand(hf.model, context, answers)
+        bits.append(-rates[right])
+        margins.append(rates[right] - max(rate for number, rate in enumerate(rates) if number != right))
+        assert item.values[f"{task}_bits_per_byte"] == pytest.approx(bits[-1], abs=1e-5)
+        assert item.values[f"{task}_margin"] == pytest.approx(margins[-1], abs=1e-5)
+    for name, values in (("bits_per_byte", bits), ("margin", margins)):
+        score = found.scores[f"{task}_{name}"]
+        assert score.value == pytest.approx(np.mean(values), abs=1e-5)
+        assert score.standard_error == pytest.approx(np.std(values, ddof=1) / math.sqrt(20), abs=1e-5)
