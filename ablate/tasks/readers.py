@@ -100,7 +100,7 @@ class Files:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file, numbered from 1, without their ends (LF); raises UserError for a file that is damaged."""
+    """The lines of a text file, numbered from 1, without their ends (LF); raises UserError for a damaged file."""
     number = 0
     try:
         with _opened(path) as lines:
