@@ -70,9 +70,7 @@ def changed(row):
             yield new
 
 
-@pytest.mark.parametrize(
-    ("name", "number"), [(name, number) for name, rows in ROWS.items() for number in range(len(rows))]
-)
+@pytest.mark.parametrize(("name", "number"), [(name, at) for name, rows in ROWS.items() for at in range(len(rows))])
 def test_a_field_that_is_missing_or_another_is_a_line_or_does_no_harm(name, number):
     refused = 0
     for row in changed(ROWS[name][number]):
