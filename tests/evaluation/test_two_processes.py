@@ -70,6 +70,7 @@ def outputs(data, stop=None):
     """What a model writes for the items of a task, and for how many of them this process has."""
     cfg, groups = tiny.composed(data / "superglue"), []
     model, context = tiny.model(cfg), tiny.context(cfg, data / "written")
+    context = shared(context, stop) if stop else context
     made_up.set_all(model, (SCALE,), seed=1)
     layout = context.corpus.layout
     form = form_for(model.topology.reads, layout.pad_id)
@@ -79,7 +80,7 @@ def outputs(data, stop=None):
     try:
         writer = validation.Writer(form, context.corpus.tokenizer, layout.eos_id, 8, 2, 0.6, 3)
         with torch.no_grad():
-            written = writer.outputs(model, inputs, shared(context, stop) if stop else context)
+            written = writer.outputs(model, inputs, context, lambda done, of: context.check_stop())
     finally:
         validation.Writer._written = write
     return written, sum(groups)
@@ -100,10 +101,10 @@ def one_fails(folder, data, stop):
                 raise RuntimeError("no luck")
             return score(loaded, *rest)
 
-        def cannot_judge(task, *rest):
+        def cannot_judge(task, *rest, **named):
             if task.name == "copa":
                 raise RuntimeError("no judge")
-            return judged(task, *rest)
+            return judged(task, *rest, **named)
 
         of_tasks.score, validation.judged = fails, cannot_judge
     try:
