@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ablate.errors import UserError, nearest
+from ablate.evaluation.averages import mean_of
 from ablate.fine_tuning.evaluation import FineTuning
 from ablate.fine_tuning.validation import Names
 from ablate.ranges import COUNT, Ranges
@@ -69,28 +68,14 @@ class SuperGLUE(FineTuning):
         """The average of the official scores, that of the losses, and the scores of the tasks."""
         names = self.averaged(found)
         official = [found[name].scores[self.names(name).official] for name in names]
-        losses = [found[name].scores.get(self.names(name).loss) for name in names]
+        losses = [found[name].scores[loss] for name in names if (loss := self.names(name).loss) in found[name].scores]
         source = {
             **source,
             "tasks": names,
             "left_out": [name for name in found if name not in names],
             "splits": {name: score.source["split"] for name, score in zip(names, official, strict=True)},
         }
-        averages = {"superglue": _mean(official, source)}
-        if known := [loss for loss in losses if loss is not None]:
-            averages["superglue_loss"] = _mean(known, {**source, "step": known[0].source["step"]})
+        averages = {"superglue": mean_of(official, source)}
+        if losses:
+            averages["superglue_loss"] = mean_of(losses, {**source, "step": losses[0].source["step"]})
         return {**averages, **super().scores(found, source)}
-
-
-def _mean(scores: Sequence[Score], source: Mapping[str, Any]) -> Score:
-    """The mean of the scores of several tasks, each of which counts alike; of other items, so of independent errors."""
-    errors = [score.standard_error for score in scores if score.standard_error is not None]
-    chances = [score.chance for score in scores if score.chance is not None]
-    return dataclasses.replace(
-        scores[0],
-        value=sum(score.value for score in scores) / len(scores),
-        items=sum(score.items or 0 for score in scores),
-        standard_error=math.hypot(*errors) / len(errors) if len(errors) == len(scores) else None,
-        chance=sum(chances) / len(chances) if chances else None,
-        source=source,
-    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from ablate.data import objective
 from ablate.data.prompt import Prompt
 from ablate.duration import duration
 from ablate.errors import UserError
+from ablate.evaluation.averages import mean_of
 from ablate.evaluation.contract import Context, Evaluation, Partial, check_writes
 from ablate.evaluation.likelihood import Scorer, Share
 from ablate.evaluation.weights_hash import hash_of_weights
@@ -212,26 +212,13 @@ class _Session:
         parts = {name: score for name, score in scores.items() if score.source.get("task") == name}
         if self.failed or len(parts) < 2:
             return {}
-        count = len(parts)
-        errors = [score.standard_error for score in parts.values()]
-        known = [error for error in errors if error is not None]
         comparable = all(score.source["comparable"] for score in parts.values())
         source: dict[str, Any] = {"tasks": [*parts], "comparable": comparable}
         if not comparable:
             source["not_comparable_because"] = "tasks that it is the mean of are not"
         if self.left_out:
             source["left_out"] = self.left_out
-        return {
-            AVERAGE: Score(
-                sum(score.value for score in parts.values()) / count,
-                next(iter(parts.values())).unit,
-                higher_is_better=True,
-                items=sum(score.items or 0 for score in parts.values()),
-                standard_error=math.sqrt(sum(error**2 for error in known)) / count if len(known) == count else None,
-                chance=sum(score.chance or 0.0 for score in parts.values()) / count,
-                source=source,
-            )
-        }
+        return {AVERAGE: mean_of([*parts.values()], source)}
 
 
 class _Progress:
