@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,11 +52,17 @@ def run(words: list[str]) -> int:
     wanted = added_evaluations.chosen([word for word in given.overrides if word not in of_paths])
     folders = [folder for name in given.names for folder in _named(name, paths)]
     finished = _finished(list(dict.fromkeys(folders)))
-    code = 0
-    told: set[str] = set()
+    code, printed = 0, set[str]()
+
+    def tell(mistake: object) -> None:
+        """Print a mistake, once for all runs that have it."""
+        if str(mistake) not in printed:
+            print_error(mistake)
+        printed.add(str(mistake))
+
     for number, folder in enumerate(finished, 1):
         place = f"[{number}/{len(finished)}] " if len(finished) > 1 else ""
-        ended = _evaluate(folder, wanted, paths, place, told)
+        ended = _evaluate(folder, wanted, paths, place, tell)
         code = code or ended
         if ended in STOPPED:
             return ended
@@ -101,21 +107,20 @@ def _state(folder: Path) -> str:
     return found.problem or (found.record.status if found.record else "no record")
 
 
-def _evaluate(folder: Path, wanted: dict[str, Any], paths: Paths, place: str, told: set[str]) -> int:
-    """Take the scores that one run lacks; returns an exit code. What is wrong with all runs is told of the first."""
+def _evaluate(folder: Path, wanted: dict[str, Any], paths: Paths, place: str, tell: Callable[[object], None]) -> int:
+    """Take the scores that one run lacks; returns an exit code. `tell` prints what kept it from beginning."""
     from ablate.training import run as train
 
-    try:
+    ended: list[Record] = []
+
+    def scored() -> Record:
         cfg = _config(RunFolder(folder), wanted, paths)
         before = RunFolder(folder).read()
         assert before is not None
-        ended: list[Record] = []
-        code = train.exit_code(lambda: _kept(ended, cfg, before))
-    except (UserError, _Refused) as error:
-        if str(error) not in told:
-            print_error(str(error))
-        told.add(str(error))
-        return UserError.exit_code
+        ended.append(train.run(cfg, list(before.overrides), before.command))
+        return ended[-1]
+
+    code = train.exit_code(scored, tell)
     for record in ended:
         say(f"{place}{record.sweep}: {record.row}, seed {record.seed}: {_described(record, wanted)}")
         code = code or (INCOMPLETE if _failures(record, wanted) else 0)
@@ -136,21 +141,6 @@ def _config(folder: RunFolder, wanted: dict[str, Any], paths: Paths) -> Any:
     if place != where:
         raise UserError(f"{folder.path} has the config of another run, of {place}; move it there")
     return restored(content)
-
-
-class _Refused(Exception):
-    """What `UserError` says of one run, not to be printed yet."""
-
-
-def _kept(ended: list[Record], cfg: Any, before: Record) -> Record:
-    """Take the scores; the record goes to `ended`, too."""
-    from ablate.training import run as train
-
-    try:
-        ended.append(train.run(cfg, list(before.overrides), before.command))
-    except UserError as error:
-        raise _Refused(str(error)) from None
-    return ended[-1]
 
 
 def _described(record: Record, wanted: Mapping[str, Any]) -> str:

@@ -68,22 +68,22 @@ def run_folder(cfg: DictConfig) -> RunFolder:
     return RunFolder(run_path(cfg.paths.runs, cfg.sweep, cfg.row, cfg.seed.base))
 
 
-def exit_code(call: Callable[[], Record]) -> int:
+def exit_code(call: Callable[[], Record], tell: Callable[[object], None] = print_error) -> int:
     """Call `run` and say how it went: 0 done, 3 diverged, 1 failed, 2 bad input, 75 busy, 143 SIGTERM or
-    SIGHUP, 130 Ctrl-C.
+    SIGHUP, 130 Ctrl-C. `tell` prints what kept it from beginning.
     """
     try:
         record = call()
     except Busy as busy:
-        print_error(busy)
+        tell(busy)
         return busy.exit_code
     except UserError as error:
-        print_error(error)
+        tell(error)
         return error.exit_code
     except OSError as error:  # before there was a record that could say so
         if not (line := disk_error(error)):
             raise
-        print_error(line)
+        tell(line)
         return EXIT_CODES[FAILED]
     if record.status == PREEMPTED:
         return exit_code_of(signal.Signals[record.reason])
