@@ -24,6 +24,7 @@ from ablate.fine_tuning.reference import answered
 from ablate.fine_tuning.validation import Names, Writer, with_losses
 from ablate.model.build import Model
 from ablate.run import outcomes
+from ablate.run.folder import step_name
 from ablate.run.outcomes import Outcomes
 from ablate.tasks.example import Parts
 from ablate.tasks.task import Task
@@ -182,7 +183,7 @@ class Judging:
         return self.context.folder / "validation"
 
     def _step_folder(self, step: int) -> Path:
-        return self._folder / f"step-{step:08d}"
+        return self._folder / step_name(step)
 
 
 def official(found: Mapping[str, Outcomes], exams: Mapping[str, Exam]) -> dict[str, float]:

@@ -34,9 +34,14 @@ MOST_WORDS = 2**20  # bytes of what a process says that it died of
 _SEED = re.compile(r"seed-(\d+)")
 
 
+def step_name(step: int) -> str:
+    """What is kept of a run after `step` steps is called so."""
+    return f"step-{step:08d}"
+
+
 def checkpoint_name(step: int) -> str:
     """The name of the file with the state of a run after `step` steps."""
-    return f"step-{step:08d}.ckpt"
+    return f"{step_name(step)}.ckpt"
 
 
 @dataclass(frozen=True)

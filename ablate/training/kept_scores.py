@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ablate.evaluation.contract import Partial
 from ablate.run.files import atomic_write, read_json
+from ablate.run.folder import step_name
 from ablate.run.score import Score
 
 FILE = "scores.json"
@@ -53,4 +54,4 @@ class KeptScores:
 
     def _place(self, name: str, step: int | None) -> Path:
         folder = self.path / f"{name}-{self.hashes[name]}"
-        return folder if step is None else folder / f"step-{step:08d}"
+        return folder if step is None else folder / step_name(step)
