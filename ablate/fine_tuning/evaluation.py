@@ -53,7 +53,7 @@ from ablate.training.schedule import Constant
 CURVE = "fine-tuning step"
 COMPARABLE = {
     "comparable": False,
-    "why": "fine-tuned and judged on the files that were at hand, one example a row",
+    "not_comparable_because": "fine-tuned and judged on the files that were at hand, one example a row",
 }
 
 
@@ -96,9 +96,13 @@ class Settings:
             )
         return Share(sequences, world_size, sequences // (micro * world_size))
 
+    def lengths(self, form: Form) -> tuple[int, int]:
+        """The most ids of an input and of an answer in this form, their ends included."""
+        return form.lengths(self.input_length, self.target_length)
+
     def check_lengths(self, name: str, form: Form) -> None:
         """Raise UserError where inputs or answers of this form have room for their ends alone."""
-        if min(lengths := form.lengths(self.input_length, self.target_length)) < 2:
+        if min(lengths := self.lengths(form)) < 2:
             raise UserError(
                 f"evaluation.{name}.input_length={self.input_length} and target_length={self.target_length} leave room "
                 f"for {lengths[0]} ids of an input and {lengths[1]} of an answer; each has an end beside its text"
@@ -186,7 +190,7 @@ class FineTuning(Evaluation):
     def _check_positions(self, config: DictConfig, form: Form) -> None:
         """Raise UserError where a part of the model, such as a table of positions, cannot take inputs so long."""
         model = build_model(config, device="meta").eval()
-        lengths = form.lengths(self.settings.input_length, self.settings.target_length)
+        lengths = self.settings.lengths(form)
         longest, answer = (np.zeros(length, np.int64) for length in lengths)
         batch = {name: tensor.to("meta") for name, tensor in form.training([(longest, answer)]).items()}
         try:
@@ -220,24 +224,24 @@ class _Run:
         self.evaluation, self.settings, self.context = evaluation, evaluation.settings, context
         self.model = subject.model.to(context.device)
         self.form = form_for(self.model.topology.reads, subject.layout.pad_id)  # type: ignore[arg-type]
+        self.lengths = self.settings.lengths(self.form)
         self.share = self.settings.share(evaluation.name, context.world_size)
         self.train: dict[str, list[Encoded]] = {}
         exams = {}
         for name, (task, parts) in evaluation.tasks.items():
-            encoder = self._encoder(subject)
+            encoder = Encoder(subject.tokenizer, subject.layout.eos_id, *self.lengths)
             self.train[name] = encoder.encode(parts.train, "train")
             encoded = encoder.encode(parts.validation, "validation")
             exams[name] = Exam(task, parts, encoded, evaluation.names(name), encoder.cut)
         self.identity = self._identity()
-        writer, scorer = self._writer(subject), self._scorer(subject)
-        self.judging = Judging(exams, self.model, writer, scorer, context, self.identity)
+        self.judging = Judging(exams, self.model, self._writer(subject), self._scorer(), context, self.identity)
 
     def scores(self) -> dict[str, Score] | Partial:
         """Train, judge, and choose."""
         plan = self._plan()
         unjudged = self.judging.recall(plan.validations())
-        loop = Loop(self.model, self._optimizer(), plan, self.context, self._validate)
-        loop.run(before=min(unjudged, default=plan.steps))
+        training = Loop(self.model, self._optimizer(), plan, self.context, self._validate)
+        training.run(before=min(unjudged, default=plan.steps))
         averages = {step: self._average(found) for step, found in self.judging.whole.items()}
         best = max(averages, key=lambda step: (averages[step], -step))
         lowest = min(averages, key=lambda step: (self._loss(self.judging.whole[step]), step))
@@ -251,20 +255,16 @@ class _Run:
         self._clear()
         return {**_exploratory(scores), main: dataclasses.replace(scores[main], curve=curve)}
 
-    def _encoder(self, subject: Subject) -> Encoder:
-        lengths = self.form.lengths(self.settings.input_length, self.settings.target_length)
-        return Encoder(subject.tokenizer, subject.layout.eos_id, *lengths)
-
     def _writer(self, subject: Subject) -> Writer:
-        settings, length = self.settings, self._encoder(subject).target_length
+        settings, (_, length) = self.settings, self.lengths
         beams, sequences = (settings.beams, settings.length_penalty), self.share.micro_batch
         return Writer(self.form, subject.tokenizer, subject.layout.eos_id, length, *beams, sequences)
 
-    def _scorer(self, subject: Subject) -> Scorer:
-        encoder, context = self._encoder(subject), self.context
+    def _scorer(self) -> Scorer:
+        context = self.context
         return Scorer(
             self.model,
-            length=encoder.input_length + encoder.target_length,
+            length=sum(self.lengths),
             batch_tokens=self.share.micro_batch * self.settings.input_length,
             padding=self.form.pad_id,
             autocast=context.autocast,

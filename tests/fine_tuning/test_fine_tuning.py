@@ -55,6 +55,7 @@ def test_the_scores(cfg, tmp_path):
     average = found["superglue"]
     assert average.source["tasks"] == ["cb"] and average.source["left_out"] == ["copa"]  # 6 items, of at least 8
     assert average.value == found["superglue_cb"].value == max(average.curve.ys)
+    assert not average.source["comparable"] and "fine-tuned" in average.source["not_comparable_because"]
     assert average.curve.x == "fine-tuning step" and average.curve.xs == (10, 20, 30)
     assert average.source["step"] == average.curve.xs[average.curve.ys.index(average.value)]
     assert average.source["comparable"] is False and average.source["splits"] == {"cb": "val.jsonl"}

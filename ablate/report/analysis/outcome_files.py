@@ -18,7 +18,7 @@ from ablate.report.analysis.results import Results
 from ablate.run import outcomes
 from ablate.run.outcomes import Outcomes
 
-Known = Mapping[str, tuple[Mapping[str, Any], ItemValues]]  # by score: what the record says of it, and its items
+Earlier = Mapping[str, tuple[Mapping[str, Any], ItemValues]]  # by score: what the record says of it, and its items
 _TOLERANCE = 1e-6  # of the mean of an item's values from the score, relative
 
 
@@ -45,7 +45,7 @@ class GatheredItems:
         return {run: self._found[run] for run in sorted(self._found, key=str)}
 
 
-def of_run(run: Path, scores: Mapping[str, Any], known: Known) -> tuple[dict[str, ItemValues], dict[str, str]]:
+def of_run(run: Path, scores: Mapping[str, Any], known: Earlier) -> tuple[dict[str, ItemValues], dict[str, str]]:
     """The values of items by score, and what is wrong with each file, by its path below the folder `run`.
 
     `scores` are those of the run's record. The `known` values of an earlier report are taken where its record said the
@@ -101,7 +101,7 @@ def _run_of(line: Mapping[str, Any]) -> tuple[str, int]:
     return line["row"], line["seed"]
 
 
-def _known(items: Mapping[Run, ItemValues], line: Mapping[str, Any]) -> Known:
+def _known(items: Mapping[Run, ItemValues], line: Mapping[str, Any]) -> Earlier:
     """What an earlier report has of the items of a run, by its line there."""
     found = {name: (score, items.get((*_run_of(line), name))) for name, score in scores_of(line).items()}
     return {name: (score, values) for name, (score, values) in found.items() if values is not None}

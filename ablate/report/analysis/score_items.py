@@ -26,7 +26,7 @@ _BEST_LAST = (SEEDS_ONLY, UNPAIRED, PAIRED)
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownNoise:
     """The noise of items, None where nothing is known of it; how it is known, and why not better."""
 
     noise: ItemNoise | None = None
@@ -45,15 +45,15 @@ class ScoreItems:
         """What the record of a run says of a score; empty where it has none."""
         return self._scores.get((row, seed), {}).get(name) or {}
 
-    def of_mean(self, name: str, row: str, seeds: Sequence[int]) -> Known:
+    def of_mean(self, name: str, row: str, seeds: Sequence[int]) -> KnownNoise:
         """Of the mean of a row's score over `seeds`."""
         return self._known(name, (row,), seeds)
 
-    def of_difference(self, name: str, row: str, control: str, seeds: Sequence[int]) -> Known:
+    def of_difference(self, name: str, row: str, control: str, seeds: Sequence[int]) -> KnownNoise:
         """Of the mean difference of a row from its control over `seeds`, which both have."""
         return self._known(name, (row, control), seeds)
 
-    def _known(self, name: str, rows: Sequence[str], seeds: Sequence[int]) -> Known:
+    def _known(self, name: str, rows: Sequence[str], seeds: Sequence[int]) -> KnownNoise:
         if parts := self._parts(name, rows[0], seeds):
             known = {part: self._paired(part, rows, seeds) for part in parts}
             if any(one.noise for one in known.values()):
@@ -76,7 +76,7 @@ class ScoreItems:
                 return names if is_mean else []
         return []
 
-    def _paired(self, name: str, rows: Sequence[str], seeds: Sequence[int]) -> Known:
+    def _paired(self, name: str, rows: Sequence[str], seeds: Sequence[int]) -> KnownNoise:
         """By the values of items, of as many seeds as have the same ones in all `rows`."""
         values = {seed: found for seed in seeds if (found := self._values(name, rows, seed))}
         if not values:
@@ -89,7 +89,7 @@ class ScoreItems:
             return self._unpaired(name, rows, seeds, "there is one item only")
         lacking = [str(seed) for seed in seeds if seed not in used]
         note = f"without the items of seed{'s' * (len(lacking) > 1)} {', '.join(lacking)}" if lacking else ""
-        return Known(noise, PAIRED, note)
+        return KnownNoise(noise, PAIRED, note)
 
     def _values(self, name: str, rows: Sequence[str], seed: int) -> list[ItemValues]:
         """The values of the same items in all rows; none where one lacks them, or has other items."""
@@ -120,13 +120,13 @@ class ScoreItems:
         beside = (one for one, score in self._scores.get((row, seed), {}).items() if _file_of(score) == file)
         return bool(file) and not any((row, seed, one) in self._items for one in beside)
 
-    def _unpaired(self, name: str, rows: Sequence[str], seeds: Sequence[int], why: str) -> Known:
+    def _unpaired(self, name: str, rows: Sequence[str], seeds: Sequence[int], why: str) -> KnownNoise:
         """By the standard errors over items that the records have."""
         errors = [[*self._standard_errors(name, row, seeds)] for row in rows]
         if not all(errors):
-            return Known(note=why or "no standard error over items is known")
+            return KnownNoise(note=why or "no standard error over items is known")
         noises = [item_noise.of_standard_errors(of_row) for of_row in errors]
-        return Known(sum(noises[1:], start=noises[0]), UNPAIRED, why)
+        return KnownNoise(sum(noises[1:], start=noises[0]), UNPAIRED, why)
 
     def _standard_errors(self, name: str, row: str, seeds: Sequence[int]) -> Iterator[float]:
         for seed in seeds:
@@ -146,7 +146,7 @@ def _kind(items: ItemValues) -> tuple[str, int]:
     return items.ids, len(items.values)
 
 
-def _average(parts: Mapping[str, Known]) -> Known:
+def _average(parts: Mapping[str, KnownNoise]) -> KnownNoise:
     """Of the mean of scores: those of which nothing is known add nothing."""
     known = {name: one for name, one in parts.items() if one.noise is not None}
     noise = item_noise.of_average([one.noise or ItemNoise(0.0, 0.0) for one in parts.values()])
@@ -154,7 +154,7 @@ def _average(parts: Mapping[str, Known]) -> Known:
     if PAIRED in {one.how for one in known.values()} and UNPAIRED in {one.how for one in known.values()}:
         unpaired = (name for name, one in known.items() if one.how == UNPAIRED and not one.note)
         notes += [f"{name} is not paired" for name in unpaired]
-    return Known(noise, worst(one.how for one in known.values()), "; ".join(notes))
+    return KnownNoise(noise, worst(one.how for one in known.values()), "; ".join(notes))
 
 
 def worst(found: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from ablate.report.analysis import score_comparability
 from ablate.report.analysis.metrics import Metric
 from ablate.report.analysis.outcome_files import scores_of
 from ablate.report.analysis.results import Results, number
-from ablate.report.analysis.score_items import Known, ScoreItems, worst
+from ablate.report.analysis.score_items import KnownNoise, ScoreItems, worst
 from ablate.report.analysis.score_verdicts import AT_CHANCE, ScoreTable, ScoreVerdict, ScoreVerdicts
 from ablate.report.analysis.verdicts import (
     BASELINE,
@@ -34,6 +34,7 @@ from ablate.statistics.comparison import ALPHA, FEWEST_SEEDS, Comparison, compar
 from ablate.statistics.mean_interval import mean_interval
 from ablate.statistics.noise import noise_floor
 
+UNSAID = "its source says so"  # why a score is not comparable with published ones, where no reason stands there
 _TOLERANCE = 1e-9  # of chance from the end of an interval, relative
 
 
@@ -107,7 +108,9 @@ class _Judge:
             alpha=ALPHA / self.family,
             noise=noise_floor(self.values[baseline]),
             item_noise=worst(one.how for one in known.values()),
-            not_comparable="" if source.get("comparable", True) else _reason(source),
+            not_comparable=""
+            if source.get("comparable", True)
+            else str(source.get("not_comparable_because") or UNSAID),
         )
 
     def _there(self, row: str) -> np.ndarray:
@@ -133,10 +136,10 @@ class _Judge:
             return NO_VERDICT, f"{len(shared)} shared seed{'' if len(shared) == 1 else 's'}, {FEWEST_SEEDS} are needed"
         return "", ""
 
-    def _known(self, row: Row) -> Known:
+    def _known(self, row: Row) -> KnownNoise:
         return self.items.of_difference(self.name, row.label, row.control, self._shared(row))
 
-    def _compared(self, known: Mapping[str, Known]) -> dict[str, Comparison]:
+    def _compared(self, known: Mapping[str, KnownNoise]) -> dict[str, Comparison]:
         """The tested rows by label, all tested together, with their controls. Adjusted p count the whole family."""
         rows = {row.label: row for row in self.verdicts.rows}
         controls = {rows[label].control for label in known}
@@ -190,8 +193,3 @@ class _Judge:
     @property
     def _chance(self) -> float:
         return number({"score": self._first()}, "score", "chance")
-
-
-def _reason(source: Mapping) -> str:
-    """Why a score is not comparable with published ones; fine-tuning's sources have it as `why`."""
-    return str(source.get("not_comparable_because") or source.get("why") or "its source says so")
