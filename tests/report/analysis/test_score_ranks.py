@@ -8,23 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.report.analysis import gathering, reference
+from ablate.report.analysis import reference
 from ablate.report.analysis.items_jsonl import ItemValues
-from ablate.report.analysis.judge import judge
 from ablate.report.analysis.score_power import power_of
 from ablate.report.analysis.score_ranks import PAPER, differences_to_baseline, loss_and_scores
 from ablate.report.analysis.score_verdicts import AT_CHANCE
 from ablate.study import published as tables
 from tests.report.scored import Made, usual, with_scores
-from tests.report.synthetic import small_sweep
 
 TABLE = reference.load(PAPER)
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    maker = small_sweep(tmp_path_factory.mktemp("small"))
-    return judge(gathering.collect(maker.name, maker.runs, maker.sweeps))
 
 
 def following(verdicts, name, slope, **settings):

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from ablate.report.analysis import gathering
-from ablate.report.analysis.judge import judge
 from ablate.report.render.csv_tables import (
     DOWNSTREAM_COLUMNS,
     RESULT_COLUMNS,
@@ -16,19 +14,7 @@ from ablate.report.render.csv_tables import (
     results_csv,
     score_columns,
 )
-from tests.report.scored import Made, usual, with_scores
-from tests.report.synthetic import small_sweep
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    maker = small_sweep(tmp_path_factory.mktemp("small"))
-    return judge(gathering.collect(maker.name, maker.runs, maker.sweeps))
-
-
-@pytest.fixture(scope="module")
-def scored(plain):
-    return usual(plain)
+from tests.report.scored import Made, with_scores
 
 
 def read(text):

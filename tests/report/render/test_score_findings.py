@@ -2,31 +2,10 @@
 
 from dataclasses import replace
 
-import pytest
-
-from ablate.report.analysis import gathering
-from ablate.report.analysis.judge import judge
 from ablate.report.render.score_findings import findings, headline, terminal_lines
 from ablate.report.render.summary import Summary
 from ablate.report.render.terminal import lines_of
-from tests.report.scored import Made, usual, with_scores
-from tests.report.synthetic import small_sweep
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    maker = small_sweep(tmp_path_factory.mktemp("small"))
-    return gathering.collect(maker.name, maker.runs, maker.sweeps)
-
-
-@pytest.fixture(scope="module")
-def plain(results):
-    return judge(results)
-
-
-@pytest.fixture(scope="module")
-def scored(plain):
-    return usual(plain)
+from tests.report.scored import Made, with_scores
 
 
 def test_the_headline_counts_changes_by_score(scored):
@@ -94,13 +73,13 @@ def test_where_score_and_loss_part(plain):
     assert len(findings(with_scores(plain, [Made("superglue", effects=agreeing)]))) == 1
 
 
-def test_the_summary_has_them_after_the_verdicts_on_the_loss(results, scored, plain):
-    summary = Summary(results, scored)
+def test_the_summary_has_them_after_the_verdicts_on_the_loss(small_results, scored, plain):
+    summary = Summary(small_results, scored)
     assert summary.scores == headline(scored)
     place = next(number for number, text in enumerate(summary.findings) if text.startswith("**Score superglue"))
     assert summary.findings[place - 1].startswith("**No verdict")
-    assert Summary(results, plain).scores == ""
-    assert [text for text in summary.findings if text not in findings(scored)] == Summary(results, plain).findings
+    assert Summary(small_results, plain).scores == ""
+    assert [text for text in summary.findings if text not in findings(scored)] == Summary(small_results, plain).findings
 
 
 def test_a_terminal_has_a_line_for_each_score(plain, scored):

@@ -15,25 +15,14 @@ from ablate.report.render.plots.heatmap import heatmap
 from ablate.report.render.plots.score_forest import score_forests
 from ablate.report.render.plots.score_heatmap import MOST_SCORES, score_heatmap
 from ablate.report.render.score_tables import ScoreTables
-from tests.report.scored import Made, usual, with_scores
-from tests.report.synthetic import large_sweep, small_sweep
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    maker = small_sweep(tmp_path_factory.mktemp("small"))
-    return judge(gathering.collect(maker.name, maker.runs, maker.sweeps))
+from tests.report.scored import Made, with_scores
+from tests.report.synthetic import large_sweep
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     maker = large_sweep(tmp_path_factory.mktemp("large"), rows=51)
     return judge(gathering.collect(maker.name, maker.runs, maker.sweeps))
-
-
-@pytest.fixture(scope="module")
-def scored(plain):
-    return usual(plain)
 
 
 @pytest.fixture(autouse=True)

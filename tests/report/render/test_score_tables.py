@@ -7,21 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ablate.report.analysis import gathering, reference
-from ablate.report.analysis.judge import judge
+from ablate.report.analysis import reference
 from ablate.report.analysis.score_ranks import PAPER
 from ablate.report.analysis.score_verdicts import PAIRED, SEEDS_ONLY, UNPAIRED
 from ablate.report.render.score_tables import ScoreTables
 from tests.report.scored import Made, usual, with_scores
-from tests.report.synthetic import small_sweep
 
 TABLE = reference.load(PAPER)
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    maker = small_sweep(tmp_path_factory.mktemp("small"))
-    return judge(gathering.collect(maker.name, maker.runs, maker.sweeps))
 
 
 @pytest.fixture(scope="module")

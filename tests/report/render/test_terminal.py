@@ -2,47 +2,36 @@
 
 from dataclasses import replace
 
-import pytest
-
-from ablate.report.analysis import gathering
-from ablate.report.analysis.judge import judge
 from ablate.report.render.terminal import lines_of
 from ablate.study.expectations import Expectation
-from tests.report.synthetic import small_sweep
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    maker = small_sweep(tmp_path_factory.mktemp("small"))
-    return judge(gathering.collect(maker.name, maker.runs, maker.sweeps))
-
-
-def test_a_sentence_then_the_rows_that_matter_most_the_best_first(small):
-    first, head, *rows, last = lines_of(small)
+def test_a_sentence_then_the_rows_that_matter_most_the_best_first(plain):
+    first, head, *rows, last = lines_of(plain)
     assert first.startswith("Of 15 changes to Vanilla Transformer, 3 are better, 3 are worse, 5 are undecided")
     assert head.split() == ["change", "difference", "interval", "verdict"]
     assert len(rows) == 15 and last == "  1 more in the report"
     assert rows[0].split() == ["SwiGLU", *rows[0].split()[1:5], "better"]
-    shown = [row.label for row in small.rows if any(line.strip().startswith(row.label) for line in rows)]
-    assert {row.label for row in small.rows if row.verdict in ("better", "worse")} <= set(shown)
+    shown = [row.label for row in plain.rows if any(line.strip().startswith(row.label) for line in rows)]
+    assert {row.label for row in plain.rows if row.verdict in ("better", "worse")} <= set(shown)
     differences = [float(line.split()[1].replace("−", "-")) for line in rows[:2]]
     assert differences == sorted(differences) and differences[0] < 0
 
 
-def test_what_is_expected_the_control_and_why_there_is_no_verdict(small):
+def test_what_is_expected_the_control_and_why_there_is_no_verdict(plain):
     expected = {"SwiGLU": "better", "No position": "equal", "RMS Norm": "equal"}
     rows = [
         replace(row, expected=Expectation(expected[row.label], "me")) if row.label in expected else row
-        for row in small.rows
+        for row in plain.rows
     ]
     rows = [replace(row, control="SwiGLU") if row.label == "GeGLU" else row for row in rows]
-    text = "\n".join(lines_of(replace(small, rows=rows)))
+    text = "\n".join(lines_of(replace(plain, rows=rows)))
     assert "better, as expected\n" in text and "worse, equal was expected\n" in text
     assert "GeGLU (against SwiGLU)" in text
     assert "diverged (2 of 3 seeds)" in text and "no verdict (1 shared seed, 3 are needed)" in text
 
 
-def test_strings_from_outside_stay_on_their_line(small):
-    rows = [replace(row, label="a\nb\x1b[31m" + "c" * 90) if row.label == "SwiGLU" else row for row in small.rows]
-    assert len(lines_of(replace(small, rows=rows))) == 2 + 15 + 1
-    assert max(map(len, lines_of(replace(small, rows=rows))[2:])) < 140
+def test_strings_from_outside_stay_on_their_line(plain):
+    rows = [replace(row, label="a\nb\x1b[31m" + "c" * 90) if row.label == "SwiGLU" else row for row in plain.rows]
+    assert len(lines_of(replace(plain, rows=rows))) == 2 + 15 + 1
+    assert max(map(len, lines_of(replace(plain, rows=rows))[2:])) < 140
