@@ -3,8 +3,8 @@
     evaluation:
       zero_shot: {at: [0.125, 1.0], limit: 200, ...}    after an eighth of the steps, and after the last
 
-It is no argument of the class, and no part of the hash of what is measured: a point can be added, or left out, and what
-was found at the others stays. Options whose scores do not depend on the trained weights have no such key.
+The class does not get it as an argument, and it does not enter the hash of what is measured: points can be added or
+removed, and what was found at the others is kept. Options whose scores do not depend on the trained weights lack it.
 """
 
 from __future__ import annotations
