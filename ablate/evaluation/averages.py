@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ablate.run.score import Score
 
 
-def mean_of(scores: Sequence[Score], source: Mapping[str, Any]) -> Score:
+def mean_of(named: Mapping[str, Score], source: Mapping[str, Any]) -> Score:
     """The mean of scores of one unit and direction, over other items each, so that their errors are independent.
 
-    Its standard error is None where that of any of them is unknown; its chance is the mean of those that have one.
+    Its source says in `mean_of` under which names the record has them. Its standard error is None where that of any of
+    them is unknown; its chance is the mean of those that have one.
     """
+    scores = [*named.values()]
     errors = [score.standard_error for score in scores if score.standard_error is not None]
     chances = [score.chance for score in scores if score.chance is not None]
     return Score(
@@ -23,5 +25,5 @@ def mean_of(scores: Sequence[Score], source: Mapping[str, Any]) -> Score:
         items=sum(score.items or 0 for score in scores),
         standard_error=math.hypot(*errors) / len(errors) if len(errors) == len(scores) else None,
         chance=sum(chances) / len(chances) if chances else None,
-        source=source,
+        source={**source, "mean_of": [*named]},
     )

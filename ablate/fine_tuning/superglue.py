@@ -66,16 +66,17 @@ class SuperGLUE(FineTuning):
 
     def scores(self, found: Mapping[str, Outcomes], source: Mapping[str, Any]) -> dict[str, Score]:
         """The average of the official scores, that of the losses, and the scores of the tasks."""
-        names = self.averaged(found)
-        official = [found[name].scores[self.names(name).official] for name in names]
-        losses = [found[name].scores[loss] for name in names if (loss := self.names(name).loss) in found[name].scores]
+        averaged = {task: self.names(task) for task in self.averaged(found)}
+        official = {of.official: found[task].scores[of.official] for task, of in averaged.items()}
+        known = [(task, of.loss) for task, of in averaged.items() if of.loss in found[task].scores]
+        losses = {loss: found[task].scores[loss] for task, loss in known}
         source = {
             **source,
-            "tasks": names,
-            "left_out": [name for name in found if name not in names],
-            "splits": {name: score.source["split"] for name, score in zip(names, official, strict=True)},
+            "tasks": [*averaged],
+            "left_out": [task for task in found if task not in averaged],
+            "splits": {task: official[of.official].source["split"] for task, of in averaged.items()},
         }
         averages = {"superglue": mean_of(official, source)}
         if losses:
-            averages["superglue_loss"] = mean_of(losses, {**source, "step": losses[0].source["step"]})
+            averages["superglue_loss"] = mean_of(losses, {**source, "step": next(iter(losses.values())).source["step"]})
         return {**averages, **super().scores(found, source)}

@@ -53,6 +53,7 @@ def test_the_scores(cfg, tmp_path):
     ]  # fmt: skip
     assert [name for name, score in found.items() if not score.exploratory] == ["superglue"]
     average = found["superglue"]
+    assert average.source["mean_of"] == ["superglue_cb"]
     assert average.source["tasks"] == ["cb"] and average.source["left_out"] == ["copa"]  # 6 items, of at least 8
     assert average.value == found["superglue_cb"].value == max(average.curve.ys)
     assert not average.source["comparable"] and "fine-tuned" in average.source["not_comparable_because"]
@@ -82,7 +83,7 @@ def test_the_loss_of_the_reference_answers(cfg, tmp_path):
         assert sum(values.values()) / len(values) == pytest.approx(score.value)
         assert all(len(item.log_likelihoods) == 1 and item.log_likelihoods[0] < 0 for item in stored.items)
     average = found["superglue_loss"]
-    assert (average.value, average.source["tasks"]) == (losses["cb"].value, ["cb"])  # copa has too few items
+    assert (average.value, average.source["mean_of"]) == (losses["cb"].value, ["superglue_cb_loss"])  # copa: too few
     assert (average.unit, average.higher_is_better, average.chance) == ("nats a token", False, None)
     rows = metrics(tmp_path / "run", "validation")
     assert [row["step"] for row in rows] == ["10", "20", "30"]

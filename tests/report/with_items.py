@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ablate.evaluation.averages import mean_of
 from ablate.run import outcomes
 from ablate.run.folder import run_path
 from ablate.run.outcomes import Item, Outcomes
@@ -47,16 +48,8 @@ class ScoredMaker(Maker):
             right = (lean < easy + effects.get(task, 0.0)).astype(float)
             found |= self._outcomes(label, seed, task, right, ids)
         if len(found) > 2:
-            parts = [found[task] for task in self.easy if task in found]
-            found["zero_shot"] = Score(
-                float(np.mean([part.value for part in parts])),
-                "% right",
-                True,
-                items=sum(part.items for part in parts),
-                standard_error=float(np.linalg.norm([part.standard_error for part in parts]) / len(parts)),
-                chance=self.chance,
-                source={"evaluation": EVALUATION, "hash": HASH, "tasks": [task for task in self.easy if task in found]},
-            )
+            parts = {task: found[task] for task in self.easy if task in found}
+            found["zero_shot"] = mean_of(parts, {"evaluation": EVALUATION, "hash": HASH, "tasks": [*parts]})
         final = 5.0 + self.seed_effects[seed] + seed % 2 / 100 if final is None else final
         scores = {
             "scores": {name: score.to_json() for name, score in found.items()},

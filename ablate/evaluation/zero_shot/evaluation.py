@@ -218,7 +218,7 @@ class _Session:
             source["not_comparable_because"] = "tasks that it is the mean of are not"
         if self.left_out:
             source["left_out"] = self.left_out
-        return {AVERAGE: mean_of([*parts.values()], source)}
+        return {AVERAGE: mean_of(parts, source)}
 
 
 class _Progress:

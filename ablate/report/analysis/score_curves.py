@@ -50,8 +50,8 @@ def with_history(results: Results, names: Iterable[str]) -> list[str]:
     """Those of these scores whose history is drawn: of an evaluation that has averages of tasks, they alone."""
     scores = {name: [*_by_row(results, name).values()] for name in names}
     found = {name: of[-1]["source"] for name, of in scores.items() if of and of[-1].get("source")}
-    averaged = {source.get("evaluation") for source in found.values() if "tasks" in source}
-    return [name for name, source in found.items() if "tasks" in source or source.get("evaluation") not in averaged]
+    averaged = {source.get("evaluation") for source in found.values() if "mean_of" in source}
+    return [name for name, source in found.items() if "mean_of" in source or source.get("evaluation") not in averaged]
 
 
 def _by_row(results: Results, name: str) -> dict[str, Any]:

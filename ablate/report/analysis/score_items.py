@@ -61,17 +61,16 @@ class ScoreItems:
         return self._paired(name, rows, seeds)
 
     def _parts(self, name: str, row: str, seeds: Sequence[int]) -> list[str]:
-        """The scores that an average is the mean of: its source names them, or their tasks, boolq of superglue_boolq.
+        """The scores that an average is the mean of, which its source names.
 
         Empty where it is no average, where one of them is not there, or where their plain mean is another number.
         """
         for seed in seeds:
             score = self.score(row, seed, name)
-            tasks = (score.get("source") or {}).get("tasks")
-            if isinstance(tasks, list) and tasks:
+            names = (score.get("source") or {}).get("mean_of")
+            if isinstance(names, list) and names:
                 there = self._scores[row, seed]
-                names = [next((one for one in (f"{task}", f"{name}_{task}") if one in there), "") for task in tasks]
-                values = [there[one]["value"] for one in names if one]
+                values = [there[one]["value"] for one in names if one in there]
                 is_mean = len(values) == len(names) and math.isclose(np.mean(values), score["value"], rel_tol=1e-6)
                 return names if is_mean else []
         return []

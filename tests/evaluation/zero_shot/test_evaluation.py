@@ -71,7 +71,8 @@ def test_every_task_gives_its_scores(taken, tmp_path):
     errors = [found[name].standard_error for name in accuracies]
     assert average.standard_error == pytest.approx(math.sqrt(sum(error**2 for error in errors)) / len(errors))
     assert [name for name, score in found.items() if not score.exploratory] == ["zero_shot"]
-    assert average.source["tasks"] == accuracies and average.items == ITEMS * len(accuracies)
+    assert average.source["tasks"] == average.source["mean_of"] == accuracies
+    assert average.items == ITEMS * len(accuracies)
     assert found["hellaswag"].source["metric"] == "acc_norm" and found["hellaswag_acc"].source["metric"] == "acc"
     assert "<unk>" in found["wikitext_bits_per_byte"].source["not_comparable_because"]
     assert "test split" in found["arc_easy"].source["not_comparable_because"]

@@ -353,14 +353,14 @@ def test_a_score_that_is_no_mean_over_items_lacks_no_file(tmp_path):
     assert (verdict.item_noise, verdict.item_note) == (UNPAIRED, "")
 
 
-def test_tasks_of_an_average_may_be_named_without_it(tmp_path):
-    """SuperGLUE's average names boolq, and the score is superglue_boolq."""
+def test_the_scores_of_an_average_have_any_names(tmp_path):
+    """SuperGLUE's average is of superglue_boolq and so on."""
     maker = study(tmp_path)
 
     def rename(record):
         for kind in ("scores", "downstream"):
             record[kind] = {f"glue_{name}".replace("glue_zero_shot", "glue"): one for name, one in record[kind].items()}
-        record["scores"]["glue"]["source"]["tasks"] = list(TASKS)
+        record["scores"]["glue"]["source"]["mean_of"] = [f"glue_{task}" for task in TASKS]
 
     before = scores(maker).tables["zero_shot"].verdicts["plain 0"].comparison
     for label in (maker.baseline, *EVEN):
@@ -378,7 +378,7 @@ def test_an_average_that_is_none_has_the_error_of_its_own_record(tmp_path, tasks
     maker = study(tmp_path)
 
     def edit(record):
-        record["scores"]["zero_shot"]["source"]["tasks"] = tasks
+        record["scores"]["zero_shot"]["source"]["mean_of"] = tasks
         record["scores"]["zero_shot"]["value"] += value or 0.0
         record["scores"]["zero_shot"]["standard_error"] = 3.0
 

@@ -37,7 +37,7 @@ def maker(tmp_path):
         for seed in range(2):
             late = label == "ALiBi" and seed == 1
             scores = {
-                "average": score(40.0 + seed, [30.0, 40.0 + seed], "tasks", tasks=["one", "two"]),
+                "average": score(40.0 + seed, [30.0, 40.0 + seed], "tasks", mean_of=["one", "two"]),
                 "one": score(41.0, [31.0, 41.0], "tasks"),
                 "two": score(39.0, [29.0, 39.0], "tasks"),
                 "alone": score(5.0, [1.0, 5.0] if late else [1.0, 3.0 + seed, 5.0], "other"),
