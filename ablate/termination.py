@@ -20,6 +20,9 @@ def requests() -> tuple[int, ...]:
     return (signal.SIGINT, signal.SIGTERM) if ignored else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+EXIT_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # of a command that was told to end
+
+
 def exit_code(number: int) -> int:
     """130 after Ctrl-C, 143 after SIGTERM; SIGHUP counts as SIGTERM."""
     return 128 + (signal.SIGTERM if number == signal.SIGHUP else number)

@@ -7,8 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate import termination
 from ablate.cli import arguments
 from ablate.errors import UserError, nearest, print_error
+from ablate.naming import is_study_name
 from ablate.run.folder import RunFolder, run_folders, run_path, seed_of
 from ablate.run.record import DONE, Record
 from ablate.terminal import say
@@ -36,7 +38,6 @@ Exit codes: 0 all measured, 1 an evaluation failed, 2 a mistake in the command, 
 130 Ctrl-C, 143 SIGTERM or SIGHUP
 """
 INCOMPLETE = 1  # the exit code where a run is left without a score
-STOPPED = (130, 143)  # by Ctrl-C; by SIGTERM or SIGHUP
 
 
 def run(words: list[str]) -> int:
@@ -64,7 +65,7 @@ def run(words: list[str]) -> int:
         place = f"[{number}/{len(finished)}] " if len(finished) > 1 else ""
         ended = _evaluate(folder, wanted, paths, place, tell)
         code = code or ended
-        if ended in STOPPED:
+        if ended in termination.EXIT_CODES:
             return ended
     return code
 
@@ -74,7 +75,7 @@ def _named(name: str, paths: Paths) -> list[Path]:
     path = Path(name)
     if path.is_dir() and seed_of(path) is not None:
         return [path]
-    found = [*run_folders(paths.runs, name)] if "/" not in name else []
+    found = [*run_folders(paths.runs, name), *run_folders(paths.runs, f"{name}/*")] if is_study_name(name) else []
     found = found or ([folder for folder in _below(path) if seed_of(folder) is not None] if path.is_dir() else [])
     if not found:
         sweeps = [folder.name for folder in paths.runs.glob("*")] if paths.runs.is_dir() else []
@@ -135,9 +136,10 @@ def _config(folder: RunFolder, wanted: dict[str, Any], paths: Paths) -> Any:
     if content is None:
         raise UserError(f"{folder.path}: config.yaml is missing, so that its model cannot be built")
     where = folder.path.absolute()
-    here = {**{name: str(path) for name, path in asdict(paths).items()}, "runs": str(where.parents[2])}
+    runs = where.parents[3 if "/" in str(content["sweep"]) else 2]  # a context has a folder of its own
+    here = {**{name: str(path) for name, path in asdict(paths).items()}, "runs": str(runs)}
     content = added_evaluations.added({**content, "paths": {**content["paths"], **here}}, wanted)
-    place = run_path(where.parents[2], content["sweep"], content["row"], content["seed"]["base"])
+    place = run_path(runs, content["sweep"], content["row"], content["seed"]["base"])
     if place != where:
         raise UserError(f"{folder.path} has the config of another run, of {place}; move it there")
     return restored(content)

@@ -18,7 +18,7 @@ from ablate.config.renamed import RENAMED
 from ablate.config.root import SECTIONS
 from ablate.config.slots import TARGET
 from ablate.errors import UserError
-from ablate.naming import check_sweep_name
+from ablate.naming import check_study_name
 from ablate.ranges import Range, Relation
 
 OFFER = "ablate.ranges."
@@ -122,7 +122,7 @@ def _offered(expression: ast.expr, module: sources.Module) -> Any:
 def _names(flat: Mapping[str, Any]) -> Iterator[str]:
     sweep, row = str(flat.get("sweep")), str(flat.get("row"))
     try:
-        check_sweep_name(sweep)
+        check_study_name(sweep)
     except UserError as error:
         yield str(error)
     if not row.isprintable():

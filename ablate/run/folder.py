@@ -1,6 +1,6 @@
 """The folder of one run, and where it is.
 
-runs/<sweep>/<row-slug>/seed-<n>/
+runs/<sweep>/<row-slug>/seed-<n>/, in a context runs/<sweep>/<context>/<row-slug>/seed-<n>/
     config.yaml    the resolved config
     record.json    the truth about the run
     metrics.csv    one writer, a line every few steps
@@ -22,7 +22,7 @@ from typing import Any
 
 from ablate import yaml_text
 from ablate.errors import UserError
-from ablate.naming import check_sweep_name, slug
+from ablate.naming import check_study_name, slug
 from ablate.run import json_text, lock, metrics_csv
 from ablate.run.files import IS_LINK, atomic_write, refuse_links, remove_temporary
 from ablate.run.json_object import DamagedJSON
@@ -133,13 +133,17 @@ class RunFolder:
             raise UserError(f"{self.path}/{found.problem}; move the folder away to run it anew")
         return found.record
 
-    def discard(self) -> None:
-        """Delete the folder of a run that never began, and those above it that are empty then; else do nothing."""
+    def discard(self, runs: Path | str) -> None:
+        """Delete the folder of a run that never began, and those above it up to `runs` that are empty then.
+
+        Of any other run nothing is deleted.
+        """
         never_began = {self.record.name, self.config.name, self.log.name, self.lock_file.name}
         with contextlib.suppress(OSError, lock.Busy), lock.held(self.lock_file):
             if {path.name for path in self.path.iterdir()} <= never_began:
                 shutil.rmtree(self.path)
-                for folder in (*self.path.parents,)[:3]:  # the row's, the sweep's, that of all runs
+                above = len(self.path.relative_to(runs).parts)
+                for folder in (*self.path.parents,)[:above]:
                     folder.rmdir()
 
     def examine(self) -> Reading:
@@ -222,7 +226,8 @@ def read_record(path: Path) -> Record | None:
 
 
 def _is_at(record: Record, folder: Path) -> bool:
-    return folder.absolute().parts[-3:] == (record.sweep, slug(record.row), seed_folder(record.seed))
+    place = (*record.sweep.split("/"), slug(record.row), seed_folder(record.seed))
+    return folder.absolute().parts[-len(place) :] == place
 
 
 def seed_folder(seed: int) -> str:
@@ -275,20 +280,25 @@ def was_set_aside(folder: Path) -> bool:
 
 
 def run_folders(runs: Path | str, sweep: str = "*") -> Iterator[Path]:
-    """The folders of all runs of a sweep, or of all sweeps, in the order of their paths."""
-    for folder in sorted(Path(runs).glob(f"{sweep}/*/seed-*")):
+    """The folders of all runs of a sweep, or of all sweeps and their contexts, in the order of their paths."""
+    names = (sweep,) if sweep != "*" else ("*", "*/*")
+    for folder in sorted(folder for name in names for folder in Path(runs).glob(f"{name}/*/seed-*")):
         hidden = any(part.startswith(".") for part in folder.relative_to(runs).parts)
         if seed_of(folder) is not None and not hidden and folder.is_dir():
             yield folder
 
 
 def run_path(runs: Path | str, sweep: str, row: str, seed: int) -> Path:
-    """`runs/<sweep>/<row-slug>/seed-<n>`; raises `UserError` where a link leads out of `runs`, which may be one."""
-    check_sweep_name(str(sweep))
+    """`runs/<sweep>/<row-slug>/seed-<n>`, in a context `runs/<sweep>/<context>/<row-slug>/seed-<n>`.
+
+    Raises `UserError` where a link leads out of `runs`, which may be one.
+    """
+    check_study_name(str(sweep))
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed={seed}: must be a whole number, 0 or more")
-    path = Path(runs) / sweep / slug(row) / seed_folder(seed)
-    for folder in (path.parents[1], path.parent, path):
-        if folder.is_symlink():
-            raise UserError(f"{folder} {IS_LINK}, or make a link of {runs}")
+    path = Path(runs)
+    for part in (*sweep.split("/"), slug(row), seed_folder(seed)):
+        path /= part
+        if path.is_symlink():
+            raise UserError(f"{path} {IS_LINK}, or make a link of {runs}")
     return path

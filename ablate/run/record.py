@@ -135,6 +135,7 @@ class Record(JSONObject):
 
     schema: int
     sweep: str
+    context: str = field(default="", metadata=OPTIONAL)  # of the sweep, where it has several
     row: str  # the label
     overrides: tuple[str, ...] = ()
     command: str = ""  # what a person types to make it again

@@ -193,7 +193,7 @@ def _next_rung(logs: np.ndarray) -> float:
 
 
 def detectable_gain(detectable: float, rungs: Rungs | None) -> float:
-    """The factor of tokens that an improvement by `detectable` nats is worth; infinite beyond the rungs, NaN unknown."""
+    """The factor of tokens that `detectable` nats are worth; infinite beyond the rungs, NaN where unknown."""
     if rungs is None or not rungs.falls or math.isnan(detectable):
         return math.nan
     if rungs.rise(float(rungs.logs[-1])) > -detectable:

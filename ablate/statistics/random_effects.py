@@ -88,7 +88,7 @@ def between_variance(y: np.ndarray, e: np.ndarray, design: np.ndarray) -> float:
     degrees = len(y) - design.shape[1]
 
     def excess(tau2: float) -> float:
-        return left_over(y, 1 / (e**2 + tau2), design) - degrees
+        return float(left_over(y, 1 / (e**2 + tau2), design) - degrees)
 
     if degrees < 1 or excess(0.0) <= 0:
         return 0.0

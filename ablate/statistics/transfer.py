@@ -1,8 +1,8 @@
 """Whether a change carries over: the verdict on each row over several contexts, at 5 % over the table.
 
 - *transfers*: the 95 % prediction interval excludes 0, and so does the mean after Holm's correction over the rows.
-- *flips*: in two contexts it differs from its control with opposite signs. The p of a context holds over the rows there;
-  it is multiplied by the number of contexts.
+- *flips*: in two contexts it differs from its control with opposite signs. The p of a context holds over the rows
+  there; it is multiplied by the number of contexts.
 - *fades*: on an ordered axis (size, tokens) its effect moves towards zero, after Holm's correction over the rows.
 - *undecided* otherwise.
 
@@ -83,15 +83,20 @@ def transfer(
     rows, contexts = effects.shape
     together = [across_contexts(*of) for of in zip(effects, errors, strict=True)]
     of_mean = holm(np.array([one.p for one in together]))
-    slopes = {axis: [slope(*of, at, degrees) for of in zip(effects, errors, strict=True)] for axis, at in ordered.items()}
+    slopes = {
+        axis: [slope(*of, at, degrees) for of in zip(effects, errors, strict=True)] for axis, at in ordered.items()
+    }
     of_slopes = {axis: holm(np.array([one.p for one in found])) for axis, found in slopes.items()}
-    raw = {axis: [_dependence(*of, level) for of in zip(effects, errors, strict=True)] for axis, level in levels.items()}
+    raw = {
+        axis: [_dependence(*of, level) for of in zip(effects, errors, strict=True)] for axis, level in levels.items()
+    }
     of_axes = holm(np.array([*raw.values()]).ravel()).reshape(len(raw), rows) if raw else np.empty((0, rows))
     judged = []
     for row in range(rows):
         flips = _flips(effects[row], p_adjusted[row] * contexts)
         fades = any(
-            found[row].is_towards_zero and of_slopes[axis][row] * len(ordered) <= ALPHA for axis, found in slopes.items()
+            found[row].is_towards_zero and of_slopes[axis][row] * len(ordered) <= ALPHA
+            for axis, found in slopes.items()
         )
         transfers = together[row].is_predicted_apart_from_zero and of_mean[row] <= ALPHA
         judged.append(

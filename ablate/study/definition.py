@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ablate.config.overrides import merge
 from ablate.errors import UserError, nearest
-from ablate.naming import check_sweep_name
+from ablate.naming import check_study_name
 from ablate.study import published
+from ablate.study.contexts import contexts_of, rung_name, rungs_of
 from ablate.study.expectations import Expectation
 from ablate.study.inheritance import extended, find, names, read
 from ablate.study.rows import overrides_of, rows_of
@@ -32,6 +35,9 @@ class Sweep:
     `against` maps each row that is not compared with the baseline to the one that it is compared with; the rows
     `uncounted` are not among the changes that the sweep asks about. `expected` says of some rows what a source expects
     of them. Differences smaller than `same_within`, in nats a token, do not matter to the sweep.
+
+    With `contexts`, overrides by name, the sweep is run and judged in each of them, see `tables`. `rungs` are the
+    factors of steps at which the baseline runs as well; `rung` is that of a sweep that is such a run of a baseline.
     """
 
     name: str
@@ -50,6 +56,43 @@ class Sweep:
     uncounted: frozenset[str]
     expected: dict[str, Expectation]
     same_within: float | None
+    contexts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rungs: tuple[float, ...] = ()
+    rung: float | None = None
+
+    @property
+    def tables(self) -> list[Sweep]:
+        """What is run and judged as one table: the sweep itself, or each of its contexts as a sweep of its own."""
+        return [self.in_context(name) for name in self.contexts] or [self]
+
+    @property
+    def parts(self) -> list[Sweep]:
+        """All that is run, in turn: each table, and behind it its baseline at the rungs."""
+        return [part for table in self.tables for part in (table, *table.at_rungs())]
+
+    def in_context(self, context: str) -> Sweep:
+        """The sweep in one of its contexts, called NAME/CONTEXT; raises `UserError` for one that it does not have."""
+        if context not in self.contexts:
+            there = f"there are: {', '.join(self.contexts)}" if self.contexts else "it has none"
+            raise UserError(f"no context {context!r} in {self.name}{nearest(context, self.contexts)} ({there})")
+        base = tuple(merge(self.base, self.contexts[context]))
+        return replace(self, name=f"{self.name}/{context}", base=base, contexts={})
+
+    def at_rungs(self) -> Iterator[Sweep]:
+        """The baseline of a table alone at each rung, as a sweep called NAME/x2, or NAME/CONTEXT-x2."""
+        name, _, context = self.name.partition("/")
+        for factor in self.rungs:
+            yield replace(
+                self,
+                name=f"{name}/{rung_name(context, factor)}",
+                rows={self.baseline: self.rows[self.baseline]},
+                sections={self.baseline: self.sections[self.baseline]},
+                against={},
+                uncounted=frozenset(),
+                expected={},
+                rungs=(),
+                rung=factor,
+            )
 
     def seeds_of(self, row: str) -> int:
         """The number of seeds that `row` is trained with."""
@@ -57,17 +100,25 @@ class Sweep:
 
 
 def load(name: str, folder: str | Path = "sweeps") -> Sweep:
-    """Read the sweep `name` of `folder`, else of the package; raises `UserError` for whatever is wrong in it."""
-    check_sweep_name(name)
-    path = find(name, folder)
+    """Read the sweep `name` of `folder`, else of the package; raises `UserError` for whatever is wrong in it.
+
+    NAME/CONTEXT is the sweep NAME in one of its contexts, or its baseline at one of the rungs.
+    """
+    check_study_name(name)
+    whole, _, part = name.partition("/")
+    path = find(whole, folder)
     if path is None:
         there = names(folder)
-        raise UserError(f"no sweep {name!r} in {folder}{nearest(name, there)} (there are: {', '.join(there)})")
+        raise UserError(f"no sweep {whole!r} in {folder}{nearest(whole, there)} (there are: {', '.join(there)})")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    return parse(name, text, path)
+    sweep = parse(whole, text, path)
+    if not part:
+        return sweep
+    rungs = {rung.name: rung for table in sweep.tables for rung in table.at_rungs()}
+    return rungs[name] if name in rungs else sweep.in_context(part)
 
 
 def parse(name: str, text: str, path: Path) -> Sweep:
@@ -84,9 +135,13 @@ def parse(name: str, text: str, path: Path) -> Sweep:
     found = rows_of(content, baseline, base, path)
     baseline, rows = found.baseline, found.overrides
     seeds = _seeds(content.get("seeds", {}), path)
-    if (runs := seeds.baseline + (len(rows) - 1) * seeds.rows) > MOST_RUNS:
+    contexts = contexts_of(content.get("contexts"), path)
+    rungs = rungs_of(content.get("rungs"), contexts, path)
+    a_table = seeds.baseline * (1 + len(rungs)) + (len(rows) - 1) * seeds.rows
+    if (runs := max(1, len(contexts)) * a_table) > MOST_RUNS:
+        where = f" in {len(contexts)} contexts" if contexts else ""
         raise UserError(
-            f"{path}: {len(rows):,} rows with their seeds are {runs:,} runs; at most {MOST_RUNS:,} are planned"
+            f"{path}: {len(rows):,} rows with their seeds{where} are {runs:,} runs; at most {MOST_RUNS:,} are planned"
         )
     return Sweep(
         name=name,
@@ -105,6 +160,8 @@ def parse(name: str, text: str, path: Path) -> Sweep:
         uncounted=found.uncounted,
         expected=found.expected,
         same_within=_same_within(content.get("same_within"), path),
+        contexts=contexts,
+        rungs=rungs,
     )
 
 

@@ -23,6 +23,8 @@ KEYS = (
     "sections",
     "reference",
     "seeds",
+    "contexts",
+    "rungs",
     "early_fraction",
     "same_within",
     "protocol",
@@ -39,8 +41,12 @@ def is_setting(key: str, value: Any) -> bool:
 
 
 def find(name: str, folder: str | Path) -> Path | None:
-    """The file of the sweep `name`: in `folder`, else in the package; None where it is in neither."""
-    places = (Path(folder) / f"{name}.yaml", packaged.sweeps() / f"{name}.yaml")
+    """The file of the sweep `name`: in `folder`, else in the package; None where it is in neither.
+
+    That of NAME/CONTEXT is that of NAME.
+    """
+    file = f"{name.partition('/')[0]}.yaml"
+    places = (Path(folder) / file, packaged.sweeps() / file)
     return next((path for path in places if path.exists()), None)
 
 

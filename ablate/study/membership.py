@@ -10,7 +10,7 @@ from typing import Any
 from ablate.config import evaluations
 from ablate.config.composing import resolve, written
 from ablate.config.identity import SCHEMA, is_without_effect
-from ablate.config.overrides import key_of, merge
+from ablate.config.overrides import key_of
 from ablate.config.renamed import renamed
 from ablate.errors import UserError
 from ablate.run import match
@@ -19,7 +19,7 @@ from ablate.run.record import Record
 from ablate.run.status import RunStatus
 from ablate.study.definition import Sweep
 from ablate.study.rows import GIVEN_BY_THE_SWEEP
-from ablate.study.runs import overrides
+from ablate.study.runs import overrides, settings
 
 DIFFERENT = "different"  # the state of a run that is finished, but with another configuration than the sweep now has
 
@@ -96,11 +96,12 @@ class Membership:
         """Which overrides of the row the run lacks, or has beside them; their order has no effect."""
         if not record.overrides:
             return ""
-        sweep, given = self.sweep, _normalised(record.overrides)
-        wanted = _normalised(merge(sweep.base, self._extra(record), sweep.rows[record.row]))
+        given = _normalised(record.overrides)
+        early = "early_fraction"  # set by the sweep's own key, and older than it
+        planned = settings(self.sweep, record.row, self._extra(record))
+        wanted = [text for text in _normalised(planned) if key_of(text) != early]
         if absent := [text for text in wanted if text not in given]:
             return f"made without {', '.join(absent)}, which the sweep now sets for this row"
-        early = "early_fraction"  # set by the sweep's own key, and older than it
         left = [text for text in given if text not in wanted and key_of(text) not in (*GIVEN_BY_THE_SWEEP, early)]
         return f"made with {', '.join(left)}, which the sweep does not set for this row" if left else ""
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
+from ablate.config.composing import resolve, written
 from ablate.config.overrides import key_of, merge
 from ablate.errors import UserError, nearest
 from ablate.run.folder import run_path
 from ablate.study.definition import Sweep
 from ablate.study.rows import GIVEN_BY_THE_SWEEP
+
+STEPS = "trainer.steps"
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,41 @@ def overrides(sweep: Sweep, row: str, seed: int, extra: Sequence[str] = ()) -> t
     for override in extra:
         if key_of(override) in GIVEN_BY_THE_SWEEP:
             raise UserError(f"{override}: {key_of(override)} is given by the sweep file, run by run")
-    early = [f"early_fraction={sweep.early_fraction:g}"] if sweep.early_fraction is not None else []
     given = [f"sweep={sweep.name}", f"row='{row}'", f"seed.base={seed}"]
-    return tuple(merge(sweep.base, early, extra, sweep.rows[row], given))
+    return (*settings(sweep, row, extra), *given)
+
+
+def settings(sweep: Sweep, row: str, extra: Sequence[str] = ()) -> tuple[str, ...]:
+    """What makes a run of a row what it is: `overrides` without those that only say which run it is.
+
+    At a rung the steps are the factor times those that the row has otherwise.
+    """
+    early = [f"early_fraction={sweep.early_fraction:g}"] if sweep.early_fraction is not None else []
+    merged = merge(sweep.base, early, extra, sweep.rows[row])
+    if sweep.rung is not None:
+        merged = merge(merged, [f"{STEPS}={max(1, round(sweep.rung * _steps(tuple(merged))))}"])
+    return tuple(merged)
+
+
+@cache
+def _steps(texts: tuple[str, ...]) -> int:
+    """How many steps a run with these overrides trains for."""
+    return int(resolve(written(texts))["trainer"]["steps"])
 
 
 def select(sweep: Sweep, only: str | Iterable[str] | None) -> list[str]:
     """The rows that `only` (a label, a glob, or several, separated by commas) names; all rows without it."""
     return named_by(only, list(sweep.rows), sweep.name) if only else list(sweep.rows)
+
+
+def takes_rungs(sweep: Sweep, only: str | Iterable[str] | None) -> bool:
+    """Whether the baseline at the rungs is among the runs of the rows that `only` names; it is, where nothing is."""
+    if not only:
+        return True
+    patterns = [only, *only.split(",")] if isinstance(only, str) else only
+    return any(
+        pattern.strip() == sweep.baseline or fnmatchcase(sweep.baseline, pattern.strip()) for pattern in patterns
+    )
 
 
 def named_by(only: str | Iterable[str], rows: Sequence[str], sweep: str) -> list[str]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ablate import termination
 from ablate.duration import duration
 from ablate.integrations.wandb import mirror_of
 from ablate.run.record import FAILED, FINISHED
@@ -42,14 +43,43 @@ def run(
     """
     if dry_run:
         return rehearse(name, overrides, measures=False, program=program, out=out, **options)
-    return drive(request.check(name, overrides, options), program=program, out=out)
+    codes = []
+    for table in request.parts(name, overrides, options):
+        codes.append(drive(*table, program=program, out=out))
+        if codes[-1] in termination.EXIT_CODES:
+            break
+    return max(codes)
 
 
-def drive(asked: request.SweepRequest, *, program: Program | None = None, out: TextIO | None = None) -> int:
-    """Train what is missing of a sweep that has been checked, and write its report; returns the exit code of `run`."""
+def drive(
+    asked: request.SweepRequest,
+    *rungs: request.SweepRequest,
+    program: Program | None = None,
+    out: TextIO | None = None,
+) -> int:
+    """Train what is missing of a table that has been checked, then of its baseline at `rungs`, and write its report.
+
+    Returns the exit code of `run`.
+    """
+    codes = []
+    for part in (asked, *rungs):
+        codes.append(_train(part, program or Program(), out))
+        if codes[-1] in termination.EXIT_CODES:
+            return codes[-1]
+    if asked.options.report:
+        _report(asked, out)
+    mirror = mirror_of(asked.items[0].config["logger"])
+    for part in (asked, *rungs):
+        runs = [item.folder for item in part.items]
+        if mirror and (line := mirror.outcome_line(part.paths.runs / part.sweep.name, runs)):
+            say(f"{part.sweep.name}: {line}", file=out)
+    return max(codes)
+
+
+def _train(asked: request.SweepRequest, program: Program, out: TextIO | None) -> int:
     name = asked.sweep.name
     chosen, paths, items = asked.options, asked.paths, asked.items
-    starters = _starters(name, program or Program(), chosen, paths, asked.jobs)
+    starters = _starters(name, program, chosen, paths, asked.jobs)
     with Display(out) as display, Interruption() as interruption:
         session = Session(asked.sweep, paths, chosen, display, interruption, starters, asked.stored)
         try:
@@ -59,18 +89,19 @@ def drive(asked: request.SweepRequest, *, program: Program | None = None, out: T
         if interruption:
             display.say(f"{name}: stopped; the same command goes on from here")
             return interruption.exit_code
-    mirror = mirror_of(items[0].config["logger"])
-    if chosen.report:
-        from ablate.report import build
-
-        report = build.build(name, paths.runs, paths.reports, paths.sweeps, chosen.only)
-        first, *table = report.lines
-        say("\n".join([f"{name}: {first}", *table, f"{name}: {report.path}"]), file=out)
-        if mirror:
-            mirror.close_sweep(name, paths.runs, paths.reports)
-    if mirror and (line := mirror.outcome_line(paths.runs / name, [item.folder for item in items])):
-        say(f"{name}: {line}", file=out)
     return code
+
+
+def _report(asked: request.SweepRequest, out: TextIO | None) -> None:
+    """Write the report and print its verdicts; where the runs are shown on W&B, it is sent there, too."""
+    from ablate.report import build
+
+    name, paths = asked.sweep.name, asked.paths
+    report = build.build(name, paths.runs, paths.reports, paths.sweeps, asked.options.only)
+    first, *table = report.lines
+    say("\n".join([f"{name}: {first}", *table, f"{name}: {report.path}"]), file=out)
+    if mirror := mirror_of(asked.items[0].config["logger"]):
+        mirror.close_sweep(name, paths.runs, paths.reports)
 
 
 def _starters(name: str, program: Program, options: Options, paths: Paths, jobs: int) -> Starters | SlurmStarters:

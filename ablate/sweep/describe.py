@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import identity, merge, restored
@@ -20,7 +21,7 @@ from ablate.study import measured
 from ablate.study.definition import Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
-from ablate.study.runs import PlannedRun, planned, select
+from ablate.study.runs import PlannedRun, planned, select, takes_rungs
 from ablate.sweep import forecast, timing
 from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.forecast import Seconds
@@ -43,18 +44,51 @@ def describe(
     jobs: int | None = None,
     only: str | Iterable[str] | None = None,
     count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
-    trials: Trials | None = None,
+    trials: Mapping[str, Trials] | None = None,
 ) -> str:
     """What the sweep would run, how long that takes, what it could detect; raises `UserError` for a row in error.
 
+    Of a sweep with contexts or rungs that is said of each, and then of all together.
+
     `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do
     not fit together; without it, in a quarter of a second, costs are those that finished runs have counted. `trials`
-    are measured steps; without them the time is judged by runs that are there.
+    are measured steps, by the name of the part; without them the time is judged by runs that are there.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs={jobs}: must be at least 1")
-    paths = Paths.of(extra)
-    sweep = load(name, paths.sweeps)
+    parts = [part for part in load(name, Paths.of(extra).sweeps).parts if part.rung is None or takes_rungs(part, only)]
+    of_parts = trials or {}
+    plans = [_plan(part, extra, jobs, None if part.rung else only, count, of_parts.get(part.name)) for part in parts]
+    text = "\n\n".join(plan.text for plan in plans)
+    return text if len(plans) == 1 else f"{text}\n\n{_together(name, plans)}"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The text on one part of a sweep; how many runs it has, how many are left, and their seconds, NaN if unknown."""
+
+    text: str
+    runs: int
+    left: int
+    seconds: float
+
+
+def _together(name: str, plans: Sequence[_Plan]) -> str:
+    runs, left = sum(plan.runs for plan in plans), sum(plan.left for plan in plans)
+    seconds = sum(plan.seconds for plan in plans)
+    time = "" if not left else ", time not known" if math.isnan(seconds) else f", about {duration(seconds)}"
+    return f"{name}: {len(plans)} tables and rungs, {runs} runs: {runs - left} done, {left} to run{time}"
+
+
+def _plan(
+    sweep: Sweep,
+    extra: Sequence[str],
+    jobs: int | None,
+    only: str | Iterable[str] | None,
+    count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None,
+    trials: Trials | None,
+) -> _Plan:
+    paths, name = Paths.of(extra), sweep.name
     chosen = select(sweep, only)
     membership = Membership(sweep, extra)
     configs = _configs(membership, chosen)
@@ -68,12 +102,10 @@ def describe(
     costs = {record.row: (_parameters(record), record.ops_paper) for record in known}
     costs |= {row: (cost["parameters"]["total"], cost["ops_paper"]) for row, cost in counted.items()}
     done = f"{len(found) - left.total()} done{stored.count(found.values())}"
+    seconds, time = _time(name, left, jobs, _seconds_of_runs(name, paths, configs, known, trials), trials)
     lines = [
         f"{name}: {sweep.question}",
-        (
-            f"{len(chosen)} rows, {len(found)} runs ({sweep.seeds.baseline} seeds of the baseline, "
-            f"{sweep.seeds.rows} of each other row): {done}, {left.total()} to run"
-        ),
+        f"{_asked(sweep, chosen)}, {len(found)} runs{_seeds(sweep)}: {done}, {left.total()} to run",
         *stored.problems(),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
         *measured.lines(found.values(), membership.config),
@@ -84,10 +116,22 @@ def describe(
         *_table(sweep, found, configs, costs),
         "",
         *_operations(found, configs, counted),
-        f"time: {_time(name, left, jobs, _seconds(name, paths, configs, known, trials), trials)}",
-        f"detects: {_detects(sweep, known)}",
+        f"time: {time}",
+        *([f"detects: {_detects(sweep, known)}"] if sweep.rung is None else []),
     ]
-    return "\n".join(lines)
+    return _Plan("\n".join(lines), len(found), left.total(), seconds)
+
+
+def _asked(sweep: Sweep, chosen: Sequence[str]) -> str:
+    if sweep.rung is None:
+        return f"{len(chosen)} rows"
+    return f"the baseline with {sweep.rung:g} times the steps"
+
+
+def _seeds(sweep: Sweep) -> str:
+    if sweep.rung is not None:
+        return ""
+    return f" ({sweep.seeds.baseline} seeds of the baseline, {sweep.seeds.rows} of each other row)"
 
 
 def _configs(membership: Membership, rows: Sequence[str]) -> dict[str, Config]:
@@ -179,7 +223,7 @@ def _operations(
     return [f"cost: {total:.3g} FLOPs, forward and backward: {alone} of a GPU that keeps up {SUSTAINED:.0e} a second"]
 
 
-def _seconds(
+def _seconds_of_runs(
     name: str, paths: Paths, configs: dict[str, Config], known: Sequence[Record], trials: Trials | None
 ) -> Seconds:
     """How long the runs take: as measured, else as runs of this sweep did, else as those of others."""
@@ -189,12 +233,12 @@ def _seconds(
     return own if own.rows else forecast.of_other_sweeps(paths.runs, name, configs)
 
 
-def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Trials | None) -> str:
-    """How long the whole sweep takes: its runs, the timing pass and the report."""
+def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Trials | None) -> tuple[float, str]:
+    """How long the whole sweep takes, its runs, the timing pass and the report: in seconds, and in words."""
     if not left:
-        return "nothing is left to run"
+        return 0.0, "nothing is left to run"
     if not seconds.rows:
-        return f"not measured; ablate plan {name} --measure trains a few steps of each row"
+        return math.nan, f"not measured; ablate plan {name} --measure trains a few steps of each row"
     training = sum(seconds.rows[row] * runs for row, runs in left.items())
     longest = max(seconds.rows[row] for row in left)
     mean = training / left.total()
@@ -203,7 +247,8 @@ def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Tr
     timed = timing.forecast(sum(seconds.rows.values()), len(seconds.rows), start)
     report = forecast.report(left.total())
     parts = f"{left.total()} runs of about {duration(mean)}, timing pass {duration(timed)}, report {duration(report)}"
-    return f"about {duration(runs + timed + report)} with jobs={jobs}: {parts}; {seconds.source}"
+    total = runs + timed + report
+    return total, f"about {duration(total)} with jobs={jobs}: {parts}; {seconds.source}"
 
 
 def _detects(sweep: Sweep, known: Sequence[Record]) -> str:

@@ -47,7 +47,7 @@ def of_other_sweeps(runs_folder: Path, name: str, configs: Mapping[str, dict[str
     What a run takes besides its steps, to start and to evaluate, does not grow with their number.
     """
     config = next(iter(configs.values()))
-    folders = [folder for folder in run_folders(runs_folder) if folder.parents[1].name != name]
+    folders = [folder for folder in run_folders(runs_folder) if folder.parents[1] != runs_folder / name]
     times = [seconds for folder in folders[-LOOKED_AT:] if (seconds := _as_in(folder, config))]
     if not times:
         return Seconds({}, "")

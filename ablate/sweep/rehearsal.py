@@ -12,7 +12,9 @@ from ablate.sweep import corpora, preflight, request, trials
 from ablate.sweep.describe import describe
 from ablate.sweep.interruption import Interruption
 from ablate.sweep.progress import Display
+from ablate.sweep.request import SweepRequest
 from ablate.sweep.session import Session
+from ablate.sweep.trials import Trials
 from ablate.sweep.workers import Program, Starters
 from ablate.terminal import say
 
@@ -32,9 +34,23 @@ def rehearse(
     With `measures` the texts are prepared, too, and the forecast is from a few steps of each row. The other arguments
     are those of `command.run` and `describe`. Nothing stays below `runs`. Raises `UserError` for what a sweep refuses.
     """
-    asked = request.check(name, overrides, options)
+    parts = [part for table in request.parts(name, overrides, options) for part in table]
+    found = {}
+    for part in parts:
+        code, trials_of_part = _tried(part, measures, program or Program())
+        if code:
+            return code
+        if trials_of_part is not None:
+            found[part.sweep.name] = trials_of_part
+    chosen = parts[0].options
+    say(describe(name, overrides, jobs=chosen.jobs, only=chosen.only, count=count, trials=found), file=out)
+    return 0
+
+
+def _tried(asked: SweepRequest, measures: bool, program: Program) -> tuple[int, Trials | None]:
+    """Build each row of a table and, to measure, train a few steps of it; with the exit code of an interruption."""
     chosen, items = asked.options, asked.items
-    starters = Starters(program or Program(), asked.jobs)
+    starters = Starters(program, asked.jobs)
     found = None
     with (
         tempfile.TemporaryDirectory(prefix="ablate-plan-") as scratch,
@@ -51,7 +67,4 @@ def rehearse(
         finally:
             display.note("")
             starters.close()
-        if interruption:
-            return interruption.exit_code
-    say(describe(name, overrides, jobs=asked.jobs, only=chosen.only, count=count, trials=found), file=out)
-    return 0
+    return (interruption.exit_code if interruption else 0), found

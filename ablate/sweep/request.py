@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ablate.errors import UserError
 from ablate.study import definition, runs
 from ablate.study.definition import Sweep
 from ablate.study.membership import Membership
@@ -30,13 +31,32 @@ class SweepRequest:
     stored: StoredRuns
 
 
-def check(name: str, overrides: Sequence[str], options: Mapping[str, Any]) -> SweepRequest:
-    """Read the sweep `name`, compose its rows, compare them with what is on disk; raises `UserError`."""
-    return of(definition.load(name, Paths.of(overrides).sweeps), overrides, options)
+def parts(name: str, overrides: Sequence[str], options: Mapping[str, Any]) -> list[list[SweepRequest]]:
+    """The tables of the sweep `name`, each with its baseline at the rungs, all checked before anything is begun.
+
+    Raises `UserError` with a line for each thing that is wrong in any of them.
+    """
+    sweep, only = definition.load(name, Paths.of(overrides).sweeps), options.get("only")
+    found: list[list[SweepRequest]] = []
+    errors: list[str] = []
+    for table in sweep.tables:
+        rungs = [(rung, {**options, "only": None}) for rung in table.at_rungs() if runs.takes_rungs(table, only)]
+        found.append([])
+        for part, its_options in [(table, options), *rungs]:
+            try:
+                found[-1].append(of(part, overrides, its_options))
+            except UserError as error:
+                errors.append(str(error))
+    if errors:
+        raise UserError("\n".join(dict.fromkeys(errors)))
+    return found
 
 
 def of(sweep: Sweep, overrides: Sequence[str], options: Mapping[str, Any]) -> SweepRequest:
-    """As `check`, of a sweep whose file need not be there yet."""
+    """One table of a sweep, whose file need not be there yet: its rows composed, and compared with what is on disk.
+
+    Raises `UserError`.
+    """
     chosen, paths = Options(**options), Paths.of(overrides)
     items = preflight.compose_all(sweep, runs.planned(sweep, overrides, chosen.only), paths, overrides)
     differing = preflight.check_against_disk(sweep, items, chosen.replace)

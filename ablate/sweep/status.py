@@ -20,15 +20,27 @@ from ablate.text import aligned
 def describe(name: str, overrides: Sequence[str] = ()) -> str:
     """A table of the states of all runs of a sweep, and a line for each that failed, diverged or does not belong.
 
+    Of a sweep with contexts or rungs there is one for each, and a line for all together.
+
     A sweep without a file has the runs that there are. Raises `UserError` where there is neither.
     """
     paths = Paths.only(overrides)
     if inheritance.find(name, paths.sweeps) is None and (folders := [*run_folders(paths.runs, name)]):
-        found, stored = _of_folders(folders), None
-    else:
-        sweep = definition.load(name, paths.sweeps)
-        stored = StoredRuns(Membership(sweep), paths)
-        found = _of_sweep(sweep, stored)
+        return _text(name, _of_folders(folders), None)
+    texts: list[str] = []
+    statuses: list[RunStatus] = []
+    parts = definition.load(name, paths.sweeps).parts
+    for part in parts:
+        stored = StoredRuns(Membership(part), paths)
+        found = _of_sweep(part, stored)
+        texts.append(_text(part.name, found, stored))
+        statuses += found.values()
+    if len(parts) > 1:
+        texts.append(f"{name}: {len(parts)} tables and rungs, {_counts(statuses)}")
+    return "\n\n".join(texts)
+
+
+def _text(name: str, found: dict[tuple[str, int], RunStatus], stored: StoredRuns | None) -> str:
     rows = [*dict.fromkeys(row for row, _ in found)]
     seeds = sorted({seed for _, seed in found})
     cells = {run: _cell(status) for run, status in found.items()}

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from ablate.config import MODEL_SLOTS, own_code
 from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
+from ablate.naming import context_of
 from ablate.run.record import RUNNING, SCHEMA, Data, Record, now
 from ablate.training import environment, processes
 
@@ -27,6 +28,7 @@ def begun(
     fresh = Record(
         schema=SCHEMA,
         sweep=cfg.sweep,
+        context=context_of(cfg.sweep),
         row=cfg.row,
         overrides=tuple(overrides),
         command=command,

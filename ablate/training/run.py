@@ -30,7 +30,7 @@ def request(cfg: DictConfig, overrides: list[str], command: str) -> Record:
         return run(cfg, overrides, command)
     except UserError:
         if is_new and processes.is_main():
-            folder.discard()
+            folder.discard(cfg.paths.runs)
         raise
 
 

@@ -39,7 +39,9 @@ class Case:
 
     def __str__(self) -> str:
         kind = ", each against the one before" if self.chained else ""
-        return f"{self.noise}, gain {self.gain}, sd {self.sd}, {self.rows} rows, {self.seeds}/{self.baseline} seeds{kind}"
+        return (
+            f"{self.noise}, gain {self.gain}, sd {self.sd}, {self.rows} rows, {self.seeds}/{self.baseline} seeds{kind}"
+        )
 
     def gains(self, rng: np.random.Generator) -> list[Gain]:
         """What one study says of its rows."""
@@ -47,8 +49,10 @@ class Case:
         logs = np.log(FACTORS)
         rungs = law(logs)[:, None] + of_seed + self.sd * NOISES[self.noise](rng, len(FACTORS), self.baseline)
         steps = np.arange(1, self.rows + 1) if self.chained else np.ones(self.rows)
-        rows = law(steps * np.log(self.gain))[:, None] + of_seed + self.sd * NOISES[self.noise](
-            rng, self.rows, self.baseline
+        rows = (
+            law(steps * np.log(self.gain))[:, None]
+            + of_seed
+            + self.sd * NOISES[self.noise](rng, self.rows, self.baseline)
         )
         rows[:, self.seeds :] = np.nan
         controls = np.arange(self.rows) if self.chained else None

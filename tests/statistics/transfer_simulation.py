@@ -1,6 +1,6 @@
 """Simulated studies in several contexts, to measure how often a verdict of transfer or a forecast is wrong.
 
-`python -m tests.statistics.transfer_simulation [repetitions]` prints a line per case, with a standard error in brackets.
+`python -m tests.statistics.transfer_simulation [repetitions]` prints a line per case, standard errors in brackets.
 
 The effect of a row in a context is mean + tau * normal (+ slope * x where contexts are sizes), its run that plus the
 effect of a seed and the noise of a run, of sd 1 in every context; the baseline is one row more.
@@ -39,7 +39,9 @@ class Case:
 
     def __str__(self) -> str:
         effects = f"mean {self.mean:g}, tau {self.tau:g}, slope {self.slope:g}"
-        return f"{self.noise}, {self.rows} rows, {self.contexts} contexts, {self.seeds}/{self.baseline} seeds, {effects}"
+        return (
+            f"{self.noise}, {self.rows} rows, {self.contexts} contexts, {self.seeds}/{self.baseline} seeds, {effects}"
+        )
 
     @property
     def x(self) -> np.ndarray:
@@ -83,7 +85,9 @@ class Case:
         for repetition, (effects, errors, _, _, _) in enumerate(self.studies(repetitions)):
             further = self.mean + self.tau * np.random.default_rng([1, repetition]).normal(size=self.rows)
             found: list[AcrossContexts] = [across_contexts(*of) for of in zip(effects, errors, strict=True)]
-            held.append([one.predicted_low <= true <= one.predicted_high for one, true in zip(found, further, strict=True)])
+            held.append(
+                [one.predicted_low <= true <= one.predicted_high for one, true in zip(found, further, strict=True)]
+            )
         return float(np.mean(held))
 
 

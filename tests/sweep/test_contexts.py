@@ -1,0 +1,90 @@
+"""A sweep with contexts and rungs, driven: where its runs lie, what it says, that it goes on where it was."""
+
+import json
+
+import pytest
+
+from ablate.errors import UserError
+from ablate.run.folder import RunFolder, run_folders
+from ablate.sweep import status
+from ablate.sweep.describe import describe
+from tests.sweep.conftest import SWEEP
+
+pytestmark = pytest.mark.timeout(120)
+
+TEXT = (
+    SWEEP
+    + """
+base: [trainer.steps=100]
+contexts:
+  spans: []
+  causal: [topology=causal_decoder]
+rungs: [2]
+"""
+)
+PLACES = {
+    "try/spans": 4, "try/spans-x2": 2, "try/causal": 4, "try/causal-x2": 2,
+}  # fmt: skip
+
+
+def folders(place):
+    return {name: len([*run_folders(place.runs, name)]) for name in PLACES}
+
+
+def test_each_context_and_rung_has_a_folder_and_all_go_on(place):
+    place.write(TEXT)
+    code, said = place.drive()
+    assert code == 0 and folders(place) == PLACES
+    assert len([*run_folders(place.runs)]) == 12 and not [*run_folders(place.runs, "try")]
+    record = json.loads((next(run_folders(place.runs, "try/causal")) / "record.json").read_text())
+    assert (record["sweep"], record["row"]) == ("try/causal", "Base")
+    assert "try/spans: 4 done" in said and "try/causal-x2: 2 done" in said
+    code, said = place.drive()
+    assert code == 0 and "[1/" not in said
+
+
+def test_steps_of_a_rung(place):
+    place.write(TEXT)
+    place.drive()
+    steps = {name: RunFolder(next(run_folders(place.runs, name))).read_config()["trainer"]["steps"] for name in PLACES}
+    assert steps == {"try/spans": 100, "try/spans-x2": 200, "try/causal": 100, "try/causal-x2": 200}
+
+
+def test_rows_that_are_named_run_in_every_context_and_rungs_with_the_baseline_alone(place):
+    place.write(TEXT)
+    place.drive(only="Rms")
+    assert folders(place) == {"try/spans": 1, "try/spans-x2": 0, "try/causal": 1, "try/causal-x2": 0}
+    place.drive(only="B*")
+    assert folders(place) == {"try/spans": 3, "try/spans-x2": 2, "try/causal": 3, "try/causal-x2": 2}
+
+
+def test_plan_and_status_tell_of_each_and_of_all(place):
+    place.write(TEXT)
+    said = describe("try", place.overrides)
+    assert [line.split(":")[0] for line in said.splitlines() if line.startswith("try")] == [*PLACES, "try"]
+    assert "the baseline with 2 times the steps, 2 runs: 0 done, 2 to run" in said
+    assert said.endswith("try: 4 tables and rungs, 12 runs: 0 done, 12 to run, time not known")
+    place.drive(only="Rms")
+    assert describe("try", place.overrides).count("1 done, 3 to run") == 2
+    said = status.describe("try", place.overrides)
+    assert said.endswith("try: 4 tables and rungs, 12 runs: 2 done, 10 missing")
+
+
+def test_a_context_alone(place):
+    place.write(TEXT)
+    assert describe("try/causal", place.overrides).startswith("try/causal: Which?\n3 rows, 4 runs")
+    assert status.describe("try/causal-x2", place.overrides).startswith("try/causal-x2: 2 runs: 2 missing")
+
+
+def test_what_is_wrong_in_any_context_is_said_before_anything_begins(place):
+    place.write(TEXT.replace("[topology=causal_decoder]", "[topology=casual]"))
+    with pytest.raises(UserError, match="causal_decoder"):
+        place.drive()
+    assert not place.runs.exists()
+
+
+def test_a_failed_run_in_one_context_leaves_the_others(place):
+    place.write(TEXT)
+    place.behave(Rms="exit")
+    code, _ = place.drive()
+    assert code == 1 and folders(place)["try/causal-x2"] == 2
