@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ablate.naming import context_of
 from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.header import SHOWN_FIRST
 from ablate.report.analysis.records_file import Damage
@@ -14,6 +15,7 @@ from ablate.report.analysis.results import Results
 from ablate.report.text import md_escape, one_line
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, run_folders, set_file_aside
+from ablate.study.contexts import rung_name
 from ablate.study.runs import named_by
 
 if TYPE_CHECKING:
@@ -59,17 +61,38 @@ def build(
     Raises `UserError` for a sweep that does not exist, and for records that are all there is and cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
+    found = _gathered(sweep_name, runs_dir, folder, sweeps_dir, only)
+    for rung in _rungs_of(found, folder).values():
+        name = rung.relative_to(reports_dir).as_posix()
+        if rung.exists() or any(run_folders(runs_dir, name)):
+            _gathered(name, runs_dir, rung, sweeps_dir)
+    return _written(found, folder)
+
+
+def _gathered(
+    name: str,
+    runs_dir: Path | str,
+    folder: Path,
+    sweeps_dir: Path | str,
+    only: str | Iterable[str] | None = None,
+) -> Results:
+    """The runs of a sweep, from their folders and from the records in that of its report, where they are kept."""
     older, damage = _older(folder)
-    if older and not any(RunFolder(run).record.exists() for run in run_folders(runs_dir, sweep_name)):
+    if older and not any(RunFolder(run).record.exists() for run in run_folders(runs_dir, name)):
         found = gathering.reread(records_file.read(folder) if damage.files else older, sweeps_dir)
     else:
-        found = gathering.collect(sweep_name, runs_dir, sweeps_dir, older, damage)
+        found = gathering.collect(name, runs_dir, sweeps_dir, older, damage)
     found = _showing(found, only)
     for file in damage.files:
         set_file_aside(folder / file)
-    if found != older:
-        found = records_file.write(found, folder)
-    return _written(found, folder)
+    return found if found == older else records_file.write(found, folder)
+
+
+def _rungs_of(found: Results, folder: Path) -> dict[float, Path]:
+    """Where the records of the baseline at each of the sweep's rungs are: beside a context's, else in the folder."""
+    context = context_of(found.sweep["name"])
+    above = folder.parent if context else folder
+    return {factor: above / rung_name(context, factor) for factor in found.sweep.get("rungs", [])}
 
 
 def _showing(found: Results, only: str | Iterable[str] | None) -> Results:
@@ -88,13 +111,21 @@ def _older(folder: Path) -> tuple[Results | None, Damage]:
 
 
 def rebuild(report_dir: Path | str) -> Report:
-    """Write the report again from records.jsonl, curves.csv and items.jsonl alone, byte for byte."""
+    """Write the report again from records.jsonl, curves.csv and items.jsonl, and those of its rungs, byte for byte."""
     folder = Path(report_dir)
     return _written(records_file.read(folder), folder)
 
 
 def _written(results: Results, folder: Path) -> Report:
-    skipped = results.sweep.get("skipped", [])
+    skipped = [*results.sweep.get("skipped", [])]
+    rungs: dict[float, list[dict[str, Any]]] = {}
+    for factor, place in _rungs_of(results, folder).items():
+        if (place / records_file.RECORDS).exists():
+            found = records_file.read(place)
+            rungs[factor] = found.records
+            skipped += [{**one, "path": f"{place.name}/{one['path']}"} for one in found.sweep.get("skipped", [])]
+    head = {**results.sweep, "skipped": skipped} if rungs else results.sweep
+    results = replace(results, sweep=head, rungs=rungs)
     problems = tuple(one_line(f"{problem['path']}: {problem['reason']}") for problem in skipped)
     return Report(folder / "report.md", _write(results, folder), problems)
 
@@ -115,6 +146,7 @@ def _write(results: Results, folder: Path) -> Verdicts:
     from ablate.report.analysis.judge import judge
     from ablate.report.render import csv_tables, paper_table, plots, score_latex
     from ablate.report.render.agreement_tables import AgreementTables
+    from ablate.report.render.gain_text import HEADS, GainText
     from ablate.report.render.markdown_tables import MarkdownTables
     from ablate.report.render.provenance import Provenance
     from ablate.report.render.score_tables import ScoreTables
@@ -149,6 +181,8 @@ def _write(results: Results, folder: Path) -> Verdicts:
         provenance=Provenance(results, judged),
         has_items=bool(results.items),
         scores=ScoreTables(judged, _with_scores(published), results.items) if has_scores else None,
+        gain=GainText(judged, judged.gains) if judged.gains else None,
+        gain_heads=HEADS,
     )
     atomic_write(folder / "report.md", text)
     return judged

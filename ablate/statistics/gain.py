@@ -132,12 +132,15 @@ class Rungs:
         """The standard error of a row's difference minus rise(x)."""
         change = self.weights(x)  # of rise(x) by each rung's mean
         change[self._here] -= 1.0
-        of_rungs = float(change @ change) * self.variance / self.seeds
-        # The baseline's runs count -1 in the difference and change[here] in the rise. The variance of their mean is
-        # what the difference has beside the row's own, and as much smaller as the rungs have more seeds.
-        of_control = (found.error**2 - found.own_error**2) * found.seeds / max(self.seeds, found.seeds)
-        together = -change[self._here] * of_control if is_of_baseline else 0.0
-        return math.sqrt(max(0.0, found.error**2 + of_rungs - 2 * together))
+        variances = np.full(len(change), self.variance / self.seeds)
+        together = 0.0
+        if is_of_baseline:
+            # The baseline's runs count -1 in the difference and change[here] in the rise. The variance of their mean is
+            # what the difference has beside the row's own, and as much smaller as the rungs have more seeds.
+            variances[self._here] = found.error**2 - found.own_error**2
+            variances[self._here] *= found.seeds / max(self.seeds, found.seeds)
+            together = -change[self._here] * variances[self._here]
+        return math.sqrt(max(0.0, found.error**2 + float(change**2 @ variances) - 2 * together))
 
 
 def gain(found: Comparison, rungs: Rungs | None, is_of_baseline: bool = True) -> Gain:

@@ -40,7 +40,9 @@ def test_slugs_are_readable():
     assert slug(slug("SwiGLU")) != slug("SwiGLU")  # a label that looks like a made slug gets its own
 
 
-@pytest.mark.parametrize("sweep", ["../x", "/abs", "..", ".hidden", "a/b", "", "x" * 101, "nul\0", "a b"])
+@pytest.mark.parametrize(
+    "sweep", ["../x", "/abs", "..", ".hidden", "a/..", "a/../b", "a/b/c", "a/", "/b", "", "x" * 101, "nul\0", "a b"]
+)
 def test_a_sweep_never_leads_out_of_the_runs_folder(tmp_path, sweep):
     with pytest.raises(UserError):
         run_path(tmp_path, sweep, "row", 0)

@@ -43,7 +43,7 @@ def header(sweep: Sweep) -> Header:
         "notes": sweep.notes,
         "same_within": sweep.same_within,
         "file": sweep.text,
-    }
+    } | ({"rungs": [*sweep.rungs]} if sweep.rungs else {})
 
 
 def header_of_runs(name: str, records: list[dict[str, Any]]) -> Header:
@@ -88,6 +88,7 @@ def renewed(older: Header, sweep: Sweep | None) -> Header:
             del of_row["against"]  # the control came later than these runs
     today = header(sweep)
     kept = {key: today[key] for key in ("question", "notes", "reference", "same_within", "file")}
+    kept |= {"rungs": today["rungs"]} if "rungs" in today else {}
     return {**older, **kept, "rows": [row | settings[row["row"]] for row in rows]}
 
 
@@ -116,12 +117,16 @@ def describes_sweep(line: Any) -> bool:
     listed = isinstance(skipped, list) and all(
         isinstance(part, dict) and all(isinstance(part.get(key), str) for key in ("path", "reason")) for part in skipped
     )
-    listed = listed and _is_texts(line.get(SHOWN_FIRST, []))
+    listed = listed and _is_texts(line.get(SHOWN_FIRST, [])) and _are_factors(line.get("rungs", []))
     return texts and rows and listed and _is_texts(line.get("base")) and _says_how_to_compare(line)
 
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _are_factors(value: Any) -> bool:
+    return isinstance(value, list) and all(is_number(factor) and factor > 0 for factor in value)
 
 
 def _says_how_to_compare(line: Header) -> bool:

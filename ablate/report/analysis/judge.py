@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ablate.naming import context_of
 from ablate.report.analysis import metrics
 from ablate.report.analysis.comparability import difference
 from ablate.report.analysis.copies import copies
+from ablate.report.analysis.gains import gains
 from ablate.report.analysis.results import Results
 from ablate.report.analysis.rows import row_of
 from ablate.report.analysis.score_judge import score_verdicts
@@ -58,7 +60,10 @@ def judge(results: Results) -> Verdicts:
     baseline = replace(baseline, verdict=BASELINE, budget=0.0, is_apart=bool(table.is_apart[0]))
     measured = metrics.downstream(record for record in results.records if record["status"] == DONE)
     noise, seed_variance = noise_floor(baseline.final), residuals(table.final, table.kept_out).seed_variance
-    verdicts = Verdicts(baseline, judged, noise, seed_variance, measured)
+    worth = gains(results, baseline, judged)
+    verdicts = Verdicts(
+        baseline, judged, noise, seed_variance, measured, gains=worth, context=context_of(sweep["name"])
+    )
     return replace(verdicts, scores=score_verdicts(results, verdicts)) if measured else verdicts
 
 

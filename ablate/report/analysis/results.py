@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablate.naming import context_of
 from ablate.report.analysis.curves_csv import Point
 from ablate.report.analysis.items_jsonl import ItemValues
 from ablate.report.text import is_number
@@ -53,12 +54,14 @@ class Results:
 
     `curves` maps (row, seed, kind) to a list of points: (step, loss) where the kind is train or validation, else (x, y)
     of the curve of the score with the kind's name. `items` maps (row, seed, score) to what each item adds to the score.
+    `rungs` are the records of the baseline at other budgets, by the factor of steps that the sweep file asks for.
     """
 
     sweep: dict[str, Any]
     records: list[dict[str, Any]]
     curves: dict[tuple[str, int, str], list[Point]] = field(default_factory=dict)
     items: dict[tuple[str, int, str], ItemValues] = field(default_factory=dict)
+    rungs: dict[float, list[dict[str, Any]]] = field(default_factory=dict)
 
     def frame(self) -> pandas.DataFrame:
         """The runs as a table: a line a run, as `lines` has them."""
@@ -68,11 +71,16 @@ class Results:
         return pandas.DataFrame(lines, columns=columns)
 
     def lines(self) -> tuple[list[str], list[list[Any]]]:
-        """Columns, and a line a run: row, section, seed, status, numbers (NaN where unknown), scores, and texts."""
+        """Columns, and a line a run: row, section, seed, status, numbers (NaN where unknown), scores, and texts.
+
+        In a context of a sweep, its name stands before them.
+        """
         sections = {row["row"]: row["section"] for row in self.sweep["rows"]}
         tasks = sorted({task for record in self.records for task in record.get("downstream") or {}})
+        context = context_of(self.sweep["name"])
         lines = [
             [
+                *([context] if context else []),
                 *(record["row"], sections[record["row"]], record["seed"], record["status"]),
                 *(number(record, *keys) for keys in RUN_NUMBERS.values()),
                 *(number(record, "downstream", task) for task in tasks),
@@ -80,7 +88,8 @@ class Results:
             ]
             for record in self.records
         ]
-        return ["row", "section", "seed", "status", *RUN_NUMBERS, *tasks, *RUN_TEXTS], lines
+        first = ["context"] if context else []
+        return [*first, "row", "section", "seed", "status", *RUN_NUMBERS, *tasks, *RUN_TEXTS], lines
 
 
 def number(record: dict[str, Any], *keys: str) -> float:

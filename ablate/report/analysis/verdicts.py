@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from ablate.run.record import Timing
 from ablate.statistics.comparison import Comparison
 from ablate.statistics.speed_ratio import SpeedRatio, speed_ratio
 from ablate.study.expectations import Expectation
+
+if TYPE_CHECKING:
+    from ablate.report.analysis.gains import Gains
 
 BASELINE = "baseline"
 BETTER, WORSE, UNDECIDED, SAME = "better", "worse", "no difference detected", "the same"
@@ -119,7 +122,9 @@ class Row:
 class Verdicts:
     """The rows of a sweep in the order of its file; `noise` is the sd of the baseline's final loss over its seeds.
 
-    `metrics` says of each downstream score, by name, what it measures, and `scores` how the rows differ in it.
+    `metrics` says of each downstream score, by name, what it measures, and `scores` how the rows differ in it. `gains`
+    are what the differences are worth in compute; None where the sweep asks for no rungs. `context` is the one in
+    which the rows ran; empty where the sweep has none.
     """
 
     baseline: Row
@@ -128,6 +133,8 @@ class Verdicts:
     seed_variance: float
     metrics: dict[str, Metric] = field(default_factory=dict)
     scores: ScoreVerdicts = field(default_factory=ScoreVerdicts)
+    gains: Gains | None = None
+    context: str = ""
 
     def __iter__(self) -> Iterator[Row]:
         return iter((self.baseline, *self.rows))

@@ -21,6 +21,7 @@ from ablate.report.analysis.verdicts import (
     spread,
     timed_speed,
 )
+from ablate.report.render import gain_text
 from ablate.report.render.score_text import EXPLORATORY, PRIMARY, verdict_words
 from ablate.report.text import csv_text
 from ablate.run.score import SPREAD
@@ -91,12 +92,15 @@ def results_csv(verdicts: Verdicts) -> str:
     """A line per row, the baseline first; after the fixed columns those of each score, the primary ones first."""
     tables = [*verdicts.scores.tables.values()]
     speeds = comparable_speeds(verdicts)
+    gains, context = verdicts.gains, verdicts.context
     lines = []
     for row in verdicts:
         scores = [figure for table in tables for figure in _score(table, row.label)]
         relative = SpeedRatio() if row is verdicts.baseline else timed_speed(row, verdicts.baseline)
-        lines.append([*_result(row, speeds[row.label], relative), *scores])
-    return _csv([*RESULT_COLUMNS, *score_columns([table.metric.name for table in tables])], lines)
+        worth = gain_text.figures(gains, row) if gains else []
+        lines.append([*([context] if context else []), *_result(row, speeds[row.label], relative), *worth, *scores])
+    columns = [*(["context"] if context else []), *RESULT_COLUMNS, *(gain_text.GAIN_COLUMNS if gains else [])]
+    return _csv([*columns, *score_columns([table.metric.name for table in tables])], lines)
 
 
 def score_columns(names: Sequence[str]) -> list[str]:
@@ -104,7 +108,7 @@ def score_columns(names: Sequence[str]) -> list[str]:
 
     Where a name with an ending is another score, or a column that is there anyway, underscores tell it apart.
     """
-    taken = {*names, *RESULT_COLUMNS}
+    taken = {*names, "context", *RESULT_COLUMNS, *gain_text.GAIN_COLUMNS}
     columns = []
     for name in names:
         columns.append(name)

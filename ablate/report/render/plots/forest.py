@@ -33,8 +33,10 @@ from ablate.report.render.plots.selection import Selection, left_out
 from ablate.report.render.summary import headline
 from ablate.report.text import counted, fixed
 from ablate.statistics.comparison import Comparison
+from ablate.statistics.gain import Rungs
 
 ACROSS = 4.5  # inches of the axes
+GAIN_TICKS = (1, 2, 0.5, 4, 0.25, 1.5, 0.75, 1.25, 3, 8, 0.125, 1.1, 0.9)  # where there is no room, the first of them
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,32 @@ def forest(verdicts: Verdicts, selection: Selection | None = None) -> Plot:
         Entry(row, row.comparison, row.verdict, row.words, row.why, row.final - rows[row.control].final)
         for row in shown
     ]
-    return Plot(name, caption, forest_of(entries, measure, headline(verdicts), verdicts, note), note)
+    figure = forest_of(entries, measure, headline(verdicts), verdicts, note)
+    if verdicts.gains and verdicts.gains.rungs:
+        _write_gains(figure.axes[0], verdicts.gains.rungs)
+    return Plot(name, caption, figure, note)
+
+
+def _write_gains(axes: Axes, rungs: Rungs) -> None:
+    """A second scale within the axes: what a difference is worth in tokens, as far as the rungs reach."""
+    low, high = axes.get_xlim()
+    reached = [gain for gain in GAIN_TICKS if rungs.logs[0] - 1e-9 <= math.log(gain) <= rungs.logs[-1] + 1e-9]
+    places = {gain: rungs.rise(math.log(gain)) for gain in reached}
+    ticks: list[float] = []
+    for gain, place in places.items():
+        apart = all(abs(place - places[tick]) > 0.07 * (high - low) for tick in ticks)
+        if low <= place <= high and apart:
+            ticks.append(gain)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom + 0.8, top)  # a line of its own
+    worth = axes.secondary_xaxis("bottom")
+    worth.set_zorder(3)  # above the band
+    worth.set_xticks([places[gain] for gain in ticks], [f"{gain:g}×" for gain in ticks])
+    worth.tick_params(direction="in", pad=-13, labelsize=7.5, colors=GREY)
+    worth.spines["bottom"].set_visible(False)
+    axes.annotate(
+        "tokens", (1.0, 0.0), (4, 4), xycoords="axes fraction", textcoords="offset points", fontsize=7.5, color=GREY
+    )
 
 
 def compared_with(verdicts: Verdicts) -> str:
