@@ -71,7 +71,8 @@ def agreement(
 
 def reliability(effects: np.ndarray, errors: np.ndarray) -> float:
     """The share of the variance of effects (rows,) over rows that is not noise, at least 0."""
-    return max(0.0, 1 - float(np.mean(errors**2)) / float(np.var(effects, ddof=1)))
+    variance = float(np.var(effects, ddof=1))
+    return max(0.0, 1 - float(np.mean(errors**2)) / variance) if variance else 0.0
 
 
 def _decisions(a: np.ndarray, b: np.ndarray) -> np.ndarray:

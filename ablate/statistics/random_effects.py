@@ -17,6 +17,7 @@ tried, is that of Higgins, Thompson and Spiegelhalter 2009, with one degree of f
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,7 @@ def across_contexts(effects: np.ndarray, errors: np.ndarray, level: float = LEVE
     contexts = len(y)
     if contexts < FEWEST_CONTEXTS:
         return AcrossContexts(contexts, float(y[0]) if contexts else math.nan)
-    tau2 = between_variance(y, e, np.ones((contexts, 1)))
+    tau2, _ = between_variance(y[None], e[None], np.ones((contexts, 1)))
     weights = 1 / (e**2 + tau2)
     mean = float(weights @ y / weights.sum())
     spread = float(weights @ (y - mean) ** 2) / (contexts - 1)
@@ -80,22 +81,32 @@ def across_contexts(effects: np.ndarray, errors: np.ndarray, level: float = LEVE
     return AcrossContexts(**{**vars(found), "predicted_low": mean - reach, "predicted_high": mean + reach})
 
 
-def between_variance(y: np.ndarray, e: np.ndarray, design: np.ndarray) -> float:
-    """tau^2 of a regression of `y` (contexts,) with errors `e` on `design` (contexts, columns); Paule and Mandel 1982.
+def between_variance(effects: np.ndarray, errors: np.ndarray, design: np.ndarray) -> tuple[float, int]:
+    """tau^2 that rows have in common, and its degrees of freedom; `effects` and `errors` are (rows, contexts).
 
-    It is where the weighted sum of squares that is left equals its degrees of freedom; 0 where it is less without any.
+    Each row is regressed on `design` (contexts, columns), NaN left out. tau^2 is where the weighted sums of squares
+    that are left equal their degrees of freedom (Paule and Mandel 1982); 0 where they are less without any.
     """
-    degrees = len(y) - design.shape[1]
+    parts = [(y[known], e[known], design[known]) for y, e, known in _known(effects, errors)]
+    parts = [(y, e, x[:, x.any(0)]) for y, e, x in parts]
+    parts = [(y, e, x) for y, e, x in parts if len(y) > np.linalg.matrix_rank(x)]
+    degrees = sum(len(y) - int(np.linalg.matrix_rank(x)) for y, _, x in parts)
 
     def excess(tau2: float) -> float:
-        return float(left_over(y, 1 / (e**2 + tau2), design) - degrees)
+        return sum(left_over(y, 1 / (e**2 + tau2), x) for y, e, x in parts) - degrees
 
     if degrees < 1 or excess(0.0) <= 0:
-        return 0.0
-    high = float(np.var(y)) + float(np.max(e**2))
+        return 0.0, degrees
+    high = max(float(np.var(y)) + float(np.max(e**2)) for y, e, _ in parts)
     while excess(high) > 0:
         high *= 2
-    return float(brentq(excess, 0.0, high, xtol=1e-12 * high))
+    return float(brentq(excess, 0.0, high, xtol=1e-12 * high)), degrees
+
+
+def _known(effects: np.ndarray, errors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each row its effects, their errors, and which of them are known."""
+    for y, e in zip(effects, errors, strict=True):
+        yield y, e, ~np.isnan(y) & ~np.isnan(e)
 
 
 def left_over(y: np.ndarray, weights: np.ndarray, design: np.ndarray) -> float:

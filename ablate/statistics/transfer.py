@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import chdtrc, stdtr
+from scipy.special import fdtrc, stdtr
 
 from ablate.statistics.comparison import ALPHA
-from ablate.statistics.random_effects import AcrossContexts, across_contexts, left_over
+from ablate.statistics.random_effects import AcrossContexts, across_contexts, between_variance, left_over
 
 TRANSFERS, FLIPS, FADES, UNDECIDED = "transfers", "flips", "fades", "undecided"
 FEWEST_ON_AN_AXIS = 3  # contexts of different size, or tokens, for a slope
@@ -69,34 +69,29 @@ def transfer(
     effects: np.ndarray,
     errors: np.ndarray,
     p_adjusted: np.ndarray,
-    degrees: np.ndarray,
     ordered: Mapping[str, np.ndarray] | None = None,
     levels: Mapping[str, Sequence[str | None]] | None = None,
 ) -> list[RowAcross]:
     """Judge each row by its `effects`, standard `errors` and p's (rows, contexts), NaN where a context tells nothing.
 
-    `p_adjusted` are those of each context, corrected over its rows; `degrees` (contexts,) the degrees of freedom of
-    its errors. `ordered` gives for an axis the logarithm of each context's place on it, NaN for contexts that differ
-    from the others in more than that; `levels` for an axis without order the level of each context, None likewise.
+    `p_adjusted` are those of each context, corrected over its rows. `ordered` gives for an axis the logarithm of each
+    context's place on it, NaN for contexts that differ from the others in more than that; `levels` for an axis without
+    order the level of each context, None likewise.
     """
     ordered, levels = ordered or {}, levels or {}
     rows, contexts = effects.shape
     together = [across_contexts(*of) for of in zip(effects, errors, strict=True)]
     of_mean = holm(np.array([one.p for one in together]))
-    slopes = {
-        axis: [slope(*of, at, degrees) for of in zip(effects, errors, strict=True)] for axis, at in ordered.items()
-    }
-    of_slopes = {axis: holm(np.array([one.p for one in found])) for axis, found in slopes.items()}
-    raw = {
-        axis: [_dependence(*of, level) for of in zip(effects, errors, strict=True)] for axis, level in levels.items()
-    }
+    found = {axis: slopes(effects, errors, at) for axis, at in ordered.items()}
+    of_slopes = {axis: holm(np.array([one.p for one in of_axis])) for axis, of_axis in found.items()}
+    raw = {axis: _dependences(effects, errors, level) for axis, level in levels.items()}
     of_axes = holm(np.array([*raw.values()]).ravel()).reshape(len(raw), rows) if raw else np.empty((0, rows))
     judged = []
     for row in range(rows):
         flips = _flips(effects[row], p_adjusted[row] * contexts)
         fades = any(
-            found[row].is_towards_zero and of_slopes[axis][row] * len(ordered) <= ALPHA
-            for axis, found in slopes.items()
+            of_axis[row].is_towards_zero and of_slopes[axis][row] * len(ordered) <= ALPHA
+            for axis, of_axis in found.items()
         )
         transfers = together[row].is_predicted_apart_from_zero and of_mean[row] <= ALPHA
         judged.append(
@@ -104,7 +99,7 @@ def transfer(
                 FLIPS if flips else FADES if fades else TRANSFERS if transfers else UNDECIDED,
                 together[row],
                 float(of_mean[row]),
-                {axis: found[row] for axis, found in slopes.items()},
+                {axis: of_axis[row] for axis, of_axis in found.items()},
                 {axis: Dependence(raw[axis][row], float(of_axes[n, row])) for n, axis in enumerate(raw)},
                 flips,
             )
@@ -130,38 +125,50 @@ def _flips(effects: np.ndarray, p: np.ndarray) -> tuple[int, int] | None:
     return (int(low), int(high)) if effects[low] < 0 < effects[high] else None
 
 
-def slope(effects: np.ndarray, errors: np.ndarray, at: np.ndarray, degrees: np.ndarray) -> Slope:
-    """The weighted regression of `effects` on the place `at` (contexts,) on an axis; unknown below three places.
+def slopes(effects: np.ndarray, errors: np.ndarray, at: np.ndarray) -> list[Slope]:
+    """Each row's weighted regression of its effects (rows, contexts) on the place `at` (contexts,) on an axis.
 
-    Its error is that of the known errors, with the sum of their `degrees`, or larger by what they do not explain.
+    Beyond the line and the known `errors`, the effects of all rows vary by one tau^2: from three sizes, what a single
+    row does beside its line cannot be told from a slope. Unknown where a row has fewer than three places.
     """
-    known = ~np.isnan(effects) & ~np.isnan(errors) & ~np.isnan(at)
-    y, e, x = effects[known], errors[known], at[known]
+    there = ~np.isnan(at)
+    design = np.column_stack([np.ones(there.sum()), at[there]])
+    tau2, degrees = between_variance(effects[:, there], errors[:, there], design)
+    return [_slope(y[there], e[there], at[there], tau2, degrees) for y, e in zip(effects, errors, strict=True)]
+
+
+def _slope(y: np.ndarray, e: np.ndarray, x: np.ndarray, tau2: float, degrees: int) -> Slope:
+    known = ~np.isnan(y) & ~np.isnan(e)
+    y, x, weights = y[known], x[known], 1 / (e[known] ** 2 + tau2)
     if len(np.unique(x)) < FEWEST_ON_AN_AXIS:
         return Slope()
-    weights = 1 / e**2
-    middle = float(weights @ x / weights.sum())
-    mean = float(weights @ y / weights.sum())
+    middle, mean = float(weights @ x / weights.sum()), float(weights @ y / weights.sum())
     steepness = float(weights @ ((x - middle) * y) / (weights @ (x - middle) ** 2))
-    beyond = left_over(y, weights, np.column_stack([np.ones_like(x), x])) / (len(x) - 2)
-    error = math.sqrt(max(1.0, beyond) / float(weights @ (x - middle) ** 2))
-    p = float(2 * stdtr(float(degrees[known].sum()), -abs(steepness) / error))
-    return Slope(steepness, error, p, steepness * mean < 0)
+    error = 1 / math.sqrt(float(weights @ (x - middle) ** 2))
+    return Slope(steepness, error, float(2 * stdtr(degrees, -abs(steepness) / error)), steepness * mean < 0)
 
 
-def _dependence(effects: np.ndarray, errors: np.ndarray, levels: Sequence[str | None]) -> float:
-    """The p of equal effects at all `levels` of an axis; NaN with fewer than two of them.
+def _dependences(effects: np.ndarray, errors: np.ndarray, levels: Sequence[str | None]) -> list[float]:
+    """For each row the p of equal effects at all `levels` (contexts,) of an axis; NaN with fewer than two of them.
 
-    The weighted sum of squares between levels, over what is left within them where that is more than the errors say.
+    It is an F test of the weighted sum of squares between levels, where within levels the effects of all rows vary by
+    one tau^2; unknown where no level has two contexts, which would show it.
     """
-    known = np.array([level is not None for level in levels]) & ~np.isnan(effects) & ~np.isnan(errors)
-    y, weights = effects[known], 1 / errors[known] ** 2
-    there = [level for level, is_known in zip(levels, known, strict=True) if is_known]
-    names = sorted({str(level) for level in there})
+    there = np.array([level is not None for level in levels])
+    names = [*dict.fromkeys(level for level in levels if level is not None)]
+    design = np.array([[level == name for name in names] for level in levels if level is not None], float)
     if len(names) < 2:
+        return [math.nan] * len(effects)
+    tau2, degrees = between_variance(effects[:, there], errors[:, there], design)
+    return [_dependence(y[there], e[there], design, tau2, degrees) for y, e in zip(effects, errors, strict=True)]
+
+
+def _dependence(y: np.ndarray, e: np.ndarray, design: np.ndarray, tau2: float, degrees: int) -> float:
+    known = ~np.isnan(y) & ~np.isnan(e)
+    y, by_level, weights = y[known], design[known], 1 / (e[known] ** 2 + tau2)
+    by_level = by_level[:, by_level.any(0)]
+    between = by_level.shape[1] - 1
+    if between < 1 or degrees < 1:
         return math.nan
-    by_level = np.array([[str(level) == name for name in names] for level in there], float)
     whole, within = left_over(y, weights, np.ones((len(y), 1))), left_over(y, weights, by_level)
-    spare = len(y) - len(names)
-    beyond = max(1.0, within / spare) if spare else 1.0
-    return float(chdtrc(len(names) - 1, (whole - within) / beyond))
+    return float(fdtrc(between, degrees, max(0.0, whole - within) / between))
