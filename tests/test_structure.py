@@ -48,6 +48,7 @@ ORDER = (
     "report.analysis",
     "report.render",
     "report.build",
+    "transfer",
     "sweep",
     "cli",
     "api",

@@ -21,6 +21,7 @@ VERBS = {
     "status": "say which runs of a sweep are done, running or missing",
     "evaluate": "score finished runs on the weights that they kept",
     "report": "write a sweep's report from its records",
+    "transfer": "say whether changes carry over from one context to others",
     "cost": "count parameters and operations without allocating",
     "data": "prepare or check a corpus",
     "options": "list every group and what can be chosen in it",

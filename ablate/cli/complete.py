@@ -14,6 +14,7 @@ HELP = """Print what the last of WORDS, those that stand behind `ablate`, may be
 usage: ablate complete -- WORDS
 """
 OF_A_SWEEP = ("sweep", "plan", "status", "report")  # verbs that take a sweep's name first
+OF_SWEEPS = "transfer"  # the verb that takes several
 WITH_OVERRIDES = ("train", "sweep", "compare", "plan", "cost", "data")
 OF_A_RUN = ("retry=", "replace=", "stored=", "timeout=", "patience=", "timing=", "report=")
 SETTINGS = {
@@ -90,6 +91,9 @@ def _words(verb: str, before: list[str], word: str) -> list[str]:
         found += data.VERBS
     if verb in OF_A_SWEEP and not names:
         found += _sweeps(before)
+    if verb == OF_SWEEPS:
+        found += [*(name for name in _sweeps(before) if name not in names), *_published(names)]
+        found += ["as="] if names and not any(given.startswith("as=") for given in before) else []
     if verb == "options":
         found += _options(word) if "=" in word else _groups()
     if verb == "evaluate":
@@ -164,6 +168,13 @@ def _with_runs(before: list[str]) -> list[str]:
     runs = Paths.of([word for word in before if word.startswith("paths.runs=")]).runs
     there = sorted(path.name for path in runs.glob("*") if path.is_dir() and not path.name.startswith("."))
     return [name for name in there if name not in before]
+
+
+def _published(names: list[str]) -> list[str]:
+    """The published tables that are not named yet."""
+    from ablate.study import published
+
+    return [name for name in published.names() if name not in names]
 
 
 def _sweeps(before: list[str]) -> list[str]:

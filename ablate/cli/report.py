@@ -24,6 +24,7 @@ usage: ablate report NAME [only=ROWS] [--strict] [logger=wandb]
   ablate report axes only='RMS norm,*GLU' shows these rows in the plots in any case, where a sweep has too many for all
   ablate report axes logger=wandb sends its table and plots to Weights & Biases, as they are sent without
                                   asking where the sweep's runs were
+  ablate report c4/causal         one context of a sweep that has several; c4 alone writes those of all
   ablate report axes --strict     exit code 1 where a record could not be read; the report is written all the same
 """
 
@@ -39,16 +40,28 @@ def run(words: list[str]) -> int:
     named = [word for word in given.overrides if word.startswith("only=")]
     only = named[-1].removeprefix("only=") if named else None
     paths = Paths.only([word for word in given.overrides if word not in (*logger, *named)])
-    mirror = _mirror_asked_for(logger) if logger else _mirror_of_runs(name, paths.runs)
-    written = build.build(name, paths.runs, paths.reports, paths.sweeps, only)
-    say("\n".join([*written.lines, str(written.path)]))
-    if mirror:
-        mirror.close_sweep(name, paths.runs, paths.reports)
-        if line := mirror.outcome_line(paths.runs / name):
-            say(line)
-    for problem in written.problems:
-        say(f"left out: {problem}", file=sys.stderr)
-    return 1 if written.problems and "--strict" in given.flags else 0
+    has_problems = False
+    for table in _tables(name, paths.sweeps):
+        mirror = _mirror_asked_for(logger) if logger else _mirror_of_runs(table, paths.runs)
+        written = build.build(table, paths.runs, paths.reports, paths.sweeps, only)
+        say("\n".join([*written.lines, str(written.path)]))
+        if mirror:
+            mirror.close_sweep(table, paths.runs, paths.reports)
+            if line := mirror.outcome_line(paths.runs / table):
+                say(line)
+        for problem in written.problems:
+            say(f"left out: {problem}", file=sys.stderr)
+        has_problems |= bool(written.problems)
+    return 1 if has_problems and "--strict" in given.flags else 0
+
+
+def _tables(name: str, sweeps: Path) -> list[str]:
+    """What has a report of its own: the sweep, or each of its contexts."""
+    from ablate.study import definition, inheritance
+
+    if inheritance.find(name, sweeps) is None:
+        return [name]  # runs without a sweep file
+    return [table.name for table in definition.load(name, sweeps).tables]
 
 
 def _mirror_asked_for(overrides: list[str]) -> Mirror | None:

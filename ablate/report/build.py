@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablate.naming import context_of
 from ablate.report.analysis import gathering, records_file
 from ablate.report.analysis.header import SHOWN_FIRST
-from ablate.report.analysis.records_file import Damage
+from ablate.report.analysis.records_file import RECORDS, Damage
 from ablate.report.analysis.results import Results
 from ablate.report.text import md_escape, one_line
 from ablate.run.files import atomic_write
@@ -61,38 +61,60 @@ def build(
     Raises `UserError` for a sweep that does not exist, and for records that are all there is and cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
-    found = _gathered(sweep_name, runs_dir, folder, sweeps_dir, only)
-    for rung in _rungs_of(found, folder).values():
+    found = _kept(sweep_name, runs_dir, folder, sweeps_dir, only)
+    for rung in rungs_of(found, folder).values():
         name = rung.relative_to(reports_dir).as_posix()
         if rung.exists() or any(run_folders(runs_dir, name)):
-            _gathered(name, runs_dir, rung, sweeps_dir)
+            _kept(name, runs_dir, rung, sweeps_dir)
     return _written(found, folder)
 
 
+def gathered(name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Results:
+    """What `build` would make the report of a sweep from, its baseline at the rungs included; nothing is written."""
+    folder = Path(reports_dir) / name
+    found, _ = _gathered(name, runs_dir, folder, sweeps_dir)
+    rungs = {}
+    for factor, place in rungs_of(found, folder).items():
+        rung = place.relative_to(reports_dir).as_posix()
+        if place.exists() or any(run_folders(runs_dir, rung)):
+            rungs[factor], _ = _gathered(rung, runs_dir, place, sweeps_dir)
+    return replace(found, rungs=rungs)
+
+
 def _gathered(
-    name: str,
-    runs_dir: Path | str,
-    folder: Path,
-    sweeps_dir: Path | str,
-    only: str | Iterable[str] | None = None,
-) -> Results:
-    """The runs of a sweep, from their folders and from the records in that of its report, where they are kept."""
+    name: str, runs_dir: Path | str, folder: Path, sweeps_dir: Path | str, only: str | Iterable[str] | None = None
+) -> tuple[Results, Results | None]:
+    """The runs of a sweep, from their folders and from the records in that of its report; and these records alone."""
     older, damage = _older(folder)
     if older and not any(RunFolder(run).record.exists() for run in run_folders(runs_dir, name)):
         found = gathering.reread(records_file.read(folder) if damage.files else older, sweeps_dir)
     else:
         found = gathering.collect(name, runs_dir, sweeps_dir, older, damage)
-    found = _showing(found, only)
-    for file in damage.files:
+    return _showing(found, only), older
+
+
+def _kept(
+    name: str, runs_dir: Path | str, folder: Path, sweeps_dir: Path | str, only: str | Iterable[str] | None = None
+) -> Results:
+    """The runs of a sweep, which are kept in the folder of its report."""
+    damaged = _older(folder)[1].files
+    found, older = _gathered(name, runs_dir, folder, sweeps_dir, only)
+    for file in damaged:
         set_file_aside(folder / file)
     return found if found == older else records_file.write(found, folder)
 
 
-def _rungs_of(found: Results, folder: Path) -> dict[float, Path]:
+def rungs_of(found: Results, folder: Path) -> dict[float, Path]:
     """Where the records of the baseline at each of the sweep's rungs are: beside a context's, else in the folder."""
     context = context_of(found.sweep["name"])
     above = folder.parent if context else folder
     return {factor: above / rung_name(context, factor) for factor in found.sweep.get("rungs", [])}
+
+
+def with_rungs(found: Results, folder: Path) -> Results:
+    """The results with those of the rungs whose records are in `folder`, that of their report, or beside it."""
+    there = {factor: place for factor, place in rungs_of(found, folder).items() if (place / RECORDS).exists()}
+    return replace(found, rungs={factor: records_file.read(place) for factor, place in there.items()})
 
 
 def _showing(found: Results, only: str | Iterable[str] | None) -> Results:
@@ -105,7 +127,7 @@ def _showing(found: Results, only: str | Iterable[str] | None) -> Results:
 
 def _older(folder: Path) -> tuple[Results | None, Damage]:
     """What an earlier report was made from, None where there is none, and what is wrong with which of its lines."""
-    if not (folder / records_file.RECORDS).exists():
+    if not (folder / RECORDS).exists():
         return None, Damage()
     return records_file.read_undamaged(folder)
 
@@ -117,15 +139,13 @@ def rebuild(report_dir: Path | str) -> Report:
 
 
 def _written(results: Results, folder: Path) -> Report:
+    results = with_rungs(results, folder)
     skipped = [*results.sweep.get("skipped", [])]
-    rungs: dict[float, list[dict[str, Any]]] = {}
-    for factor, place in _rungs_of(results, folder).items():
-        if (place / records_file.RECORDS).exists():
-            found = records_file.read(place)
-            rungs[factor] = found.records
-            skipped += [{**one, "path": f"{place.name}/{one['path']}"} for one in found.sweep.get("skipped", [])]
-    head = {**results.sweep, "skipped": skipped} if rungs else results.sweep
-    results = replace(results, sweep=head, rungs=rungs)
+    for factor, found in results.rungs.items():
+        place = rungs_of(results, folder)[factor].name
+        skipped += [{**one, "path": f"{place}/{one['path']}"} for one in found.sweep.get("skipped", [])]
+    if results.rungs:
+        results = replace(results, sweep={**results.sweep, "skipped": skipped})
     problems = tuple(one_line(f"{problem['path']}: {problem['reason']}") for problem in skipped)
     return Report(folder / "report.md", _write(results, folder), problems)
 

@@ -69,12 +69,14 @@ def transfer(
     effects: np.ndarray,
     errors: np.ndarray,
     p_adjusted: np.ndarray,
+    degrees: np.ndarray,
     ordered: Mapping[str, np.ndarray] | None = None,
     levels: Mapping[str, Sequence[str | None]] | None = None,
 ) -> list[RowAcross]:
     """Judge each row by its `effects`, standard `errors` and p's (rows, contexts), NaN where a context tells nothing.
 
-    `p_adjusted` are those of each context, corrected over its rows. `ordered` gives for an axis the logarithm of each
+    `p_adjusted` are those of each context, corrected over its rows, `degrees` (rows, contexts) the degrees of freedom
+    of `errors`. `ordered` gives for an axis the logarithm of each
     context's place on it, NaN for contexts that differ from the others in more than that; `levels` for an axis without
     order the level of each context, None likewise.
     """
@@ -84,7 +86,7 @@ def transfer(
     of_mean = holm(np.array([one.p for one in together]))
     found = {axis: slopes(effects, errors, at) for axis, at in ordered.items()}
     of_slopes = {axis: holm(np.array([one.p for one in of_axis])) for axis, of_axis in found.items()}
-    raw = {axis: _dependences(effects, errors, level) for axis, level in levels.items()}
+    raw = {axis: _dependences(effects, errors, degrees, level) for axis, level in levels.items()}
     of_axes = holm(np.array([*raw.values()]).ravel()).reshape(len(raw), rows) if raw else np.empty((0, rows))
     judged = []
     for row in range(rows):
@@ -148,24 +150,29 @@ def _slope(y: np.ndarray, e: np.ndarray, x: np.ndarray, tau2: float, degrees: in
     return Slope(steepness, error, float(2 * stdtr(degrees, -abs(steepness) / error)), steepness * mean < 0)
 
 
-def _dependences(effects: np.ndarray, errors: np.ndarray, levels: Sequence[str | None]) -> list[float]:
+def _dependences(
+    effects: np.ndarray, errors: np.ndarray, degrees: np.ndarray, levels: Sequence[str | None]
+) -> list[float]:
     """For each row the p of equal effects at all `levels` (contexts,) of an axis; NaN with fewer than two of them.
 
     It is an F test of the weighted sum of squares between levels, where within levels the effects of all rows vary by
-    one tau^2; unknown where no level has two contexts, which would show it.
+    one tau^2. Where no level has two contexts, what differs between them is the axis alone, and the errors decide.
     """
     there = np.array([level is not None for level in levels])
     names = [*dict.fromkeys(level for level in levels if level is not None)]
     design = np.array([[level == name for name in names] for level in levels if level is not None], float)
     if len(names) < 2:
         return [math.nan] * len(effects)
-    tau2, degrees = between_variance(effects[:, there], errors[:, there], design)
-    return [_dependence(y[there], e[there], design, tau2, degrees) for y, e in zip(effects, errors, strict=True)]
+    tau2, spare = between_variance(effects[:, there], errors[:, there], design)
+    found = []
+    for y, e, of_errors in zip(effects[:, there], errors[:, there], degrees[:, there], strict=True):
+        known = ~np.isnan(y) & ~np.isnan(e)
+        freedom = spare if spare else float(of_errors[known].sum())
+        found.append(_dependence(y[known], 1 / (e[known] ** 2 + tau2), design[known], freedom))
+    return found
 
 
-def _dependence(y: np.ndarray, e: np.ndarray, design: np.ndarray, tau2: float, degrees: int) -> float:
-    known = ~np.isnan(y) & ~np.isnan(e)
-    y, by_level, weights = y[known], design[known], 1 / (e[known] ** 2 + tau2)
+def _dependence(y: np.ndarray, weights: np.ndarray, by_level: np.ndarray, degrees: float) -> float:
     by_level = by_level[:, by_level.any(0)]
     between = by_level.shape[1] - 1
     if between < 1 or degrees < 1:

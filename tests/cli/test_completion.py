@@ -211,7 +211,7 @@ def bash(here):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ("ablate tra\tnor\tbatchnorm_\t", ["train", "norm=batchnorm_encoder"]),
+        ("ablate trai\tnor\tbatchnorm_\t", ["train", "norm=batchnorm_encoder"]),
         ("ablate train norm=scale\tposition=ro\tx", ["train", "norm=scalenorm", "position=rope", "x"]),
         ("ablate plan mi\t--c\tjob\t2", ["plan", "mine", "--count", "jobs=2"]),
         ("ablate train -m norm=layernorm,scale\t", ["train", "-m", "norm=layernorm,scalenorm"]),

@@ -60,7 +60,7 @@ def verdicts(effects, errors=0.1, p=None, **options):
     effects = np.array(effects, float)
     errors = np.full(effects.shape, errors)
     p = np.where(np.abs(effects) > 4 * errors, 0.001, 0.9) if p is None else np.array(p)
-    return transfer(effects, errors, p, **options)
+    return transfer(effects, errors, p, np.full(effects.shape, 6.0), **options)
 
 
 def test_the_four_words():
@@ -96,6 +96,13 @@ def test_what_an_effect_depends_on():
     assert not first.depends["recipe"].is_found
     # between the means of two pairs, each of error 0.1 / sqrt 2; within them 4 degrees of freedom, and no tau^2
     assert first.depends["objective"].p == pytest.approx(fdtrc(1, 4, (1.0 / 0.1) ** 2))
+
+
+def test_of_one_context_a_level_the_errors_decide():
+    levels = {"text": ["web", "books", None]}
+    first, second = verdicts([[1.0, 0.4, 5.0], [1.0, 0.9, 5.0]], levels=levels)
+    assert first.depends["text"].p == pytest.approx(2 * stdtr(12, -0.6 / 0.1 / math.sqrt(2)))
+    assert first.depends["text"].is_found and not second.depends["text"].is_found
 
 
 def test_slopes_by_hand():

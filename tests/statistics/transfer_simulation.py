@@ -67,7 +67,7 @@ class Case:
             yield self.measured(np.random.default_rng([self.rows, self.contexts, self.seeds, repetition]))
 
     def judged(self, effects: np.ndarray, errors: np.ndarray, p: np.ndarray) -> list[RowAcross]:
-        return transfer(effects, errors, p, {"size": self.x})
+        return transfer(effects, errors, p, np.full(effects.shape, self.seeds - 1.0), {"size": self.x})
 
     def words(self, repetitions: int) -> dict[str, tuple[float, float]]:
         """For each word the share of studies that say it of any row, and the share of rows of which it is said."""

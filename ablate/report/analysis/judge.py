@@ -12,7 +12,7 @@ from ablate.naming import context_of
 from ablate.report.analysis import metrics
 from ablate.report.analysis.comparability import difference
 from ablate.report.analysis.copies import copies
-from ablate.report.analysis.gains import gains
+from ablate.report.analysis.gain_judge import gains
 from ablate.report.analysis.results import Results
 from ablate.report.analysis.rows import row_of
 from ablate.report.analysis.score_judge import score_verdicts

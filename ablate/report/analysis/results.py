@@ -54,14 +54,14 @@ class Results:
 
     `curves` maps (row, seed, kind) to a list of points: (step, loss) where the kind is train or validation, else (x, y)
     of the curve of the score with the kind's name. `items` maps (row, seed, score) to what each item adds to the score.
-    `rungs` are the records of the baseline at other budgets, by the factor of steps that the sweep file asks for.
+    `rungs` are the runs of the baseline at other budgets, by the factor of steps that the sweep file asks for.
     """
 
     sweep: dict[str, Any]
     records: list[dict[str, Any]]
     curves: dict[tuple[str, int, str], list[Point]] = field(default_factory=dict)
     items: dict[tuple[str, int, str], ItemValues] = field(default_factory=dict)
-    rungs: dict[float, list[dict[str, Any]]] = field(default_factory=dict)
+    rungs: dict[float, Results] = field(default_factory=dict)
 
     def frame(self) -> pandas.DataFrame:
         """The runs as a table: a line a run, as `lines` has them."""

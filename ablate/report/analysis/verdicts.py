@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ablate.report.analysis.gains import Gains
 from ablate.report.analysis.metrics import Metric
 from ablate.report.analysis.score_verdicts import ScoreVerdicts
 from ablate.run.record import Timing
 from ablate.statistics.comparison import Comparison
 from ablate.statistics.speed_ratio import SpeedRatio, speed_ratio
 from ablate.study.expectations import Expectation
-
-if TYPE_CHECKING:
-    from ablate.report.analysis.gains import Gains
 
 BASELINE = "baseline"
 BETTER, WORSE, UNDECIDED, SAME = "better", "worse", "no difference detected", "the same"

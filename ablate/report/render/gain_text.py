@@ -48,7 +48,7 @@ class GainText:
         known = {row.label: worth for row in rows if (worth := factor(self.gains.rows[row.label].tokens)) != MISSING}
         named = [f"{md_escape(label)} {worth}" for label, worth in known.items()]
         text = f"Worth so many times the tokens: {listed(named, MOST_NAMED)}." if named else ""
-        sizes = [self.gains.detectable(row) for row in self.verdicts.of(UNDECIDED)]
+        sizes = [self.gains.detectable(row.comparison.detectable) for row in self.verdicts.of(UNDECIDED)]
         sizes = [size for size in sizes if math.isfinite(size)]
         if sizes:
             low, high = significant(min(sizes), 3), significant(max(sizes), 3)
@@ -81,7 +81,7 @@ class GainText:
         remarks = []
         if math.isfinite(found.tokens.needs):
             remarks.append(f"a rung at {found.tokens.needs:g} would tell more")
-        if row.verdict == UNDECIDED and math.isfinite(size := self.gains.detectable(row)):
+        if row.verdict == UNDECIDED and math.isfinite(size := self.gains.detectable(row.comparison.detectable)):
             remarks.append(f"detectable: {significant(size, 3)} ×")
         figures_of = [factor(of) for of in (found.tokens, found.flops, found.time)]
         return [md_escape(row.label), *figures_of, "; ".join(remarks)]

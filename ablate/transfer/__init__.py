@@ -1,0 +1,1 @@
+"""Whether changes carry over from one context to others."""
