@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import identity, merge, restored
+from ablate.config.overrides import key_of
 from ablate.config.root import Trainer
 from ablate.config.slots import declares
 from ablate.duration import duration
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 Config = dict[str, Any]  # resolved
 
+BROUGHT_ALONG = ("optimizer", "schedule", "init", "position")  # what moves losses beside the change that it is for
 SUSTAINED = 4e14  # FLOPs a second: what a well-kept H100 makes of its 9.9e14 in bfloat16
 
 
@@ -111,15 +113,31 @@ def _plan(
         *measured.lines(found.values(), membership.config),
         *_differences(name, found),
         *_copies(name, configs),
+        *_without_control(sweep, [row for row in chosen if row != sweep.baseline]),
         *(f"not measured: {row}: {reason}" for row, reason in (trials.failed if trials else {}).items()),
         "",
         *_table(sweep, found, configs, costs),
         "",
         *_operations(found, configs, counted),
         f"time: {time}",
-        *([f"detects: {_detects(sweep, known)}"] if sweep.rung is None else []),
+        *([f"detects: {_detects(sweep, known, _at_rungs(sweep, extra, paths))}"] if sweep.rung is None else []),
     ]
     return _Plan("\n".join(lines), len(found), left.total(), seconds)
+
+
+def _without_control(sweep: Sweep, rows: Sequence[str]) -> list[str]:
+    """A line for each row that brings more than its change, and is compared with no row that has the rest alone."""
+    lines = []
+    for row in rows:
+        groups = {key_of(override).partition(".")[0]: override for override in sweep.rows[row]}
+        brought = [override for group, override in groups.items() if group in BROUGHT_ALONG]
+        if brought and len(groups) > len(brought) and row not in sweep.against:
+            control = "a row that has it alone" if len(brought) == 1 else "a row that has these alone"
+            lines.append(
+                f"{sweep.name}: {row!r} brings {' and '.join(brought)} along, and has no control: against: {control} "
+                "would tell the two apart"
+            )
+    return lines
 
 
 def _asked(sweep: Sweep, chosen: Sequence[str]) -> str:
@@ -251,7 +269,18 @@ def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Tr
     return total, f"about {duration(total)} with jobs={jobs}: {parts}; {seconds.source}"
 
 
-def _detects(sweep: Sweep, known: Sequence[Record]) -> str:
+def _at_rungs(sweep: Sweep, extra: Sequence[str], paths: Paths) -> dict[float, list[Record]]:
+    """The finished runs of the baseline at each rung."""
+    found = {}
+    for rung in sweep.at_rungs():
+        membership = Membership(rung, extra)
+        stored = StoredRuns(membership, paths)
+        statuses = [membership.judged(stored.look(run)) for run in planned(rung, extra)]
+        found[rung.rung or 1.0] = [one.record for one in statuses if one.state == DONE and one.record]
+    return found
+
+
+def _detects(sweep: Sweep, known: Sequence[Record], rungs: Mapping[float, Sequence[Record]]) -> str:
     if sweep.seeds.rows < 3:
         return "nothing: below 3 seeds there is no verdict"
     sd = forecast.noise(known)
@@ -259,6 +288,14 @@ def _detects(sweep: Sweep, known: Sequence[Record]) -> str:
         return "not known: the noise is not measured until two rows have two seeds each"
     effect = forecast.detectable(sweep, sd)
     return (
-        f"a difference of {effect:.3f} in the final loss, four times in five "
+        f"a difference of {effect:.3f} in the final loss{_worth(sweep, effect, known, rungs)}, four times in five "
         f"(one run's noise is {sd:.4f}, from this sweep; a false verdict in at most 5 % of such sweeps)"
     )
+
+
+def _worth(sweep: Sweep, effect: float, known: Sequence[Record], rungs: Mapping[float, Sequence[Record]]) -> str:
+    """What a difference is worth in tokens, as far as the baseline has run at the rungs; else empty."""
+    gain = forecast.worth(effect, {1.0: [one for one in known if one.row == sweep.baseline], **rungs})
+    if math.isnan(gain):
+        return ""
+    return ", worth more tokens than its rungs have" if math.isinf(gain) else f", worth {gain:.3g} times the tokens"

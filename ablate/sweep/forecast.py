@@ -99,5 +99,21 @@ def detectable(sweep: Sweep, sd: float) -> float:
     return planned_effect(sd, len(sweep.rows) - 1, sweep.seeds.rows, sweep.seeds.baseline)
 
 
+def worth(difference: float, baseline: Mapping[float, Sequence[Record]]) -> float:
+    """The factor of tokens that an improvement is worth by the `baseline`'s runs at several factors; NaN if unknown."""
+    if len(baseline) < 2:
+        return math.nan
+    import numpy as np
+
+    from ablate.statistics.gain import Rungs, detectable_gain
+
+    seeds = sorted({record.seed for records in baseline.values() for record in records})
+    losses = np.full((len(baseline), len(seeds)), np.nan)
+    for place, records in enumerate(baseline.values()):
+        for record in records:
+            losses[place, seeds.index(record.seed)] = record.final_loss
+    return detectable_gain(difference, Rungs.of(np.array([*baseline]), losses))
+
+
 def _runs(count: int) -> str:
     return "one run" if count == 1 else f"{count} runs"

@@ -1,6 +1,7 @@
 """A sweep with contexts and rungs, driven: where its runs lie, what it says, that it goes on where it was."""
 
 import json
+import re
 
 import pytest
 
@@ -8,6 +9,7 @@ from ablate.errors import UserError
 from ablate.run.folder import RunFolder, run_folders
 from ablate.sweep import status
 from ablate.sweep.describe import describe
+from tests.run.sealed import sealed
 from tests.sweep.conftest import SWEEP
 
 pytestmark = pytest.mark.timeout(120)
@@ -88,3 +90,34 @@ def test_a_failed_run_in_one_context_leaves_the_others(place):
     place.behave(Rms="exit")
     code, _ = place.drive()
     assert code == 1 and folders(place)["try/causal-x2"] == 2
+
+
+def test_plan_says_what_a_detectable_difference_is_worth(place):
+    place.write(TEXT.replace("baseline: 2, rows: 1", "baseline: 3, rows: 3"))
+    place.drive()
+    for path in place.runs.glob("try/spans*/*/seed-*/record.json"):
+        record = json.loads(path.read_text())
+        record["loss"]["final"] = 5.0 + 0.01 * record["seed"] - 0.3 * path.parts[-4].endswith("-x2")
+        record["loss"]["final"] += 0.002 * (record["row"] == "Rms") * (record["seed"] == 1)
+        path.write_text(sealed(record))
+    said = describe("try/spans", place.overrides)
+    (line,) = [line for line in said.splitlines() if line.startswith("detects")]
+    found = re.search(r"a difference of (0\.\d+) in the final loss, worth (\d\.\d+) times the tokens, four", line)
+    assert float(found[2]) == pytest.approx(2 ** (float(found[1]) / 0.3), rel=0.02)
+    assert "worth" not in describe("try/causal", place.overrides)  # whose loss does not fall with more steps
+
+
+def test_plan_names_rows_that_bring_an_optimizer_along_and_have_no_control(place):
+    place.write(
+        SWEEP.replace("Gelu: [activation=gelu]", "Adam: [optimizer=adam]\n  Both: [norm=rmsnorm, optimizer=adam]")
+    )
+    said = describe("try", place.overrides)
+    assert "try: 'Both' brings optimizer=adam along, and has no control: against: a row that has it alone" in said
+    assert said.count("brings") == 1
+    place.write(
+        SWEEP.replace(
+            "Gelu: [activation=gelu]",
+            "Adam: [optimizer=adam]\n  Both: {against: Adam, overrides: [norm=rmsnorm, optimizer=adam]}",
+        )
+    )
+    assert "brings" not in describe("try", place.overrides)
