@@ -1,0 +1,109 @@
+"""What a training step spends its time on: a run cut short, some steps of which torch's profiler watches."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from ablate.errors import UserError
+from ablate.model.norm import Norm
+from ablate.run.folder import RunFolder
+from ablate.training.operator_classes import NORM_SCOPE, work_by_class
+from ablate.training.speed import SpeedTrial, short_fit
+from ablate.training.work import Work
+
+WARM_UP = 3  # steps before those that are measured
+STEPS = 8  # that are timed, and then as many that the profiler watches
+
+
+class ProfileTrial(SpeedTrial):
+    """Times some steps, and lets the profiler watch as many more.
+
+    Its view changes in the middle of a step, between backward and update, where each step asks whether to stop: from
+    there to the same place some steps later is the work of whole steps.
+    """
+
+    def __init__(self, *arguments: Any, profiler: profile, **options: Any) -> None:
+        super().__init__(*arguments, seconds=float("inf"), **options)
+        self.profiler = profiler
+        self.calls = 0
+        self.marks: dict[int, float] = {}
+        self.wall = 0.0  # seconds of the watched steps
+
+    def _stop_or_pause_requests(self) -> tuple[bool, bool]:
+        self.calls += 1
+        now = time.perf_counter()
+        self.marks[self.calls] = now
+        if self.calls == WARM_UP + STEPS:
+            self.profiler.start()
+            self.marks[self.calls] = time.perf_counter()
+        if self.calls == WARM_UP + 2 * STEPS:
+            self.wall = now - self.marks[WARM_UP + STEPS]
+            self.profiler.stop()
+        return self.is_through or self.interruption.signal is not None, False
+
+    @property
+    def is_through(self) -> bool:
+        return self.calls >= WARM_UP + 2 * STEPS
+
+    @property
+    def step_seconds(self) -> float:
+        """The median of a step that the profiler does not watch."""
+        times = [self.marks[call + 1] - self.marks[call] for call in range(WARM_UP, WARM_UP + STEPS - 1)]
+        return statistics.median(times)
+
+
+def profile_steps(cfg: DictConfig, folder: RunFolder) -> tuple[float, float, dict[str, Work]]:
+    """Train the run of `cfg` for some steps: seconds of a step, seconds of one that is watched, and what each class of
+    operators took of that; see `work`. Raises UserError where the model is compiled: its kernels are of no
+    class."""
+    if cfg.trainer.compile != "none":
+        raise UserError(
+            f"trainer.compile={cfg.trainer.compile}: a compiled kernel is of no one class; profile takes "
+            "trainer.compile=none"
+        )
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+    profiler = profile(activities=kinds, record_shapes=True)
+    with norms_recorded():
+        fit = short_fit(cfg, folder, functools.partial(ProfileTrial, profiler=profiler))
+    trial = fit.callback
+    assert isinstance(trial, ProfileTrial)
+    if not trial.is_through:
+        raise UserError(fit.progress.diverged or "interrupted before enough steps were taken")
+    found = work_by_class(profiler.events() or (), trial.wall, of_device=fit.device_type == "cuda")
+    by_step = {kind: Work(work.seconds / STEPS, work.operations // STEPS) for kind, work in found.items()}
+    return trial.step_seconds, trial.wall / STEPS, by_step
+
+
+@contextmanager
+def norms_recorded() -> Iterator[None]:
+    """What every `Norm` does meanwhile is seen by the profiler under one name."""
+    began: list[Any] = []
+
+    def begin(module: nn.Module, *_: Any) -> None:
+        if isinstance(module, Norm):
+            began.append(record_function(NORM_SCOPE))
+            began[-1].__enter__()
+
+    def end(module: nn.Module, *_: Any) -> None:
+        if isinstance(module, Norm):
+            began.pop().__exit__(None, None, None)
+
+    handles = [
+        nn.modules.module.register_module_forward_pre_hook(begin),
+        nn.modules.module.register_module_forward_hook(end, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
