@@ -22,6 +22,7 @@ VERBS = {
     "evaluate": "score finished runs on the weights that they kept",
     "report": "write a sweep's report from its records",
     "cost": "count parameters and operations without allocating",
+    "profile": "say what a training step spends its time on, by class of operators",
     "data": "prepare or check a corpus",
     "options": "list every group and what can be chosen in it",
     "diff": "say in which settings two runs differ",

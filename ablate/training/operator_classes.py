@@ -33,7 +33,7 @@ PER_ELEMENT = {
 }
 SOFTMAX = {name for name in PER_ELEMENT if "softmax" in name} | {"aten::softmax", "aten::log_softmax"}
 NORMS = {name for name in PER_ELEMENT if "norm" in name}
-PRODUCTS = {  # the formula of each, and how many of its inputs' shapes that takes
+PRODUCTS: dict[str, tuple[Any, int]] = {  # the formula of each, and how many of its inputs' shapes that takes
     "aten::mm": (flop_counter.mm_flop, 2),
     "aten::bmm": (flop_counter.bmm_flop, 2),
     "aten::addmm": (flop_counter.addmm_flop, 3),

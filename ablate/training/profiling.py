@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from ablate.training.work import Work
 
 WARM_UP = 3  # steps before those that are measured
 STEPS = 8  # that are timed, and then as many that the profiler watches
+NEEDED = WARM_UP + 2 * STEPS + 1  # steps of a run
 
 
 class ProfileTrial(SpeedTrial):
@@ -62,26 +64,53 @@ class ProfileTrial(SpeedTrial):
         return statistics.median(times)
 
 
-def profile_steps(cfg: DictConfig, folder: RunFolder) -> tuple[float, float, dict[str, Work]]:
-    """Train the run of `cfg` for some steps: seconds of a step, seconds of one that is watched, and what each class of
-    operators took of that; see `work`. Raises UserError where the model is compiled: its kernels are of no
-    class."""
-    if cfg.trainer.compile != "none":
-        raise UserError(
-            f"trainer.compile={cfg.trainer.compile}: a compiled kernel is of no one class; profile takes "
-            "trainer.compile=none"
-        )
+@dataclass(frozen=True)
+class StepProfile:
+    """A training step: its seconds, those of one that the profiler watched, and what each class took of that."""
+
+    step_seconds: float
+    watched_seconds: float
+    work: dict[str, Work]
+
+    def to_json(self) -> dict[str, Any]:
+        work = {kind: [one.seconds, one.operations] for kind, one in self.work.items()}
+        return {"step_seconds": self.step_seconds, "watched_seconds": self.watched_seconds, "work": work}
+
+
+def profile_steps(cfg: DictConfig, folder: RunFolder, say: Callable[[str], None] = lambda line: None) -> StepProfile:
+    """Train the run of `cfg` for some steps, and watch as many more.
+
+    Raises `UserError` where the model is compiled, because its kernels are of no class, or where training ends early.
+    """
+    check(cfg)
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
     profiler = profile(activities=kinds, record_shapes=True)
     with norms_recorded():
-        fit = short_fit(cfg, folder, functools.partial(ProfileTrial, profiler=profiler))
+        fit = short_fit(cfg, folder, functools.partial(ProfileTrial, profiler=profiler), say)
     trial = fit.callback
     assert isinstance(trial, ProfileTrial)
+    if trial.interruption.signal is not None:
+        raise KeyboardInterrupt
     if not trial.is_through:
-        raise UserError(fit.progress.diverged or "interrupted before enough steps were taken")
+        raise UserError(
+            f"nothing to profile: {fit.progress.diverged or 'the run ended before enough steps were taken'}"
+        )
     found = work_by_class(profiler.events() or (), trial.wall, of_device=fit.device_type == "cuda")
     by_step = {kind: Work(work.seconds / STEPS, work.operations // STEPS) for kind, work in found.items()}
-    return trial.step_seconds, trial.wall / STEPS, by_step
+    return StepProfile(trial.step_seconds, trial.wall / STEPS, by_step)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise `UserError` for a run that cannot be profiled."""
+    trainer = cfg.trainer
+    if trainer.compile != "none":
+        raise UserError(
+            f"trainer.compile={trainer.compile}: a compiled kernel is of no one class; take trainer.compile=none"
+        )
+    if trainer.devices * trainer.nodes > 1:
+        raise UserError(f"trainer.devices={trainer.devices}: one device is profiled; take trainer.devices=1")
+    if trainer.steps < NEEDED:
+        raise UserError(f"trainer.steps={trainer.steps}: a profile takes {NEEDED} steps")
 
 
 @contextmanager

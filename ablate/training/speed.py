@@ -48,13 +48,15 @@ def measure_speed(cfg: DictConfig, folder: RunFolder, seconds: float) -> dict[st
     return fit.progress.timer.steps_per_second()
 
 
-def short_fit(cfg: DictConfig, folder: RunFolder, callback: Callable[..., SpeedTrial]) -> Fit:
-    """A run that its `callback` ends soon."""
+def short_fit(
+    cfg: DictConfig, folder: RunFolder, callback: Callable[..., SpeedTrial], say: Callable[[str], None] = print
+) -> Fit:
+    """A run that its `callback` ends soon; `say` is called with what a run prints."""
     folder.path.mkdir(parents=True, exist_ok=True)
     text = build_corpus.prepare(cfg)
-    say = print if processes.is_main() else lambda line: None
+    tell = say if processes.is_main() else lambda line: None
     with Interruption() as interruption:
-        fit = Fit(cfg, text, folder, "speed", interruption, say, callback=callback)
+        fit = Fit(cfg, text, folder, "speed", interruption, tell, callback=callback)
         fit.train()
     return fit
 

@@ -46,7 +46,8 @@ def profiled(place, *overrides):
     ids=lambda words: " ".join(words) or "baseline",
 )
 def test_products_are_those_that_cost_counts(place, overrides):
-    cfg, (seconds, watched, work) = profiled(place, *overrides)
+    cfg, found = profiled(place, *overrides)
+    seconds, watched, work = found.step_seconds, found.watched_seconds, found.work
     assert work["contraction"].operations == cost(cfg)["flops_per_step"]
     assert tuple(work) == CLASSES and seconds > 0
     assert sum(one.seconds for one in work.values()) == pytest.approx(watched, rel=1e-6)
@@ -106,9 +107,17 @@ def test_fused_attention_counts_its_products():
     assert work["normalization"].operations == 0
 
 
-def test_a_compiled_model_is_refused(place):
-    with pytest.raises(UserError, match="trainer.compile=model: a compiled kernel is of no one class"):
-        profiled(place, "trainer.compile=model")
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("trainer.compile=model", "trainer.compile=model: a compiled kernel is of no one class"),
+        ("trainer.steps=10", "trainer.steps=10: a profile takes 20 steps"),
+        ("trainer.devices=2", "one device is profiled"),
+    ],
+)
+def test_what_cannot_be_profiled(place, override, reason):
+    with pytest.raises(UserError, match=reason):
+        profiled(place, override)
 
 
 def test_the_published_shares_are_whole():
