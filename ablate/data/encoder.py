@@ -66,7 +66,6 @@ class Encoder:
             writer.keep(block.ids, block.lengths)
             self.counts[part] += block.counts
             long, marks = long + block.long, marks + block.marks
-        writer.cut()
         if done := len(writer.lengths):
             self._ticker.say(f"{done:,} of {total:,} documents of {where} were encoded before")
         for block in self._encoded(spool, done):

@@ -27,7 +27,8 @@ Put = Callable[[io.BufferedRandom, memoryview], object]  # bytes into a file, or
 class Writer:
     """Writes the documents of one part (train or validation) into shards; no document spans two shards.
 
-    What a killed process has written can be kept: `keep` each block of it in its order, then `cut` what is behind.
+    What a killed process has written can be kept: `keep` each block of it in its order, then `add` the others, which
+    take the place of what is behind.
     """
 
     def __init__(self, folder: Path, part: str, dtype: np.dtype, shard_tokens: int = SHARD_TOKENS):
@@ -49,16 +50,6 @@ class Writer:
         """Hand to the system what was added, so that it is there when this process is killed."""
         if self._open is not None:
             self._open.flush()
-
-    def cut(self) -> None:
-        """Remove what is behind the documents that were kept."""
-        there = {shard["file"] for shard in self.shards}
-        if self._open is not None:
-            self._open.truncate()
-            there.add(Path(self._open.name).name)
-        for file in shard_files(self.folder, self.part):
-            if file.name not in there:
-                file.unlink()
 
     def close(self) -> dict[str, Any]:
         """Finish the files; returns the manifest's entry for this part."""
@@ -108,7 +99,7 @@ class Writer:
     def _close_shard(self) -> None:
         if self._open is None:
             return
-        self._open.truncate()
+        self._open.truncate()  # behind what a killed process has left
         self._open.flush()
         os.fsync(self._open.fileno())
         self._open.close()
