@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -38,18 +39,17 @@ class ProfileTrial(SpeedTrial):
         super().__init__(*arguments, seconds=float("inf"), **options)
         self.profiler = profiler
         self.calls = 0
-        self.marks: dict[int, float] = {}
-        self.wall = 0.0  # seconds of the watched steps
+        self.marks: dict[int, tuple[float, float]] = {}  # call -> seconds on the clock, and of the processor
+        self.began = self.wall = 0.0  # of the watched steps
 
     def _stop_or_pause_requests(self) -> tuple[bool, bool]:
         self.calls += 1
-        now = time.perf_counter()
-        self.marks[self.calls] = now
+        self.marks[self.calls] = _clocks()
         if self.calls == WARM_UP + STEPS:
             self.profiler.start()
-            self.marks[self.calls] = time.perf_counter()
+            self.began = time.perf_counter()
         if self.calls == WARM_UP + 2 * STEPS:
-            self.wall = now - self.marks[WARM_UP + STEPS]
+            self.wall = time.perf_counter() - self.began
             self.profiler.stop()
         return self.is_through or self.interruption.signal is not None, False
 
@@ -57,24 +57,35 @@ class ProfileTrial(SpeedTrial):
     def is_through(self) -> bool:
         return self.calls >= WARM_UP + 2 * STEPS
 
-    @property
-    def step_seconds(self) -> float:
-        """The median of a step that the profiler does not watch."""
-        times = [self.marks[call + 1] - self.marks[call] for call in range(WARM_UP, WARM_UP + STEPS - 1)]
-        return statistics.median(times)
+    def step(self) -> tuple[float, float]:
+        """The median of a step that the profiler does not watch: seconds on the clock, and of the processor."""
+        marks = [self.marks[call] for call in range(WARM_UP, WARM_UP + STEPS + 1)]
+        wall, processor = (
+            statistics.median(after - before for before, after in pairwise(clock)) for clock in zip(*marks, strict=True)
+        )
+        return wall, processor
 
 
 @dataclass(frozen=True)
 class StepProfile:
-    """A training step: its seconds, those of one that the profiler watched, and what each class took of that."""
+    """A training step: its seconds on the clock and of the processor, and those of each class of work.
+
+    The latter are of a step that the profiler watched, which took `watched_seconds`.
+    """
 
     step_seconds: float
+    processor_seconds: float
     watched_seconds: float
     work: dict[str, Work]
 
     def to_json(self) -> dict[str, Any]:
         work = {kind: [one.seconds, one.operations] for kind, one in self.work.items()}
-        return {"step_seconds": self.step_seconds, "watched_seconds": self.watched_seconds, "work": work}
+        return {
+            "step_seconds": self.step_seconds,
+            "processor_seconds": self.processor_seconds,
+            "watched_seconds": self.watched_seconds,
+            "work": work,
+        }
 
 
 def profile_steps(cfg: DictConfig, folder: RunFolder, say: Callable[[str], None] = lambda line: None) -> StepProfile:
@@ -97,7 +108,7 @@ def profile_steps(cfg: DictConfig, folder: RunFolder, say: Callable[[str], None]
         )
     found = work_by_class(profiler.events() or (), trial.wall, of_device=fit.device_type == "cuda")
     by_step = {kind: Work(work.seconds / STEPS, work.operations // STEPS) for kind, work in found.items()}
-    return StepProfile(trial.step_seconds, trial.wall / STEPS, by_step)
+    return StepProfile(*trial.step(), trial.wall / STEPS, by_step)
 
 
 def check(cfg: DictConfig) -> None:
@@ -111,6 +122,10 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"trainer.devices={trainer.devices}: one device is profiled; take trainer.devices=1")
     if trainer.steps < NEEDED:
         raise UserError(f"trainer.steps={trainer.steps}: a profile takes {NEEDED} steps")
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
 @contextmanager

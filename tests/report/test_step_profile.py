@@ -24,7 +24,9 @@ def variant(label, norm_ms, step_ms, operations=2, flops=90):
     for number in range(6):
         one = copy.deepcopy(work)
         one["normalization"][0] *= 1 + number / 1000  # not quite the same each time
-        rounds.append({"step_seconds": step_ms * (1 + number / 1000) / 1000, "watched_seconds": 0.110, "work": one})
+        seconds = step_ms * (1 + number / 1000) / 1000
+        clocks = {"step_seconds": seconds * (1 + number % 2), "processor_seconds": seconds, "watched_seconds": 0.110}
+        rounds.append({**clocks, "work": one})
     return {"label": label, "overrides": [label], "flops_per_step": flops, "rounds": rounds}
 
 
@@ -65,6 +67,18 @@ def test_words_need_an_interval(first, second, kind, words):
     few = [{**one, "rounds": one["rounds"][:4]} for one in (first, second)]
     told = " ".join(rendered.findings(step_profile.from_json(content(*few, kind=kind))))
     assert "fewer than 5 rounds give no interval" in told and "faster" not in told and "slower" not in told
+
+
+def test_steps_are_compared_by_the_processors_time_where_one_thread_works():
+    """The clock says twice as long in every second round, of which the processor knows nothing."""
+    slow, quick = variant("slow", 30, 120), variant("quick", 30, 100)
+    slow["rounds"] = slow["rounds"][1:] + slow["rounds"][:1]
+    stored = content(slow, quick)
+    found = step_profile.from_json(stored).step_speedup()
+    assert found.ratio == pytest.approx(1.2, rel=0.01) and found.low > 1.1
+    for change in ({"threads": 2}, {"kind": "cuda"}):
+        by_clock = step_profile.from_json({**stored, "made": {**stored["made"], **change}}).step_speedup()
+        assert by_clock.low < 1 < by_clock.high
 
 
 def test_a_disagreement_about_the_operations_is_said():

@@ -1,7 +1,8 @@
 """What training steps spend their time on, of one or two configurations in turn, as `ablate profile` stores it.
 
 profile.json  {"schema", "made": where and with what, "variants": [{"label", "overrides", "flops_per_step", "rounds":
-              [{"step_seconds", "watched_seconds", "work": {class: [seconds, operations]}}]}]}, all numbers of one step
+              [{"step_seconds", "processor_seconds", "watched_seconds", "work": {class: [seconds, operations]}}]}]},
+              all numbers of one step
 """
 
 from __future__ import annotations
@@ -75,12 +76,22 @@ class Profile:
     made: dict[str, Any]
     variants: tuple[ProfiledVariant, ...]
 
-    def speedup(self, kind: str | None = None) -> SpeedRatio:
-        """How many times as fast the second variant is as the first: a step, or a class of work in it."""
-        first, second = (
-            [1 / (one["step_seconds"] if kind is None else one["work"][kind][0]) for one in variant.rounds]
-            for variant in self.variants
-        )
+    @property
+    def uses_processor_time(self) -> bool:
+        """Whether steps are compared by the processor's time, which other load leaves alone: on a CPU's one thread."""
+        return bool(self.made["kind"] == "cpu" and self.made["threads"] == 1)
+
+    def step_speedup(self) -> SpeedRatio:
+        """How many times as fast a step of the second variant is as one of the first."""
+        key = "processor_seconds" if self.uses_processor_time else "step_seconds"
+        return self._speedup(lambda one: one[key])
+
+    def class_speedup(self, kind: str) -> SpeedRatio:
+        """The same of a class of work in it."""
+        return self._speedup(lambda one: one["work"][kind][0])
+
+    def _speedup(self, seconds: Callable[[dict[str, Any]], float]) -> SpeedRatio:
+        first, second = ([1 / seconds(one) for one in variant.rounds] for variant in self.variants)
         return speed_ratio(second, first)
 
 

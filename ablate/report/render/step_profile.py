@@ -84,6 +84,7 @@ def findings(profile: Profile) -> list[str]:
     saved = 1 - all_second / all_first
     of_norms = 1 - second.operations(NORMALIZATION) / first.operations(NORMALIZATION)
     share, time = first.operation_share(NORMALIZATION), first.time_share(NORMALIZATION)
+    by = ", by the processor's time," if profile.uses_processor_time else ""
     lines = [
         (
             f"With {one}, normalization (the norms and softmax) makes {share:.2%} of the operations and takes "
@@ -94,15 +95,15 @@ def findings(profile: Profile) -> list[str]:
             f"{other} makes {of_norms:.1%} fewer operations in normalization than {one}, {saved:.2%} of all: counted "
             "in operations there is next to nothing to gain, and what there is to gain or lose is time for memory."
         ),
-        _speed(f"Normalization with {other}", profile.speedup(NORMALIZATION), f"with {one}"),
-        _speed(f"A step with {other}", profile.speedup(), f"with {one}"),
+        _speed(f"Normalization with {other}", profile.class_speedup(NORMALIZATION), f"with {one}"),
+        _speed(f"A step with {other}{by}", profile.step_speedup(), f"with {one}"),
     ]
     return [*lines, _verdict(profile, other, saved)]
 
 
 def _verdict(profile: Profile, other: str, saved: float) -> str:
     """Whether the second variant pays, said where the interval of the step's time tells it."""
-    step = profile.speedup()
+    step = profile.step_speedup()
     if not step.differs:
         return f"Whether {other} pays cannot be told from these rounds."
     if step.ratio > 1:
