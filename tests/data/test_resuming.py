@@ -156,6 +156,38 @@ def test_a_kill_loses_what_was_not_finished_alone(asked, small, monkeypatch, nam
         assert len(encoded) == 60 - 4 * 6 and any(": 24 of " in line for line in lines)
 
 
+SLOW = f"""
+import sys, time
+from ablate import cli
+from ablate.data import encoder
+from ablate.data.unfinished import Journal
+encoder.BLOCK = {BLOCK}
+add = Journal.add
+def slow(*arguments):
+    add(*arguments)
+    print("block", flush=True)
+    time.sleep(0.3)
+Journal.add = slow
+sys.exit(cli.run(["data", "prepare", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_encoding_and_the_next_goes_on(asked, small, tmp_path, number, code):
+    expected = content(prepared(asked("whole")))
+    command = [sys.executable, "-c", SLOW, *asked("stopped")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "block\n" in iter(process.stdout.readline, "")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code and len(errors.splitlines()) == 1
+    left = [path.name for path in (tmp_path / "stopped").iterdir() if path.is_dir()]
+    assert len(left) == 1 and left[0].startswith(".") and left[0].endswith(build_corpus.PARTIAL)
+    lines = []
+    assert content(prepared(asked("stopped"), lines.append)) == expected
+    assert any("were encoded before" in line for line in lines)
+
+
 def interrupt_in_block(monkeypatch, number):
     """Interrupt the preparing when so many blocks are noted."""
     add, seen = Journal.add, []
