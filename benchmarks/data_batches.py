@@ -117,7 +117,7 @@ def reader(folder: Path) -> float:
     """The worst ratio over three shapes; both give inputs and the tokens after them."""
     rng = np.random.default_rng(0)
     writer = shards.Writer(folder, "train", np.dtype(np.uint16))
-    writer.add([rng.integers(3, 32000, 1 << 24)])
+    writer.add(rng.integers(3, 32000, 1 << 24), np.array([1 << 24]))
     part = shards.Reader(folder, writer.close(), np.dtype(np.uint16))
     ratios = []
     for rows, length in ((8, 256), (32, 1024), (128, 568)):
@@ -153,7 +153,7 @@ def waiting(folder: Path) -> float:
     readers = {}
     for part in ("train", "validation"):
         writer = shards.Writer(folder, f"small-{part}", np.dtype(np.uint16))
-        writer.add([rng.integers(3, 32000, 1 << 22)])
+        writer.add(rng.integers(3, 32000, 1 << 22), np.array([1 << 22]))
         readers[part] = shards.Reader(folder, writer.close(), np.dtype(np.uint16))
     corpus = SimpleNamespace(name="random", layout=layout, **readers)
     torch.set_num_threads(1)

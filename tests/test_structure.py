@@ -48,6 +48,7 @@ ORDER = (
     "report.analysis",
     "report.render",
     "report.build",
+    "report.profile",
     "transfer",
     "sweep",
     "cli",

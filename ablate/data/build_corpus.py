@@ -22,19 +22,24 @@ from ablate.data.manifest import MANIFEST, write_manifest
 from ablate.data.shards import Writer, entry
 from ablate.data.spool import Spool
 from ablate.data.ticker import Progress, Ticker
+from ablate.data.tokenizer_backends import Tokenizer, load
+from ablate.data.unfinished import Unfinished
 from ablate.errors import UserError, disk_error
+from ablate.run.files import atomic_write, sha256
 from ablate.run.lock import Busy, held_in_turn, renew
 
 SAMPLE_SEED = 20210611  # of the text that a tokenizer is trained on; no run's seed
 PARTS = ("train", "validation")
+PARTIAL = ".partial"  # the ending of a corpus that is not whole, in a hidden folder
 
 
 def prepare(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> Corpus:
     """The corpus that `cfg` describes, prepared first if it does not exist.
 
-    It is written to a temporary folder and renamed at the end, so that a process that dies leaves nothing that looks
-    complete. One process prepares, others wait for it as long as it shows signs of life. `progress` is called with a
-    line of text every few seconds. Raises UserError where the disk is full or cannot be written, or where the process
+    It is written to a hidden folder and renamed at the end, so that a process that dies leaves nothing that looks
+    complete; the next one goes on with what it has done, and ends with the same bytes. One process prepares, others
+    wait for it as long as it shows signs of life. `progress` is called with a line of text every few seconds. Raises
+    UserError where the disk is full or cannot be written, or where the process
     that prepares is stopped.
     """
     request = corpus_request(cfg, progress)
@@ -84,17 +89,17 @@ def check(cfg: DictConfig | dict, progress: Progress = lambda line: None) -> Dat
 def _make(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     if folder.exists():
         raise UserError(f"{folder}: has no {MANIFEST}, so its content is unknown; move it away")
-    prefix = f".{folder.name}.tmp"
-    for left in folder.parent.glob(f"{prefix}*"):  # of a process that died; this one holds the lock
+    for left in folder.parent.glob(f".{folder.name}.tmp*"):  # of an older version, which went on with nothing
         shutil.rmtree(left, ignore_errors=True)
-    temporary = folder.parent / f"{prefix}{os.getpid()}"
-    temporary.mkdir()
+    begun = folder.parent / f".{folder.name}{PARTIAL}"
+    begun.mkdir(exist_ok=True)
     try:
         with _disk_errors(folder.parent):  # here, while the disk is as full as it was
-            build(request, temporary, progress)
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            build(request, begun, progress)
+            begun.rename(folder)
+    except Exception:  # an interruption is none: what is done so far stays for the next one
+        shutil.rmtree(begun, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -109,22 +114,29 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 
 def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
-    """Prepare the requested corpus in an empty folder, which is complete when this returns."""
-    layout = request.tokenizer.layout  # a vocabulary that does not fit is refused before hours of reading
-    ticker = Ticker(progress, request.name)
-    faults = DataFaults(request.on_error)
-    spools = {part: Spool(folder / f"{part}.txt") for part in PARTS}
-    ticker.say("reading documents")
-    duplicates = _divide(request, faults, spools, ticker)
+    """Prepare the requested corpus in a folder, which is complete when this returns.
 
-    ticker.say("making the tokenizer")
-    tokenizer = request.tokenizer.make(spools["train"].sample(SAMPLE_SEED))
-    (folder / tokenizer.file).write_bytes(tokenizer.content())
+    The folder is empty, or has what an earlier call has done of it before it was interrupted.
+    """
+    unfinished = Unfinished(folder)
+    if not (folder / MANIFEST).exists():  # which is written last
+        _write(request, folder, unfinished, Ticker(progress, request.name))
+    unfinished.remove()
+
+
+def _write(request: CorpusRequest, folder: Path, unfinished: Unfinished, ticker: Ticker) -> None:
+    layout = request.tokenizer.layout  # a vocabulary that does not fit is refused before hours of reading
+    faults = DataFaults(request.on_error)
+    spools, duplicates = _documents(request, faults, unfinished, ticker)
+    tokenizer = _tokenizer(request, spools["train"], folder, unfinished, ticker)
     for kind, count in tokenizer.notes.items():
         faults.note(kind, tokenizer.file, count)
         ticker.say(f"{count} {kind}")
     encoder = Encoder(tokenizer, layout, PARTS, faults, ticker)
-    parts = {part: encoder.write(spools[part], Writer(folder, part, layout.dtype)) for part in PARTS}
+    parts = {
+        part: encoder.write(spools[part], Writer(folder, part, layout.dtype), unfinished.journal(part))
+        for part in PARTS
+    }
     np.save(folder / "token_bytes.npy", encoder.token_bytes(parts["validation"]["bytes"]))
     np.save(folder / "token_counts.npy", encoder.counts["train"])
     content = {
@@ -141,6 +153,42 @@ def build(request: CorpusRequest, folder: Path, progress: Progress) -> None:
     _to_disk(folder)
     manifest = write_manifest(folder, content)
     ticker.say(_summary(manifest))
+
+
+def _documents(
+    request: CorpusRequest, faults: DataFaults, unfinished: Unfinished, ticker: Ticker
+) -> tuple[dict[str, Spool], int]:
+    """The documents of each part, and how many duplicates were left out: read before, or now."""
+    files = {part: unfinished.folder / f"{part}.txt" for part in PARTS}
+    if found := unfinished.result("documents"):
+        spools = {part: spool for part, file in files.items() if (spool := Spool.finished(file))}
+        if len(spools) == len(PARTS):
+            ticker.say("goes on from where it was interrupted: all documents were read")
+            faults.restore(found["problems"])
+            return spools, found["duplicates"]
+    unfinished.restart()
+    ticker.say("reading documents")
+    spools = {part: Spool(file) for part, file in files.items()}
+    duplicates = _divide(request, faults, spools, ticker)
+    for spool in spools.values():
+        spool.finish()
+    unfinished.finish("documents", {"duplicates": duplicates, "problems": faults.as_dict()})
+    return spools, duplicates
+
+
+def _tokenizer(request: CorpusRequest, spool: Spool, folder: Path, unfinished: Unfinished, ticker: Ticker) -> Tokenizer:
+    """The tokenizer, in a file of `folder`: made before, or now."""
+    if found := unfinished.result("tokenizer"):
+        file = folder / found["file"]
+        if file.is_file() and sha256(file) == found["sha256"]:
+            tokenizer = load(file)
+            tokenizer.notes = found["notes"]
+            return tokenizer
+    ticker.say("making the tokenizer")
+    made: Tokenizer = request.tokenizer.make(spool.sample(SAMPLE_SEED))
+    atomic_write(folder / made.file, made.content())
+    unfinished.finish("tokenizer", {**entry(folder / made.file), "notes": made.notes})
+    return made
 
 
 def _divide(request: CorpusRequest, faults: DataFaults, spools: dict[str, Spool], ticker: Ticker) -> int:

@@ -38,6 +38,11 @@ class DataFaults:
         self.noted[kind] += count
         self._remember(_printable(f"{where}: {kind}"))
 
+    def restore(self, entry: dict[str, Any]) -> None:
+        """Take over what `as_dict` gave in another process."""
+        self.skipped, self.noted = Counter(entry["skipped"]), Counter(entry["noted"])
+        self.examples = list(entry["examples"])
+
     def _remember(self, line: str) -> None:
         if self.limit is None or len(self.examples) < self.limit:
             self.examples.append(line)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -20,31 +21,35 @@ from ablate.run.files import sha256
 SHARD_TOKENS = 1 << 28  # tokens after which a new file is begun
 LARGE = 1 << 28  # bytes from which a file's hash is remembered
 
+Put = Callable[[io.BufferedRandom, memoryview], object]  # bytes into a file, or past those that are in it
+
 
 class Writer:
-    """Writes the documents of one part (train or validation) into shards; no document spans two shards."""
+    """Writes the documents of one part (train or validation) into shards; no document spans two shards.
+
+    What a killed process has written can be kept: `keep` each block of it in its order, then `add` the others, which
+    take the place of what is behind.
+    """
 
     def __init__(self, folder: Path, part: str, dtype: np.dtype, shard_tokens: int = SHARD_TOKENS):
         self.folder, self.part, self.dtype, self.shard_tokens = folder, part, dtype, shard_tokens
         self.shards: list[dict[str, Any]] = []
         self.lengths = array("q")  # tokens of each document
-        self._open: io.BufferedWriter | None = None
+        self._open: io.BufferedRandom | None = None
         self._written = 0
 
-    def add(self, documents: Sequence[np.ndarray]) -> None:
-        """Append documents, each (length,) with its end-of-sequence."""
-        for ids in documents:
-            if self._open is None:
-                name = f"{self.part}-{len(self.shards):05d}.bin"
-                self._open = open(self.folder / name, "xb")  # noqa: SIM115 (closed by `_close_shard`)
-                self._hash, self._written = hashlib.sha256(), 0
-            data = ids.astype(self.dtype).tobytes()
-            self._open.write(data)
-            self._hash.update(data)
-            self.lengths.append(len(ids))
-            self._written += len(ids)
-            if self._written >= self.shard_tokens:
-                self._close_shard()
+    def add(self, ids: np.ndarray, lengths: np.ndarray) -> None:
+        """Append documents: their ids end to end, (sum of lengths,), each with its end-of-sequence; lengths: int64."""
+        self._take(ids, lengths, self._append)
+
+    def keep(self, ids: np.ndarray, lengths: np.ndarray) -> None:
+        """The same for documents that are in their place already: nothing is written."""
+        self._take(ids, lengths, self._pass)
+
+    def flush(self) -> None:
+        """Hand to the system what was added, so that it is there when this process is killed."""
+        if self._open is not None:
+            self._open.flush()
 
     def close(self) -> dict[str, Any]:
         """Finish the files; returns the manifest's entry for this part."""
@@ -59,9 +64,42 @@ class Writer:
             "offsets": entry(self.folder / name),
         }
 
+    def _take(self, ids: np.ndarray, lengths: np.ndarray, put: Put) -> None:
+        ends, data = np.cumsum(lengths), ids.astype(self.dtype, copy=False).view(np.uint8).data
+        document = token = 0
+        while document < len(lengths):
+            opened = self._open_shard()
+            # a shard ends with the first document by which it is full
+            after = int(np.searchsorted(ends, token + self.shard_tokens - self._written)) + 1
+            end = int(ends[min(after, len(ends)) - 1])
+            part = data[token * self.dtype.itemsize : end * self.dtype.itemsize]
+            put(opened, part)
+            self._hash.update(part)
+            self._written += end - token
+            document, token = after, end
+            if self._written >= self.shard_tokens:
+                self._close_shard()
+        self.lengths.frombytes(lengths.astype(np.int64, copy=False).tobytes())
+
+    @staticmethod
+    def _append(opened: io.BufferedRandom, data: memoryview) -> None:
+        opened.write(data)
+
+    @staticmethod
+    def _pass(opened: io.BufferedRandom, data: memoryview) -> None:
+        opened.seek(len(data), os.SEEK_CUR)
+
+    def _open_shard(self) -> io.BufferedRandom:
+        if self._open is None:
+            file = self.folder / f"{self.part}-{len(self.shards):05d}.bin"
+            self._open = open(file, "r+b" if file.exists() else "x+b")  # noqa: SIM115 (closed by `_close_shard`)
+            self._hash, self._written = hashlib.sha256(), 0
+        return self._open
+
     def _close_shard(self) -> None:
         if self._open is None:
             return
+        self._open.truncate()  # behind what a killed process has left
         self._open.flush()
         os.fsync(self._open.fileno())
         self._open.close()
@@ -69,6 +107,26 @@ class Writer:
             {"file": Path(self._open.name).name, "sha256": self._hash.hexdigest(), "tokens": self._written}
         )
         self._open = None
+
+
+def shard_files(folder: Path, part: str) -> list[Path]:
+    """The files of a part's tokens, in their order."""
+    return sorted(folder.glob(f"{part}-[0-9]*.bin"))
+
+
+def read_shards(folder: Path, part: str, sizes: Iterable[int]) -> Iterator[bytes]:
+    """The bytes of a part's shards end to end, in blocks of these sizes; fewer where the files end before."""
+    with contextlib.ExitStack() as stack:
+        opened = (stack.enter_context(open(file, "rb")) for file in shard_files(folder, part))
+        shard = next(opened, None)
+        for size in sizes:
+            data = b""
+            while shard and len(data) < size:
+                data += (more := shard.read(size - len(data)))
+                if not more:
+                    stack.close()  # one file is open at a time
+                    shard = next(opened, None)
+            yield data
 
 
 class Reader:

@@ -30,8 +30,12 @@ class Tokenizer(Protocol):
     unknown_id: int | None
     reads_mark_as_space: bool
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, uint32, without specials; all cores."""
+    def encode(self, texts: Sequence[str], threads: int | None = None) -> list[np.ndarray]:
+        """The ids of each text, uint32, without specials, to be read only; several threads may call it at once.
+
+        threads: how many work on it; None takes all cores. Calls of the `tokenizers` library share one pool of threads,
+        of the size that `cores` says, whatever is asked here.
+        """
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -75,8 +79,8 @@ class HuggingFace:
         self._special = np.zeros(self.size, bool)
         self._special[sorted(special - {self.unknown_id})] = True
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, uint32, without specials; all cores. Raises UserError if text became a special id."""
+    def encode(self, texts: Sequence[str], threads: int | None = None) -> list[np.ndarray]:
+        """The ids of each text, uint32, without specials. Raises UserError if text became a special id."""
         encoded = self._fast.encode_batch_fast(texts, add_special_tokens=False)
         found = [np.array(encoding.ids, np.uint32) for encoding in encoded]
         for ids in found:
@@ -131,9 +135,10 @@ class SentencePiece:
     def eos_id(self) -> int | None:
         return self._processor.eos_id() if self._processor.eos_id() >= 0 else None
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, uint32, without specials; all cores."""
-        return [np.array(ids, np.uint32) for ids in self._processor.encode(list(texts), num_threads=cores())]
+    def encode(self, texts: Sequence[str], threads: int | None = None) -> list[np.ndarray]:
+        """The ids of each text, uint32, without specials; other threads go on meanwhile."""
+        found = self._processor.encode(list(texts), num_threads=threads or cores(), return_type="numpy")
+        return [ids.view(np.uint32) for ids in found]  # int32, and none is negative
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._processor.decode([int(i) for i in ids if i < self.size])

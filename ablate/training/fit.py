@@ -65,11 +65,10 @@ class Fit:
         self.cfg, self.folder, self.identity, self.say = cfg, folder, identity, say
         self.device_type = device_type(cfg)
         prepare_process(cfg, self.device_type)
-        environment.forget_peak_memory(self.device_type)
+        self.peak_memory = environment.PeakMemory(self.device_type)  # of the training alone
         self.batches = Batches(cfg, corpus)
         self.scoring = Scoring(cfg, corpus, self.batches, folder, identity)
         self.progress = Progress(Spikes(cfg.trainer.skip_spikes))
-        self.peak_memory = 0  # bytes, of the training alone
         self.is_trained = False
         self.agenda = agenda(cfg)
         self.model = build_model(cfg)
@@ -137,7 +136,7 @@ class Fit:
         """Take the evaluations that are due after `step`; False where a signal came in between."""
         self._note_peak_memory()
         is_through = self.scoring.score_at(step, self.model, self._context(stop), stop, self.say)
-        environment.forget_peak_memory(self.device_type)
+        self.peak_memory.forget()
         return is_through
 
     def _score_past(self, step: int, stop: Callable[[], bool]) -> bool:
@@ -146,8 +145,7 @@ class Fit:
         return past_points.score(self.scoring, folder, step, self._context(stop), stop, self.say)
 
     def _note_peak_memory(self) -> None:
-        now = environment.peak_memory_bytes(self.trainer.strategy.root_device)
-        self.peak_memory = max(self.peak_memory, now)
+        self.peak_memory.note(self.trainer.strategy.root_device)
 
     def _context(self, stop: Callable[[], bool]) -> Context:
         device = self.trainer.strategy.root_device
@@ -177,7 +175,7 @@ class Fit:
             "step": self.progress.step,
             "steps_per_second": {**timer.steps_per_second(), "exclusive": None},
             "data_wait_fraction": timer.data_wait_fraction(),
-            "peak_memory_bytes": self.peak_memory,
+            "peak_memory_bytes": self.peak_memory.bytes,
             "loss": {
                 "early": early and early["loss"],
                 "final": final and final["loss"],

@@ -44,17 +44,19 @@ class SpeedTrial(RunCallback):
 
 def measure_speed(cfg: DictConfig, folder: RunFolder, seconds: float) -> dict[str, float | None]:
     """Steps per second of the model of `cfg`: median, p25 and p75 of the steps after the warm-up."""
-    fit = _short_fit(cfg, folder, functools.partial(SpeedTrial, seconds=seconds))
+    fit = short_fit(cfg, folder, functools.partial(SpeedTrial, seconds=seconds))
     return fit.progress.timer.steps_per_second()
 
 
-def _short_fit(cfg: DictConfig, folder: RunFolder, callback: Callable[..., SpeedTrial]) -> Fit:
-    """A run that its `callback` ends soon."""
+def short_fit(
+    cfg: DictConfig, folder: RunFolder, callback: Callable[..., SpeedTrial], say: Callable[[str], None] = print
+) -> Fit:
+    """A run that its `callback` ends soon; `say` is called with what a run prints."""
     folder.path.mkdir(parents=True, exist_ok=True)
     text = build_corpus.prepare(cfg)
-    say = print if processes.is_main() else lambda line: None
+    tell = say if processes.is_main() else lambda line: None
     with Interruption() as interruption:
-        fit = Fit(cfg, text, folder, "speed", interruption, say, callback=callback)
+        fit = Fit(cfg, text, folder, "speed", interruption, tell, callback=callback)
         fit.train()
     return fit
 
@@ -89,7 +91,7 @@ class ShortTrial(SpeedTrial):
 
 def try_out(cfg: DictConfig, folder: RunFolder, seconds: float) -> Trial:
     """Train the run of `cfg` for about `seconds`, three steps at least, and take its held-out loss."""
-    fit = _short_fit(cfg, folder, functools.partial(ShortTrial, seconds=seconds))
+    fit = short_fit(cfg, folder, functools.partial(ShortTrial, seconds=seconds))
     speed, callback = fit.progress.timer.steps_per_second()["median"], fit.callback
     assert isinstance(callback, ShortTrial) and speed, "the trial counts three steps at least"
     return Trial(callback.began, 1 / speed, callback.evaluation)

@@ -79,6 +79,7 @@ def test_text_is_sampled_evenly_from_short_and_long_documents(tmp_path):
     short = [f"{number} " + "b" * 500 for number in range(2400)]
     for text in (long, *short):
         spool.add(text.encode())
+    spool.finish()
     drawn = list(spool.sample(1))
     assert drawn == list(spool.sample(1)) != list(spool.sample(2))
     whole = "".join(drawn)
@@ -87,8 +88,8 @@ def test_text_is_sampled_evenly_from_short_and_long_documents(tmp_path):
     assert len(beginning.decode().replace("\u00e9", "").encode()) / len(beginning) == pytest.approx(0.5, abs=0.15)
     odd = Spool(tmp_path / "odd.txt")
     odd.add(("x" + "\u00e9" * 20_000).encode())  # a cut falls into a character
+    odd.finish()
     assert "".join(odd.sample(1)).count("\u00e9") == 19_998
-    spool.close(), odd.close()
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
@@ -401,10 +402,10 @@ def test_a_kill_leaves_nothing_that_is_taken_for_whole(config, file, tmp_path, f
     killed = subprocess.run([sys.executable, "-c", PREPARE, fault, *overrides], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not corpus_request(config(file)).folder.exists()
-    left = [name for name in os.listdir(tmp_path / "corpora") if ".tmp" in name]
+    left = [name for name in os.listdir(tmp_path / "corpora") if build_corpus.PARTIAL in name]
     assert left
     made = build_corpus.prepare(config(file))
-    assert not [name for name in os.listdir(tmp_path / "corpora") if ".tmp" in name]
+    assert not [name for name in os.listdir(tmp_path / "corpora") if build_corpus.PARTIAL in name]
     assert made.sha256 == json.loads((made.folder / "manifest.json").read_text())["sha256"]
 
 

@@ -37,7 +37,7 @@ def test_a_disk_that_fills_is_named_and_nothing_is_left(config, small_disk, tmp_
     ):
         build_corpus.prepare(cfg)
     assert [name for name in os.listdir(small_disk) if not name.startswith(".")] == []
-    assert not [name for name in os.listdir(small_disk) if ".tmp" in name]
+    assert not [name for name in os.listdir(small_disk) if build_corpus.PARTIAL in name]
     assert build_corpus.prepare(config(write_jsonl(file, texts(100)), f"paths.data={small_disk}")).train.n_tokens
 
 
@@ -64,7 +64,7 @@ def test_a_limit_on_files_is_named_wherever_it_is_met(config, tmp_path, stage):
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert f"UserError: {tmp_path / 'corpora'}: a file there would be larger" in ended.stderr, ended.stderr
     assert not corpus_request(config(file)).folder.exists()
-    assert not [name for name in os.listdir(tmp_path / "corpora") if ".tmp" in name]
+    assert not [name for name in os.listdir(tmp_path / "corpora") if build_corpus.PARTIAL in name]
 
 
 AS_NOBODY = f"""

@@ -10,6 +10,7 @@ from ablate.data.shards import Writer
 from ablate.data.spool import Spool
 from ablate.data.ticker import Ticker
 from ablate.data.tokenizer import BPE
+from ablate.data.unfinished import Journal
 
 WORDS = "a few  words of\ntext, \t and a\n\n  longer one: incomprehensibilities"
 
@@ -33,9 +34,11 @@ def test_ids_are_those_of_the_whole_and_it_is_said(tmp_path, monkeypatch):
         spool = Spool(tmp_path / f"{name}.txt")
         for text in texts:
             spool.add(text.encode())
+        spool.finish()
         (tmp_path / name).mkdir()
         made = Encoder(tokenizer, bpe.layout, ("train",), faults, Ticker(lambda line: None, "test"))
-        entry = made.write(spool, Writer(tmp_path / name, "train", bpe.layout.dtype))
+        writer = Writer(tmp_path / name, "train", bpe.layout.dtype)
+        entry = made.write(spool, writer, Journal(tmp_path / f"{name}.jsonl"))
         return np.fromfile(tmp_path / name / entry["shards"][0]["file"], bpe.layout.dtype), faults.as_dict()["noted"]
 
     whole, said = written("whole", ["short", document])

@@ -363,6 +363,11 @@ def test_quartiles_of_the_speed(seconds, quartiles):
         ("NVIDIA H100 PCIe", 756, 378),
         ("NVIDIA A100-SXM4-80GB", 312, 156),
         ("NVIDIA L40S", 362, 183),
+        ("NVIDIA L4", 121, 60),
+        ("NVIDIA A10", 125, 62.5),
+        ("NVIDIA A40", 149.7, 74.8),
+        ("NVIDIA GeForce RTX 3090", 71, 35.6),
+        *((name, None, None) for name in ("NVIDIA A10G", "NVIDIA A400", "NVIDIA GeForce RTX 3090 Ti")),
         ("NVIDIA GeForce RTX 4090", 165, 82.6),
         *((name, None, None) for name in ("AMD EPYC", "GPU X", "NVIDIA RTX A1000", "NVIDIA GeForce RTX 4090 D")),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None, None),
@@ -400,14 +405,27 @@ def test_the_processor_is_named_and_its_cores_counted():
     assert (found.kind, found.devices, found.cores) == ("cpu", 2, os.cpu_count())
 
 
-def test_the_peak_of_memory_is_that_of_one_model():
-    from ablate.training import environment
+def test_the_peak_of_memory_is_what_one_training_adds():
+    """Neither what the process held before, nor what another model took and gave back."""
+    from ablate.training.environment import PeakMemory
 
     cpu = torch.device("cpu")
-    block = torch.ones(60_000_000)  # 240 MB
-    before = environment.peak_memory_bytes(cpu)
-    del block
-    environment.forget_peak_memory("cpu")
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("only Linux forgets")
-    assert environment.peak_memory_bytes(cpu) < before - 200e6
+    held = torch.ones(60_000_000)  # 240 MB that stay
+    freed = [torch.ones(20_000) for _ in range(1000)]  # 80 MB in blocks that glibc keeps
+    del freed
+    memory = PeakMemory("cpu")
+    memory.note(cpu)
+    assert memory.bytes < 20e6
+    block = torch.ones(25_000_000)
+    del block
+    memory.note(cpu)
+    assert 95e6 < memory.bytes < 130e6
+    memory.forget()
+    another = torch.ones(12_500_000)
+    memory.note(cpu)
+    assert 95e6 < memory.bytes < 130e6 and len(held) > len(another)
+    beside = PeakMemory("cpu")
+    beside.note(cpu)
+    assert beside.bytes < 20e6
