@@ -64,7 +64,9 @@ def _gpt2(work: Work, weights: State, chosen: Mapping[str, Any]) -> Made:
     )
     model = GPT2LMHeadModel(config)
     is_matrix = lambda name: ".h." in name and name.endswith(".weight") and ".ln_" not in name  # noqa: E731
-    state = {name: tensor.T if is_matrix(name) else tensor for name, tensor in weights.items()}  # its matrices: (in, out)
+    state = {
+        name: tensor.T if is_matrix(name) else tensor for name, tensor in weights.items()
+    }  # its matrices: (in, out)
     return Made(_loaded(model, {**state, "lm_head.weight": state["transformer.wte.weight"]}), _causal(model))
 
 

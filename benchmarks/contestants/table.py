@@ -37,7 +37,9 @@ def markdown(content: dict[str, Any]) -> str:
 
 
 def _sizes(work: dict[str, int]) -> str:
-    stacks = f"{work['n_layers']} layers" if work["family"] != "t5" else f"{work['n_layers']} + {work['n_layers']} layers"
+    stacks = (
+        f"{work['n_layers']} layers" if work["family"] != "t5" else f"{work['n_layers']} + {work['n_layers']} layers"
+    )
     length = f"{work['length']} + {work['targets']}" if work["family"] == "t5" else work["length"]
     return (
         f"{stacks}, `d_model` {work['d_model']}, {work['n_heads']} heads, `d_ff` {work['d_ff']}, vocabulary "
@@ -54,7 +56,9 @@ def _table(modes: dict[str, list[dict[str, Any]]]) -> list[str]:
     for number, contestant in enumerate(first):
         mark = ""
         if contestant["note"]:
-            notes.append(f"{len(notes) + 1}. {contestant['note'][0].upper()}{contestant['note'][1:]}{_loss(contestant)}.")
+            notes.append(
+                f"{len(notes) + 1}. {contestant['note'][0].upper()}{contestant['note'][1:]}{_loss(contestant)}."
+            )
             mark = f" ({len(notes)})"
         cells = [f"**{contestant['name']}**" if contestant["name"] == roster.OURS else contestant["name"] + mark]
         for results in modes.values():

@@ -20,7 +20,9 @@ def make(work: Work, weights: State) -> Made:
     if work.is_encoder_decoder:
         torch.manual_seed(0)
         pair = EncoderDecoder(work)
-        return Made(pair, lambda batch: cross_entropy(pair(batch["encoder_ids"], batch["decoder_ids"]), batch["targets"]))
+        return Made(
+            pair, lambda batch: cross_entropy(pair(batch["encoder_ids"], batch["decoder_ids"]), batch["targets"])
+        )
     model = Decoder(work)
     model.load(weights)
     return Made(model, lambda batch: cross_entropy(model(batch["decoder_ids"]), batch["targets"]))
