@@ -6,8 +6,9 @@
 Each contestant is a process of its own and takes one step when it is asked; the others wait. Equal losses of the first
 steps come first: 1e-4 nats in float32, else it fails. Then the ratio of both speeds in each round; printed are the
 median and its bootstrap interval of 95 %, wall clock, and the same of processor time. `--quick` runs tiny models for a
-few rounds, of which nothing is demanded but equal losses. `--out` writes all figures as JSON, from which `python -m benchmarks.contestants.table` makes the table of
-docs/speed.md. With --check it fails below the floors (benchmarks/contestants/floors.py).
+few rounds, of which nothing is demanded but equal losses. `--out` writes all figures as JSON, from which
+`python -m benchmarks.contestants.table` makes the table of docs/speed.md. With --check it fails below the floors
+(benchmarks/contestants/floors.py).
 
 litgpt, nanoGPT and nanoT5 take part where `python -m benchmarks.contestants.sources` has fetched them.
 """

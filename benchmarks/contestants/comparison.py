@@ -171,7 +171,7 @@ def faults(differences: dict[str, list[float]], contestants: Sequence[Contestant
 
 
 def _result(runner: Runner, ours: Runner, differences: list[float], setting: Setting) -> dict[str, Any]:
-    contestant, timed = runner.contestant, [step for step in runner.steps[setting.warm_up :]]
+    contestant, timed = runner.contestant, runner.steps[setting.warm_up :]
     column = lambda of, key: [step[key] for step in of.steps[setting.warm_up :]]  # noqa: E731
     seconds = median(step["seconds"] for step in timed)
     return {

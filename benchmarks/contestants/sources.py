@@ -2,7 +2,7 @@
 
 litgpt is installed into a folder of its own without its dependencies, whose pins clash with ours: it uses the torch and
 the lightning that are here. nanoGPT and nanoT5 are on no package registry; git fetches one commit of each. All of them
-go to `benchmarks/.peers/`; what is there already stays. Where they are absent, the comparison leaves them out and says so.
+go to `benchmarks/.peers/`; what is there already stays. The comparison leaves out those that are absent and says so.
 """
 
 from __future__ import annotations

@@ -25,10 +25,12 @@ def markdown(content: dict[str, Any]) -> str:
     machine = content["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     threads = "one thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    load = f"{machine['load_before']} before and {machine['load_after']} after"
     lines = [
-        f"Measured on {content['date']}: {machine['processor']}, {machine['cores']} cores, {threads}; load average "
-        f"{machine['load_before']} before and {machine['load_after']} after, of which the benchmark itself is about 1. "
-        f"{content['rounds']} rounds after {content['warm_up']} to warm up. {versions}.",
+        f"Measured on {content['date']}: {machine['processor']}, {machine['cores']} cores, {threads}.",
+        f"Load average {load}, of which the benchmark itself is about {machine['threads']}.",
+        f"{content['rounds']} rounds after {content['warm_up']} to warm up.",
+        f"{versions}.",
     ]
     for family, modes in content["families"].items():
         lines += ["", f"### {TITLES[family]}", "", _sizes(content["work"][family]), "", *_table(modes)]

@@ -120,7 +120,7 @@ def _feedforward(name: str, gate: Tensor, up: Tensor, down: Tensor) -> State:
 
 
 def neighbours(matrix: Tensor, n_heads: int) -> Tensor:
-    """Rows (H K, D) with each head's rotary pairs as neighbours (a0 b0 a1 b1 ...), given as halves (a0 a1 ... b0 b1 ...)."""
+    """Rows (H K, D) whose rotary pairs are halves of a head (a0 a1 .. b0 b1 ..), as neighbours (a0 b0 a1 b1 ..)."""
     return matrix.unflatten(0, (n_heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
