@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -95,6 +95,8 @@ class Runner:
         return answer
 
     def _failed(self) -> None:
+        self.process.kill()
+        self.process.wait()
         self.log.seek(0)
         lines = self.log.read().strip().splitlines()
         raise RuntimeError(f"{self.contestant.name} has failed: {lines[-1] if lines else 'it said nothing'}")
@@ -102,7 +104,8 @@ class Runner:
     def close(self) -> None:
         """End the process."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:

@@ -33,7 +33,7 @@ def speed(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     A round in which the machine was busy slows both, so that the ratio is taken within each round, and the rounds are
     resampled, not the times. Raises ValueError where the rounds are not the same or there are none.
     """
-    if len(ours) != len(theirs) or not ours:
+    if len(ours) != len(theirs) or len(ours) == 0:
         raise ValueError(f"{len(ours)} and {len(theirs)} rounds: a ratio is of the same rounds")
     rounds = np.asarray(theirs) / np.asarray(ours)
     drawn = np.random.default_rng(0).integers(0, len(rounds), (RESAMPLES, len(rounds)))

@@ -33,11 +33,11 @@ def main() -> int:
 
 def serve(settings: dict[str, Any], questions: TextIO, answers: TextIO) -> None:
     """Make the contestant of `settings` (family, name, compiled, quick, threads) and answer for it."""
+    contestant = roster.find(settings["family"], settings["name"])
     import torch
 
     torch.set_flush_denormal(True)  # before there are threads, which inherit it
     torch.set_num_threads(settings["threads"])
-    contestant = roster.find(settings["family"], settings["name"])
     if contestant.package in sources.INSTALLED:
         sys.path.append(str(sources.FOLDER / contestant.package))
     work = STANDARD[settings["family"]]
