@@ -27,6 +27,7 @@ from . import ratios, roster, sources
 from .roster import Contestant
 from .work import STANDARD, Work, quick
 
+ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-4  # nats
 EQUAL_STEPS = 3  # whose losses are compared: the second and third depend on gradients, clip and optimizer, too
 PAUSE = 0.02  # seconds after a step on several threads, which go on looking for work for a while
@@ -63,11 +64,9 @@ class Runner:
         self.contestant, self.log = contestant, log
         told = {"family": setting.family, "name": contestant.name, "compiled": setting.mode == "compiled"}
         told |= {"quick": setting.quick, "threads": setting.threads}
-        package = Path(__file__).parent
-        levels = (__package__ or "").count(".") + 1
-        path = os.pathsep.join([str(package.parents[levels - 1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker", json.dumps(told)],
+            [sys.executable, "-m", "benchmarks.contestants.worker", json.dumps(told)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
