@@ -59,12 +59,11 @@ STANDARD = {
 
 
 def quick(work: Work) -> Work:
-    """The same with one narrow layer more than one, on few tokens: to see that everything runs."""
+    """The same with two narrow layers, on few tokens: to see that everything runs."""
     targets = 8 if work.is_encoder_decoder else 24
-    small = {"d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 64, "vocab_size": 128}
-    if work.family == "gpt2":
-        small["d_ff"] = 128  # nanoGPT has four times the width, and no key for it
-    return replace(work, **small, sequences=2, length=24, targets=targets)
+    d_ff = 128 if work.family == "gpt2" else 64  # nanoGPT has four times the width, and no key for it
+    small = replace(work, d_model=32, n_layers=2, n_heads=4, d_ff=d_ff, vocab_size=128)
+    return replace(small, sequences=2, length=24, targets=targets)
 
 
 def batch(work: Work, number: int) -> dict[str, Tensor]:

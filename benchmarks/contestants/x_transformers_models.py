@@ -75,7 +75,7 @@ def _t5(work: Work, weights: State) -> Made:
         **{f"{side}_{key}": value for side in ("enc", "dec") for key, value in stack.items()},
     )
     encoder, decoder = model.encoder, model.decoder.net
-    state = {}
+    state: State = {}
     for side, name, attentions in (
         ("encoder", "encoder", ["SelfAttention"]),
         ("decoder", "decoder.net", ["SelfAttention", "EncDecAttention"]),
