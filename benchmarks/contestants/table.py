@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import floors, roster
+from .work import Work
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "models.json"
@@ -33,19 +34,18 @@ def markdown(content: dict[str, Any]) -> str:
         f"{versions}.",
     ]
     for family, modes in content["families"].items():
-        lines += ["", f"### {TITLES[family]}", "", _sizes(content["work"][family]), "", *_table(modes)]
+        lines += ["", f"### {TITLES[family]}", "", _sizes(Work(**content["work"][family])), "", *_table(modes)]
         lines += [f"\nLeft out, not fetched: {', '.join(names)}." for names in [content["absent"][family]] if names]
     return "\n".join(lines)
 
 
-def _sizes(work: dict[str, int]) -> str:
-    stacks = (
-        f"{work['n_layers']} layers" if work["family"] != "t5" else f"{work['n_layers']} + {work['n_layers']} layers"
-    )
-    length = f"{work['length']} + {work['targets']}" if work["family"] == "t5" else work["length"]
+def _sizes(work: Work) -> str:
+    pair = work.is_encoder_decoder
+    layers = f"{work.n_layers} + {work.n_layers}" if pair else work.n_layers
+    length = f"({work.length} + {work.targets})" if pair else work.length
     return (
-        f"{stacks}, `d_model` {work['d_model']}, {work['n_heads']} heads, `d_ff` {work['d_ff']}, vocabulary "
-        f"{work['vocab_size']:,}; {work['sequences']} × {length} tokens a step."
+        f"{layers} layers, `d_model` {work.d_model}, {work.n_heads} heads, `d_ff` {work.d_ff}, vocabulary "
+        f"{work.vocab_size:,}; {work.sequences} × {length} tokens a step."
     )
 
 
