@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-# How many elements are stacked to one tensor, matrices of one shape, and how many updates wait to be applied at once. On
-# a GPU as many as memory allows: few kernels. On a CPU as many as its cache holds from the gradient to the update; small
-# matrices share calls, and a large one comes alone and is not copied. Each choice gives the same bits.
+# How many elements are stacked to one tensor, matrices of one shape, and how many updates wait to be applied at once.
+# On a GPU as many as memory allows: few kernels. On a CPU as many as its cache holds from the gradient to the update;
+# small matrices share calls, and a large one comes alone and is not copied. Each choice gives the same bits.
 AT_ONCE = 1 << 25
 AT_ONCE_CPU = 1 << 20
 

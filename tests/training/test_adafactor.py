@@ -57,7 +57,7 @@ def draw(shape, generator, size):
     return gradient
 
 
-@pytest.mark.parametrize("at_once", [1, 50_000, 1 << 20])
+@pytest.mark.parametrize("at_once", [1, 50_000])
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_the_bits_of_the_steps_written_out(kind, size, at_once, monkeypatch):
@@ -67,7 +67,7 @@ def test_the_bits_of_the_steps_written_out(kind, size, at_once, monkeypatch):
     ours, theirs = ([torch.nn.Parameter(start.clone()) for start in starts] for _ in range(2))
     optimizer, states = Adafactor(ours), [{} for _ in theirs]
     with torch.no_grad():
-        for step in range(1, 21):
+        for step in range(1, 13):
             for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
                 gradient = (
                     None if (step + index) % 7 == 0 else draw(one.shape, generator, size * (30 if step == 9 else 1))
