@@ -14,6 +14,10 @@ from ablate.ranges import WIDTH, Ranges, Relations, check, groups_of
 
 INVISIBLE = -1e9  # added to the score of a query and a key that it must not see
 FUSED_FROM = 8  # queries: with as many, torch's CPU kernel is faster forward, in float32, and keeps no weights
+# Length from which torch's CPU kernel with its causal flag is faster than two products forward and backward together:
+# four times the width of a head in float32, but no less than this (1.07 to 1.3 times at 256, 1.5 to 2.3 at 1,024);
+# in bfloat16 0.75 times at 256, 1.9 at 1,024. No run in a committed report is as long.
+CAUSAL_FROM, CAUSAL_FROM_BF16 = 256, 1024
 
 
 def mask_to_bias(visible: Tensor | None) -> Tensor | None:
@@ -35,17 +39,27 @@ def attend(
     """softmax(q k^T + bias + mask_bias) v for q (B,H,T,K) and k, v (B,G,S,K), G a divisor of H -> (B,H,T,K).
 
     q is already scaled. `bias` and `mask_bias` (from `mask_to_bias`) are broadcastable to (B,H,T,S). On a GPU this is
-    torch's fused kernel, for which `causal` can replace a lower-triangular mask. Elsewhere it is two plain products,
-    faster forward and backward than torch's CPU kernel at our lengths (two to five times in bfloat16), at the price of
-    keeping the weights (B,H,T,S) of each layer.
+    torch's fused kernel, for which `causal` can replace a lower-triangular mask; on a CPU too, where `causal` does and
+    the sequence is long (`takes_flag`). Else it is two plain products, faster forward and backward than torch's CPU
+    kernel with a bias or mask, at the price of keeping the weights (B,H,T,S) of each layer.
 
     `reading` says that there will be no backward pass and that bits need not be those of training: then torch's CPU
     kernel serves, but for single tokens.
     """
-    if q.is_cuda or (reading and _is_faster_fused(q)):
+    if causal or q.is_cuda or (reading and _is_faster_fused(q)):
         return fused(q, k, v, bias=bias, mask_bias=mask_bias, causal=causal, dropout=dropout)
     weights = attention_weights(q, k, bias=bias, mask_bias=mask_bias)
     return by_group(functional.dropout(weights, dropout), v)
+
+
+def takes_flag(q: Tensor, reading: bool) -> bool:
+    """Whether a lower-triangular mask on queries q (B,H,T,K) is better left to the fused kernel's causal flag."""
+    if q.is_cuda or (reading and _is_faster_fused(q)):
+        return True
+    length, width = q.shape[-2:]
+    if q.dtype == torch.float32:
+        return length >= max(CAUSAL_FROM, 4 * width)
+    return length >= CAUSAL_FROM_BF16
 
 
 def _is_faster_fused(q: Tensor) -> bool:
@@ -161,8 +175,7 @@ class Attention(nn.Module):
             out = out if mixed is None else out + mixed
         else:
             reading = ctx.past is not None
-            has_flag = q.is_cuda or (reading and _is_faster_fused(q))
-            triangle = has_flag and bias is None and self._is_triangle(ctx.view)
+            triangle = bias is None and self._is_triangle(ctx.view) and takes_flag(q, reading)
             mask_bias = None if triangle else self._mask_bias(ctx)
             out = attend(q, k, v, bias=bias, mask_bias=mask_bias, causal=triangle, dropout=dropout, reading=reading)
         return self.combine(out, ctx)
