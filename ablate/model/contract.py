@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from ablate.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from ablate.model.cache import Past
+
+T = TypeVar("T")
 
 FULL, CAUSAL, PREFIX = "full", "causal", "prefix"
 SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attention", "feedforward"
@@ -159,14 +161,15 @@ class Context:
     view: View
     memory: Memory | None = None
     losses: list[Tensor] = field(default_factory=list)
-    cache: dict[str, Tensor | None] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
     past: Past | None = None
 
-    def shared(self, key: str, make: Callable[[], Tensor | None]) -> Tensor | None:
+    def shared(self, key: str, make: Callable[[], T]) -> T:
         """The value cached under `key` in this forward pass, made at the first call."""
         if key not in self.cache:
             self.cache[key] = make()
-        return self.cache[key]
+        kept: T = self.cache[key]
+        return kept
 
 
 @dataclass(frozen=True)
