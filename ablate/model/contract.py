@@ -22,8 +22,6 @@ from ablate.errors import UserError, nearest
 if TYPE_CHECKING:
     from ablate.model.cache import Past
 
-T = TypeVar("T")
-
 FULL, CAUSAL, PREFIX = "full", "causal", "prefix"
 SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attention", "feedforward"
 
@@ -148,6 +146,9 @@ class Memory:
     view: View
     output: Tensor
     states: list[Tensor]
+
+
+T = TypeVar("T")  # of what layers share
 
 
 @dataclass
