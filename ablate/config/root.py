@@ -100,7 +100,7 @@ class Trainer:
         "devices": whole(1, 1024),
         "nodes": whole(1, 10_000),
         "precision": one_of("fp32", "bf16"),
-        "compile": one_of("none", "model"),
+        "compile": one_of("none", "block", "model"),
         "steps": AMOUNT,
         "global_batch_tokens": AMOUNT,
         "micro_batch": AMOUNT,

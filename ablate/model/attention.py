@@ -8,12 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ablate.model import flex
 from ablate.model.contract import CAUSAL, CROSS_ATTENTION, FULL, PREFIX, Context, Parts, Place, View
 from ablate.model.position import BIAS, MIX, QUERIES, ROTATE, Position
 from ablate.ranges import WIDTH, Ranges, Relations, check, groups_of
 
 INVISIBLE = -1e9  # added to the score of a query and a key that it must not see
 FUSED_FROM = 8  # queries: with as many, torch's CPU kernel is faster forward, in float32, and keeps no weights
+# Length from which torch's CPU kernel with its causal flag is faster than two products forward and backward together:
+# four times the width of a head in float32, but no less than this (1.07 to 1.3 times at 256, 1.5 to 2.3 at 1,024);
+# in bfloat16 0.75 times at 256, 1.9 at 1,024. No run in a committed report is as long.
+CAUSAL_FROM, CAUSAL_FROM_BF16 = 256, 1024
 
 
 def mask_to_bias(visible: Tensor | None) -> Tensor | None:
@@ -35,17 +40,27 @@ def attend(
     """softmax(q k^T + bias + mask_bias) v for q (B,H,T,K) and k, v (B,G,S,K), G a divisor of H -> (B,H,T,K).
 
     q is already scaled. `bias` and `mask_bias` (from `mask_to_bias`) are broadcastable to (B,H,T,S). On a GPU this is
-    torch's fused kernel, for which `causal` can replace a lower-triangular mask. Elsewhere it is two plain products,
-    faster forward and backward than torch's CPU kernel at our lengths (two to five times in bfloat16), at the price of
-    keeping the weights (B,H,T,S) of each layer.
+    torch's fused kernel, for which `causal` can replace a lower-triangular mask; on a CPU too, where `causal` does and
+    the sequence is long (`takes_flag`). Else it is two plain products, faster forward and backward than torch's CPU
+    kernel with a bias or mask, at the price of keeping the weights (B,H,T,S) of each layer.
 
     `reading` says that there will be no backward pass and that bits need not be those of training: then torch's CPU
     kernel serves, but for single tokens.
     """
-    if q.is_cuda or (reading and _is_faster_fused(q)):
+    if causal or q.is_cuda or (reading and _is_faster_fused(q)):
         return fused(q, k, v, bias=bias, mask_bias=mask_bias, causal=causal, dropout=dropout)
     weights = attention_weights(q, k, bias=bias, mask_bias=mask_bias)
     return by_group(functional.dropout(weights, dropout), v)
+
+
+def takes_flag(q: Tensor, reading: bool) -> bool:
+    """Whether a lower-triangular mask on queries q (B,H,T,K) is better left to the fused kernel's causal flag."""
+    if q.is_cuda or (reading and _is_faster_fused(q)):
+        return True
+    length, width = q.shape[-2:]
+    if q.dtype == torch.float32:
+        return length >= max(CAUSAL_FROM, 4 * width)
+    return length >= CAUSAL_FROM_BF16
 
 
 def _is_faster_fused(q: Tensor) -> bool:
@@ -88,14 +103,21 @@ def by_group(x: Tensor, shared: Tensor) -> Tensor:
     return (x.reshape(batch, groups, -1, x.shape[-1]) @ shared).view(batch, heads, length, -1)
 
 
+def pairs(view: View) -> tuple[Tensor, Tensor]:
+    """The positions of the queries (1 or B,1,T,1) and of the keys (1 or B,1,1,T), or S of them if the view says so."""
+    keys = view if view.keys is None else view.keys
+    return view.place_indices()[:, None, :, None], keys.place_indices()[:, None, None, :]
+
+
 class Attention(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
 
     ``n_kv_heads`` keys and values serve ``n_heads`` queries in equal groups: all heads is full attention, one is
     multi-query (Shazeer 2019, https://arxiv.org/abs/1911.02150), between them grouped-query attention (Ainslie et al.
     2023, https://arxiv.org/abs/2305.13245). ``score_scale`` multiplies the scores; the paper's baseline has 1 and
-    folds 1/sqrt(K) into the initial queries. Subclasses restrict which keys a query sees by `pattern`, which does not
-    apply to the memory. Raises UserError if n_heads is not a multiple of n_kv_heads.
+    folds 1/sqrt(K) into the initial queries. Subclasses restrict which keys a query sees by `pattern`, or by `sees`
+    where that is a function of two positions and the same for all heads; neither applies to the memory.
+    Raises UserError if n_heads is not a multiple of n_kv_heads.
     """
 
     ranges: ClassVar[Ranges] = {"n_heads": WIDTH, "n_kv_heads": WIDTH, "head_dim": WIDTH}
@@ -131,7 +153,9 @@ class Attention(nn.Module):
         self.mixes = MIX in needs
         self.position: Position | None = parts.position(place, n_heads, head_dim) if needs & self.supports else None
         self.dropout = parts.dropout
-        self.looks_everywhere = type(self).pattern is Attention.pattern
+        self._sees_all = type(self).sees is Attention.sees
+        self.is_pattern_of_positions = type(self).pattern is Attention.pattern
+        self.looks_everywhere = self._sees_all and self.is_pattern_of_positions
         self.own_mask = "mask/everywhere" if self.looks_everywhere else parts.unique("mask")
 
     def pattern(self, view: View) -> Tensor | None:
@@ -139,17 +163,22 @@ class Attention(nn.Module):
 
         A class that declares `incremental` gives (.., T,S) for a view with ``keys``.
         """
-        return None
+        return None if self._sees_all else self.sees(*pairs(view))
+
+    def sees(self, q: Tensor, k: Tensor) -> Tensor:
+        """Whether a query at position q sees a key at position k, itself included: bool, of the shape of both."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         q = self._split(self.query(x), self.n_heads)
         if self.score_scale != 1.0:
             q = q * self.score_scale
         k, v = self._keys_of_memory(ctx) if self.looks_at_memory else self._keys_of(x)  # (B,G,S,K) each
-        bias = None  # (1 or B,H,T,S)
         if self.position is not None:
             q, k = self.position.rotate(q, k, ctx)
-            bias = self.position.bias(q, ctx)
+        if self._is_flexible(q, ctx):
+            return self.combine(self._flexible(q, k, v, ctx), ctx)
+        bias = None if self.position is None else self.position.bias(q, ctx)  # (1 or B,H,T,S)
         if ctx.past is not None and not self.looks_at_memory:
             k, v = ctx.past.joined(k, v)
         dropout = self.dropout if self.training else 0.0
@@ -161,8 +190,7 @@ class Attention(nn.Module):
             out = out if mixed is None else out + mixed
         else:
             reading = ctx.past is not None
-            has_flag = q.is_cuda or (reading and _is_faster_fused(q))
-            triangle = has_flag and bias is None and self._is_triangle(ctx.view)
+            triangle = bias is None and self._is_triangle(ctx.view) and takes_flag(q, reading)
             mask_bias = None if triangle else self._mask_bias(ctx)
             out = attend(q, k, v, bias=bias, mask_bias=mask_bias, causal=triangle, dropout=dropout, reading=reading)
         return self.combine(out, ctx)
@@ -186,6 +214,27 @@ class Attention(nn.Module):
         """(B,T,H K) -> (B,H,T,K)."""
         split: Tensor = x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
         return split
+
+    def _is_flexible(self, q: Tensor, ctx: Context) -> bool:
+        """Whether FlexAttention takes this layer's bias and mask, where the other kernels would need all pairs."""
+        if ctx.past is not None or self.looks_at_memory or self.mixes or (self.training and self.dropout):
+            return False
+        if not flex.is_at_hand(q) or not self.is_pattern_of_positions:
+            return False
+        if self.position is not None and BIAS in self.position.needs:
+            return self.position.by_distance(q.shape[-2], ctx) is not None
+        return not self._is_triangle(ctx.view) and flex.visible(ctx.view, self._by_position()) is not None
+
+    def _by_position(self) -> flex.Sees | None:
+        return None if self._sees_all else self.sees
+
+    def _flexible(self, q: Tensor, k: Tensor, v: Tensor, ctx: Context) -> Tensor:
+        """(B,H,T,K) by FlexAttention."""
+        has_bias = self.position is not None and BIAS in self.position.needs
+        table = self.position.by_distance(q.shape[-2], ctx) if self.position is not None and has_bias else None
+        key = f"flex/{self.own_mask if self.looks is None else self.looks}"
+        mask = ctx.shared(key, lambda: flex.block_mask(ctx.view, self._by_position()))
+        return flex.attend(q, k, v, table=table, mask=mask)
 
     def _is_triangle(self, view: View) -> bool:
         """Whether the mask is exactly the lower triangle, which the fused kernel has a flag for."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.model.contract import Parts
-from ablate.model.head import Head
+from ablate.model.head import Head, averaged
 from ablate.model.init import first_values, initialise
 from ablate.model.topology import Batch
 
@@ -30,8 +30,11 @@ class Model(nn.Module):
         """
         hidden, auxiliary = self.topology(batch)
         weights = batch.get("weights")
-        loss, nll = self.head(hidden, batch["targets"], weights)
-        total = loss.mean() if weights is None else (loss * weights).sum() / loss.numel()
+        if hasattr(self.head, "mean_loss"):
+            total, nll = self.head.mean_loss(hidden, batch["targets"], weights)
+        else:
+            loss, nll = self.head(hidden, batch["targets"], weights)
+            total = averaged(loss, weights)
         for extra in auxiliary:
             total = total + extra
         return total, nll

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -148,6 +148,9 @@ class Memory:
     states: list[Tensor]
 
 
+T = TypeVar("T")  # of what layers share
+
+
 @dataclass
 class Context:
     """What passes through a stack besides the hidden states.
@@ -159,14 +162,15 @@ class Context:
     view: View
     memory: Memory | None = None
     losses: list[Tensor] = field(default_factory=list)
-    cache: dict[str, Tensor | None] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
     past: Past | None = None
 
-    def shared(self, key: str, make: Callable[[], Tensor | None]) -> Tensor | None:
+    def shared(self, key: str, make: Callable[[], T]) -> T:
         """The value cached under `key` in this forward pass, made at the first call."""
         if key not in self.cache:
             self.cache[key] = make()
-        return self.cache[key]
+        kept: T = self.cache[key]
+        return kept
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,10 @@ class Embedding(nn.Module):
         """(...,D) -> (...,V), for an output layer that shares the table."""
         raise NotImplementedError
 
+    def as_product(self, hidden: Tensor) -> tuple[Tensor, Tensor] | None:
+        """x (...,N) and a matrix (V,N) whose product x matrix^T the logits are; None where they are no single one."""
+        return None
+
 
 class Table(Embedding):
     """A row of a table (V,D) for each id."""
@@ -66,6 +70,9 @@ class Table(Embedding):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return nn.functional.linear(hidden, self.table)
+
+    def as_product(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        return hidden, self.table
 
 
 class Product(nn.Module):
@@ -89,7 +96,11 @@ class Product(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(...,D) -> (...,n)."""
-        return nn.functional.linear(hidden @ self.up.T, self.table)
+        return nn.functional.linear(*self.as_product(hidden))
+
+    def as_product(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """x (...,N) and the table (n,N)."""
+        return hidden @ self.up.T, self.table
 
 
 class Factorized(Embedding):
@@ -111,3 +122,6 @@ class Factorized(Embedding):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.product.logits(hidden)
+
+    def as_product(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        return self.product.as_product(hidden)

@@ -1,6 +1,7 @@
 """From hidden states to losses: ``head(hidden (B,T,D), targets, weights) -> (training loss, exact nll)``, all (B,T).
 
-Each token's loss will be multiplied by ``weights`` (None: 1), so that a head need not compute where they are 0.
+Each token's loss will be multiplied by ``weights`` (None: 1), so that a head need not compute where they are 0. A head
+that has ``mean_loss(hidden, targets, weights) -> (mean training loss, exact nll)`` is asked for that instead.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ablate.model.contract import Parts, Place, declare
 from ablate.model.embedding import Embedding
+from ablate.model.linear_cross_entropy import FROM_LOGITS, linear_cross_entropy, linear_nll
 from ablate.ranges import RATE, Ranges
 
 
@@ -27,6 +29,11 @@ class Head(Protocol):
         ...
 
 
+def averaged(loss: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean over all B T tokens of their losses (B,T) times ``weights`` (None: 1)."""
+    return loss.mean() if weights is None else (loss * weights).sum() / loss.numel()
+
+
 class Vocabulary(nn.Module):
     """The logits of all ids, by the embedding's table or a matrix of its own, with a bias if ``bias.logits`` is set."""
 
@@ -34,11 +41,11 @@ class Vocabulary(nn.Module):
 
     def __init__(self, parts: Parts, place: Place, *, embedding: Embedding | None):
         super().__init__()
-        vocab_size, tied = parts.shape["vocab_size"], embedding is not None
+        self.vocab_size, tied = parts.shape["vocab_size"], embedding is not None
         self.embedding = embedding
-        self.projection = None if tied else parts.linear(parts.d_model, vocab_size, "logits", place)
+        self.projection = None if tied else parts.linear(parts.d_model, self.vocab_size, "logits", place)
         biased = tied and parts.has_bias("logits")
-        self.bias = declare(nn.Parameter(torch.empty(vocab_size)), "bias", place=place) if biased else None
+        self.bias = declare(nn.Parameter(torch.empty(self.vocab_size)), "bias", place=place) if biased else None
 
     def vocabulary(self, hidden: Tensor) -> Tensor:
         """(...,D) -> (...,V)."""
@@ -48,13 +55,22 @@ class Vocabulary(nn.Module):
         logits = self.embedding.logits(hidden)
         return logits if self.bias is None else logits + self.bias
 
+    def as_product(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """x (...,N), a matrix (V,N) and a bias (V,) whose product the logits are; None where they are no single one."""
+        if self.projection is not None:
+            return hidden, self.projection.weight, self.projection.bias
+        assert self.embedding is not None
+        product = self.embedding.as_product(hidden)
+        return None if product is None else (*product, self.bias)
+
 
 class Softmax(Vocabulary):
     """A softmax over the vocabulary, tied to the embedding's table or with its own matrix.
 
     Tied logits are multiplied by ``tied_scale`` (the paper: D^-0.5); a matrix of its own has no scale.
     In training, ``z_loss`` times the squared log of the normaliser is added for each token (the paper: 1e-4), and
-    ``label_smoothing`` spreads that fraction of the target evenly over the vocabulary.
+    ``label_smoothing`` spreads that fraction of the target evenly over the vocabulary. From a number of logits on
+    (`ablate.model.linear_cross_entropy`) they are made in chunks of tokens and never all at once.
     """
 
     ranges: ClassVar[Ranges] = {"label_smoothing": RATE}
@@ -78,6 +94,9 @@ class Softmax(Vocabulary):
         return self.vocabulary(hidden if self.scale == 1.0 else hidden * self.scale)
 
     def forward(self, hidden: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if not self.training and not torch.is_grad_enabled() and (product := self._in_chunks(hidden)):
+            nll = linear_nll(*product, targets)
+            return nll, nll
         logits = self.logits(hidden).float()  # (B,T,V)
         normaliser = logits.logsumexp(-1)  # (B,T): the log of the softmax's denominator
         nll = normaliser - logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -90,3 +109,21 @@ class Softmax(Vocabulary):
         if self.z_loss:
             loss = loss + self.z_loss * normaliser.square()
         return loss, nll
+
+    def mean_loss(self, hidden: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The mean of losses times ``weights``, a scalar, and each token's nll (B,T), which may have no gradient."""
+        if self.training and (product := self._in_chunks(hidden)):
+            return linear_cross_entropy(
+                *product, targets, weights, z_loss=self.z_loss, label_smoothing=self.label_smoothing
+            )
+        loss, nll = self(hidden, targets, weights)
+        return averaged(loss, weights), nll
+
+    def _in_chunks(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """The product that the logits are, where they are so many that they are made in chunks.
+
+        Not on the meta device, where operations are counted as those of the plain form.
+        """
+        if hidden.is_meta or hidden.shape[0] * hidden.shape[1] * self.vocab_size < FROM_LOGITS:
+            return None
+        return self.as_product(hidden if self.scale == 1.0 else hidden * self.scale)

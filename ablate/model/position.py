@@ -52,6 +52,10 @@ class Position(nn.Module):
         """(1 or B,H,T,T), added to the scores; q (B,H,T,K) is already scaled."""
         return None
 
+    def by_distance(self, length: int, ctx: Context) -> Tensor | None:
+        """The bias as a table (H,2T-1) of distances (`distances`), where it depends on nothing else; else None."""
+        return None
+
     def mix(self, weights: Tensor, view: View) -> Tensor | None:
         """(B,H,T,K), added to each head's output; weights (B,H,T,T) are the attention's."""
         return None
@@ -136,6 +140,10 @@ class RelativeBias(Position):
             by_pair = lambda: self._values(ctx.view.distances(), ctx.view.order)  # (H,B or 1,T,S)  # noqa: E731
             return ctx.shared(self.key, lambda: by_pair().transpose(0, 1))
         return ctx.shared(self.key, lambda: self._table(q.shape[2], ctx.view.order))
+
+    def by_distance(self, length: int, ctx: Context) -> Tensor | None:
+        values = lambda: self._values(distances(length, self.table.device), ctx.view.order)  # noqa: E731
+        return ctx.shared(f"{self.key}/by_distance", values)
 
     def _table(self, length: int, order: str) -> Tensor:
         """(1,H,T,T): each of the 2T-1 distances is looked up once, then spread over the pairs of tokens."""
@@ -381,8 +389,14 @@ class ALiBi(Position):
         view, length = ctx.view, q.shape[2]
         if view.keys is not None:
             return ctx.shared(self.key, lambda: -view.distances().abs()[:, None] * self.slopes[:, None, None])
-        by_distance = lambda: -distances(length, q.device).abs() * self.slopes[:, None]  # (H,2T-1)  # noqa: E731
-        return ctx.shared(self.key, lambda: spread_distances(by_distance(), length)[None])
+        return ctx.shared(self.key, lambda: spread_distances(self._table(length), length)[None])
+
+    def by_distance(self, length: int, ctx: Context) -> Tensor | None:
+        return ctx.shared(f"{self.key}/by_distance", lambda: self._table(length))
+
+    def _table(self, length: int) -> Tensor:
+        """(H,2T-1)."""
+        return -distances(length, self.slopes.device).abs() * self.slopes[:, None]
 
 
 def alibi_slopes(n_heads: int) -> list[float]:

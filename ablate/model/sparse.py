@@ -14,15 +14,9 @@ import torch
 from torch import Tensor
 
 from ablate.errors import UserError, nearest
-from ablate.model.attention import Attention
+from ablate.model.attention import Attention, pairs
 from ablate.model.contract import FULL, Parts, Place, View
 from ablate.ranges import COUNT, Ranges
-
-
-def pairs(view: View) -> tuple[Tensor, Tensor]:
-    """The positions of the queries (1 or B,1,T,1) and of the keys (1 or B,1,1,T), or S of them if the view says so."""
-    keys = view if view.keys is None else view.keys
-    return view.place_indices()[:, None, :, None], keys.place_indices()[:, None, None, :]
 
 
 class SlidingWindow(Attention):
@@ -38,8 +32,7 @@ class SlidingWindow(Attention):
         self.window = window
         self.looks = f"window/{window}"
 
-    def pattern(self, view: View) -> Tensor:
-        q, k = pairs(view)
+    def sees(self, q: Tensor, k: Tensor) -> Tensor:
         return (q - k).abs() <= self.window
 
 

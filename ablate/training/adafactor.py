@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-STACK_ELEMENTS = 1 << 25  # matrices of one shape are stacked up to this many elements: few kernels, bounded memory
+# How many elements are stacked to one tensor, matrices of one shape, and how many updates wait to be applied at once.
+# On a GPU as many as memory allows: few kernels. On a CPU as many as its cache holds from the gradient to the update;
+# small matrices share calls, and a large one comes alone and is not copied. Each choice gives the same bits.
+AT_ONCE = 1 << 25
+AT_ONCE_CPU = 1 << 20
 
 
 class Adafactor(torch.optim.Optimizer):
@@ -54,7 +58,7 @@ class Adafactor(torch.optim.Optimizer):
             group["step"] += 1
             decay = 1.0 - group["step"] ** -group["decay_exponent"]
             whole: list[Tensor] = []
-            stacks: dict[tuple[torch.Size, tuple[int, int]], list[Tensor]] = {}
+            alike: dict[tuple[torch.Size, tuple[int, int], torch.device], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
@@ -62,22 +66,18 @@ class Adafactor(torch.optim.Optimizer):
                 if axes is None:
                     whole.append(parameter)
                 else:
-                    stacks.setdefault((parameter.shape, axes), []).append(parameter)
+                    alike.setdefault((parameter.shape, axes, parameter.device), []).append(parameter)
 
-            parameters, updates = whole, self._whole_updates(whole, decay, group["gradient_epsilon"])
-            for (shape, axes), alike in stacks.items():
-                size = max(1, STACK_ELEMENTS // math.prod(shape))
-                for start in range(0, len(alike), size):
-                    chunk = alike[start : start + size]
-                    parameters = parameters + chunk
-                    updates = updates + self._factored_updates(chunk, axes, decay, group["gradient_epsilon"])
-            if parameters:
-                _apply(parameters, updates, group)
+            pending = Pending(group)
+            if whole:
+                pending.add(whole, self._whole_updates(whole, decay, group["gradient_epsilon"]))
+            for (shape, axes, device), matrices in alike.items():
+                for stack in _stacks(matrices, shape, device):
+                    pending.add(stack, self._factored_updates(stack, axes, decay, group["gradient_epsilon"]))
+            pending.apply()
 
     def _whole_updates(self, parameters: list[Tensor], decay: float, epsilon: float) -> list[Tensor]:
         """Gradients over the root of a second moment kept entry by entry."""
-        if not parameters:
-            return []
         gradients = _gradients(parameters)
         moments = []
         for parameter in parameters:
@@ -97,7 +97,7 @@ class Adafactor(torch.optim.Optimizer):
     ) -> list[Tensor]:
         """Gradients over the root of a second moment kept as means over either axis; parameters of one shape."""
         first, second = axes[0] + 1, axes[1] + 1  # behind the axis of the stack
-        gradients = torch.stack(_gradients(parameters))
+        gradients = _stacked(_gradients(parameters))
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
@@ -108,14 +108,30 @@ class Adafactor(torch.optim.Optimizer):
         columns = [self.state[parameter]["column"] for parameter in parameters]
         torch._foreach_lerp_(rows, list(squares.mean(second).unbind()), 1.0 - decay)
         torch._foreach_lerp_(columns, list(squares.mean(first).unbind()), 1.0 - decay)
-        row, column = torch.stack(rows), torch.stack(columns)
+        row, column = _stacked(rows), _stacked(columns)
         row = (row / row.mean(first, keepdim=True)).rsqrt_()  # the first axis comes before the second, which is gone
-        gradients.mul_(row.unsqueeze(second)).mul_(column.rsqrt_().unsqueeze(first))
-        return list(gradients.unbind())
+        target = squares if len(parameters) == 1 else gradients  # a single gradient is the parameter's own
+        updates = torch.mul(gradients, row.unsqueeze(second), out=target).mul_(column.rsqrt().unsqueeze(first))
+        return list(updates.unbind())
 
 
 def _gradients(parameters: list[Tensor]) -> list[Tensor]:
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _at_once(device: torch.device) -> int:
+    return AT_ONCE_CPU if device.type == "cpu" else AT_ONCE
+
+
+def _stacks(matrices: list[Tensor], shape: torch.Size, device: torch.device) -> Iterator[list[Tensor]]:
+    """`matrices`, all of one shape, in lists of those that are stacked."""
+    size = max(1, _at_once(device) // math.prod(shape))
+    return (matrices[start : start + size] for start in range(0, len(matrices), size))
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    """`tensors` along a new first axis; a single one is not copied."""
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tensors)
 
 
 @cache
@@ -127,6 +143,30 @@ def factored_axes(shape: torch.Size, factored_from: int) -> tuple[int, int] | No
     if shape[largest[1]] < factored_from:
         return None
     return min(largest), max(largest)
+
+
+class Pending:
+    """Updates of a group that wait to be applied together."""
+
+    def __init__(self, group: dict) -> None:
+        self.group = group
+        self.parameters: list[Tensor] = []
+        self.updates: list[Tensor] = []
+        self.elements = 0
+
+    def add(self, parameters: list[Tensor], updates: list[Tensor]) -> None:
+        """Take up updates; apply all if they are many."""
+        self.parameters += parameters
+        self.updates += updates
+        self.elements += sum(map(Tensor.numel, updates))
+        if self.elements >= _at_once(updates[0].device):
+            self.apply()
+
+    def apply(self) -> None:
+        """Apply what waits."""
+        if self.parameters:
+            _apply(self.parameters, self.updates, self.group)
+        self.parameters, self.updates, self.elements = [], [], 0
 
 
 def _apply(parameters: list[Tensor], updates: list[Tensor], group: dict) -> None:

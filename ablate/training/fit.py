@@ -19,7 +19,7 @@ from ablate.data.batches import Batches
 from ablate.evaluation.contract import Context
 from ablate.run.folder import RunFolder
 from ablate.run.score import Score
-from ablate.training import checkpoint, environment, past_points, processes
+from ablate.training import checkpoint, compiling, environment, past_points, processes
 from ablate.training.callback import RunCallback
 from ablate.training.device import device_type
 from ablate.training.first_loss import FirstLoss
@@ -72,8 +72,7 @@ class Fit:
         self.is_trained = False
         self.agenda = agenda(cfg)
         self.model = build_model(cfg)
-        if cfg.trainer.compile == "model":
-            self.model.compile(dynamic=False)
+        compiling.compile_for_training(self.model, cfg.trainer.compile)
         self.module = Training(
             self.model,
             fill(cfg, "optimizer"),
@@ -122,7 +121,8 @@ class Fit:
 
     def _evaluate(self, stop: Callable[[], bool]) -> dict[str, Score]:
         """What the evaluation that is part of training finds; raises `StopRequested`."""
-        found = self.scoring.of_training.evaluate(self.model, self._context(stop))
+        with compiling.as_it_is(self.cfg.trainer.compile):
+            found = self.scoring.of_training.evaluate(self.model, self._context(stop))
         assert isinstance(found, dict), "an evaluation that is part of training has its scores, or raises"
         return found
 
@@ -130,19 +130,22 @@ class Fit:
         """What the other evaluations find once the model is trained."""
         self._note_peak_memory()
         self.is_trained = True
-        return self.scoring.score(self.model, self._context(stop), stop, self.say)
+        with compiling.as_it_is(self.cfg.trainer.compile):
+            return self.scoring.score(self.model, self._context(stop), stop, self.say)
 
     def _score_at(self, step: int, stop: Callable[[], bool]) -> bool:
         """Take the evaluations that are due after `step`; False where a signal came in between."""
         self._note_peak_memory()
-        is_through = self.scoring.score_at(step, self.model, self._context(stop), stop, self.say)
+        with compiling.as_it_is(self.cfg.trainer.compile):
+            is_through = self.scoring.score_at(step, self.model, self._context(stop), stop, self.say)
         self.peak_memory.forget()
         return is_through
 
     def _score_past(self, step: int, stop: Callable[[], bool]) -> bool:
         """The same for points before `step`, which this run goes on after, where their weights are there."""
         folder = self.callback.checkpoints
-        return past_points.score(self.scoring, folder, step, self._context(stop), stop, self.say)
+        with compiling.as_it_is(self.cfg.trainer.compile):
+            return past_points.score(self.scoring, folder, step, self._context(stop), stop, self.say)
 
     def _note_peak_memory(self) -> None:
         self.peak_memory.note(self.trainer.strategy.root_device)
@@ -202,8 +205,7 @@ def prepare_process(cfg: DictConfig, device_type: str) -> None:
     """Threads, denormals and what Lightning says: the same for every run."""
     torch.set_num_threads(cfg.trainer.threads)
     prepare_arithmetic(device_type)
-    if cfg.trainer.compile == "model":
-        torch._dynamo.reset()  # it compiles eight models in a process, and takes further ones as they are
+    compiling.prepare(cfg.trainer.compile)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in HARMLESS:

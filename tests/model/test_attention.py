@@ -12,7 +12,8 @@ from ablate.config import compose
 from ablate.config.building import fill_slots
 from ablate.config.options import groups
 from ablate.errors import UserError
-from ablate.model.attention import Attention, attend, fused, mask_to_bias
+from ablate.model import attention as attention_module
+from ablate.model.attention import Attention, attend, fused, mask_to_bias, takes_flag
 from ablate.model.build import build
 from ablate.model.choice import ByLayer
 from ablate.model.contract import CAUSAL, Context, Place, View
@@ -269,3 +270,54 @@ def test_a_pattern_alone_is_enough():
         ctx = Context(view)
         mask_bias = {name: layers[name]._mask_bias(ctx) for name in pattern}
         assert (mask_bias["everywhere"] == 0).sum() == 36 and (mask_bias["near"] == 0).sum() == 15
+
+
+@pytest.mark.parametrize("options", [["position=rope"], ["position=none"], ["position=rope", "attention=multi_query"]])
+def test_a_long_causal_sequence_by_the_kernels_flag(options, monkeypatch):
+    """The same loss and gradients as by two products, whose weights of each pair are not kept."""
+
+    def losses(causal_from):
+        monkeypatch.setattr(attention_module, "CAUSAL_FROM", causal_from)
+        kept = []
+        model.zero_grad()
+        keep = lambda tensor: kept.append(tensor.shape) or tensor  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss, nll = model(batch)
+        loss.backward()
+        return loss, nll, [parameter.grad.clone() for parameter in model.parameters()], (2, 4, 48, 48) in kept
+
+    model = tiny("topology=causal_decoder", *options, length=48, batch_tokens=96)
+    set_all(model, (0.2,))
+    ids = torch.randint(2, 192, (2, 48), generator=torch.Generator().manual_seed(0))
+    batch = {"decoder_ids": ids, "targets": ids.flip(1)}
+    *plain, keeps_weights = losses(49)
+    *flagged, keeps_weights_flagged = losses(48)
+    torch.testing.assert_close(flagged, plain, atol=1e-5, rtol=1e-4)
+    assert keeps_weights and not keeps_weights_flagged
+
+
+@pytest.mark.parametrize("options", [["position=alibi"], ["position=rope", "attention=sliding_window"]])
+def test_no_flag_for_what_is_more_than_a_triangle(options, monkeypatch):
+    monkeypatch.setattr(attention_module, "takes_flag", lambda q, reading: True)
+    monkeypatch.setattr(attention_module, "fused", None)  # a call would raise
+    model = tiny("topology=causal_decoder", *options)
+    model(batch_for(model))
+    model = tiny("topology=causal_decoder", "position=none")
+    model(batch_for(model, padded=True))
+    with pytest.raises(TypeError):
+        model(batch_for(model))
+
+
+@pytest.mark.parametrize(
+    ("length", "width", "dtype", "is_taken"),
+    [
+        (255, 32, torch.float32, False),
+        (256, 32, torch.float32, True),
+        (256, 128, torch.float32, False),
+        (512, 128, torch.float32, True),
+        (256, 64, torch.bfloat16, False),
+        (1024, 64, torch.bfloat16, True),
+    ],
+)
+def test_from_which_length_the_flag_is_taken(length, width, dtype, is_taken):
+    assert takes_flag(torch.empty(1, 1, length, width, dtype=dtype), reading=False) == is_taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import zip_longest
 
 import pytest
@@ -111,16 +112,22 @@ def awake(model):
     return model
 
 
-def check_compiled(model, batch, random=False):
+def check_compiled(model, batch, random=False, backend="aot_eager"):
+    """One graph, with the losses and gradients of the model as it is, which serves the next step too."""
     torch.manual_seed(0)
     expected = train_step(model, batch)
     gradients = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
     torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(model, fullgraph=True, dynamic=False, backend=backend)
     torch.manual_seed(0)
     loss, _ = compiled(batch)
     loss.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():  # as a step of an optimizer does
+            parameter.add_(0.0)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        compiled({name: tensor.flip(0) if name == "targets" else tensor.clone() for name, tensor in batch.items()})
     if random:
         return
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
@@ -175,6 +182,17 @@ def test_trains_and_compiles_alone(option, topology):
         batch = batch_for(model, padded=padded)
         check_a_step(model, batch)
     check_compiled(model, batch_for(model), random="dropout" in option)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("option", [*OPTIONS, *SWITCHES])
+def test_compiles_to_kernels(option):
+    """By torch's own compiler, which takes half a minute for each."""
+    if not shutil.which("g++"):
+        pytest.skip("torch.compile needs a C++ compiler")
+    model = awake(tiny(*option.split("|"), f"topology={ALONE.get(option, 'encoder_decoder')}"))
+    check_compiled(model, batch_for(model), random="dropout" in option, backend="inductor")
 
 
 @pytest.mark.parametrize(("option", "topology"), sorted(REFUSED))

@@ -261,12 +261,13 @@ def test_a_process_that_dies_takes_the_others_along(asked):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_compiled_model_trains(asked):
+@pytest.mark.parametrize("how", ["block", "model"])
+def test_a_compiled_model_trains(asked, how):
     if not shutil.which("g++"):
         pytest.skip("torch.compile needs a C++ compiler")
     plain, compiled = (
         run(asked("sweep=plain", "shape.steps=5")),
-        run(asked("sweep=compiled", "shape.steps=5", "trainer.compile=model")),
+        run(asked("sweep=compiled", "shape.steps=5", f"trainer.compile={how}")),
     )
     assert compiled.loss.final == pytest.approx(plain.loss.final, rel=1e-3)
     weights = torch.load(
