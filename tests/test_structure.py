@@ -28,6 +28,7 @@ ORDER = (
     "termination",
     "process_tree",
     "background",
+    "machine",
     "statistics",
     "model",
     "config",

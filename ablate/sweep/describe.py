@@ -21,6 +21,7 @@ from ablate.study.definition import Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
 from ablate.study.runs import PlannedRun, planned, select
+from ablate.study.settled import Settled
 from ablate.sweep import forecast, timing
 from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.forecast import Seconds
@@ -56,7 +57,8 @@ def describe(
     paths = Paths.of(extra)
     sweep = load(name, paths.sweeps)
     chosen = select(sweep, only)
-    membership = Membership(sweep, extra)
+    settled = Settled(sweep, paths, extra, jobs=jobs)
+    membership = Membership(sweep, extra, settled)
     configs = _configs(membership, chosen)
     stored = StoredRuns(membership, paths)
     found = {run: membership.judged(stored.look(run)) for run in planned(sweep, extra, only)}
@@ -77,7 +79,7 @@ def describe(
         *stored.problems(),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
         *measured.lines(found.values(), membership.config),
-        *_differences(name, found),
+        *([settled.mixed] if settled.mixed else _differences(name, found)),
         *_copies(name, configs),
         *(f"not measured: {row}: {reason}" for row, reason in (trials.failed if trials else {}).items()),
         "",

@@ -13,6 +13,7 @@ from ablate.study import definition, inheritance, measured, runs
 from ablate.study.definition import Sweep
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
+from ablate.study.settled import Settled
 from ablate.sweep.stored_runs import StoredRuns
 from ablate.text import aligned
 
@@ -27,7 +28,7 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
         found, stored = _of_folders(folders), None
     else:
         sweep = definition.load(name, paths.sweeps)
-        stored = StoredRuns(Membership(sweep), paths)
+        stored = StoredRuns(Membership(sweep, settled=Settled(sweep, paths)), paths)
         found = _of_sweep(sweep, stored)
     rows = [*dict.fromkeys(row for row, _ in found)]
     seeds = sorted({seed for _, seed in found})
@@ -36,7 +37,9 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
     table += [[row, *(cells.get((row, seed), "") for seed in seeds)] for row in rows]
     kept = stored.count(found.values()) if stored else ""
     lines = [f"{name}: {_counts(list(found.values()))}{kept}", *(stored.problems() if stored else ())]
-    lines += measured.lines(found.values(), stored.membership.config) if stored else []
+    if stored:
+        lines += [line for line in (stored.membership.settled.mixed,) if line]
+        lines += measured.lines(found.values(), stored.membership.config)
     lines += [""]
     lines += aligned(table, right=range(1, len(table[0])), gap=" ")
     without_result = {run: status for run, status in found.items() if status.state in (FAILED, DIVERGED, DIFFERENT)}

@@ -15,6 +15,7 @@ from ablate.errors import UserError, disk_error, print_error
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, Record
+from ablate.study.settled import settled
 from ablate.terminal import say
 from ablate.termination import exit_code as exit_code_of
 from ablate.training import finished, processes
@@ -43,7 +44,7 @@ def run(cfg: DictConfig, overrides: list[str], command: str) -> Record:
     this is one of them, else it starts them.
     """
     share(cfg)
-    folder = run_folder(cfg)
+    folder, cfg = run_folder(cfg), settled(cfg)
     if not processes.is_worker() and (record := finished.find(cfg, folder)):
         return record
     from ablate.training.attempt import Attempt  # torch
@@ -106,4 +107,4 @@ def measure(cfg: DictConfig, scratch: Path | str, seconds: float) -> dict[str, f
     """
     from ablate.training.speed import measure_speed
 
-    return measure_speed(cfg, RunFolder(scratch), seconds)
+    return measure_speed(settled(cfg), RunFolder(scratch), seconds)
