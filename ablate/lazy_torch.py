@@ -8,7 +8,7 @@ torch._dynamo     torch's optimizers have it leave some functions alone: it leav
 symbolic_shapes   operations on the meta device ask whether a size is known: it is a number, so it is.
 sympy             they ask whether a size is an expression: none is.
 
-After `install()` a module is in the place of each that gives these answers. Asked for anything else, or for a submodule,
+After `install()` a module is in the place of each that gives these answers. Asked for anything else, or for a part,
 it makes way for the real one, which from then on also gives the answers that were asked of this one, so that whoever
 compiles later in the same process finds all as it is without this module.
 """
