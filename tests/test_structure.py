@@ -29,6 +29,7 @@ ORDER = (
     "process_tree",
     "background",
     "machine",
+    "garbage",
     "lazy_torch",
     "statistics",
     "model",

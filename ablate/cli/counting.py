@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -29,18 +27,6 @@ def count(config: Any) -> dict[str, Any]:
     from ablate.cost import cost
 
     return cost(config)
-
-
-@contextlib.contextmanager
-def garbage_kept() -> Iterator[None]:
-    """Look for no garbage meanwhile: among what torch makes as it is imported that takes a tenth of a short process."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _cost(config: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ablate.config import composing, resolved
+from ablate.config import composing
 from ablate.config.keys import plain
 from ablate.config.overrides import key_of
 from ablate.config.settling import RULES, Config, by_machine, can_be, settle, unsettled, value_of
@@ -98,11 +98,11 @@ class Settled:
 
 
 def settled(cfg: DictConfig) -> DictConfig:
-    """The config of one run with every "auto" settled: as in its sweep, where it is a row of a sweep file."""
-    if not (keys := unsettled(cfg)):
-        return cfg
-    config = _of_sweep_or_alone(resolved(cfg))
-    return composing.restored(settle(plain(cfg), {key: value_of(config, key) for key in keys}))
+    """The config of one run with every "auto" settled: as in its sweep, where it is a row of a sweep file.
+
+    What is "auto" in none is returned as it is, another one with its interpolations followed.
+    """
+    return composing.restored(_of_sweep_or_alone(composing.resolve(plain(cfg)))) if unsettled(cfg) else cfg
 
 
 def _of_sweep_or_alone(config: Config) -> Config:

@@ -25,6 +25,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
+from ablate import garbage
 from ablate.data.cpu_count import cores
 from ablate.errors import disk_error, print_error
 from ablate.orphans import die_with_parent, wake_without_parent
@@ -203,7 +204,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
-    importlib.import_module(preload)
+    with garbage.kept():  # and so no page is written, which then had to be copied, to look for any in a run
+        importlib.import_module(preload)
     if os.getppid() != driver:  # it died while we were importing; the socket will say so too
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from ablate import garbage
 from ablate.config import build_model
 from ablate.config.batch import share
 from ablate.config.keys import plain
@@ -47,8 +48,8 @@ def run(cfg: DictConfig, overrides: list[str], command: str) -> Record:
     folder, cfg = run_folder(cfg), settled(cfg)
     if not processes.is_worker() and (record := finished.find(cfg, folder)):
         return record
-    from ablate.training.attempt import Attempt  # torch
-
+    with garbage.kept():
+        from ablate.training.attempt import Attempt  # torch
     if not processes.is_main():
         return Attempt(cfg, overrides, command, folder).work()
     meta_model = build_model(cfg, device="meta")  # what cannot be built is refused before a folder is made
