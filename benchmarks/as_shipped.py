@@ -3,7 +3,7 @@
     turn   ablate train | Trainer | bare loop     each a process, from its start to its end: imports, tokenization
                                                   of the text, training; tokens/s of ours over theirs, turn by turn
 
-Same text, tokenizer, shape (11.6 M parameters), batches of 8 x (256 + 58) tokens and kind of optimizer; each with as
+Same text, tokenizer, shape (9,475,840 parameters), batches of 8 x (256 + 58) tokens and kind of optimizer; each with as
 many threads as it takes by itself. What is not the same is said by each: `ablate train` also takes a held-out loss,
 writes a record, checkpoints its weights and can be resumed; the loop over T5 flushes denormal numbers.
 
@@ -68,9 +68,7 @@ def seconds(side: str, steps: int, folder: Path) -> dict[str, float]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(place / "hf"), "HF_HUB_OFFLINE": "1"}
     began = time.perf_counter()
     with open(place / "log.txt", "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, *line], cwd=place, env={**os.environ, **found}, stdout=log, stderr=log
-        )
+        process = subprocess.Popen([sys.executable, *line], cwd=place, env=environment, stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
