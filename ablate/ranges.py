@@ -83,6 +83,14 @@ def one_of(*choices: str) -> Range:
     return Range(f"one of {', '.join(choices)}", lambda value: value in choices, choices)
 
 
+def or_auto(one: Range) -> Range:
+    """What `one` allows, or "auto": settled by the machine where a run is first made (`ablate/config/settling.py`)."""
+    choices = (AUTO, *one.choices)
+    wanted = f"one of {', '.join(choices)}" if one.choices else f"{AUTO} or {one.wanted}"
+    return Range(wanted, lambda value: value == AUTO or one.fits(value), choices, one.most)
+
+
+AUTO = "auto"
 COUNT = whole(1)
 AMOUNT = whole(1, 10**15)  # of tokens or of steps
 WIDTH = whole(1, 10**6)  # of a model, of a head; heads

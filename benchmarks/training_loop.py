@@ -95,7 +95,7 @@ def bare_loop(cfg: Any, text: Corpus) -> Any:
 
 def ratio(overrides: list[str], turns: int, folder: Path) -> dict[str, float]:
     """The run's speed over the bare loop's (the median over turns), and the milliseconds of a step of both."""
-    cfg = compose([*overrides, "trainer=cpu", "trainer.steps=1000000", "trainer.clip_norm=1.0"])
+    cfg = compose([*overrides, "trainer=cpu", "trainer.threads=1", "trainer.steps=1000000", "trainer.clip_norm=1.0"])
     text = build_corpus.prepare(cfg)
     run_folder = RunFolder(folder / "run")
     run_folder.path.mkdir()

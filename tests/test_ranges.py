@@ -22,6 +22,7 @@ from ablate.ranges import (
     at_least,
     groups_of,
     one_of,
+    or_auto,
     whole,
 )
 from tests.option_keys import keys_of
@@ -73,10 +74,19 @@ EDGES = {  # the least and the most
 def test_the_whole_numbers_that_the_root_takes():
     """Those at the edges are legal, those beyond are not, and every key of a whole number is here."""
     found = {f"{path}.{key}": one for path, cls in SECTIONS.items() for key, one in ranges.declared(cls).items()}
-    assert {key for key, one in found.items() if one.wanted.startswith("a whole number")} == set(EDGES)
+    assert {key for key, one in found.items() if "a whole number" in one.wanted} == set(EDGES)
     for key, (least, most) in EDGES.items():
         assert found[key].problem(least) == found[key].problem(most) == "", key
         assert found[key].problem(least - 1) and found[key].problem(most + 1), key
+
+
+def test_a_key_that_may_be_auto():
+    threads, kind = or_auto(whole(1, 8)), or_auto(one_of("none", "model"))
+    assert threads.problem("auto") == threads.problem(8) == kind.problem("auto") == kind.problem("none") == ""
+    assert threads.problem(0) == threads.problem(None) == "must be auto or a whole number, 1 or more"
+    assert threads.problem("atuo") == "must be auto or a whole number, 1 or more; did you mean 'auto'?"
+    assert threads.problem(9) == "must be at most 8"
+    assert kind.problem("modl") == "must be one of auto, none, model; did you mean 'model'?"
 
 
 def test_no_number_is_infinite():

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ablate import garbage
 from ablate.cli import arguments
-from ablate.cli.counting import costs, count, garbage_kept
+from ablate.cli.counting import costs, count
 from ablate.errors import UserError
 from ablate.terminal import say
 from ablate.text import aligned
@@ -36,7 +37,7 @@ products with one-hot vectors. flops_per_step counts forward and backward pass, 
 
 def run(words: list[str]) -> int:
     """Print the costs."""
-    with garbage_kept():
+    with garbage.kept():
         return _run(words)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -25,24 +23,10 @@ def costs(configs: Sequence[Any]) -> Iterator[dict[str, Any]]:
 
 
 def count(config: Any) -> dict[str, Any]:
-    """`ablate.cost.cost` of a config, in a process that does nothing else and ends soon."""
+    """`ablate.cost.cost` of a config."""
     from ablate.cost import cost
-    from ablate.torch_stand_ins import counting_only
 
-    with counting_only():
-        return cost(config)
-
-
-@contextlib.contextmanager
-def garbage_kept() -> Iterator[None]:
-    """Look for no garbage meanwhile: among what torch makes as it is imported that takes a tenth of a short process."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+    return cost(config)
 
 
 def _cost(config: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ablate.ranges import (
     WIDTH,
     Ranges,
     one_of,
+    or_auto,
     whole,
 )
 
@@ -93,20 +94,20 @@ class Shape:
 
 @dataclass(frozen=True)
 class Trainer:
-    """How a run is trained, and on what."""
+    """How a run is trained, and on what. `compile` and `threads` may be "auto" until the run is made."""
 
     ranges: ClassVar[Ranges] = {
         "accelerator": one_of("auto", "cpu", "gpu"),
         "devices": whole(1, 1024),
         "nodes": whole(1, 10_000),
         "precision": one_of("fp32", "bf16"),
-        "compile": one_of("none", "block", "model"),
+        "compile": or_auto(one_of("none", "block", "model")),
         "steps": AMOUNT,
         "global_batch_tokens": AMOUNT,
         "micro_batch": AMOUNT,
         "clip_norm": POSITIVE,
         "skip_spikes": POSITIVE,
-        "threads": whole(1, 4096),
+        "threads": or_auto(whole(1, 4096)),
         "log_every": AMOUNT,
         "evaluate_every": AMOUNT,
         "checkpoint_every": AMOUNT,

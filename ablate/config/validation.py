@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate.config import instantiation, options, resolution, slots, targets, values
+from ablate.config import instantiation, options, resolution, settling, slots, targets, values
 from ablate.config.keys import flatten, plain
 from ablate.config.resolvers import register
 from ablate.errors import UserError
@@ -115,6 +115,8 @@ def _types(flat: Tree, base: Tree, given: Collection[str]) -> list[str]:
         if not _among(key, given):
             continue
         old = kinds.get(key)
+        if key in settling.RULES:
+            continue  # a word or a number, as its range says
         reason = "" if old is None else _type_problem(value, old)
         if not reason and _is_number(value):
             reason = _sign_problem(value, old)

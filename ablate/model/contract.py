@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ablate import lazy_torch
 from ablate.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from ablate.model.cache import Past
+
+lazy_torch.install()  # before anything that has a model computes
 
 FULL, CAUSAL, PREFIX = "full", "causal", "prefix"
 SELF_ATTENTION, CROSS_ATTENTION, FEEDFORWARD = "self_attention", "cross_attention", "feedforward"

@@ -18,8 +18,10 @@ from ablate.run.folder import RunFolder
 from ablate.run.record import Record
 from ablate.run.status import RunStatus
 from ablate.study.definition import Sweep
+from ablate.study.paths import Paths
 from ablate.study.rows import GIVEN_BY_THE_SWEEP
 from ablate.study.runs import overrides, settings
+from ablate.study.settled import Settled
 
 DIFFERENT = "different"  # the state of a run that is finished, but with another configuration than the sweep now has
 
@@ -27,11 +29,13 @@ DIFFERENT = "different"  # the state of a run that is finished, but with another
 class Membership:
     """Compares runs with `sweep` as its file is now, and with the overrides `extra` that it is given beside that.
 
-    Without `extra`, as for a report on what there is, each run's own command says what it was given.
+    Without `extra`, as for a report on what there is, each run's own command says what it was given. `settled` says
+    what stands for "auto".
     """
 
-    def __init__(self, sweep: Sweep, extra: Sequence[str] | None = None) -> None:
+    def __init__(self, sweep: Sweep, extra: Sequence[str] | None = None, settled: Settled | None = None) -> None:
         self.sweep, self.extra = sweep, extra
+        self.settled = settled or Settled(sweep, Paths.of(extra or ()), extra or ())
         self._rows: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}  # composed once
 
     def config(self, row: str, seed: int) -> dict[str, Any]:
@@ -40,7 +44,7 @@ class Membership:
         if key not in self._rows:
             self._rows[key] = written(overrides(self.sweep, row, seed, self.extra or ()))
         config = self._rows[key]
-        return resolve({**config, "seed": {**config["seed"], "base": seed}})
+        return self._resolved(config, seed)
 
     def changes(self, folder: RunFolder, record: Record) -> str:
         """How a run of one of the sweep's rows differs from the run that is planned; empty where it does not.
@@ -48,7 +52,10 @@ class Membership:
         Raises `UserError` for a row that cannot be composed.
         """
         row = self._row(record)
-        return match.changes(folder, record, resolve({**row, "seed": {**row["seed"], "base": record.seed}}))
+        return match.changes(folder, record, self._resolved(row, record.seed))
+
+    def _resolved(self, row: dict[str, Any], seed: int) -> dict[str, Any]:
+        return self.settled.of(resolve({**row, "seed": {**row["seed"], "base": seed}}))
 
     def _row(self, record: Record) -> dict[str, Any]:
         """The config of a run's row, composed once, interpolations as they are written."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,6 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from ablate.config import options, resolved
 from ablate.config.overrides import key_of, read
 from ablate.errors import UserError, nearest
+
+RECORDS = "records.jsonl"  # in the folder of a sweep's report: the records that it was made from
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class Paths:
     data: Path
     sweeps: Path
     reports: Path
+
+    @classmethod
+    def in_config(cls, config: Mapping[str, Any]) -> Paths:
+        """The folders of a resolved config."""
+        return cls(**{name: Path(folder) for name, folder in config["paths"].items()})
 
     @classmethod
     def only(cls, overrides: Sequence[str]) -> Paths:

@@ -23,6 +23,7 @@ from ablate.study.definition import Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
 from ablate.study.runs import PlannedRun, planned, select, takes_rungs
+from ablate.study.settled import Settled
 from ablate.sweep import forecast, timing
 from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.forecast import Seconds
@@ -92,7 +93,8 @@ def _plan(
 ) -> _Plan:
     paths, name = Paths.of(extra), sweep.name
     chosen = select(sweep, only)
-    membership = Membership(sweep, extra)
+    settled = Settled(sweep, paths, extra, jobs=jobs)
+    membership = Membership(sweep, extra, settled)
     configs = _configs(membership, chosen)
     stored = StoredRuns(membership, paths)
     found = {run: membership.judged(stored.look(run)) for run in planned(sweep, extra, only)}
@@ -111,7 +113,7 @@ def _plan(
         *stored.problems(),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
         *measured.lines(found.values(), membership.config),
-        *_differences(name, found),
+        *([settled.mixed] if settled.mixed else _differences(name, found)),
         *_copies(name, configs),
         *_without_control(sweep, [row for row in chosen if row != sweep.baseline]),
         *(f"not measured: {row}: {reason}" for row, reason in (trials.failed if trials else {}).items()),
@@ -273,7 +275,7 @@ def _at_rungs(sweep: Sweep, extra: Sequence[str], paths: Paths) -> dict[float, l
     """The finished runs of the baseline at each rung."""
     found = {}
     for rung in sweep.at_rungs():
-        membership = Membership(rung, extra)
+        membership = Membership(rung, extra, Settled(rung, paths, extra))
         stored = StoredRuns(membership, paths)
         statuses = [membership.judged(stored.look(run)) for run in planned(rung, extra)]
         found[rung.rung or 1.0] = [one.record for one in statuses if one.state == DONE and one.record]

@@ -1,30 +1,22 @@
-"""Which device a run will use, known without importing torch, and who gets which GPU."""
+"""How many runs train at a time, and who gets which GPU."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-
-def gpus() -> list[str]:
-    """The CUDA devices that a process here would see, as CUDA_VISIBLE_DEVICES names them."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
-    return [str(index) for index, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
-
-
-def uses_gpu(trainer: Any) -> bool:
-    """Whether a run with this `trainer` config trains on a GPU."""
-    return trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and bool(gpus()))
+from ablate.machine import cores, gpus, uses_gpu
 
 
 def jobs_at_a_time(trainers: Iterable[Any]) -> int:
-    """How many runs train at a time where nobody says: 2, and where they use GPUs as many as have their own."""
-    needed = max((trainer.devices for trainer in trainers if uses_gpu(trainer)), default=0)
-    return max(1, len(gpus()) // needed) if needed else 2
+    """How many runs train at a time where nobody says: on GPUs as many as have their own, else as many as fill the
+    cores and no more.
+    """
+    listed = [*trainers]
+    if needed := max((trainer.devices for trainer in listed if uses_gpu(trainer)), default=0):
+        return max(1, len(gpus()) // needed)
+    return max(1, cores() // max((trainer.threads * trainer.devices for trainer in listed), default=1))
 
 
 class Slots:

@@ -25,20 +25,18 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
+from ablate import allocator, garbage
 from ablate.data.cpu_count import cores
 from ablate.errors import disk_error, print_error
 from ablate.orphans import die_with_parent, wake_without_parent
 from ablate.process_tree import ask_to_end, kill_group
 from ablate.run.files import follow_no_link
 
-# Read by glibc when a process starts: keep big blocks instead of handing them back to the kernel after each step.
-ENVIRONMENT = {
+ENVIRONMENT = {  # read when a process starts
+    **allocator.ENVIRONMENT,
     "OMP_NUM_THREADS": "1",  # a run sets its own number; threads made before a fork would be lost in it
     "MKL_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-    "MALLOC_TOP_PAD_": str(1 << 26),
 }
 GRACE = 60.0  # seconds that a run has to save itself after SIGTERM
 
@@ -203,7 +201,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
-    importlib.import_module(preload)
+    with garbage.kept():  # and so no page is written, which then had to be copied, to look for any in a run
+        importlib.import_module(preload)
     if os.getppid() != driver:  # it died while we were importing; the socket will say so too
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)

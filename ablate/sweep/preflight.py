@@ -21,6 +21,7 @@ from ablate.run.status import RunStatus
 from ablate.study.definition import Sweep
 from ablate.study.paths import Paths
 from ablate.study.runs import PlannedRun
+from ablate.study.settled import Settled
 
 REMEDY = "replace=true moves such runs aside"
 
@@ -57,7 +58,9 @@ class RunRequest:
         return not evaluations.points_missing(self.config, record)
 
 
-def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: Sequence[str]) -> list[RunRequest]:
+def compose_all(
+    sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: Sequence[str], settled: Settled
+) -> list[RunRequest]:
     """Every run's config, composed once a row; raises `UserError` with a line for each row that cannot be run."""
     items: list[RunRequest] = []
     errors: dict[str, str] = {}
@@ -72,7 +75,7 @@ def compose_all(sweep: Sweep, runs: Sequence[PlannedRun], paths: Paths, extra: S
                     errors.setdefault(line, run.row)
         if not (row := rows[run.row]):
             continue
-        config = resolve({**row, "seed": {**row["seed"], "base": run.seed}})
+        config = settled.of(resolve({**row, "seed": {**row["seed"], "base": run.seed}}))
         if config["trainer"]["nodes"] > 1:
             raise UserError("trainer.nodes: a sweep starts runs of one node each; start larger ones by `ablate train`")
         words = ["ablate", "train", f"sweep={sweep.name}", f"row={run.row}", f"seed={run.seed}", *extra]

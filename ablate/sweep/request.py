@@ -11,6 +11,7 @@ from ablate.study import definition, runs
 from ablate.study.definition import Sweep
 from ablate.study.membership import Membership
 from ablate.study.paths import Paths
+from ablate.study.settled import Settled
 from ablate.sweep import preflight
 from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.preflight import RunRequest
@@ -58,8 +59,12 @@ def of(sweep: Sweep, overrides: Sequence[str], options: Mapping[str, Any]) -> Sw
     Raises `UserError`.
     """
     chosen, paths = Options(**options), Paths.of(overrides)
-    items = preflight.compose_all(sweep, runs.planned(sweep, overrides, chosen.only), paths, overrides)
+    jobs = chosen.jobs if chosen.slurm is None else None  # on a cluster they do not share a machine
+    settled = Settled(sweep, paths, overrides, jobs=jobs, stored=chosen.stored)
+    items = preflight.compose_all(sweep, runs.planned(sweep, overrides, chosen.only), paths, overrides, settled)
+    if not chosen.replace:
+        settled.check()
     differing = preflight.check_against_disk(sweep, items, chosen.replace)
     jobs = chosen.jobs or jobs_at_a_time(item.trainer for item in items)
-    stored = StoredRuns(Membership(sweep, overrides), paths, counts=chosen.stored)
+    stored = StoredRuns(Membership(sweep, overrides, settled), paths, counts=chosen.stored)
     return SweepRequest(sweep, paths, replace(chosen, jobs=jobs), jobs, items, differing, stored)

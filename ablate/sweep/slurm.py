@@ -20,9 +20,9 @@ from typing import Any
 
 from ablate.duration import duration
 from ablate.errors import UserError
+from ablate.machine import uses_gpu
 from ablate.process_tree import descendants
 from ablate.sweep import slurm_queue
-from ablate.sweep.devices import uses_gpu
 from ablate.sweep.workers import Forked, Program, start_fresh
 from ablate.training.processes import STOP_LIMIT
 

@@ -13,6 +13,7 @@ from ablate.study import definition, inheritance, measured, runs
 from ablate.study.definition import Sweep
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
+from ablate.study.settled import Settled
 from ablate.sweep.stored_runs import StoredRuns
 from ablate.text import aligned
 
@@ -31,7 +32,7 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
     statuses: list[RunStatus] = []
     parts = definition.load(name, paths.sweeps).parts
     for part in parts:
-        stored = StoredRuns(Membership(part), paths)
+        stored = StoredRuns(Membership(part, settled=Settled(part, paths)), paths)
         found = _of_sweep(part, stored)
         texts.append(_text(part.name, found, stored))
         statuses += found.values()
@@ -48,7 +49,9 @@ def _text(name: str, found: dict[tuple[str, int], RunStatus], stored: StoredRuns
     table += [[row, *(cells.get((row, seed), "") for seed in seeds)] for row in rows]
     kept = stored.count(found.values()) if stored else ""
     lines = [f"{name}: {_counts(list(found.values()))}{kept}", *(stored.problems() if stored else ())]
-    lines += measured.lines(found.values(), stored.membership.config) if stored else []
+    if stored:
+        lines += [line for line in (stored.membership.settled.mixed,) if line]
+        lines += measured.lines(found.values(), stored.membership.config)
     lines += [""]
     lines += aligned(table, right=range(1, len(table[0])), gap=" ")
     without_result = {run: status for run, status in found.items() if status.state in (FAILED, DIVERGED, DIFFERENT)}

@@ -20,12 +20,13 @@ from typing import Any
 
 from ablate import agent
 from ablate.errors import UserError, print_error
+from ablate.machine import uses_gpu
 from ablate.orphans import die_with_parent
 from ablate.process_tree import ask_to_end, descendants, is_stopped, kill_group
 from ablate.run.files import follow_no_link
 from ablate.run.folder import RunFolder
 from ablate.sweep import fork_server
-from ablate.sweep.devices import Slots, uses_gpu
+from ablate.sweep.devices import Slots
 from ablate.termination import signal_name
 
 RESTARTS = 2  # of a fork server that is killed while it imports

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from ablate import garbage
 from ablate.config import fill, identity, resolved
 from ablate.data import build_corpus
 from ablate.errors import UserError, disk_error, reason_of
@@ -198,8 +199,8 @@ class Attempt:
             fill(self.cfg, "logger.mirror").follow(self.folder.path)
 
     def _train(self, interruption: Interruption) -> None:
-        from ablate.training.fit import Fit  # Lightning: seconds, and not needed for a run that is there
-
+        with garbage.kept():
+            from ablate.training.fit import Fit  # Lightning: not needed for a run that is there
         fit = Fit(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say)
         outcome = fit.run()
         self.record = record_fields.after_training(self.record, outcome.measured, self.cfg)

@@ -5,6 +5,8 @@ installed, for metrics of audio, of images and of translations and for their plo
 else that a run does before its first step. While Lightning is imported these packages are therefore reported as
 absent, as torchmetrics allows; they are not touched otherwise. Code that needs one of those metrics imports
 torchmetrics before this module.
+
+torch's compiler, which Lightning imports too, waits until something is compiled: see `ablate.lazy_torch`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Any, cast
 
 from lightning_utilities.core import imports
 from packaging.requirements import Requirement
+
+from ablate import lazy_torch
 
 OPTIONAL = frozenset({"scipy", "transformers", "matplotlib"})  # packages of torchmetrics that Lightning does not need
 
@@ -42,6 +46,7 @@ def reported_absent(packages: frozenset[str]) -> Iterator[None]:
         library.package_available, cache._check_requirement = available, check
 
 
+lazy_torch.install()
 with reported_absent(OPTIONAL):
     import lightning.pytorch as L
     from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment

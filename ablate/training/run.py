@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from ablate import garbage
 from ablate.config import build_model
 from ablate.config.batch import share
 from ablate.config.keys import plain
@@ -15,6 +16,7 @@ from ablate.errors import UserError, disk_error, print_error
 from ablate.run.folder import RunFolder, run_path
 from ablate.run.lock import Busy
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, Record
+from ablate.study.settled import settled
 from ablate.terminal import say
 from ablate.termination import exit_code as exit_code_of
 from ablate.training import finished, processes
@@ -43,11 +45,11 @@ def run(cfg: DictConfig, overrides: list[str], command: str) -> Record:
     this is one of them, else it starts them.
     """
     share(cfg)
-    folder = run_folder(cfg)
+    folder, cfg = run_folder(cfg), settled(cfg)
     if not processes.is_worker() and (record := finished.find(cfg, folder)):
         return record
-    from ablate.training.attempt import Attempt  # torch
-
+    with garbage.kept():
+        from ablate.training.attempt import Attempt  # torch
     if not processes.is_main():
         return Attempt(cfg, overrides, command, folder).work()
     meta_model = build_model(cfg, device="meta")  # what cannot be built is refused before a folder is made

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from ablate.data import build_corpus
 from ablate.run.folder import RunFolder
+from ablate.study.settled import settled
 from ablate.training import processes
 from ablate.training.callback import RunCallback
 from ablate.training.fit import Fit
@@ -56,7 +57,7 @@ def short_fit(
     text = build_corpus.prepare(cfg)
     tell = say if processes.is_main() else lambda line: None
     with Interruption() as interruption:
-        fit = Fit(cfg, text, folder, "speed", interruption, tell, callback=callback)
+        fit = Fit(settled(cfg), text, folder, "speed", interruption, tell, callback=callback)
         fit.train()
     return fit
 

@@ -13,6 +13,7 @@ from ablate.run.record import Data, Loss, Record
 from ablate.run.status import look
 from ablate.study import definition, runs
 from ablate.study.membership import DIFFERENT, Membership, extra_of
+from ablate.study.settled import settled
 
 DATA = "d" * 64
 SWEEP = """question: Which?
@@ -43,7 +44,7 @@ def made(tmp_path):
 
     def make(sweep, row, seed, *extra, **changes):
         given = runs.overrides(sweep, row, seed, extra)
-        cfg = compose(given)
+        cfg = settled(compose(given))
         words = ["ablate", "train", "sweep=mine", f"row={row}", f"seed={seed}", *extra]
         record = Record(
             schema=1, sweep="mine", row=row, seed=seed, overrides=tuple(given), command=" ".join(words), status="done",

@@ -74,9 +74,10 @@ def test_another_text_is_refused(place, monkeypatch):
     for path in place.runs.glob("try/*/seed-0/record.json"):
         record = json.loads(path.read_text())
         from ablate.config import compose, identity
+        from ablate.study.settled import settled
 
         record["data"]["sha256"] = "b" * 64
-        record["identity"] = identity(compose(record["overrides"]), "b" * 64)
+        record["identity"] = identity(settled(compose(record["overrides"])), "b" * 64)
         path.write_text(sealed(record))
     place.write(SWEEP.replace("rows: 1", "rows: 2"))
     message = "Base · seed 0 already contains a run .* trained on different data .data.sha256 was b{12}, is a{12}"

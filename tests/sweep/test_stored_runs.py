@@ -118,10 +118,14 @@ def test_a_run_of_other_data_is_made_anew(cloned):
         from ablate.config import identity
         from ablate.config.composing import resolve, written
         from ablate.study.definition import load
+        from ablate.study.paths import Paths
         from ablate.study.runs import overrides
+        from ablate.study.settled import Settled
 
-        config = written(overrides(load("try", cloned.folder / "sweeps"), record.row, record.seed, cloned.overrides))
+        sweep = load("try", cloned.folder / "sweeps")
+        config = written(overrides(sweep, record.row, record.seed, cloned.overrides))
         config = resolve({**config, "seed": {**config["seed"], "base": record.seed}})
+        config = Settled(sweep, Paths.of(cloned.overrides)).of(config)
         data = dataclasses.replace(record.data, sha256="b" * 64)
         return dataclasses.replace(record, data=data, identity=identity(config, "b" * 64)).with_checksum().to_json()
 

@@ -165,11 +165,22 @@ def test_each_gpu_goes_to_the_least_busy(monkeypatch):
 
 def test_gpus_are_not_shared_unless_asked(monkeypatch):
     of_two = SimpleNamespace(devices=2, accelerator="gpu")
-    on_cpu = SimpleNamespace(devices=1, accelerator="cpu")
+    on_cpu = SimpleNamespace(devices=1, accelerator="cpu", threads=1)
+    monkeypatch.setattr(devices, "cores", lambda: 6)
     for visible, expected in (("0", 1), ("0,1", 1), ("0,1,2,3", 2)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert devices.jobs_at_a_time([on_cpu, of_two]) == expected
-        assert devices.jobs_at_a_time([on_cpu]) == 2
+        assert devices.jobs_at_a_time([on_cpu]) == 6
+
+
+def test_runs_fill_the_cores_and_no_more(monkeypatch):
+    monkeypatch.setattr(devices, "cores", lambda: 6)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    trainer = lambda threads, processes=1: SimpleNamespace(accelerator="auto", threads=threads, devices=processes)  # noqa: E731
+    for expected, trainers in (
+        (6, [trainer(1)]), (3, [trainer(2)]), (1, [trainer(4)]), (1, [trainer(8)]), (2, [trainer(1), trainer(1, 3)]),
+    ):  # fmt: skip
+        assert devices.jobs_at_a_time(trainers) == expected
 
 
 def test_runs_can_go_through_submitit(place):

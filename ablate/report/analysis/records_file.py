@@ -23,8 +23,9 @@ from ablate.run import json_text
 from ablate.run.files import atomic_write, refuse_links
 from ablate.run.json_object import DamagedJSON
 from ablate.run.record import Record
+from ablate.study.paths import RECORDS
 
-RECORDS, CURVES, ITEMS = "records.jsonl", curves_csv.FILE, items_jsonl.FILE
+CURVES, ITEMS = curves_csv.FILE, items_jsonl.FILE
 GROUPS = ("topology", "objective", "tokenizer", "evaluation", "shape", "optimizer", "schedule")  # of a run's settings
 MOST_BYTES = 512 * 2**20  # of records.jsonl
 
