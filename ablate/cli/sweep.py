@@ -22,8 +22,8 @@ usage: ablate sweep NAME [overrides] [settings] [--dry-run]
   ablate sweep axes stored=false                 runs that a committed report has are trained here, too
   ablate sweep axes --dry-run                    builds each row, says what it would do
 
-settings: jobs= (runs at a time: 2, on GPUs one for each), only=, retry=failed, replace=true, stored=false,
-          report=false, timeout= (seconds a run may take), patience= (seconds without a step),
+settings: jobs= (runs at a time: as many as fill the cores, on GPUs one for each), only=, retry=failed, replace=true,
+          stored=false, report=false, timeout= (seconds a run may take), patience= (seconds without a step),
           timing= (seconds for the timing pass)
 on Slurm: slurm.minutes=240 (the longest that a run may take), and such as slurm.partition=gpu slurm.memory_gb=32: the
           runs become one array of jobs, jobs= of them at a time (tried without a cluster only)

