@@ -87,8 +87,9 @@ class _Submodules(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """The part that was brought along."""
+        module: ModuleType
         module, own_spec = spec.loader_state
-        module.__loader_state__ = own_spec
+        vars(module)["__loader_state__"] = own_spec
         return module
 
     def exec_module(self, module: ModuleType) -> None:

@@ -30,6 +30,7 @@ ORDER = (
     "background",
     "machine",
     "garbage",
+    "allocator",
     "lazy_torch",
     "statistics",
     "model",

@@ -25,21 +25,18 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-from ablate import garbage
+from ablate import allocator, garbage
 from ablate.data.cpu_count import cores
 from ablate.errors import disk_error, print_error
 from ablate.orphans import die_with_parent, wake_without_parent
 from ablate.process_tree import ask_to_end, kill_group
 from ablate.run.files import follow_no_link
 
-# Read by glibc when a process starts: keep big blocks instead of handing them back to the kernel after each step.
-ENVIRONMENT = {
+ENVIRONMENT = {  # read when a process starts
+    **allocator.ENVIRONMENT,
     "OMP_NUM_THREADS": "1",  # a run sets its own number; threads made before a fork would be lost in it
     "MKL_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-    "MALLOC_TOP_PAD_": str(1 << 26),
 }
 GRACE = 60.0  # seconds that a run has to save itself after SIGTERM
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from ablate import allocator
 from ablate.config import build_model, effective, evaluations, fill, points, resolved
 from ablate.config.batch import share
 from ablate.data.batches import Batches
@@ -201,7 +202,8 @@ def agenda(cfg: DictConfig) -> Agenda:
 
 
 def prepare_process(cfg: DictConfig, device_type: str) -> None:
-    """Threads, denormals and what Lightning says: the same for every run."""
+    """Threads, memory, denormals and what Lightning says: the same for every run."""
+    allocator.keep_large_blocks()
     torch.set_num_threads(cfg.trainer.threads)
     prepare_arithmetic(device_type)
     if cfg.trainer.compile == "model":
