@@ -16,6 +16,7 @@ from ablate.data import build_corpus
 from ablate.errors import UserError
 from ablate.run import record
 from ablate.run.folder import RunFolder
+from ablate.study.settled import settled
 from ablate.training import callback, fit, metrics
 from ablate.training import run as train
 from ablate.training.attempt import Attempt
@@ -548,7 +549,7 @@ def test_a_run_is_settled_where_nothing_is_left_to_do(asked):
     def is_settled(overrides):
         folder = folder_of(overrides)
         with folder.lock():
-            return Attempt(compose(overrides), overrides, "ablate train", folder).is_settled()
+            return Attempt(settled(compose(overrides)), overrides, "ablate train", folder).is_settled()
 
     more = asked("evaluation=[heldout,by_position]", "evaluation.by_position.bins=4")
     assert not is_settled(asked())
