@@ -43,7 +43,9 @@ class Settled:
 
     def of(self, config: Config) -> Config:
         """A resolved config of one of the rows, with every "auto" settled."""
-        return settle(config, self._values) if unsettled(config) else config
+        if not unsettled(config):
+            return config
+        return settle(config, by_machine(self._baseline or config, self.jobs) | self._known)
 
     def check(self) -> None:
         """Raise `UserError` where the runs in the folder are `mixed`."""
@@ -53,8 +55,8 @@ class Settled:
     @cached_property
     def mixed(self) -> str:
         """A line for runs in the folder that were settled at several values, by hand; empty where all have the same."""
-        for key, values in self._made.items():
-            if len(values) > 1:
+        for key in unsettled(self._baseline or {}):
+            if len(values := self._made.get(key, Counter())) > 1:
                 counted = ", ".join(f"{key}={value} ({plural(n, 'run')})" for value, n in values.most_common())
                 common = values.most_common(1)[0][0]
                 return (
@@ -64,11 +66,19 @@ class Settled:
         return ""
 
     @cached_property
-    def _values(self) -> dict[str, Any]:
-        baseline = runs.overrides(self.sweep, self.sweep.baseline, 0, self.extra)
-        values = by_machine(composing.compose_resolved(baseline), self.jobs)
+    def _baseline(self) -> Config | None:
+        """The config of the baseline, by which the machine decides for all rows; None where it cannot be composed."""
+        try:
+            return composing.compose_resolved(runs.overrides(self.sweep, self.sweep.baseline, 0, self.extra))
+        except UserError:  # which whoever composes the rows says of this one
+            return None
+
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        """The values that runs in the folder have, or else committed records."""
+        values = {}
         if self.stored and self._made.keys() < RULES.keys():
-            values |= _first(_in_records(self.paths.reports / self.sweep.name, self._left_open))
+            values = _first(_in_records(self.paths.reports / self.sweep.name, self._left_open))
         return values | {key: counted.most_common(1)[0][0] for key, counted in self._made.items()}
 
     @cached_property

@@ -1,6 +1,7 @@
 """What "auto" stands for: decided where a run is first made, and read from there afterwards."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -154,6 +155,17 @@ def test_a_folder_with_two_values_is_one_line(sweep):
         "trainer.threads=2 (1 run); ask for one, as in trainer.threads=1, with replace=true to move"
     )
     assert threads_of(sweep, "B") == 1  # as most have it
+
+
+def test_a_number_for_all_runs_leaves_nothing_mixed(sweep):
+    make("A", 0, 1)
+    make("B", 0, 2)
+    assert Settled(sweep, Paths.of()).mixed and not Settled(sweep, Paths.of(), ["trainer.threads=1"]).mixed
+
+
+def test_a_baseline_that_cannot_be_composed_is_said_elsewhere(sweep):
+    broken = replace(sweep, rows={**sweep.rows, "A": ("norm=nothing",)})
+    assert threads_of(broken, "B") == 1 and not Settled(broken, Paths.of()).mixed
 
 
 def test_every_key_that_may_be_auto_has_a_rule_and_a_value_that_it_can_be():
