@@ -108,4 +108,4 @@ def measure(cfg: DictConfig, scratch: Path | str, seconds: float) -> dict[str, f
     """
     from ablate.training.speed import measure_speed
 
-    return measure_speed(settled(cfg), RunFolder(scratch), seconds)
+    return measure_speed(cfg, RunFolder(scratch), seconds)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from ablate.data import build_corpus
 from ablate.run.folder import RunFolder
+from ablate.study.settled import settled
 from ablate.training import processes
 from ablate.training.callback import RunCallback
 from ablate.training.fit import Fit
@@ -54,7 +55,7 @@ def _short_fit(cfg: DictConfig, folder: RunFolder, callback: Callable[..., Speed
     text = build_corpus.prepare(cfg)
     say = print if processes.is_main() else lambda line: None
     with Interruption() as interruption:
-        fit = Fit(cfg, text, folder, "speed", interruption, say, callback=callback)
+        fit = Fit(settled(cfg), text, folder, "speed", interruption, say, callback=callback)
         fit.train()
     return fit
 
