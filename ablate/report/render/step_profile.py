@@ -114,7 +114,7 @@ def _verdict(profile: Profile, other: str, saved: float) -> str:
     return (
         f"{line} What decides is how often a norm's operators go through memory: torch's RMS norm on a CPU is composed "
         "of several element-wise operators, each of which reads and writes all of the activations, where its layer "
-        "norm is a single one. A kernel that goes through them once would have the fewer operations to gain."
+        "norm is a single one. A kernel that goes through them once is what could make it pay."
     )
 
 
