@@ -21,8 +21,8 @@ NOTES = (
     "whose own shares, of BERT's encoder layer on a V100, are in the last column. Operations: two for each "
     "multiply-accumulate of a product, else one for each element and elementary step. Shares of operations and of run "
     "time are those among the three classes that compute; shares of the step include the rest: what moves data, the "
-    "optimizer, and the time between operators. Medians of shares need not add up to 100 %. The profiler lengthens small "
-    "operators the most."
+    "optimizer, and the time between operators. Medians of shares need not add up to 100 %. The profiler lengthens "
+    "small operators the most."
 )
 CLOSE = 0.001  # products counted twice differ by less
 
