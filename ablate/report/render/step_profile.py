@@ -21,7 +21,8 @@ NOTES = (
     "whose own shares, of BERT's encoder layer on a V100, are in the last column. Operations: two for each "
     "multiply-accumulate of a product, else one for each element and elementary step. Shares of operations and of run "
     "time are those among the three classes that compute; shares of the step include the rest: what moves data, the "
-    "optimizer, and the time between operators. The profiler lengthens small operators the most."
+    "optimizer, and the time between operators. Medians of shares need not add up to 100 %. The profiler lengthens "
+    "small operators the most."
 )
 CLOSE = 0.001  # products counted twice differ by less
 
@@ -114,7 +115,7 @@ def _verdict(profile: Profile, other: str, saved: float) -> str:
     return (
         f"{line} What decides is how often a norm's operators go through memory: torch's RMS norm on a CPU is composed "
         "of several element-wise operators, each of which reads and writes all of the activations, where its layer "
-        "norm is a single one. A kernel that goes through them once would have the fewer operations to gain."
+        "norm is a single one. A kernel that goes through them once is what could make it pay."
     )
 
 

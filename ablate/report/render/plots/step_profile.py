@@ -22,7 +22,7 @@ def shares(profile: Profile) -> Plot:
         bars.append((f"{name}: run time", [variant.time_share(kind) for kind in COMPUTING]))
     for column, what in enumerate(("operations", "run time")):
         bars.append((f"Ivanov et al. 2021: {what}", [PUBLISHED[kind][column] for kind in COMPUTING]))
-    figure = Figure(figsize=(7.2, 0.42 * len(bars) + 1.3), layout="constrained")
+    figure = Figure(figsize=(7.2, 0.42 * len(bars) + 1.3))
     axes = figure.subplots()
     begun = [0.0] * len(bars)
     places = [-(number + 0.35 * (number // 2)) for number in range(len(bars))]
@@ -37,5 +37,5 @@ def shares(profile: Profile) -> Plot:
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of the three classes that compute, forward and backward")
     axes.grid(visible=False, axis="y")
-    figure.legend(loc="outside upper left", ncols=len(COMPUTING))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(COMPUTING))
     return Plot(FILE, "Shares of operations and of run time by class of work", figure)
