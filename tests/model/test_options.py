@@ -188,7 +188,7 @@ def test_trains_and_compiles_alone(option, topology):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("option", [*OPTIONS, *SWITCHES])
 def test_compiles_to_kernels(option):
-    """By torch's own compiler, which takes half a minute for each."""
+    """By torch's own compiler, which takes up to a minute for each."""
     if not shutil.which("g++"):
         pytest.skip("torch.compile needs a C++ compiler")
     model = awake(tiny(*option.split("|"), f"topology={ALONE.get(option, 'encoder_decoder')}"))
