@@ -223,9 +223,9 @@ class Attention(nn.Module):
             return False
         if self.position is not None and BIAS in self.position.needs:
             return self.position.by_distance(q.shape[-2], ctx) is not None
-        return not self._is_triangle(ctx.view) and flex.visible(ctx.view, self._by_position()) is not None
+        return not self._is_triangle(ctx.view) and flex.visible(ctx.view, self._sees()) is not None
 
-    def _by_position(self) -> flex.Sees | None:
+    def _sees(self) -> flex.Sees | None:
         return None if self._sees_all else self.sees
 
     def _flexible(self, q: Tensor, k: Tensor, v: Tensor, ctx: Context) -> Tensor:
@@ -233,7 +233,7 @@ class Attention(nn.Module):
         has_bias = self.position is not None and BIAS in self.position.needs
         table = self.position.by_distance(q.shape[-2], ctx) if self.position is not None and has_bias else None
         key = f"flex/{self.own_mask if self.looks is None else self.looks}"
-        mask = ctx.shared(key, lambda: flex.block_mask(ctx.view, self._by_position()))
+        mask = ctx.shared(key, lambda: flex.block_mask(ctx.view, self._sees()))
         return flex.attend(q, k, v, table=table, mask=mask)
 
     def _is_triangle(self, view: View) -> bool:

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from ablate.report.render.csv_tables import DOWNSTREAM_COLUMNS, RESULT_COLUMNS, score_columns
+from ablate.report.render.gain_text import GAIN_COLUMNS
 from tests.docs.texts import ROOT
 
 TEXT = (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
@@ -23,6 +24,10 @@ def described(heading: str, columns: str) -> list[str]:
 
 def test_every_column_of_the_results_in_order():
     assert sorted(described("Columns of `results.csv`", "|---|---|---|")) == sorted(RESULT_COLUMNS)
+
+
+def test_every_column_of_a_gain():
+    assert described("nine columns", "|---|---|---|") == list(GAIN_COLUMNS)
 
 
 def test_every_column_of_a_score():

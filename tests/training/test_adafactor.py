@@ -62,6 +62,7 @@ def draw(shape, generator, size):
 @pytest.mark.parametrize("kind", SHAPES)
 def test_the_bits_of_the_steps_written_out(kind, size, at_once, monkeypatch):
     monkeypatch.setattr(adafactor, "AT_ONCE_CPU", at_once)
+    torch.set_flush_denormal(False)  # flushed, a row of zeros beside one of 1e4 is NaN, written out or not
     generator = torch.Generator().manual_seed(0)
     starts = [torch.randn(shape, generator=generator) * 0.05 for shape in SHAPES[kind]]
     ours, theirs = ([torch.nn.Parameter(start.clone()) for start in starts] for _ in range(2))

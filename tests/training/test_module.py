@@ -3,6 +3,8 @@
 import math
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 import types
 
@@ -406,26 +408,34 @@ def test_the_processor_is_named_and_its_cores_counted():
 
 
 def test_the_peak_of_memory_is_what_one_training_adds():
-    """Neither what the process held before, nor what another model took and gave back."""
-    from ablate.training.environment import PeakMemory
-
-    cpu = torch.device("cpu")
+    """Neither what the process held before, nor what another model took and gave back; in a process of its own."""
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("only Linux forgets")
-    held = torch.ones(60_000_000)  # 240 MB that stay
-    freed = [torch.ones(20_000) for _ in range(1000)]  # 80 MB in blocks that glibc keeps
-    del freed
-    memory = PeakMemory("cpu")
-    memory.note(cpu)
-    assert memory.bytes < 20e6
-    block = torch.ones(25_000_000)
-    del block
-    memory.note(cpu)
-    assert 95e6 < memory.bytes < 130e6
-    memory.forget()
-    another = torch.ones(12_500_000)
-    memory.note(cpu)
-    assert 95e6 < memory.bytes < 130e6 and len(held) > len(another)
-    beside = PeakMemory("cpu")
-    beside.note(cpu)
-    assert beside.bytes < 20e6
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+PEAK = """
+import torch
+
+from ablate.training.environment import PeakMemory
+
+cpu = torch.device("cpu")
+held = torch.ones(60_000_000)  # 240 MB that stay
+freed = [torch.ones(20_000) for _ in range(1000)]  # 80 MB in blocks that glibc keeps
+del freed
+memory = PeakMemory("cpu")
+memory.note(cpu)
+assert memory.bytes < 20e6
+block = torch.ones(25_000_000)
+del block
+memory.note(cpu)
+assert 95e6 < memory.bytes < 130e6
+memory.forget()
+another = torch.ones(12_500_000)
+memory.note(cpu)
+assert 95e6 < memory.bytes < 130e6 and len(held) > len(another)
+beside = PeakMemory("cpu")
+beside.note(cpu)
+assert beside.bytes < 20e6
+"""

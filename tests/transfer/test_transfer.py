@@ -112,7 +112,7 @@ def test_the_words(report):
     assert "All contexts have rungs of their baseline." in said
     line = next(line for line in said.splitlines() if line.startswith("| SwiGLU | **transfers**"))
     assert "| 1.3" in line and " × |" in line
-    assert "| study/causal | 100 k | 410 k | topology=causal\\_decoder |" in said
+    assert "| study/causal | 100 k | 410 k | shape.n\\_layers=2 topology=causal\\_decoder |" in said
     assert (report.path.parent / "transfer.png").exists()
 
 
