@@ -32,8 +32,8 @@ class SpeedTrial(RunCallback):
     def _stop_or_pause_requests(self) -> tuple[bool, bool]:
         now, timer = time.perf_counter(), self.progress.timer
         if not timer.durations:
-            self.deadline = now + self.seconds
-        is_over = now >= self.deadline and len(timer.durations) >= self.least_steps
+            self.deadline = timer.last + self.seconds
+        is_over = timer.last >= self.deadline and len(timer.durations) >= self.least_steps
         return is_over or self.interruption.signal is not None, self.is_main and now >= self.heartbeat.next
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
