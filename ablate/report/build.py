@@ -72,34 +72,33 @@ def build(
 def gathered(name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Results:
     """What `build` would make the report of a sweep from, its baseline at the rungs included; nothing is written."""
     folder = Path(reports_dir) / name
-    found, _ = _gathered(name, runs_dir, folder, sweeps_dir)
+    found, *_ = _gathered(name, runs_dir, folder, sweeps_dir)
     rungs = {}
     for factor, place in rungs_of(found, folder).items():
         rung = place.relative_to(reports_dir).as_posix()
         if place.exists() or any(run_folders(runs_dir, rung)):
-            rungs[factor], _ = _gathered(rung, runs_dir, place, sweeps_dir)
+            rungs[factor], *_ = _gathered(rung, runs_dir, place, sweeps_dir)
     return replace(found, rungs=rungs)
 
 
 def _gathered(
     name: str, runs_dir: Path | str, folder: Path, sweeps_dir: Path | str, only: str | Iterable[str] | None = None
-) -> tuple[Results, Results | None]:
+) -> tuple[Results, Results | None, Damage]:
     """The runs of a sweep, from their folders and from the records in that of its report; and these records alone."""
     older, damage = _older(folder)
     if older and not any(RunFolder(run).record.exists() for run in run_folders(runs_dir, name)):
         found = gathering.reread(records_file.read(folder) if damage.files else older, sweeps_dir)
     else:
         found = gathering.collect(name, runs_dir, sweeps_dir, older, damage)
-    return _showing(found, only), older
+    return _showing(found, only), older, damage
 
 
 def _kept(
     name: str, runs_dir: Path | str, folder: Path, sweeps_dir: Path | str, only: str | Iterable[str] | None = None
 ) -> Results:
     """The runs of a sweep, which are kept in the folder of its report."""
-    damaged = _older(folder)[1].files
-    found, older = _gathered(name, runs_dir, folder, sweeps_dir, only)
-    for file in damaged:
+    found, older, damage = _gathered(name, runs_dir, folder, sweeps_dir, only)
+    for file in damage.files:
         set_file_aside(folder / file)
     return found if found == older else records_file.write(found, folder)
 

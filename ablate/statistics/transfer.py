@@ -76,9 +76,8 @@ def transfer(
     """Judge each row by its `effects`, standard `errors` and p's (rows, contexts), NaN where a context tells nothing.
 
     `p_adjusted` are those of each context, corrected over its rows, `degrees` (rows, contexts) the degrees of freedom
-    of `errors`. `ordered` gives for an axis the logarithm of each
-    context's place on it, NaN for contexts that differ from the others in more than that; `levels` for an axis without
-    order the level of each context, None likewise.
+    of `errors`. `ordered` gives for an axis the logarithm of each context's place on it, NaN for contexts that differ
+    from the others in more than that; `levels` for an axis without order the level of each context, None likewise.
     """
     ordered, levels = ordered or {}, levels or {}
     rows, contexts = effects.shape

@@ -69,14 +69,9 @@ def select(sweep: Sweep, only: str | Iterable[str] | None) -> list[str]:
     return named_by(only, list(sweep.rows), sweep.name) if only else list(sweep.rows)
 
 
-def takes_rungs(sweep: Sweep, only: str | Iterable[str] | None) -> bool:
-    """Whether the baseline at the rungs is among the runs of the rows that `only` names; it is, where nothing is."""
-    if not only:
-        return True
-    patterns = [only, *only.split(",")] if isinstance(only, str) else only
-    return any(
-        pattern.strip() == sweep.baseline or fnmatchcase(sweep.baseline, pattern.strip()) for pattern in patterns
-    )
+def with_rungs(sweep: Sweep, only: str | Iterable[str] | None) -> list[list[Sweep]]:
+    """Each table of a sweep, and behind it its baseline at the rungs where `only` names the baseline, or no row."""
+    return [[table, *(table.at_rungs() if table.baseline in select(table, only) else ())] for table in sweep.tables]
 
 
 def named_by(only: str | Iterable[str], rows: Sequence[str], sweep: str) -> list[str]:

@@ -22,7 +22,7 @@ from ablate.study import measured
 from ablate.study.definition import Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
-from ablate.study.runs import PlannedRun, planned, select, takes_rungs
+from ablate.study.runs import PlannedRun, planned, select, with_rungs
 from ablate.study.settled import Settled
 from ablate.sweep import forecast, timing
 from ablate.sweep.devices import jobs_at_a_time
@@ -59,7 +59,7 @@ def describe(
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs={jobs}: must be at least 1")
-    parts = [part for part in load(name, Paths.of(extra).sweeps).parts if part.rung is None or takes_rungs(part, only)]
+    parts = [part for table in with_rungs(load(name, Paths.of(extra).sweeps), only) for part in table]
     of_parts = trials or {}
     plans = [_plan(part, extra, jobs, None if part.rung else only, count, of_parts.get(part.name)) for part in parts]
     text = "\n\n".join(plan.text for plan in plans)

@@ -40,12 +40,11 @@ def parts(name: str, overrides: Sequence[str], options: Mapping[str, Any]) -> li
     sweep, only = definition.load(name, Paths.of(overrides).sweeps), options.get("only")
     found: list[list[SweepRequest]] = []
     errors: list[str] = []
-    for table in sweep.tables:
-        rungs = [(rung, {**options, "only": None}) for rung in table.at_rungs() if runs.takes_rungs(table, only)]
+    for table in runs.with_rungs(sweep, only):
         found.append([])
-        for part, its_options in [(table, options), *rungs]:
+        for part in table:
             try:
-                found[-1].append(of(part, overrides, its_options))
+                found[-1].append(of(part, overrides, {**options, "only": None if part.rung else only}))
             except UserError as error:
                 errors.append(str(error))
     if errors:

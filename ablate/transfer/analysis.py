@@ -63,10 +63,8 @@ def analysed(trained: Sequence[Context], others: Sequence[Context] = ()) -> Tran
     contexts = [context for context in trained if set(context.effects) & set(changes)]
     unit = GAIN if all(context.has_rungs for context in contexts) else NATS
     effects, errors = _table(contexts, changes, unit)
-    p = np.array([[_of(context, change, "p_adjusted") for context in contexts] for change in changes])
-    degrees = np.array([[_of(context, change, "degrees") for context in contexts] for change in changes])
-    signed = p.reshape(len(changes), len(contexts))
-    rows = transfer(effects, errors, signed, degrees, _ordered(contexts), _levels(contexts))
+    p, degrees = (_all(contexts, changes, field) for field in ("p_adjusted", "degrees"))
+    rows = transfer(effects, errors, p, degrees, _ordered(contexts), _levels(contexts))
     everything = [*contexts, *others]
     labels = [_label(change, contexts) for change in changes]
     pairs = {
@@ -78,6 +76,12 @@ def analysed(trained: Sequence[Context], others: Sequence[Context] = ()) -> Tran
     return Transfer(contexts, everything, changes, labels, unit, effects, errors, rows, pairs, moved)
 
 
+def _all(contexts: Sequence[Context], changes: Sequence[Change], field: str) -> np.ndarray:
+    """(rows, contexts): one field of all effects."""
+    values = [_of(context, change, field) for change in changes for context in contexts]
+    return np.array(values).reshape(len(changes), len(contexts))
+
+
 def _of(context: Context, change: Change, field: str) -> float:
     effect = context.effects.get(change)
     return float(getattr(effect, field)) if effect else math.nan
@@ -85,11 +89,8 @@ def _of(context: Context, change: Change, field: str) -> float:
 
 def _table(contexts: Sequence[Context], changes: Sequence[Change], unit: str) -> tuple[np.ndarray, np.ndarray]:
     """Effects and errors (rows, contexts), positive where the change is better; NaN where a context tells nothing."""
-    shape = len(changes), len(contexts)
-    names = ("gain", "gain_error", 1.0) if unit == GAIN else ("nats", "error", -1.0)
-    effects = [[names[2] * _of(context, change, names[0]) for context in contexts] for change in changes]
-    errors = [[_of(context, change, names[1]) for context in contexts] for change in changes]
-    table, known = np.array(effects).reshape(shape), np.array(errors).reshape(shape)
+    effect, error, sign = ("gain", "gain_error", 1.0) if unit == GAIN else ("nats", "error", -1.0)
+    table, known = sign * _all(contexts, changes, effect), _all(contexts, changes, error)
     usable = np.isfinite(table) & (known > 0)
     return np.where(usable, table, np.nan), np.where(usable, known, np.nan)
 

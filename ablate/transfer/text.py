@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
 
-import numpy as np
-
-from ablate.report.text import MISSING, csv_text, fixed, interval, listed, md_escape, percent, probability, scaled
+from ablate.report.render.csv_tables import csv_of
+from ablate.report.text import MISSING, fixed, interval, listed, md_escape, percent, probability, scaled
 from ablate.statistics.context_pairs import Agreement
 from ablate.statistics.random_effects import FEWEST_FOR_PREDICTION
 from ablate.statistics.transfer import FADES, FLIPS, TRANSFERS, UNDECIDED, RowAcross
@@ -222,7 +218,7 @@ def transfer_csv(found: Transfer) -> str:
     """A line a change: its verdict and figures (of gains the logarithm), then its effect and error in each context."""
     names = [context.name for context in found.contexts]
     columns = [*COLUMNS, *(column for name in names for column in (name, f"{name} error"))]
-    lines: list[Sequence[object]] = [columns]
+    lines = []
     for place, (label, row) in enumerate(zip(found.labels, found.rows, strict=True)):
         together = row.together
         depends = " ".join(axis for axis, one in row.depends.items() if one.is_found)
@@ -231,12 +227,4 @@ def transfer_csv(found: Transfer) -> str:
         cells += [together.predicted_low, together.predicted_high, depends]
         pairs = zip(found.effects[place], found.errors[place], strict=True)
         lines.append([*cells, *(value for pair in pairs for value in pair)])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in line] for line in lines)
-    return text.getvalue()
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.6g}" if math.isfinite(value) else ""
-    return csv_text(value) if isinstance(value, str) else str(value)
+    return csv_of(columns, lines)

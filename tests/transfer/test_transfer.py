@@ -10,7 +10,8 @@ import yaml
 
 from ablate.cli import run
 from ablate.errors import UserError
-from ablate.transfer import build, text
+from ablate.report.render import csv_tables
+from ablate.transfer import build
 from ablate.transfer.analysis import GAIN, NATS
 from ablate.transfer.context import Context, axis_of
 from tests.report.synthetic import SETTINGS, Maker
@@ -235,7 +236,9 @@ def test_contexts_that_differ():
 
 
 def test_cells():
-    assert text._cell(math.nan) == "" and text._cell(0.5) == "0.5" and text._cell("=1+1").startswith("'")
+    assert (
+        csv_tables._cell(math.nan) == "" and csv_tables._cell(0.5) == "0.5" and csv_tables._cell("=1+1").startswith("'")
+    )
 
 
 def test_a_name_is_needed(study):

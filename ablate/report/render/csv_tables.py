@@ -100,7 +100,7 @@ def results_csv(verdicts: Verdicts) -> str:
         worth = gain_text.figures(gains, row) if gains else []
         lines.append([*([context] if context else []), *_result(row, speeds[row.label], relative), *worth, *scores])
     columns = [*(["context"] if context else []), *RESULT_COLUMNS, *(gain_text.GAIN_COLUMNS if gains else [])]
-    return _csv([*columns, *score_columns([table.metric.name for table in tables])], lines)
+    return csv_of([*columns, *score_columns([table.metric.name for table in tables])], lines)
 
 
 def score_columns(names: Sequence[str]) -> list[str]:
@@ -156,7 +156,7 @@ def downstream_csv(verdicts: Verdicts) -> str:
                     *(comparison.detectable, found.verdict, found.why, found.item_note, table.not_comparable),
                 ]
             )
-    return _csv(DOWNSTREAM_COLUMNS, lines)
+    return csv_of(DOWNSTREAM_COLUMNS, lines)
 
 
 def _result(row: Row, speed: float, relative: SpeedRatio) -> list[Any]:
@@ -197,15 +197,16 @@ def evidence_csv(verdicts: Verdicts) -> str:
                 *(row.planned, row.done, row.diverged, row.failed, row.missing),
             ]
         )
-    return _csv(EVIDENCE_COLUMNS, lines)
+    return csv_of(EVIDENCE_COLUMNS, lines)
 
 
 def runs_csv(results: Results) -> str:
     """A line per run, whatever its status."""
-    return _csv(*results.lines())
+    return csv_of(*results.lines())
 
 
-def _csv(columns: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
+def csv_of(columns: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
+    """A table as CSV; numbers that are not known are empty cells."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([csv_text(column) for column in columns])
