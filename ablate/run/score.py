@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import types
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from ablate.run.json_object import OPTIONAL, DamagedJSON, JSONObject
 
 SPREAD = "_std"  # the ending of the column with the standard deviation of a score over seeds
 LARGEST = 1e30  # what a score may be, of either sign
-CURVES = ("curve", "history")  # fields of a score that are curves
 STEP = "step"  # the x of a history
 
 # Columns that tables of runs and of rows have anyway, and kinds of curves: no score may have one of these names.
@@ -29,7 +29,7 @@ COLUMNS = frozenset(
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(JSONObject):
     """A score as a function of something: `ys` at `xs`, whose name and unit `x` says."""
 
     x: str
@@ -44,7 +44,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(JSONObject):
     """One number of an evaluation.
 
     value: the score itself, in `unit` ("nats a token", "accuracy", "BLEU", "ms").
@@ -63,14 +63,14 @@ class Score:
     value: float
     unit: str
     higher_is_better: bool
-    items: int | None = None
-    standard_error: float | None = None
-    chance: float | None = None
-    source: Mapping[str, Any] = field(default_factory=dict)
-    outcomes: tuple[float, ...] | None = None
-    curve: Curve | None = None
-    exploratory: bool = False
-    history: Curve | None = None
+    items: int | None = field(default=None, metadata=OPTIONAL)
+    standard_error: float | None = field(default=None, metadata=OPTIONAL)
+    chance: float | None = field(default=None, metadata=OPTIONAL)
+    source: Mapping[str, Any] = field(default_factory=dict, metadata=OPTIONAL)
+    outcomes: tuple[float, ...] | None = field(default=None, metadata=OPTIONAL)
+    curve: Curve | None = field(default=None, metadata=OPTIONAL)
+    exploratory: bool = field(default=False, metadata=OPTIONAL)
+    history: Curve | None = field(default=None, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         if self.outcomes is not None:
@@ -81,60 +81,22 @@ class Score:
         """Whether the value is a number that can be compared."""
         return math.isfinite(self.value)
 
-    def to_json(self) -> dict[str, Any]:
-        """The score as plain JSON; what does not apply is left out."""
-        content = asdict(self)
-        content["exploratory"] = self.exploratory or None
-        if self.outcomes is not None:
-            content["outcomes"] = list(self.outcomes)
-        for key in CURVES:
-            if (curve := getattr(self, key)) is not None:
-                content[key] = {"x": curve.x, "xs": list(curve.xs), "ys": list(curve.ys)}
-        return {key: value for key, value in content.items() if value is not None and value != {}}
-
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Score:
-        """The score that `to_json` wrote; keys that are not known here are left out."""
-        known = {key: content[key] for key in cls.__dataclass_fields__ if key in content}
-        for key in CURVES:
-            if isinstance(curve := known.get(key), Mapping):
-                known[key] = Curve(str(curve["x"]), _numbers(curve["xs"]), _numbers(curve["ys"]))
-        if known.get("outcomes") is not None:
-            known["outcomes"] = _numbers(known["outcomes"])
-        score = cls(**known)
-        score._check()
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The score that `to_json` wrote; raises `DamagedJSON`, for a number that is not finite too."""
+        score = super().from_json(content)
+        for key, curve in (("curve", score.curve), ("history", score.history)):
+            if curve is not None:
+                _check_numbers(f"{key}.xs", curve.xs)
+                _check_numbers(f"{key}.ys", curve.ys)
+        for key in ("value", "items", "standard_error", "chance"):
+            if (value := getattr(score, key)) is not None:
+                _check_numbers(key, (value,))
+        _check_numbers("outcomes", score.outcomes or ())
         return score
 
-    def _check(self) -> None:
-        """Raise ValueError for a value of another type."""
-        if not _is_number(self.value):
-            raise ValueError(f"value must be a finite number, and is {self.value!r:.40}")
-        for key in ("items", "standard_error", "chance"):
-            if getattr(self, key) is not None and not _is_number(getattr(self, key)):
-                raise ValueError(f"{key} must be a finite number, and is {getattr(self, key)!r:.40}")
-        for key, kind, word in _TYPES:
-            if not isinstance(getattr(self, key), kind):
-                raise ValueError(f"{key} must be {word}, and is {getattr(self, key)!r:.40}")
-        if not isinstance(self.source, Mapping):
-            raise ValueError("source must be a mapping")
-        for key in CURVES:
-            if not isinstance(getattr(self, key), (Curve, types.NoneType)):
-                raise ValueError(f"{key} must be a mapping")
 
-
-_TYPES = (
-    ("unit", str, "a string"),
-    ("higher_is_better", bool, "true or false"),
-    ("exploratory", bool, "true or false"),
-)
-
-
-def _numbers(values: Any) -> tuple[float, ...]:
-    """The numbers as they are: a whole number is written as one again."""
-    if not isinstance(values, (list, tuple)) or not all(map(_is_number, values)):
-        raise ValueError("must be a list of finite numbers")
-    return tuple(values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
+def _check_numbers(key: str, values: Iterable[float]) -> None:
+    for value in values:
+        if not abs(value) <= LARGEST:
+            raise DamagedJSON(f"{key} must be finite, and is {value!r:.40}")

@@ -59,8 +59,21 @@ def test_scores_are_read_and_written():
     assert Record.from_json(json.loads(text)) == record and '"outcomes": [1.0, 0.0]' in text
     whole = text.replace("[1.0, 2.0]", "[1, 2.5]")  # steps, as their writer had them
     assert json.dumps(Record.from_json(json.loads(whole)).to_json()) == whole != text
-    with pytest.raises(DamagedJSON, match="scores.copy cannot be read"):
-        Record.from_json({**FEW, "scores": {"copy": {"value": 1.0}}})
+    wrong = {
+        "unit is missing": {"value": 1.0},
+        "value must be finite, and is nan": {**score.to_json(), "value": math.nan},
+        "outcomes must be finite, and is 1e[+]40": {**score.to_json(), "outcomes": [1e40]},
+        "curve.ys must be finite, and is inf": {**score.to_json(), "curve": {"x": "a", "xs": [1], "ys": [math.inf]}},
+        r"curve cannot be read .a curve has as many xs": {**score.to_json(), "curve": {"x": "a", "xs": [1], "ys": []}},
+    }
+    for problem, content in wrong.items():
+        with pytest.raises(DamagedJSON, match=f"scores.copy.{problem}"):
+            Record.from_json({**FEW, "scores": {"copy": content}})
+
+
+def test_a_score_keeps_what_a_newer_version_wrote_in_its_order():
+    content = {"unit": "accuracy", "new": {"a": 1}, "value": 0.5, "higher_is_better": True}
+    assert json.dumps(Score.from_json(content).to_json()) == json.dumps(content)
 
 
 def test_a_score_is_primary_where_nothing_else_is_said():

@@ -113,17 +113,21 @@ def test_a_speed_trial_ends_with_its_time_and_pauses_for_the_heartbeat_alone(tmp
     clock = Clock(monkeypatch, callback)
     timer = one.progress.timer
     one.heartbeat.next, one.next_save = 1000.0, 0.0  # it saves nothing
-    clock.now = 100.0
+
+    def at(now):
+        clock.now = timer.last = now  # a step has just ended
+
+    at(100.0)
     assert one._stop_or_pause_requests() == (False, False)  # its time begins with the first step that counts
     timer.durations.extend([0.4] * 9)
-    clock.now = 105.0
+    at(105.0)
     assert one._stop_or_pause_requests() == (False, False)  # fewer than 10 steps
     timer.durations.append(0.4)
-    clock.now = 104.9
+    at(104.9)
     assert one._stop_or_pause_requests() == (False, False)
-    clock.now = 105.0
+    at(105.0)
     assert one._stop_or_pause_requests() == (True, False)
-    clock.now = 1000.0
+    at(1000.0)
     assert one._stop_or_pause_requests() == (True, True)
     one.is_main = False
     assert one._stop_or_pause_requests() == (True, False)
