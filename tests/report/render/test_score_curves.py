@@ -37,8 +37,10 @@ def maker(tmp_path):
             short = score(5.0, [32, 64], [6 + seed, 5 + seed], source={"ended": ENDED})
             chosen = short if label == "Learned" else long
             guess = score(50.0, [8, 16], [40 + seed, 60 + seed], chance=12.5)
+            at_one = score(50.0, [8], [40 + seed])
             scores = {
                 "loss_at_training_length": chosen,
+                "single": at_one,
                 "accuracy": guess,
                 "plain": {**score(1.0, [], []), "curve": None},
             }
@@ -69,7 +71,12 @@ def lines_of(axes):
 
 
 def test_each_score_with_a_curve_has_a_picture(drawn):
-    assert list(drawn) == ["curve_accuracy.png", "curve_loss_at_training_length.png", "gradient_norm.png"]
+    assert list(drawn) == [
+        "curve_accuracy.png",
+        "curve_loss_at_training_length.png",
+        "curve_single.png",
+        "gradient_norm.png",
+    ]
 
 
 def test_means_over_seeds_and_where_a_curve_ends(drawn):
@@ -84,6 +91,13 @@ def test_means_over_seeds_and_where_a_curve_ends(drawn):
     assert f"a square: where the curve of a row ends, Learned at 64 ({ENDED})" in title
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("position", "nats a token")
     assert {text.get_text() for text in axes.texts} == {"Vanilla Transformer", "ALiBi", "Learned"}
+
+
+def test_a_curve_of_one_point_is_a_dot(drawn):
+    (axes,) = drawn["curve_single.png"].axes
+    assert sorted(line.get_ydata()[0] for line in axes.lines if line.get_marker() == "o") == [40.5, 41.0, 41.0]
+    (other,) = drawn["curve_accuracy.png"].axes
+    assert not [line for line in other.lines if line.get_marker() == "o"]
 
 
 def test_chance_is_dotted(drawn):

@@ -67,6 +67,8 @@ def _draw(axes: Axes, lines: list[Line], found: ScoreCurves, ends: dict[str, flo
         if not len(xs):
             continue
         last_points.append((float(xs[-1]), float(middle[-1]), line.label, line.colour))
+        if len(xs) == 1:  # which a line alone would not show
+            axes.plot(xs, middle, color=line.colour, marker="o", markersize=4, zorder=4)
         if line.row in ends:
             axes.plot(xs[-1], middle[-1], color=line.colour, marker="s", markersize=5, zorder=4)
     if found.chance is not None:
