@@ -65,6 +65,7 @@ EDGES = {  # the least and the most
     "shape.n_heads": (1, 10**6), "shape.head_dim": (1, 10**6),
     "shape.d_ff": (1, 10**9), "shape.vocab_size": (1, 10**7), "shape.length": (1, 10**9),
     "shape.batch_tokens": (1, 10**15), "shape.steps": (1, 10**15),
+    "shape.n_kv_heads": (1, 10**6), "shape.window": (1, 10**9), "shape.d_inner": (1, 10**6),
     "trainer.devices": (1, 1024), "trainer.nodes": (1, 10_000), "trainer.steps": (1, 10**15),
     "trainer.global_batch_tokens": (1, 10**15), "trainer.micro_batch": (1, 10**15), "trainer.threads": (1, 4096),
     "trainer.log_every": (1, 10**15), "trainer.evaluate_every": (1, 10**15), "trainer.checkpoint_every": (1, 10**15),

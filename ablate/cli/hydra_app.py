@@ -10,6 +10,7 @@ import sys
 from ablate.cli.arguments import unknown_flag
 from ablate.cli.sweep_row import expand_sweep_row, print_result
 from ablate.config import build_model, compose, options
+from ablate.config.composing import with_preset
 from ablate.config.overrides import ALIASES
 from ablate.errors import UserError, nearest
 from ablate.terminal import say
@@ -32,7 +33,7 @@ def run(words: list[str]) -> int:
     overrides = [_alias(word) for word in overrides if word not in own]
     multirun = any(flag in flags for flag in MULTIRUN)
     if not multirun:
-        overrides = expand_sweep_row(overrides)
+        overrides = with_preset(expand_sweep_row(overrides))
     for cell in _cells(overrides) if multirun else [overrides]:
         _check(cell, multirun)
     return _by_hydra([*flags, *overrides, *own], shlex.join(["ablate", "train", *words]))

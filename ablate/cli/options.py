@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ablate.cli import arguments
-from ablate.config import options
+from ablate.config import options, preset_table, presets
 from ablate.errors import UserError, nearest
 from ablate.terminal import say
 from ablate.text import aligned
@@ -15,7 +15,10 @@ usage: ablate options [GROUP | GROUP=OPTION]
   ablate options                 all groups
   ablate options position        one group
   ablate options position=rope   the settings of one option
+  ablate options preset          the published models, what each is made of
 """
+
+NUMBERS = [preset_table.COLUMNS.index(column) for column in ("d_ff / d_model", "head width", "vocabulary")]
 
 
 def run(words: list[str]) -> int:
@@ -27,6 +30,8 @@ def run(words: list[str]) -> int:
             raise UserError(f"{group}: unknown group{nearest(group, options.groups())}")
         if equals:
             say(options.file_of(group, option).read_text(encoding="utf-8").rstrip())
+        elif group == presets.GROUP and given:
+            say("\n".join(aligned([preset_table.COLUMNS, *preset_table.lines()], right=NUMBERS)))
         else:
             say(_listing(group))
     return 0

@@ -2,7 +2,7 @@
 
 from ablate.config.building import build_model
 from ablate.config.compatibility import check_parts
-from ablate.config.composing import compose, compose_resolved, restored
+from ablate.config.composing import compose, compose_resolved, restored, roundings
 from ablate.config.identity import code_changes, differences, effective, identity, own_code, resolved
 from ablate.config.instantiation import fill, instantiate
 from ablate.config.options import CONF, MODEL_SLOTS
@@ -26,5 +26,6 @@ __all__ = [
     "own_code",
     "resolved",
     "restored",
+    "roundings",
     "validate",
 ]

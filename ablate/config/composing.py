@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config import evaluations, keys, options, resolution, validation
+from ablate.config import evaluations, keys, options, presets, published, resolution, validation
 from ablate.config.identity import WITHOUT_EFFECT
-from ablate.config.overrides import Override, label_of, read
+from ablate.config.overrides import Override, key_of, label_of, read
 from ablate.config.resolvers import register
 from ablate.errors import UserError
 
@@ -70,6 +70,31 @@ def written(overrides: Iterable[str]) -> Tree:
     return tree
 
 
+def roundings(overrides: Sequence[str]) -> tuple[str, ...]:
+    """A line for each number of a preset that the shape lets it have only about; overrides that `written` accepts."""
+    if not any(key_of(override) == presets.GROUP for override in overrides):
+        return ()
+    tree = written(overrides)
+    return tuple(published.roundings(keys.flatten(tree), keys.flatten(resolve(tree))))
+
+
+def with_preset(overrides: Sequence[str]) -> list[str]:
+    """The overrides, and those that set what their preset sets: all that Hydra needs to compose the same config."""
+    found, _ = read(overrides)
+    chosen = _chosen({o.key: o.value for o in found if o.is_group})
+    given = {override.key for override in found}
+    sets = presets.keys_set(chosen) if chosen else {}
+    return [*overrides, *(f"{key}={_text(value)}" for key, value in sets.items() if key not in given)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_text, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
 def _set(tree: dict[str, Any], override: Override) -> list[str]:
     """Put one value into the tree; a line for each key that is not there."""
     *path, last = override.key.split(".")
@@ -106,27 +131,35 @@ def compose_groups(choices: dict[str, Choice]) -> Tree:
 
 
 @lru_cache(maxsize=256)  # rows of a sweep that differ in numbers alone share their options
-def _composed(chosen: tuple[tuple[str, str | tuple[str, ...]], ...], folders: tuple[Any, ...]) -> Tree:
-    choices: dict[str, Choice] = {
-        group: choice if isinstance(choice, str) else list(choice) for group, choice in chosen
-    }
-    brought = _brought(choices)
-    if brought is None:
+def _composed(asked: tuple[tuple[str, str | tuple[str, ...]], ...], folders: tuple[Any, ...]) -> Tree:
+    choices: dict[str, Choice] = {group: choice if isinstance(choice, str) else list(choice) for group, choice in asked}
+    chosen = _chosen(choices)
+    if chosen is None:
         return by_hydra(choices)
     root = options.load(options.CONF / "config.yaml")
     tree: Tree = {}
-    for group, choice in {**options.defaults(), **brought, **choices}.items():
+    for group, choice in chosen.items():
         for option in options.listed(choice):
             content = options.added_by(group, option)
             _merge(tree, content if options.is_global(options.file_of(group, option)) else {group: content})
     _merge(tree, {key: value for key, value in root.items() if key != "defaults"})
+    presets.apply(tree, chosen)
     return tree
 
 
+def _chosen(choices: dict[str, Choice]) -> dict[str, Choice] | None:
+    """The option of every group, with these chosen; None where only Hydra can say."""
+    brought = _brought(choices)
+    return None if brought is None else {**options.defaults(), **brought, **choices}
+
+
 def _brought(choices: dict[str, Choice]) -> dict[str, Choice] | None:
-    """What the chosen options bring along in other groups; None where that is more than `override /group: option`."""
+    """What the chosen options bring along in other groups; None where that is more than `override /group: option`.
+
+    As in Hydra, a group may bring options of those before it in conf/config.yaml, and the last group to do so wins.
+    """
     brought: dict[str, Choice] = {}
-    for group, default in options.defaults().items():
+    for group, default in reversed([*options.defaults().items()]):
         chosen = options.listed(choices.get(group, brought.get(group, default)))
         entries = (options.load(options.file_of(group, option)).get("defaults", []) for option in chosen)
         for entry in itertools.chain.from_iterable(entries):
@@ -134,7 +167,8 @@ def _brought(choices: dict[str, Choice]) -> dict[str, Choice] | None:
                 continue
             if not isinstance(entry, dict) or any(not key.startswith("override /") for key in entry):
                 return None
-            brought |= {key.removeprefix("override /").partition("@")[0]: value for key, value in entry.items()}
+            new = {key.removeprefix("override /").partition("@")[0]: value for key, value in entry.items()}
+            brought = {**new, **brought}
     return brought
 
 
@@ -162,4 +196,14 @@ def _by_hydra(choices: tuple[str, ...], folders: tuple[Any, ...]) -> Tree:
     first, *others = folders
     search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in others)}]"] if others else []
     with initialize_config_dir(str(first), version_base="1.3"):
-        return keys.plain(hydra_compose("config", overrides=[*choices, *search]))
+        cfg = hydra_compose("config", overrides=[*choices, *search], return_hydra_config=True)
+    chosen = keys.plain(cfg.hydra.runtime.choices)
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    tree = keys.plain(cfg)
+    presets.apply(tree, {group: _as_choice(chosen[group]) for group in options.groups() if group in chosen})
+    return tree
+
+
+def _as_choice(choice: Any) -> Choice:
+    return choice if isinstance(choice, str) else list(choice)

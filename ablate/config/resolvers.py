@@ -1,6 +1,7 @@
 """Arithmetic between config keys: `${of:2/3,shape.d_ff}`, `${plus:1,a.b}`, `${rsqrt:a.b}`, `${sqrt:a.b}`,
-`${whole_sqrt:a.b}`; `${at_once:}`, the sequences that a device takes at once; and
-`${by_scale:262144,600}`, one number for models as large as the paper's and one for small ones.
+`${whole_sqrt:a.b}`; `${at_once:}`, the sequences that a device takes at once; `${by_scale:262144,600}`, one number
+for models as large as the paper's and one for small ones; and `${as_published:d_ff,8/3,shape.d_model}`, a number of a
+published model.
 
 Arguments that name a key are its full path, because the override grammar refuses a nested `${a:${b}}`. Each function
 is given `at`, which looks a key up: in OmegaConf's containers or in plain ones.
@@ -14,6 +15,7 @@ from typing import Any
 
 from omegaconf import Container, OmegaConf
 
+from ablate.config import published
 from ablate.config.batch import share_by
 from ablate.errors import UserError
 from ablate.ratio import ratio_of
@@ -73,6 +75,13 @@ def by_scale(large: Any, small: Any, *, at: At) -> int | float | None:
     return number_at(chosen, at) if isinstance(chosen, str) else chosen
 
 
+def as_published(name: str, ratio: Any, path: str, *, at: At) -> int:
+    """`shape.name` where the shape is a published one that has it, else `ratio` of the number at `path`, rounded."""
+    if at("shape.published") and (value := at(f"shape.{name}")) is not None:
+        return int(value)
+    return published.rounded(str(name), ratio, number_at(path, at), at)
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "of": whole_part,
     "plus": sum_of,
@@ -81,6 +90,7 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "rsqrt": inverse_square_root,
     "at_once": sequences_at_once,
     "by_scale": by_scale,
+    "as_published": as_published,
 }
 
 

@@ -67,7 +67,10 @@ class Paths:
 
 @dataclass(frozen=True)
 class Shape:
-    """The base numbers from which the options derive theirs."""
+    """The base numbers from which the options derive theirs.
+
+    published: whether they are those of a published model; then it may have more of them, which `as_published` takes.
+    """
 
     ranges: ClassVar[Ranges] = {
         "d_model": WIDTH,
@@ -79,6 +82,9 @@ class Shape:
         "length": COUNT,
         "batch_tokens": AMOUNT,
         "steps": AMOUNT,
+        "n_kv_heads": WIDTH,
+        "window": COUNT,
+        "d_inner": WIDTH,
     }
 
     d_model: int
@@ -90,6 +96,10 @@ class Shape:
     length: int
     batch_tokens: int
     steps: int
+    published: bool = False
+    n_kv_heads: int | None = None
+    window: int | None = None
+    d_inner: int | None = None
 
 
 @dataclass(frozen=True)

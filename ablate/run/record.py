@@ -162,6 +162,7 @@ class Record(JSONObject):
     step: int | None = None  # optimizer steps taken
     finished: str | None = None  # when the last attempt ended: UTC, as `now` writes it
     downstream: Mapping[str, float] = field(default_factory=dict)  # higher is better, by task
+    rounded: tuple[str, ...] = field(default=(), metadata=OPTIONAL)  # numbers of a preset that the shape has only about
     scores: Mapping[str, Score] = field(default_factory=dict, metadata=OPTIONAL)  # of evaluations, by name
     scores_failed: Mapping[str, str] = field(
         default_factory=dict, metadata=OPTIONAL

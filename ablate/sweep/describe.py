@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablate.config import identity, merge, restored
+from ablate.config import identity, merge, restored, roundings
 from ablate.config.overrides import key_of
 from ablate.config.root import Trainer
 from ablate.config.slots import declares
@@ -22,7 +22,7 @@ from ablate.study import measured
 from ablate.study.definition import Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
-from ablate.study.runs import PlannedRun, planned, select, with_rungs
+from ablate.study.runs import PlannedRun, overrides, planned, select, with_rungs
 from ablate.study.settled import Settled
 from ablate.sweep import forecast, timing
 from ablate.sweep.devices import jobs_at_a_time
@@ -115,6 +115,7 @@ def _plan(
         *measured.lines(found.values(), membership.config),
         *([settled.mixed] if settled.mixed else _differences(name, found)),
         *_copies(name, configs),
+        *_rounded(sweep, extra, chosen),
         *_without_control(sweep, [row for row in chosen if row != sweep.baseline]),
         *(f"not measured: {row}: {reason}" for row, reason in (trials.failed if trials else {}).items()),
         "",
@@ -174,6 +175,12 @@ def _copies(name: str, configs: dict[str, Config]) -> list[str]:
         for row, original in originals.items()
         if row != original
     ]
+
+
+def _rounded(sweep: Sweep, extra: Sequence[str], rows: Sequence[str]) -> list[str]:
+    """A line for each row with a preset whose published numbers its shape lets it have only about."""
+    found = {row: roundings(overrides(sweep, row, 0, extra)) for row in rows}
+    return [f"{sweep.name}: {row!r}: {'; '.join(lines)}" for row, lines in found.items() if lines]
 
 
 def _differences(name: str, found: dict[PlannedRun, RunStatus]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import DictConfig
 
-from ablate.config import MODEL_SLOTS, own_code
+from ablate.config import MODEL_SLOTS, own_code, roundings
 from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
 from ablate.naming import context_of
 from ablate.run.record import RUNNING, SCHEMA, Data, Record, now
@@ -31,6 +31,7 @@ def begun(
         context=context_of(cfg.sweep),
         row=cfg.row,
         overrides=tuple(overrides),
+        rounded=roundings(overrides),
         command=command,
         seed=cfg.seed.base,
         identity_schema=IDENTITY_SCHEMA,

@@ -47,6 +47,7 @@ GROUPS = {
     "logger": "Where metrics are mirrored.",
     "evaluation": "What is measured on held-out text.",
     "shape": "The base numbers, the same for every row of a sweep.",
+    "preset": "A published model: options and keys of the other groups.",
 }
 
 

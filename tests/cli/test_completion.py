@@ -65,7 +65,7 @@ def here(tmp_path, monkeypatch):
         ("compare norm=rmsnorm sto", ["stored="]),
         ("sweep mine stored=", ["stored=true", "stored=false"]),
         ("sweep mine --", ["--dry-run", "--help"]),
-        ("plan mine shape=mi", ["shape=micro"]),
+        ("plan mine shape=mi", ["shape=micro", "shape=mistral_7b"]),
         ("plan mine --", ["--count", "--measure", "--help"]),
         ("cost --format ", ["text", "csv", "json"]),
         ("cost --format=j", ["--format=json"]),

@@ -55,6 +55,7 @@ def row_of(planned: dict[str, Any], records: list[dict[str, Any]], seeds: list[i
         settings=known[0].get("settings") or {} if known else {},
         data=known[0].get("data") or {} if known else {},
         schema=identity_schema(known[0]) if known else SCHEMA,
+        rounded=tuple(known[0].get("rounded") or ()) if known else (),
         mixed=next(filter(None, (unlike(run, made[0]) for run in made)), ""),
         control=planned.get("against", baseline),
         counts=planned.get("counts", True),

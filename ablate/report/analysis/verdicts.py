@@ -65,6 +65,7 @@ class Row:
     settings: dict[str, Any]
     data: dict[str, Any]
     schema: int  # of the identity of its runs
+    rounded: tuple[str, ...] = ()  # numbers of a preset that the shape lets it have only about
     mixed: str = ""  # why its own runs are not repetitions of one another, such as "different data"
     control: str = ""
     counts: bool = True

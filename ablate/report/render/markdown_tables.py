@@ -199,7 +199,8 @@ def kinds_of(row: Row) -> list[str]:
 
 
 def _changes(row: Row) -> str:
-    return " ".join(md_code(override, cell=True) for override in row.overrides) or "none"
+    written = " ".join(md_code(override, cell=True) for override in row.overrides) or "none"
+    return f"{written} ({md_escape('; '.join(row.rounded))})" if row.rounded else written
 
 
 def _source(row: Row) -> str:
