@@ -72,15 +72,15 @@ def measure(name: str, config: dict, state: dict | None, asked: dict) -> tuple[f
     from ablate.config import build_model, compose
     from ablate.data.prompt import Prompt
     from ablate.evaluation.likelihood import Question, Scorer
-    from ablate.weights import llama
+    from ablate.weights.form import LLAMA
 
     torch.manual_seed(0)
     library = LlamaForCausalLM(LlamaConfig(**config)).eval()
     if state is not None:
         library.load_state_dict(state, strict=False)
         library.tie_weights()
-    ours = build_model(compose(llama.overrides(library.config))).eval()
-    llama.load(ours, library.state_dict())
+    ours = build_model(compose(LLAMA.overrides(library.config))).eval()
+    LLAMA.load(ours, library.state_dict())
     hf, scorer = library_model(library), Scorer(ours, length=LENGTH, batch_tokens=2048)
     totals, difference = dict.fromkeys((*BATCH_SIZES, "ours"), 0.0), 0.0
     print(f"{name}: {sum(weight.numel() for weight in ours.parameters()) / 1e6:.2f} M parameters")

@@ -1,1 +1,1 @@
-"""Weights of other libraries, in and out: Llama's and T5's form in `transformers`, and the files of llama2.c."""
+"""Weights of other libraries, in and out: classes of `transformers`, and the files of llama2.c."""

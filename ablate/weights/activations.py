@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from ablate.errors import UserError, nearest
-from ablate.model import activation
 
 # theirs -> our option, plain and gated, and the form of GELU
 OPTIONS = {
@@ -17,6 +13,7 @@ OPTIONS = {
     "gelu_new": ("gelu", "geglu", "tanh"),
     "gelu_pytorch_tanh": ("gelu", "geglu", "tanh"),
 }
+NAMES = ("relu", "silu", "gelu", "gelu_pytorch_tanh")  # one for each; the last is computed as ours is
 
 
 def overrides(name: str, *, gated: bool, key: str) -> list[str]:
@@ -26,15 +23,3 @@ def overrides(name: str, *, gated: bool, key: str) -> list[str]:
     plain, with_gate, approximate = OPTIONS[name]
     chosen = [f"activation={with_gate if gated else plain}"]
     return chosen if approximate is None else [*chosen, f"activation.function.approximate={approximate}"]
-
-
-def name_of(part: Any) -> str:
-    """What `transformers` calls the function of one of our activations; UserError where it has none."""
-    made = part.function
-    function, settings = (made.func, made.keywords) if isinstance(made, partial) else (made, {})
-    if function is activation.gelu:
-        return "gelu" if settings.get("approximate") == "none" else "gelu_pytorch_tanh"
-    names = {activation.swish: "silu", activation.relu: "relu"}
-    if function not in names:
-        raise UserError(f"the activation {getattr(function, '__name__', function)} has no name in transformers")
-    return names[function]

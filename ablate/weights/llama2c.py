@@ -1,9 +1,9 @@
 """Files of llama2.c (https://github.com/karpathy/llama2.c): a small Llama in one binary file, in and out.
 
-    config, state_dict = llama2c.read("stories260K.bin")      both in the form of `ablate.weights.llama`
-    model = build_model(compose(llama.overrides(config)))
-    llama.load(model, state_dict)
-    llama2c.write("mine.bin", model, length=512)
+    config, state_dict = llama2c.read("stories260K.bin")      both in the form of `LlamaForCausalLM`
+    cfg = compose(LLAMA.overrides(config))
+    LLAMA.load(model := build_model(cfg), state_dict)
+    llama2c.write("mine.bin", cfg, model, length=512)
 
 The layout is that of its legacy export, all little-endian: seven int32 (width, width of the feed-forward, layers,
 heads, key/value heads, vocabulary, longest sequence; the vocabulary is negative where the output layer has a matrix of
@@ -20,13 +20,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from ablate.errors import UserError
 from ablate.model.build import Model
-from ablate.weights import llama
-from ablate.weights.blocks import halves, neighbours
-from ablate.weights.names import require
+from ablate.weights.form import LLAMA
+from ablate.weights.form_weights import halves, neighbours
 
 FORM = "the form of a file of llama2.c"
 HEADER = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
@@ -60,23 +60,30 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, dict(_state(config, state))
 
 
-def write(path: str | Path, model: Model, *, length: int) -> None:
-    """Write `model` as a file for sequences of up to `length` tokens; the file is there whole or not at all.
+def write(path: str | Path, cfg: DictConfig, model: Model, *, length: int) -> None:
+    """Write `model`, built from `cfg`, as a file for sequences of up to `length` tokens, whole or not at all.
 
     Raises UserError for a model without Llama's form, and for one that a file cannot describe: another epsilon or base,
     heads that together are not as wide as the model, biases, another activation than SwiGLU.
     """
-    config = {**llama.config(model), "max_position_embeddings": length}
+    config, state = LLAMA.export(cfg, model)
+    config["max_position_embeddings"] = length
     width = config["num_attention_heads"] * config["head_dim"]
-    require(config["rms_norm_eps"] == EPSILON, FORM, f"norm.eps={EPSILON}")
-    require(config["rope_parameters"]["rope_theta"] == BASE, FORM, f"position.base={BASE}")
-    require(config["hidden_act"] == "silu", FORM, "activation=swiglu")
-    require(not config["attention_bias"] and not config["mlp_bias"], FORM, "bias=none")
-    require(config["hidden_size"] == width, FORM, "shape.d_model = shape.n_heads times shape.head_dim")
+    _require(config["rms_norm_eps"] == EPSILON, f"norm.eps={EPSILON}")
+    _require(config["rope_parameters"]["rope_theta"] == BASE, f"position.base={BASE}")
+    _require(config["hidden_act"] == "silu", "activation=swiglu")
+    _require(not config["attention_bias"] and not config["mlp_bias"], "bias=none")
+    _require(config["hidden_size"] == width, "shape.d_model = shape.n_heads times shape.head_dim")
     partial = Path(path).with_name(Path(path).name + ".partial")
     with partial.open("wb") as file:
-        _write(file, config, llama.export(model))
+        _write(file, config, state)
     os.replace(partial, path)
+
+
+def _require(holds: bool, what: str) -> None:
+    """Raise UserError if a file cannot describe the model: `what` it would need."""
+    if not holds:
+        raise UserError(f"the model does not have {FORM}: it needs {what}")
 
 
 def _write(file: BinaryIO, config: dict[str, Any], state: dict[str, Tensor]) -> None:
@@ -90,7 +97,7 @@ def _write(file: BinaryIO, config: dict[str, Any], state: dict[str, Tensor]) -> 
         elif name in LAYERS:
             each = [state[f"model.layers.{layer}.{name}.weight"] for layer in range(config["num_hidden_layers"])]
             heads = _rotated(name, config)
-            numbers = torch.stack([x if heads is None else neighbours(x, heads) for x in each])
+            numbers = torch.stack([x if heads is None else neighbours(x, heads, config["head_dim"]) for x in each])
         else:
             numbers = state[f"{name}.weight"]
         file.write(numbers.float().cpu().numpy().astype("<f4").tobytes())
@@ -142,7 +149,10 @@ def _state(config: dict[str, Any], stacked: dict[str, Tensor]) -> Iterator[tuple
         if name in LAYERS:
             heads = _rotated(name, config)
             for layer, x in enumerate(tensor):
-                yield f"model.layers.{layer}.{name}.weight", x if heads is None else halves(x, heads)
+                yield (
+                    f"model.layers.{layer}.{name}.weight",
+                    x if heads is None else halves(x, heads, config["head_dim"]),
+                )
         elif name not in ("cos", "sin"):
             yield f"{name}.weight", tensor
     if config["tie_word_embeddings"]:

@@ -1,9 +1,9 @@
-"""Weights by the names of another library: how each of its tensors follows from one of our parameters, and back."""
+"""Weights by the names of another library: how each of its tensors follows from our parameters, and back."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,25 +12,22 @@ from torch import Tensor, nn
 
 from ablate.errors import UserError, nearest
 
-Convert = Callable[[Tensor], Tensor]
-
-
-def same(x: Tensor) -> Tensor:
-    """x itself."""
-    return x
-
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor of the other library: `out` makes it from `parameter`, `into` is the inverse.
+    """A tensor of the other library: `out` makes it from `parameters`, `into` is the inverse.
 
-    `optional`: may be left out, because other names stand for the same parameter.
+    `optional`: may be left out, because other names stand for the same parameters.
     """
 
-    parameter: nn.Parameter
-    out: Convert = same
-    into: Convert = same
+    parameters: tuple[nn.Parameter, ...]
+    out: Callable[[Sequence[Tensor]], Tensor]
+    into: Callable[[Tensor], Sequence[Tensor]]
     optional: bool = False
+
+    def exported(self) -> Tensor:
+        """The other library's tensor; may share memory with the parameters."""
+        return self.out([parameter.detach() for parameter in self.parameters])
 
 
 Names = dict[str, Weight]
@@ -38,7 +35,7 @@ Names = dict[str, Weight]
 
 def exported(names: Names) -> dict[str, Tensor]:
     """The other library's state dict: copies, on the device and in the precision of the model."""
-    return {key: weight.out(weight.parameter.detach()).clone() for key, weight in names.items()}
+    return {key: weight.exported().clone().contiguous() for key, weight in names.items()}
 
 
 @torch.no_grad()
@@ -56,49 +53,40 @@ def load(names: Names, state: Mapping[str, Tensor], ignored: Collection[str] = (
     for key, weight in names.items():
         if key in state:
             _check_shape(key, weight, state[key])
-            first = found.setdefault(id(weight.parameter), key)
-            if first != key and not torch.equal(weight.into(state[key]), names[first].into(state[first])):
-                raise UserError(f"the weights {first} and {key} differ, and the model has one parameter for both")
+            _check_equal(key, names, state, found)
     for key, weight in names.items():
-        if key not in state and not (weight.optional and id(weight.parameter) in found):
+        if key not in state and not (weight.optional and all(id(one) in found for one in weight.parameters)):
             raise UserError(f"the weights lack {key}")
-    for key in found.values():
-        names[key].parameter.copy_(names[key].into(state[key]))
+    for key in dict.fromkeys(found.values()):
+        weight = names[key]
+        for parameter, value in zip(weight.parameters, weight.into(state[key]), strict=True):
+            parameter.copy_(value)
+
+
+def _check_equal(key: str, names: Names, state: Mapping[str, Tensor], found: dict[int, str]) -> None:
+    """Refuse a tensor that differs from an earlier one for the same parameters; note which are `found` by this one."""
+    weight = names[key]
+    for index, parameter in enumerate(weight.parameters):
+        first = found.setdefault(id(parameter), key)
+        if first == key:
+            continue
+        earlier = dict(zip(map(id, names[first].parameters), names[first].into(state[first]), strict=True))
+        if not torch.equal(weight.into(state[key])[index], earlier[id(parameter)]):
+            raise UserError(f"the weights {first} and {key} differ, and the model has one parameter for both")
 
 
 def _check_shape(key: str, weight: Weight, tensor: Any) -> None:
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise UserError(f"the weights {key} must be a tensor of real numbers, not {kind}")
-    wanted = weight.out(weight.parameter).shape
+    wanted = weight.exported().shape
     if tensor.shape != wanted:
         raise UserError(f"the weights {key} have the shape {tuple(tensor.shape)}, and the model needs {tuple(wanted)}")
 
 
 def check_complete(model: nn.Module, names: Names, form: str) -> None:
     """Raise UserError for a parameter of the model for which the other library has no name."""
-    known = {id(weight.parameter) for weight in names.values()}
+    known = {id(parameter) for weight in names.values() for parameter in weight.parameters}
     for name, parameter in model.named_parameters():
         if id(parameter) not in known:
             raise UserError(f"{form} has no weight that is like this model's {name}")
-
-
-def require(holds: bool, form: str, what: str) -> None:
-    """Raise UserError if the model does not have the form: `what` it would need."""
-    if not holds:
-        raise UserError(f"the model does not have {form}: it needs {what}")
-
-
-def as_mapping(config: Any, form: str, model_type: str) -> Mapping[str, Any]:
-    """A config of `transformers`, given as an object or as what its config.json holds; UserError for another model."""
-    content = config if isinstance(config, Mapping) else config.to_dict()
-    if (kind := content.get("model_type")) != model_type:
-        raise UserError(f"model_type={kind}: {form} is that of model_type={model_type}")
-    return content
-
-
-def number(config: Mapping[str, Any], key: str) -> Any:
-    """A value that the config must have; UserError if it has not."""
-    if config.get(key) is None:
-        raise UserError(f"the config lacks {key}")
-    return config[key]

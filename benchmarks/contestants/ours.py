@@ -6,7 +6,7 @@ import torch
 
 import ablate
 from ablate.model.build import Model
-from ablate.weights import llama, t5
+from ablate.weights.form import LLAMA, T5
 
 from .contract import Made
 from .weights import State
@@ -17,7 +17,7 @@ EXACT = ["head.z_loss=0", "dropout=0"]  # the peers' loss is the cross-entropy a
 
 def make(work: Work, weights: State) -> Made:
     """The family's model, built from overrides."""
-    load = {"llama": llama.load, "t5": t5.load, "gpt2": load_gpt2}[work.family]
+    load = {"llama": LLAMA.load, "t5": T5.load, "gpt2": load_gpt2}[work.family]
     model, loss = ablate.build(ablate.compose([*overrides(work), *EXACT]))
     load(model, weights)
     return Made(model.train(), loss)
@@ -30,7 +30,7 @@ def overrides(work: Work) -> list[str]:
 
 
 def _llama(work: Work) -> list[str]:
-    return llama.overrides(
+    return LLAMA.overrides(
         {
             "model_type": "llama",
             "hidden_size": work.d_model,
@@ -45,7 +45,7 @@ def _llama(work: Work) -> list[str]:
 
 
 def _t5(work: Work) -> list[str]:
-    return t5.overrides(
+    return T5.overrides(
         {
             "model_type": "t5",
             "d_model": work.d_model,

@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 
 from ablate.config import build_model, compose
 from ablate.evaluation.decoding import beam_search, greedy
-from ablate.weights import llama, t5
+from ablate.weights.form import LLAMA, T5
 from tests.model.tiny import set_all, tiny
 from tests.weights import test_llama, test_t5
 
@@ -26,11 +26,11 @@ def pair(form, theirs, std=0.4):
 
 
 def llamas():
-    return pair(llama, test_llama.made(num_key_value_heads=2))
+    return pair(LLAMA, test_llama.made(num_key_value_heads=2))
 
 
 def t5s():
-    return pair(t5, test_t5.made(**test_t5.GATED))
+    return pair(T5, test_t5.made(**test_t5.GATED))
 
 
 def inputs(rows, length, seed=4):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from omegaconf import DictConfig
 
 from ablate.config import build_model, compose
 from ablate.model.build import Model
@@ -38,7 +39,12 @@ def overrides(*given: str, **shape: int) -> list[str]:
 
 def tiny(*given: str, **shape: int) -> Model:
     """The baseline with the overrides `given`, tiny."""
-    return build_model(compose(overrides(*given, **shape)))
+    return build_model(tiny_config(*given, **shape))
+
+
+def tiny_config(*given: str, **shape: int) -> DictConfig:
+    """The config of `tiny`."""
+    return compose(overrides(*given, **shape))
 
 
 def batch_for(model: Model, *, rows: int = 2, padded: bool = False, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -8,8 +8,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ablate.config import build_model, compose
 from ablate.errors import UserError
-from ablate.weights import llama
-from tests.model.tiny import set_all, tiny
+from ablate.weights.form import LLAMA
+from tests.model.tiny import set_all, tiny_config
 
 CONFIGS = {
     "grouped": {"num_key_value_heads": 2},
@@ -27,9 +27,14 @@ SAME = {"atol": 1e-5, "rtol": 1e-5}
 
 
 def in_form(*options):
-    """A tiny model of Llama's form, but for `options`."""
+    """The config of a tiny model of Llama's form, but for `options`."""
     given = {option.partition("=")[0]: option for option in (*FORM, *options)}
-    return tiny(*given.values())
+    return tiny_config(*given.values())
+
+
+def written(config):
+    """A config of the library from what `config.json` would hold."""
+    return LlamaConfig(**config)
 
 
 def made(**settings):
@@ -47,21 +52,25 @@ def ids(size=101):
 
 
 def ours_of(theirs):
-    model = build_model(compose(llama.overrides(theirs.config))).eval()
-    llama.load(model, theirs.state_dict())
-    return model
+    cfg = compose(LLAMA.overrides(theirs.config))
+    model = build_model(cfg).eval()
+    LLAMA.load(model, theirs.state_dict())
+    return cfg, model
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 @torch.no_grad()
 def test_in_and_out(name):
     theirs = made(**CONFIGS[name])
-    ours = ours_of(theirs)
+    cfg, ours = ours_of(theirs)
     logits = theirs(input_ids=ids()).logits
     torch.testing.assert_close(ours.logits({"decoder_ids": ids()}), logits, **SAME)
 
-    again = LlamaForCausalLM(LlamaConfig(**llama.config(ours))).eval()
-    again.load_state_dict(llama.export(ours), strict=True)
+    config, state = LLAMA.export(cfg, ours)
+    again = LlamaForCausalLM(written(config)).eval()
+    again.load_state_dict(state, strict=True)
+    assert state.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in state.items())
     assert torch.equal(again(input_ids=ids()).logits, logits)
 
 
@@ -77,15 +86,17 @@ def test_in_and_out(name):
 @torch.no_grad()
 def test_a_model_of_ours_in_their_form(options):
     """Scores scaled otherwise, rotary pairs that are neighbours, an offset of the norm: converted, and back."""
-    ours = in_form(*options).eval()
+    cfg = in_form(*options)
+    ours = build_model(cfg).eval()
     set_all(ours, (0.15,))
-    theirs = LlamaForCausalLM(LlamaConfig(**llama.config(ours))).eval()
-    theirs.load_state_dict(llama.export(ours), strict=True)
+    config, state = LLAMA.export(cfg, ours)
+    theirs = LlamaForCausalLM(written(config)).eval()
+    theirs.load_state_dict(state, strict=True)
     expected = ours.logits({"decoder_ids": ids()})
     torch.testing.assert_close(theirs(input_ids=ids()).logits, expected, **SAME)
 
-    again = in_form(*options).eval()
-    llama.load(again, llama.export(ours))
+    again = build_model(cfg).eval()
+    LLAMA.load(again, state)
     torch.testing.assert_close(again.logits({"decoder_ids": ids()}), expected, **SAME)
 
 
@@ -95,11 +106,11 @@ def test_what_older_and_smaller_files_have():
     config = theirs.config.to_dict()
     config.pop("head_dim")
     config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
-    assert llama.overrides(config) == llama.overrides(theirs.config)
+    assert LLAMA.overrides(config) == LLAMA.overrides(theirs.config)
     state = {**theirs.state_dict(), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(3)}
     del state["lm_head.weight"]
-    model = build_model(compose(llama.overrides(config)))
-    llama.load(model, state)
+    model = build_model(compose(LLAMA.overrides(config)))
+    LLAMA.load(model, state)
     assert torch.equal(model.topology.decoder.embedding.table, state["model.embed_tokens.weight"])
 
 
@@ -127,46 +138,48 @@ def test_weights_that_do_not_fit(name):
     """One line that names the key, and nothing is changed."""
     spoil, message = FAULTS[name]
     theirs = made()
-    model = build_model(compose(llama.overrides(theirs.config)))
+    model = build_model(compose(LLAMA.overrides(theirs.config)))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(UserError, match=message) as error:
-        llama.load(model, spoil(theirs.state_dict()))
+        LLAMA.load(model, spoil(theirs.state_dict()))
     assert "\n" not in str(error.value)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_a_head_of_its_own_for_a_tied_model():
     theirs = made()
-    model = build_model(compose(llama.overrides(made(tie_word_embeddings=True).config)))
+    model = build_model(compose(LLAMA.overrides(made(tie_word_embeddings=True).config)))
     with pytest.raises(UserError, match="model.embed_tokens.weight and lm_head.weight differ"):
-        llama.load(model, theirs.state_dict())
+        LLAMA.load(model, theirs.state_dict())
 
 
 @pytest.mark.parametrize(
     ("options", "needs"),
     [
-        (["topology=prefix_decoder"], "topology=causal_decoder"),
-        (["norm=layernorm"], "norm=rmsnorm"),
+        (["topology=prefix_decoder"], "topology._target_=ablate.model.topology.PrefixDecoder"),
+        (["norm=layernorm"], "norm._target_=ablate.model.norm.LayerNorm"),
         (["position=alibi"], "position=rope"),
-        (["position.fraction=0.67"], "fraction 1"),
-        (["position=learned"], "no position at the input"),
-        (["block=parallel"], "block=serial"),
-        (["block.placement=sandwich"], "block.placement=pre"),
-        (["residual=rezero"], "residual=plain"),
-        (["attention=sliding_window"], "attention=full"),
-        (["activation=relu"], "a gated activation"),
-        (["embedding=factorized"], "embedding=table"),
-        (["embedding.scale=2.0"], "scale 1"),
-        (["head.tied_scale=0.5"], "head.tied_scale=1"),
-        (["head=mixture_of_softmaxes"], "head=softmax"),
-        (["stack=universal"], "stack=plain"),
-        (["bias.query=true"], "biases in all projections of attention or in none"),
-        (["bias.logits=true"], "like this model's head.bias"),
+        (["position=learned"], "position=rope"),
+        (["block=parallel"], "block._target_=ablate.model.block.ParallelBlock"),
+        (["block.placement=sandwich"], r"no such model: block.placement=sandwich \(there pre\)$"),
+        (["residual=rezero"], "residual._target_=ablate.model.residual.ReZero"),
+        (["attention=sliding_window"], "attention._target_=ablate.model.sparse.SlidingWindow"),
+        (["activation=relu"], "no such activation; it must be a gated relu, silu, gelu"),
+        (["activation=glu"], "no such activation; it must be a gated relu, silu, gelu"),
+        (["embedding=factorized"], "embedding._target_=ablate.model.embedding.Factorized"),
+        (["embedding.scale=2.0"], r"embedding.scale=2.0 \(there 1.0\)$"),
+        (["head.tied_scale=0.5"], r"head.tied_scale=0.5 \(there 1.0\)$"),
+        (["head=mixture_of_softmaxes"], "head._target_=ablate.model.mixture"),
+        (["stack=universal"], "stack.decoder._target_=ablate.model.universal"),
+        (["sharing=all"], "sharing"),
+        (["bias.query=true"], "one attention_bias for bias.query, bias.key, bias.value, bias.output, which differ"),
+        (["bias.logits=true"], r"bias.logits=True \(there False\)$"),
     ],
 )
 def test_a_model_of_another_form(options, needs):
-    with pytest.raises(UserError, match=needs) as error:
-        llama.export(in_form(*options))
+    cfg = in_form(*options)
+    with pytest.raises(UserError, match=f"^LlamaForCausalLM has .*{needs}") as error:
+        LLAMA.export(cfg, build_model(cfg))
     assert "\n" not in str(error.value)
 
 
@@ -177,10 +190,9 @@ def test_a_model_of_another_form(options, needs):
         ({"hidden_act": "gelu_fast"}, "hidden_act=gelu_fast: must be one of"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0}}, "rope_type=llama3"),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type=linear"),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
         ({"vocab_size": None}, "the config lacks vocab_size"),
     ],
 )
 def test_a_config_of_another_form(settings, message):
     with pytest.raises(UserError, match=message):
-        llama.overrides({**made().config.to_dict(), **settings})
+        LLAMA.overrides({**made().config.to_dict(), **settings})

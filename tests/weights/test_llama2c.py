@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ablate.config import build_model, compose
 from ablate.errors import UserError
-from ablate.weights import llama, llama2c
+from ablate.weights import llama2c
+from ablate.weights.form import LLAMA
 from tests.weights.test_llama import in_form
 
 HEADER = (24, 40, 2, 4, 2, 64, 32)  # width, feed-forward, layers, heads, key/value heads, vocabulary, length
@@ -72,9 +73,10 @@ def run_c(w: dict[str, np.ndarray], tokens: list[int]) -> np.ndarray:
 
 def model_of(path):
     config, state = llama2c.read(path)
-    model = build_model(compose(llama.overrides(config))).eval()
-    llama.load(model, state)
-    return model, config, state
+    cfg = compose(LLAMA.overrides(config))
+    model = build_model(cfg).eval()
+    LLAMA.load(model, state)
+    return cfg, model, config, state
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -82,7 +84,7 @@ def model_of(path):
 def test_reads_as_run_c(tmp_path, tied):
     matrices = written(tmp_path / "small.bin", tied=tied)
     tokens = [1, 5, 9, 63, 0, 7, 7, 2]
-    model, _, _ = model_of(tmp_path / "small.bin")
+    _, model, _, _ = model_of(tmp_path / "small.bin")
     found = model.logits({"decoder_ids": torch.tensor([tokens])})[0]
     np.testing.assert_allclose(found.numpy(), run_c(matrices, tokens), atol=1e-5, rtol=1e-5)
 
@@ -90,8 +92,8 @@ def test_reads_as_run_c(tmp_path, tied):
 @pytest.mark.parametrize("tied", [True, False])
 def test_writes_what_it_reads(tmp_path, tied):
     written(tmp_path / "small.bin", tied=tied)
-    model, config, state = model_of(tmp_path / "small.bin")
-    llama2c.write(tmp_path / "again.bin", model, length=config["max_position_embeddings"])
+    cfg, model, config, state = model_of(tmp_path / "small.bin")
+    llama2c.write(tmp_path / "again.bin", cfg, model, length=config["max_position_embeddings"])
     assert (tmp_path / "again.bin").stat().st_size == (tmp_path / "small.bin").stat().st_size
     again_config, again = llama2c.read(tmp_path / "again.bin")
     assert again_config == config
@@ -122,8 +124,10 @@ def test_files_that_are_none(tmp_path):
 )
 def test_what_a_file_cannot_say_is_refused(tmp_path, option):
     key = {"activation=geglu": "activation=swiglu", "bias=all": "bias=none", "attention.head_dim=8": "head_dim"}
+    options = [option] if option.startswith("norm.eps") else ["norm.eps=1e-5", option]
+    cfg = in_form(*options)
     with pytest.raises(UserError, match=key.get(option, option.partition("=")[0])):
-        llama2c.write(tmp_path / "small.bin", in_form("norm.eps=1e-5", option), length=16)
+        llama2c.write(tmp_path / "small.bin", cfg, build_model(cfg), length=16)
     assert not list(tmp_path.iterdir())
 
 
@@ -133,7 +137,7 @@ def test_stories260k():
     folder = os.environ.get(STORIES)
     if not folder:
         pytest.skip(f"{STORIES} does not name the folder with stories260K.bin")
-    model, config, state = model_of(Path(folder) / "stories260K.bin")
+    _, model, config, state = model_of(Path(folder) / "stories260K.bin")
     assert sum(parameter.numel() for parameter in model.parameters()) == 260_032
     theirs = LlamaForCausalLM(LlamaConfig(**config)).eval()
     theirs.load_state_dict(state, strict=True)

@@ -8,8 +8,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from ablate.config import build_model, compose
 from ablate.errors import UserError
-from ablate.weights import t5
-from tests.model.tiny import set_all, tiny
+from ablate.weights.form import T5
+from tests.model.tiny import set_all, tiny_config
 
 GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 CONFIGS = {
@@ -52,13 +52,16 @@ def logits_of(model):
 @torch.no_grad()
 def test_in_and_out(name):
     theirs = made(**CONFIGS[name])
-    ours = build_model(compose(t5.overrides(theirs.config))).eval()
-    t5.load(ours, theirs.state_dict())
+    cfg = compose(T5.overrides(theirs.config))
+    ours = build_model(cfg).eval()
+    T5.load(ours, theirs.state_dict())
     expected = logits_of(theirs)
     torch.testing.assert_close(logits_of(ours), expected, **SAME)
 
-    again = library_model(**t5.config(ours))
-    again.load_state_dict(t5.export(ours), strict=True)
+    config, state = T5.export(cfg, ours)
+    again = library_model(**config)
+    again.load_state_dict(state, strict=True)
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in state.items())
     assert torch.equal(logits_of(again), expected)
 
 
@@ -67,21 +70,23 @@ def test_a_config_says_in_two_ways_whether_the_output_is_scaled():
     assert newer["tie_word_embeddings"] and not newer["scale_decoder_outputs"]
     older = {key: value for key, value in newer.items() if key != "scale_decoder_outputs"}
     older["tie_word_embeddings"] = False
-    assert t5.overrides(older) == t5.overrides(newer)
-    assert "embedding.tie=[encoder,decoder]" in t5.overrides(newer)
-    assert "embedding.tie=[encoder,decoder,head]" in t5.overrides(T5Config())
+    assert T5.overrides(older) == T5.overrides(newer)
+    assert "embedding.tie=[encoder,decoder]" in T5.overrides(newer)
+    assert "embedding.tie=[encoder,decoder,head]" in T5.overrides(T5Config())
 
 
 @torch.no_grad()
 def test_a_model_of_ours_in_their_form():
     options = [*FORM, "attention.score_scale=${rsqrt:shape.head_dim}", "norm.offset=1.0"]
-    ours = tiny(*options).eval()
+    cfg = tiny_config(*options)
+    ours = build_model(cfg).eval()
     set_all(ours, (0.15,))
-    theirs = library_model(**t5.config(ours))
-    theirs.load_state_dict(t5.export(ours), strict=True)
+    config, state = T5.export(cfg, ours)
+    theirs = library_model(**config)
+    theirs.load_state_dict(state, strict=True)
     torch.testing.assert_close(logits_of(theirs), logits_of(ours), **SAME)
-    again = tiny(*options).eval()
-    t5.load(again, t5.export(ours))
+    again = build_model(cfg).eval()
+    T5.load(again, state)
     torch.testing.assert_close(logits_of(again), logits_of(ours), **SAME)
 
 
@@ -92,8 +97,8 @@ def test_what_first_and_smaller_files_have():
     for key in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"):
         del state[key]
     state["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"] = torch.zeros(32, 4)
-    model = build_model(compose(t5.overrides(theirs.config)))
-    t5.load(model, state)
+    model = build_model(compose(T5.overrides(theirs.config)))
+    T5.load(model, state)
     assert torch.equal(model.topology.encoder.embedding.table, state["shared.weight"])
 
 
@@ -115,24 +120,26 @@ def test_weights_that_do_not_fit(name):
     if value is None:
         del state[key]
     with pytest.raises(UserError, match=message) as error:
-        t5.load(build_model(compose(t5.overrides(theirs.config))), state)
+        T5.load(build_model(compose(T5.overrides(theirs.config))), state)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("options", "needs"),
     [
-        (["topology=causal_decoder"], "topology=encoder_decoder"),
-        (["norm=layernorm"], "norm=rmsnorm"),
-        (["position=rope"], "position=relative_bias"),
-        (["position.per_layer=true"], "position.per_layer=false"),
-        (["attention=multi_query"], "keys and values for every head"),
-        (["embedding.tie=[]"], "embedding.tie with encoder and decoder"),
-        (["head.tied_scale=1.0"], "head.tied_scale=0.2"),
-        (["bias=paper"], "bias=none"),
-        (["feedforward=product_key_memory"], "feedforward=dense"),
+        (["topology=causal_decoder"], "topology._target_=ablate.model.topology.CausalDecoder"),
+        (["norm=layernorm"], "norm._target_=ablate.model.norm.LayerNorm"),
+        (["position=rope"], "position._target_=ablate.model.position.Rotary"),
+        (["position.per_layer=true"], r"position.per_layer=True \(there False\)$"),
+        (["attention=multi_query"], "attention.n_kv_heads=1"),
+        (["embedding.tie=[]"], "embedding.tie"),
+        (["head.tied_scale=1.0"], "head.tied_scale=1.0"),
+        (["bias=paper"], "bias.ffn_in=True"),
+        (["feedforward=product_key_memory"], "feedforward=dense, not feedforward=product_key_memory"),
     ],
 )
 def test_a_model_of_another_form(options, needs):
-    with pytest.raises(UserError, match=needs):
-        t5.export(tiny(*FORM, *options))
+    given = {option.partition("=")[0]: option for option in (*FORM, *options)}
+    cfg = tiny_config(*given.values())
+    with pytest.raises(UserError, match=f"^T5ForConditionalGeneration has .*{needs}"):
+        T5.export(cfg, build_model(cfg))

@@ -20,7 +20,7 @@ from ablate.evaluation.zero_shot import scoring
 from ablate.evaluation.zero_shot.language_model import LanguageModel, plain
 from ablate.evaluation.zero_shot.loading import Tasks
 from ablate.evaluation.zero_shot.local_tasks import TASKS
-from ablate.weights import llama, t5
+from ablate.weights.form import LLAMA, T5
 from tests.evaluation.zero_shot.made_up import VOCABULARY, rows, tokenizer, write
 from tests.evaluation.zero_shot.side_by_side import assert_same
 from tests.model.tiny import set_all
@@ -54,8 +54,8 @@ def of_llama():
         )
     ).eval()  # fmt: skip
     set_all(theirs, (0.15,))
-    ours = build_model(compose(llama.overrides(theirs.config))).eval()
-    llama.load(ours, theirs.state_dict())
+    ours = build_model(compose(LLAMA.overrides(theirs.config))).eval()
+    LLAMA.load(ours, theirs.state_dict())
     hf = HFLM(
         pretrained=theirs, tokenizer=library_tokenizer(f"{PAD} $A"), backend="causal", device="cpu", batch_size=4,
         max_length=LENGTH, add_bos_token=True,
@@ -72,8 +72,8 @@ def of_t5():
         )
     ).eval()
     set_all(theirs, (0.15,))
-    ours = build_model(compose(t5.overrides(theirs.config))).eval()
-    t5.load(ours, theirs.state_dict())
+    ours = build_model(compose(T5.overrides(theirs.config))).eval()
+    T5.load(ours, theirs.state_dict())
     hf = HFLM(
         pretrained=theirs, tokenizer=library_tokenizer(f"$A {END}"), backend="seq2seq", device="cpu", batch_size=4,
         max_length=LENGTH,

@@ -25,7 +25,8 @@ from ablate.data.tokenizer_backends import SentencePiece
 from ablate.evaluation.likelihood import Scorer
 from ablate.evaluation.zero_shot.language_model import LanguageModel, plain
 from ablate.evaluation.zero_shot.local_tasks import TASKS
-from ablate.weights import llama, llama2c, t5
+from ablate.weights import llama2c
+from ablate.weights.form import LLAMA, T5
 from tests.evaluation.zero_shot.side_by_side import assert_same
 
 VARIABLE = "ABLATE_TASKS"
@@ -64,8 +65,8 @@ def of_llama(tmp_path_factory):
     theirs = LlamaForCausalLM(LlamaConfig(**config)).eval()
     theirs.load_state_dict(state, strict=False)
     theirs.tie_weights()
-    ours = build_model(compose(llama.overrides(theirs.config))).eval()
-    llama.load(ours, theirs.state_dict())
+    ours = build_model(compose(LLAMA.overrides(theirs.config))).eval()
+    LLAMA.load(ours, theirs.state_dict())
     library, tokenizer = tokenizers(tmp_path_factory, "<s> $A")
     hf = HFLM(
         pretrained=theirs, tokenizer=library, backend="causal", device="cpu", batch_size=BATCH, max_length=LENGTH,
@@ -83,8 +84,8 @@ def of_t5(tmp_path_factory):
         pad_token_id=UNKNOWN, eos_token_id=END,
     )  # fmt: skip
     theirs = T5ForConditionalGeneration(config).eval()
-    ours = build_model(compose(t5.overrides(config))).eval()
-    t5.load(ours, theirs.state_dict())
+    ours = build_model(compose(T5.overrides(config))).eval()
+    T5.load(ours, theirs.state_dict())
     library, tokenizer = tokenizers(tmp_path_factory, "$A </s>")
     hf = HFLM(
         pretrained=theirs, tokenizer=library, backend="seq2seq", device="cpu", batch_size=BATCH, max_length=LENGTH
