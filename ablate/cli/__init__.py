@@ -24,6 +24,7 @@ VERBS = {
     "transfer": "say whether changes carry over from one context to others",
     "cost": "count parameters and operations without allocating",
     "profile": "say what a training step spends its time on, by class of operators",
+    "export": "write a finished run as the folder that transformers loads",
     "data": "prepare or check a corpus",
     "options": "list every group and what can be chosen in it",
     "diff": "say in which settings two runs differ",

@@ -17,12 +17,18 @@ class Words:
 
     @property
     def overrides(self) -> list[str]:
-        """The words with an equals sign, or a prefix that only an override can have."""
-        return [word for word in self.rest if "=" in word or word[0] in "~+"]
+        """The words with an equals sign, or a prefix that only an override can have; paths may have one too."""
+        return [word for word in self.rest if ("=" in word and not _is_path(word)) or word[0] in "~+"]
 
     @property
     def names(self) -> list[str]:
         return [word for word in self.rest if word not in self.overrides]
+
+
+def _is_path(word: str) -> bool:
+    """Whether it is a path, such as runs/adhoc/norm=rmsnorm/seed-0: no key has a slash, but for Hydra's own."""
+    key = word.partition("=")[0]
+    return "/" in key and not key.startswith("hydra/")
 
 
 def sort(arguments: list[str], *, switches: Collection[str] = (), valued: Collection[str] = ()) -> Words:

@@ -96,11 +96,22 @@ def _words(verb: str, before: list[str], word: str) -> list[str]:
         found += ["as="] if names and not any(given.startswith("as=") for given in before) else []
     if verb == "options":
         found += _options(word) if "=" in word else _groups()
+    if verb == "export" and names:
+        found += [*_classes(), "paths.data="]
     if verb == "evaluate":
         found += [*_with_runs(before), *(_of_evaluations(before, word) if names else ())]
     if verb in WITH_OVERRIDES and (names or verb in ("train", "compare", "cost")):
         found += _overrides(verb, before, word)
     return found
+
+
+def _classes() -> list[str]:
+    """The classes of transformers that a run can be written as."""
+    from ablate import yaml_text
+    from ablate.packaged import PACKAGE
+
+    tables = sorted((PACKAGE / "weights" / "tables").glob("*.yaml"))
+    return [f"as={yaml_text.parse(table.read_bytes(), yaml_text.OptionLoader)['class']}" for table in tables]
 
 
 def _overrides(verb: str, before: list[str], word: str) -> list[str]:

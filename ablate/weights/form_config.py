@@ -190,7 +190,13 @@ def _read_longest(value: Any, key: str, given: Theirs) -> list[str]:
 
 
 def _write_longest(ours: Ours, form: str) -> Any:
-    return ours["position"].get("max_length")
+    return _of_position(ours, "max_length", f"{form} has position=learned")
+
+
+def _of_position(ours: Ours, key: str, otherwise: str) -> Any:
+    if key not in ours["position"]:
+        raise UserError(otherwise)
+    return ours["position"][key]
 
 
 def _read_tied(value: Any, key: str, given: Theirs) -> list[str]:
@@ -213,7 +219,7 @@ def _read_rotary_channels(value: Any, key: str, given: Theirs) -> list[str]:
 
 
 def _write_rotary_channels(ours: Ours, form: str) -> int:
-    return round(float(ours["position"]["fraction"]) * int(ours["shape"]["head_dim"]))
+    return round(float(_of_position(ours, "fraction", f"{form} has position=rope")) * int(ours["shape"]["head_dim"]))
 
 
 def _read_rope(value: Any, key: str, given: Theirs) -> list[str]:
@@ -227,11 +233,9 @@ def _read_rope(value: Any, key: str, given: Theirs) -> list[str]:
 
 
 def _write_rope(ours: Ours, form: str) -> dict[str, Any]:
-    position = ours["position"]
-    if "base" not in position:
-        raise UserError(f"{form} has position=rope")
-    found = {"rope_type": "default", "rope_theta": position["base"]}
-    return found if position["fraction"] == 1 else {**found, "partial_rotary_factor": position["fraction"]}
+    fraction = _of_position(ours, "fraction", f"{form} has position=rope")
+    found = {"rope_type": "default", "rope_theta": ours["position"]["base"]}
+    return found if fraction == 1 else {**found, "partial_rotary_factor": fraction}
 
 
 READINGS = {
