@@ -37,7 +37,7 @@ def layers_of(tower: Tower, kinds: Sequence[str], form: str) -> list[Layer]:
     require(type(stack) is PlainStack, form, "stack=plain")
     require(tower.norm is None and tower.position is None, form, "no norm and no position at the input")
     require(type(tower.embedding) is Table and tower.embedding.scale == 1.0, form, "embedding=table with scale 1")
-    require(type(stack.end) is RMSNorm, form, "norm=rmsnorm")
+    require(_has_gain_alone(stack.end), form, "norm=rmsnorm with a gain, without a bias")
     return [_layer(block, [*kinds, FEEDFORWARD], form) for block in stack.blocks]
 
 
@@ -47,15 +47,20 @@ def _layer(block: Any, kinds: Sequence[str], form: str) -> Layer:
     for step in block.steps:
         require(step.placement == PRE, form, "block.placement=pre")
         require(type(step.residual) is Plain, form, "residual=plain")
-        require(type(step.norm) is RMSNorm, form, "norm=rmsnorm")
+        require(_has_gain_alone(step.norm), form, "norm=rmsnorm with a gain, without a bias")
     *attentions, last = block.steps
     require(all(type(step.sublayers[0]) is Attention for step in attentions), form, "attention=full or grouped_query")
     require(type(last.sublayers[0]) is Dense, form, "feedforward=dense")
     return Layer([(step.norm, step.sublayers[0]) for step in attentions], last.norm, last.sublayers[0])
 
 
+def _has_gain_alone(part: Any) -> bool:
+    return type(part) is RMSNorm and part.scale is not None and part.shift is None
+
+
 def norm(part: RMSNorm, name: str) -> Names:
-    """An RMS norm's scale, which here may lack an ``offset``."""
+    """An RMS norm's gain, which here may lack an ``offset``."""
+    assert part.scale is not None  # as `layers_of` requires
     offset = part.offset
     out, into = (lambda x: x + offset, lambda x: x - offset) if offset else (same, same)
     return {f"{name}.weight": Weight(part.scale, out, into)}

@@ -35,7 +35,7 @@ def by_head(ours, piece: str) -> torch.Tensor:
 
 def norm(weights: dict, ours, name: str) -> None:
     weights[f"{name}.weight"] = ours.scale
-    if hasattr(ours, "shift"):
+    if getattr(ours, "shift", None) is not None:
         weights[f"{name}.bias"] = ours.shift
 
 
