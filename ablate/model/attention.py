@@ -42,9 +42,9 @@ def attend(
 ) -> Tensor:
     """softmax(q k^T + bias + mask_bias) v for q (B,H,T,K) and k, v (B,G,S,K), G a divisor of H -> (B,H,T,K).
 
-    q is already scaled; with `softcap`, c, its products with keys are c tanh(q k^T / c). `bias` and `mask_bias` (from `mask_to_bias`) are broadcastable to (B,H,T,S). On a GPU this is
-    torch's fused kernel, for which `causal` can replace a lower-triangular mask; on a CPU too, where `causal` does and
-    the sequence is long (`takes_flag`). Else it is two plain products, faster forward and backward than torch's CPU
+    q is already scaled; with `softcap`, c, its products with keys are c tanh(q k^T / c). `bias` and `mask_bias` (from
+    `mask_to_bias`) are broadcastable to (B,H,T,S). On a GPU this is torch's fused kernel, for which `causal` can
+    replace a lower-triangular mask; on a CPU too, where `causal` does and the sequence is long (`takes_flag`). Else it is two plain products, faster forward and backward than torch's CPU
     kernel with a bias or mask, at the price of keeping the weights (B,H,T,S) of each layer. So it is with a soft-cap on
     every device, which torch's kernel does not have; `causal` must be False then.
 
@@ -128,13 +128,16 @@ class Attention(nn.Module):
     ``n_kv_heads`` keys and values serve ``n_heads`` queries in equal groups: all heads is full attention, one is
     multi-query (Shazeer 2019, https://arxiv.org/abs/1911.02150), between them grouped-query attention (Ainslie et al.
     2023, https://arxiv.org/abs/2305.13245). ``score_scale`` multiplies the scores; the paper's baseline has 1 and
-    folds 1/sqrt(K) into the initial queries. ``clip_qkv``, c, keeps the
-    entries of queries, keys and values within -c and c (OLMo 1.7, after MPT). ``qk_norm`` norms queries and keys behind
-    that, before positions are applied: by ``head`` with gains (K,) that the heads share (Qwen 3, Gemma 3; Dehghani et
-    al. 2023, https://arxiv.org/abs/2302.05442), or all heads of the ``projection`` together, with gains (H K,) and
-    (G K,) (OLMo 2); ``qk_norm_kind`` is the norm's option, the model's if null. ``softcap``, c, makes the scaled products c tanh(product / c), before the position's bias and the mask (Gemma 2,
-    https://arxiv.org/abs/2408.00118). All of it holds for the memory too. Subclasses restrict which keys a query sees by `pattern`, or by `sees`
-    where that is a function of two positions and the same for all heads; neither applies to the memory.
+    folds 1/sqrt(K) into the initial queries. Subclasses restrict which keys a query sees by `pattern`, or by `sees`
+    where that is a function of two positions and the same for all heads; neither applies to the memory, but all else
+    does.
+
+    ``clip_qkv``, c, keeps the entries of queries, keys and values within -c and c (OLMo 1.7, after MPT). Behind that,
+    and before positions are applied, ``qk_norm`` norms queries and keys: each ``head``, with gains (K,) that the heads
+    share (Qwen 3, Gemma 3; Dehghani et al. 2023, https://arxiv.org/abs/2302.05442), or all heads of the ``projection``
+    together, with gains (H K,) and (G K,) (OLMo 2); ``qk_norm_kind`` is the norm's option, the model's if null.
+    ``softcap``, c, makes the scaled products c tanh(product / c), before the position's bias and the mask (Gemma 2,
+    https://arxiv.org/abs/2408.00118).
     Raises UserError if n_heads is not a multiple of n_kv_heads, and for a norm of queries with batch statistics.
     """
 

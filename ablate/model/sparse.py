@@ -16,21 +16,25 @@ from torch import Tensor
 from ablate.errors import UserError, nearest
 from ablate.model.attention import Attention, pairs
 from ablate.model.contract import FULL, Parts, Place, View
-from ablate.ranges import COUNT, Ranges
+from ablate.ranges import COUNT, AddedKeys, Ranges
 
 
 class SlidingWindow(Attention):
     """Attention to the ``window`` tokens on each side, in a decoder to those before (Longformer, Beltagy et al. 2020,
-    https://arxiv.org/abs/2004.05150; Mistral, Jiang et al. 2023, https://arxiv.org/abs/2310.06825, whose window counts
-    the token itself and is one larger)."""
+    https://arxiv.org/abs/2004.05150; ModernBERT, LongT5).
+
+    ``counts_itself``: the token itself is one of them, as Mistral (Jiang et al. 2023,
+    https://arxiv.org/abs/2310.06825), Gemma and GPT-Neo count: |q - k| < window, else |q - k| <= window.
+    """
 
     ranges: ClassVar[Ranges] = {"window": COUNT}
+    added_keys: ClassVar[AddedKeys] = {"counts_itself": False}
     incremental = True
 
-    def __init__(self, parts: Parts, place: Place, *, window: int, **numbers: Any):
+    def __init__(self, parts: Parts, place: Place, *, window: int, counts_itself: bool = False, **numbers: Any):
         super().__init__(parts, place, **numbers)
-        self.window = window
-        self.looks = f"window/{window}"
+        self.window = window - counts_itself  # the tokens on each side
+        self.looks = f"window/{self.window}"
 
     def sees(self, q: Tensor, k: Tensor) -> Tensor:
         return (q - k).abs() <= self.window

@@ -50,6 +50,10 @@ def _layer(block: Any, kinds: Sequence[str], form: str) -> Layer:
         require(_has_gain_alone(step.norm), form, "norm=rmsnorm with a gain, without a bias")
     *attentions, last = block.steps
     require(all(type(step.sublayers[0]) is Attention for step in attentions), form, "attention=full or grouped_query")
+    for step in attentions:
+        attention = step.sublayers[0]
+        require(attention.softcap is None and attention.clip_qkv is None, form, "attention.softcap and clip_qkv null")
+        require(attention.query_norm is None, form, "attention.qk_norm=none")
     require(type(last.sublayers[0]) is Dense, form, "feedforward=dense")
     return Layer([(step.norm, step.sublayers[0]) for step in attentions], last.norm, last.sublayers[0])
 

@@ -1,4 +1,4 @@
-"""Attention as published models have it: the same weights in transformers' layer, the same output; and not with a slip."""
+"""Attention as published models have it: the same weights in transformers' layer, the same output; not with a slip."""
 
 from __future__ import annotations
 

@@ -15,6 +15,14 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -52,6 +60,9 @@ def llama(model) -> dict:
         at = f"model.layers.{layer}"
         for mine, theirs in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "o")):
             linear(weights, getattr(attention, mine), f"{at}.self_attn.{theirs}_proj")
+        if attention.query_norm is not None:
+            norm(weights, attention.query_norm, f"{at}.self_attn.q_norm")
+            norm(weights, attention.key_norm, f"{at}.self_attn.k_norm")
         for name in ("gate", "up", "down"):
             linear(weights, getattr(feedforward, name), f"{at}.mlp.{name}_proj")
         norm(weights, block.steps[0].norm, f"{at}.input_layernorm")
@@ -158,7 +169,49 @@ def t5(model) -> dict:
     return {**weights, **{f"{name}.weight": table for name in tied}}
 
 
+LLAMA = [DECODER[0], DECODER[2], UNTIED, "norm=rmsnorm", "activation=swiglu", "bias=none"]
+SCALE = "score_scale=${rsqrt:shape.head_dim}"
+LLAMAS = {  # beside Llama's settings
+    "vocab_size": V, "hidden_size": D, "intermediate_size": 2 * FF // 3, "num_hidden_layers": L,
+    "num_attention_heads": H, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+LLAMA3_ROPE = {"factor": 4.0, "original_max_position_embeddings": 30}
 MODELS = {
+    "mistral": (
+        [*LLAMA, "attention=sliding_window", f"attention.{SCALE}", "attention.n_kv_heads=2", "attention.window=4",
+         "attention.counts_itself=true", "position=rope"],
+        llama,
+        lambda: MistralForCausalLM(MistralConfig(**LLAMAS, sliding_window=4, rope_theta=10000.0)),
+    ),
+    "qwen2 with windows": (
+        [*LLAMA, "bias.query=true", "bias.key=true", "bias.value=true", "attention=window_from_layer", "attention.layer=1",
+         *(f"attention.{part}.{one}" for part in ("before", "behind") for one in (SCALE, "n_kv_heads=2")),
+         "attention.behind.window=4", "attention.behind.counts_itself=true", "position=rope"],
+        llama,
+        lambda: Qwen2ForCausalLM(Qwen2Config(
+            **LLAMAS, use_sliding_window=True, sliding_window=4, max_window_layers=1, rope_theta=10000.0)),
+    ),
+    "qwen3": (
+        [*LLAMA, "attention.head_dim=8", "attention.score_scale=${rsqrt:attention.head_dim}",
+         "attention.n_kv_heads=2", "attention.qk_norm=head", "position=rope", "position.base=1e6"],
+        llama,
+        lambda: Qwen3ForCausalLM(Qwen3Config(**LLAMAS, head_dim=8, rope_theta=1e6)),
+    ),
+    "smollm3": (
+        [*LLAMA, f"attention.{SCALE}", "attention.n_kv_heads=2", "position=rope_and_none",
+         "position.pattern=[rope,none]", "position.rope.base=5000.0"],
+        llama,
+        lambda: SmolLM3ForCausalLM(SmolLM3Config(**LLAMAS, no_rope_layer_interval=2, rope_theta=5000.0)),
+    ),
+    "llama 3.1": (
+        [*LLAMA, f"attention.{SCALE}", "attention.n_kv_heads=2", "position=rope_llama3", "position.factor=4",
+         "position.original_length=30"],
+        llama,
+        lambda: LlamaForCausalLM(LlamaConfig(**LLAMAS, rope_parameters={
+            "rope_type": "llama3", "rope_theta": 10000.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            **LLAMA3_ROPE})),
+    ),
     "llama": (
         [*DECODER, UNTIED, "norm=rmsnorm", "activation=swiglu", "bias=none", "position=rope", "attention.n_kv_heads=2"],
         llama,
