@@ -44,9 +44,10 @@ def attend(
 
     q is already scaled; with `softcap`, c, its products with keys are c tanh(q k^T / c). `bias` and `mask_bias` (from
     `mask_to_bias`) are broadcastable to (B,H,T,S). On a GPU this is torch's fused kernel, for which `causal` can
-    replace a lower-triangular mask; on a CPU too, where `causal` does and the sequence is long (`takes_flag`). Else it is two plain products, faster forward and backward than torch's CPU
-    kernel with a bias or mask, at the price of keeping the weights (B,H,T,S) of each layer. So it is with a soft-cap on
-    every device, which torch's kernel does not have; `causal` must be False then.
+    replace a lower-triangular mask; on a CPU too, where `causal` does and the sequence is long (`takes_flag`). Else it
+    is two plain products, faster forward and backward than torch's CPU kernel with a bias or mask, at the price of
+    keeping the weights (B,H,T,S) of each layer. So it is with a soft-cap on every device, which torch's kernel does not
+    have; `causal` must be False then.
 
     `reading` says that there will be no backward pass and that bits need not be those of training: then torch's CPU
     kernel serves, but for single tokens.
@@ -188,6 +189,8 @@ class Attention(nn.Module):
         needs = frozenset() if self.looks_at_memory else parts.position_needs(place)
         self.mixes = MIX in needs
         self.position: Position | None = parts.position(place, n_heads, head_dim) if needs & self.supports else None
+        if self.position is not None:
+            self.position.score_scale = score_scale
         self.dropout = parts.dropout
         self._sees_all = type(self).sees is Attention.sees
         self.is_pattern_of_positions = type(self).pattern is Attention.pattern

@@ -91,6 +91,14 @@ class ByStack(Choice):
         return self.options[place.stack]
 
 
+class InEncoder(ByStack):
+    """The same for what is made for encoders: a model without one is refused, which would have nothing of it."""
+
+    def placed(self) -> tuple[dict[str, Callable[..., nn.Module]], str]:
+        """The options that some layer of a model must use, by name; no key determines which."""
+        return {"encoder": self.options["encoder"]}, ""
+
+
 class AtInput(Choice):
     """Two positions at once: ``input`` is added to the input of a stack, ``attention`` acts in its layers."""
 

@@ -283,10 +283,8 @@ class Parts:
             options, key = chosen.placed() if hasattr(chosen, "placed") else ({}, "")
             for name, option in options.items():
                 if id(option) not in self._chosen:
-                    raise UserError(
-                        f"{slot}.{name} is used by no layer of this model ({depths}); "
-                        f"change {slot}.{key}, or the number of layers"
-                    )
+                    remedy = f"change {slot}.{key}, or the number of layers" if key else f"choose another {slot}"
+                    raise UserError(f"{slot}.{name} is used by no layer of this model ({depths}); {remedy}")
 
     def shared(self, key: Any, make: Callable[[], nn.Module]) -> nn.Module:
         """The module cached under `key`, made at the first call: tied tables, shared biases, shared blocks."""

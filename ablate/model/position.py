@@ -24,13 +24,15 @@ QUERIES = "queries"  # a bias computed from the queries, which not every attenti
 class Position(nn.Module):
     """The four hooks, each doing nothing; ``needs`` names those that an option uses, QUERIES if ``bias`` reads them.
 
-    ``longest``: the most tokens of a sequence that it can place; None for any number. A class that declares
+    ``longest``: the most tokens of a sequence that it can place; None for any number. ``score_scale``: what queries are
+    multiplied by before they come here, which the attention sets. A class that declares
     ``incremental`` (`ablate.model.cache`) reads the positions of the queries, and where ``view.keys`` is set those of
     the keys, from the view: T of the shapes below is then S on the side of the keys.
     """
 
     needs: frozenset[str] = frozenset()
     longest: int | None = None
+    score_scale: float = 1.0
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int):
         super().__init__()

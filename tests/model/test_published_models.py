@@ -185,7 +185,8 @@ MODELS = {
         lambda: MistralForCausalLM(MistralConfig(**LLAMAS, sliding_window=4, rope_theta=10000.0)),
     ),
     "qwen2 with windows": (
-        [*LLAMA, "bias.query=true", "bias.key=true", "bias.value=true", "attention=window_from_layer", "attention.layer=1",
+        [*LLAMA, "bias.query=true", "bias.key=true", "bias.value=true", "attention=window_from_layer",
+         "attention.layer=1",
          *(f"attention.{part}.{one}" for part in ("before", "behind") for one in (SCALE, "n_kv_heads=2")),
          "attention.behind.window=4", "attention.behind.counts_itself=true", "position=rope"],
         llama,
