@@ -209,8 +209,9 @@ class Learned(Position):
     def add(self, x: Tensor, view: View) -> Tensor:
         if view.positions is not None:
             return x + nn.functional.embedding(view.positions + self.offset, self.table)
-        if view.length > self.longest:
-            raise UserError(f"a sequence of {view.length} tokens is longer than position.max_length={self.longest}")
+        max_length = len(self.table) - self.offset
+        if view.length > max_length:
+            raise UserError(f"a sequence of {view.length} tokens is longer than position.max_length={max_length}")
         return x + self.table[self.offset : self.offset + view.length]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -233,17 +234,19 @@ class BlockSparse(Attention):
 def table_of_layer(table: Sequence[Any], place: Place, n_heads: int) -> Tensor:
     """(H,N - 2,r): the part of `random_table` that is of the layer at `place`; UserError where its shape is wrong."""
     try:
-        whole_table = torch.tensor(table, dtype=torch.long)
-    except (TypeError, ValueError):
-        whole_table = torch.empty(0, dtype=torch.long)
-    if whole_table.dim() != 4 or len(whole_table) <= place.layer or whole_table.shape[1] != n_heads:
+        layers = np.array(table)
+    except ValueError:  # lists of different lengths
+        layers = np.zeros(0)
+    is_whole = np.issubdtype(layers.dtype, np.integer)
+    if not is_whole or layers.ndim != 4 or len(layers) <= place.layer or layers.shape[1] != n_heads:
         raise UserError(
             "attention.random_table must be lists of whole numbers: for each layer, for each head "
             f"(here {place.n_layers} and {n_heads}), for each block but the first and the last, its random blocks"
         )
-    if ((of_layer := whole_table[place.layer]) < 0).any() or (of_layer >= of_layer.shape[1] + 2).any():
+    of_layer = layers[place.layer]
+    if of_layer.min() < 0 or of_layer.max() >= of_layer.shape[1] + 2:
         raise UserError(f"attention.random_table names a block that is none of its {of_layer.shape[1] + 2}")
-    return of_layer
+    return torch.tensor(of_layer.tolist(), dtype=torch.long)
 
 
 def scramble(x: Tensor) -> Tensor:

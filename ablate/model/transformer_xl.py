@@ -58,8 +58,9 @@ class TransformerXL(Position):
         """(H,K,n): W R(i - j) for the distances j - i from 1 - `n_keys` to `ahead`."""
         distance = torch.arange(1 - n_keys, ahead + 1, device=self.content_bias.device)
         waves = sinusoids(-distance, self.d_model, self.max_timescale, endpoint=False)
-        projected: Tensor = self.projection(waves.to(self.content_bias.dtype))  # (n,H K)
-        return projected.unflatten(-1, self.content_bias.shape).permute(1, 2, 0)
+        projected = self.projection(waves.to(self.content_bias.dtype))  # (n,H K)
+        by_head: Tensor = projected.unflatten(-1, self.content_bias.shape).permute(1, 2, 0)
+        return by_head
 
     @staticmethod
     def _index(q: Tensor, view: View, n_keys: int, ahead: int) -> Tensor:

@@ -128,7 +128,7 @@ def weights(model: Model) -> Names:
 def _attention(attention: Attention, at: str) -> Names:
     """The four projections; queries and keys with each head's rotary pairs as two halves."""
     position = attention.position
-    require(type(position) is Rotary and position.width == attention.head_dim, FORM, "position=rope, all channels")
+    require(type(position) is Rotary and position.width == attention.head_dim, FORM, "position=rope, fraction 1")
     interleaved = isinstance(position, Rotary) and position.interleaved
     scale = blocks.scaled(attention.score_scale * math.sqrt(attention.head_dim))
     return {

@@ -53,6 +53,12 @@ REFUSED |= {(f"attention={kind}_convolution", "prefix_decoder") for kind in ("li
 SINGLE = [topology for topology in TOPOLOGIES if topology != "encoder_decoder"]
 # There is no memory that could be shorter, or a mixture.
 REFUSED |= {(f"stack={kind}", topology) for kind in ("funnel", "transparent") for topology in SINGLE}
+# There is no encoder that would have it.
+REFUSED |= {
+    (f"attention={kind}", topology)
+    for kind in ("local_encoder", "transient_global")
+    for topology in ("causal_decoder", "prefix_decoder")
+}
 # There are no layers to share.
 REFUSED |= {
     ("sharing=encoder", "causal_decoder"),
@@ -61,7 +67,8 @@ REFUSED |= {
 }
 # What is refused beside the options in front of it in each combination below.
 ALONE = {"norm=batchnorm": "encoder"} | dict.fromkeys(
-    ("attention=alternating", "stack=funnel", "stack=universal_act"), "encoder_decoder"
+    ("attention=alternating", "stack=funnel", "position=rope_linear", "position=learned_and_contextual"),
+    "encoder_decoder",
 )
 CASES = [
     pytest.param(option, topology, id=f"{option}-{topology}")

@@ -91,6 +91,27 @@ def test_channels_by_number():
         tiny("position=rope", "position.channels=4", "position.fraction=0.5")
 
 
+def test_bases_by_layer_as_gemma3():
+    from transformers import Gemma3TextConfig
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
+
+    model = tiny("topology=causal_decoder", "position=rope_by_layer", "position.global.base=1e6", "position.global.factor=8",
+                 head_dim=K)  # fmt: skip
+    parameters = {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+    }
+    layer_types = ["sliding_attention", "full_attention"]
+    config = Gemma3TextConfig(head_dim=K, num_hidden_layers=2, layer_types=layer_types, rope_parameters=parameters)
+    theirs = Gemma3RotaryEmbedding(config)
+    view = View(torch.ones(1, 30))
+    for block, kind in zip(model.topology.decoder.stack.blocks, layer_types, strict=True):
+        angles = block.steps[0].sublayers[0].position._angles(view)[:, 0]
+        cos, sin = theirs(torch.zeros(1, 30, K), torch.arange(30)[None], kind)
+        torch.testing.assert_close(torch.cat((angles, angles), -1).cos(), cos, atol=1e-5, rtol=0)
+        torch.testing.assert_close(torch.cat((angles, angles), -1).sin(), sin, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [
