@@ -95,8 +95,8 @@ def test_bases_by_layer_as_gemma3():
     from transformers import Gemma3TextConfig
     from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
-    model = tiny("topology=causal_decoder", "position=rope_by_layer", "position.global.base=1e6", "position.global.factor=8",
-                 head_dim=K)  # fmt: skip
+    settings = ["position=rope_by_layer", "position.global.base=1e6", "position.global.factor=8"]
+    model = tiny("topology=causal_decoder", *settings, head_dim=K)
     parameters = {
         "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
         "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},

@@ -15,6 +15,8 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    LongT5Config,
+    LongT5ForConditionalGeneration,
     MistralConfig,
     MistralForCausalLM,
     Qwen2Config,
@@ -146,6 +148,27 @@ def gpt2(model) -> dict:
     return weights
 
 
+def longt5(model) -> dict:
+    """As T5, but for the encoder's own attention."""
+    own = model.topology.encoder.stack.blocks[0].steps[0].sublayers[0]
+    is_global = hasattr(own, "global_norm")
+    name = "TransientGlobalSelfAttention" if is_global else "LocalSelfAttention"
+    weights = {
+        key.replace("SelfAttention", name) if key.startswith("encoder") else key: value
+        for key, value in t5(model).items()
+    }
+    if is_global:
+        at = f"encoder.block.0.layer.0.{name}"
+        weights[f"{at}.global_relative_attention_bias.weight"] = own.block_bias.table.T
+        for layer, block in enumerate(model.topology.encoder.stack.blocks):
+            norm(
+                weights,
+                block.steps[0].sublayers[0].global_norm,
+                f"{at.replace('0', str(layer), 1)}.global_input_layer_norm",
+            )
+    return weights
+
+
 def t5(model) -> dict:
     weights = {}
     for stack in ("encoder", "decoder"):
@@ -248,6 +271,26 @@ MODELS = {
         lambda: GPT2LMHeadModel(GPT2Config(
             vocab_size=V, n_embd=D, n_layer=L, n_head=H, n_inner=FF, n_positions=64,
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)),
+    ),
+    "longt5 local": (
+        ["norm=rmsnorm", "bias=none", "attention=local_encoder", "attention.encoder.window=3"],
+        longt5,
+        lambda: LongT5ForConditionalGeneration(LongT5Config(
+            vocab_size=V, d_model=D, d_kv=K, d_ff=FF, num_layers=L, num_heads=H, dropout_rate=0.0, local_radius=3)),
+    ),
+    "longt5 transient-global": (
+        ["norm=rmsnorm", "bias=none", "attention=transient_global", "attention.encoder.window=3",
+         "attention.encoder.global_block=3"],
+        longt5,
+        lambda: LongT5ForConditionalGeneration(LongT5Config(
+            vocab_size=V, d_model=D, d_kv=K, d_ff=FF, num_layers=L, num_heads=H, dropout_rate=0.0, local_radius=3,
+            global_block_size=3, encoder_attention_type="transient-global")),
+    ),
+    "t5 with heads of their own width": (
+        ["norm=rmsnorm", "bias=none", "attention.head_dim=10"],
+        t5,
+        lambda: T5ForConditionalGeneration(T5Config(
+            vocab_size=V, d_model=D, d_kv=10, d_ff=FF, num_layers=L, num_heads=H, dropout_rate=0.0)),
     ),
     "t5": (
         ["norm=rmsnorm", "bias=none"],
