@@ -7,6 +7,7 @@ import torch
 from transformers import XLNetConfig, XLNetModel
 from transformers.models.xlnet.modeling_xlnet import XLNetRelativeAttention
 
+from ablate.config import build_model, compose
 from ablate.model.contract import CAUSAL, FULL, Context, View
 from tests.model.tiny import set_all, tiny
 
@@ -79,3 +80,20 @@ def test_in_a_lower_precision():
     with torch.autocast("cpu", torch.bfloat16):
         low = output(layer, x, CAUSAL)
     torch.testing.assert_close(low.float(), output(layer, x, CAUSAL), atol=0.2, rtol=0.05)
+
+
+@pytest.mark.parametrize(("layers", "heads", "head_dim", "d"), [(8, 16, 32, 512), (24, 16, 128, 2048)])
+def test_counts_as_gopher(layers, heads, head_dim, d):
+    """13 d^2 L + 32000 d, to which the paper's sizes add up; and gains, u and v."""
+    sizes = {
+        "d_model": d,
+        "n_layers": layers,
+        "n_heads": heads,
+        "head_dim": head_dim,
+        "d_ff": 4 * d,
+        "vocab_size": 32000,
+    }
+    options = ["topology=causal_decoder", "norm=rmsnorm", "bias=none", "position=transformer_xl"]
+    cfg = compose([*options, "embedding.tie=[decoder,head]", *(f"shape.{key}={value}" for key, value in sizes.items())])
+    total = sum(parameter.numel() for parameter in build_model(cfg, device="meta").parameters())
+    assert total == 13 * d * d * layers + 32000 * d + (2 * layers + 1) * d + 2 * layers * heads * head_dim
