@@ -19,6 +19,10 @@ OPTIONS = [f"{group}={option}" for group in MODEL_SLOTS if group != "topology" f
 SWITCHES = [
     "block.placement=post",
     "block.placement=sandwich",
+    "block.placement=res_post|block.final_norm=false",
+    "block.placement=post|block.final_norm=true",
+    "block.first_norm=false",
+    "block=parallel|block.separate_norms=true",
     "embedding.norm=true",
     "embedding.tie=[]",
     "embedding.tie=[encoder,decoder]",
