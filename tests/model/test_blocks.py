@@ -163,7 +163,7 @@ def test_the_final_norm_is_chosen_apart_from_the_placement(placement, final_norm
     [
         (
             ["block.first_norm=false", "block.placement=post"],
-            "block.first_norm=false: block.placement=post has no norm",
+            "block.first_norm=false: block.placement=post has",
         ),
         (["block.first_norm=false", "sharing=all"], "with sharing.encoder=true all layers are one"),
         (["block=parallel", "block.separate_norms=true", "block.placement=res_post"], "choose block.placement=pre or"),
