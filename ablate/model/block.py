@@ -161,9 +161,14 @@ def check_first_norm(parts: Parts, place: Place, placement: str) -> None:
             f"block.first_norm=false: block.placement={placement} has no norm in front of a sub-layer; "
             f"choose block.placement={' or '.join(NORMED_BEFORE)}"
         )
-    if parts.slots["sharing"][place.stack]:
+    repeats = {
+        f"sharing.{place.stack}=true": parts.slots["sharing"][place.stack],
+        f"stack.{place.stack} repeating its layers": parts.slots["stack"][place.stack].func.repeats,
+    }
+    if reasons := [reason for reason, holds in repeats.items() if holds]:
         raise UserError(
-            f"block.first_norm=false: with sharing.{place.stack}=true all layers are one, and none would have that norm"
+            f"block.first_norm=false: with {' and '.join(reasons)} the first layer is others, too, and none of these "
+            "would have that norm"
         )
 
 
