@@ -184,6 +184,27 @@ def neox(model: Any) -> Names:
     return weights
 
 
+def falcon(model: Any) -> Names:
+    names = {
+        f"{S[0]}.output": "self_attention.dense", **mlp(BESIDE, up="mlp.dense_h_to_4h", down="mlp.dense_4h_to_h"),
+        "steps.0.norm": "ln_attn", "steps.0.other_norms.0": "ln_mlp",
+    }  # fmt: skip
+    weights = decoder(model, names, "transformer.h.{}", "transformer.word_embeddings.weight", "transformer.ln_f")
+    for number, block in enumerate(model.topology.decoder.stack.blocks):
+        own = block.steps[0].sublayers[0]
+        groups = [part.weight.unflatten(0, (2, -1, K)) for part in (own.query, own.key, own.value)]  # (2,heads,K,D)
+        weights[f"transformer.h.{number}.self_attention.query_key_value.weight"] = torch.cat(groups, 1).flatten(0, 2)
+    return weights
+
+
+def olmo2() -> Any:
+    """Without the norms of queries and keys: the places of the others."""
+    model = hf.Olmo2ForCausalLM(hf.Olmo2Config(**SIZES, rms_norm_eps=1e-6, pad_token_id=1, eos_token_id=2))
+    for layer in model.model.layers:
+        layer.self_attn.q_norm = layer.self_attn.k_norm = torch.nn.Identity()
+    return model
+
+
 MARIAN_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 OPT_LAYER = {
     **attention(S[0], "self_attn", *MARIAN_ATTENTION), "steps.0.norm": "self_attn_layer_norm",
@@ -288,6 +309,21 @@ MODELS = {
         like_llama(S[1], {}),
         lambda: hf.OlmoForCausalLM(hf.OlmoConfig(**SIZES, pad_token_id=1)),
         ["norm=rmsnorm|norm.gain=false", "norm.eps=1e-2"],
+    ),
+    "olmo2": Published(
+        [*DECODER, *GATED, UNTIED, "norm=rmsnorm", "block.placement=res_post", "activation=swiglu"],
+        like_llama(S[1], {"steps.0.norm_after": "post_attention_layernorm",
+                          "steps.1.norm_after": "post_feedforward_layernorm"}),
+        olmo2,
+        ["block.placement=pre", "block.placement=sandwich", "block.placement=post", "block.final_norm=false"],
+    ),
+    "falcon_40b": Published(
+        [*DECODER, *EXACT, "norm.eps=1e-5", "bias=none", "block=parallel", "block.separate_norms=true",
+         "position=rope", "attention.n_kv_heads=2"], falcon,
+        lambda: hf.FalconForCausalLM(hf.FalconConfig(
+            vocab_size=V, hidden_size=D, num_hidden_layers=L, num_attention_heads=H, num_kv_heads=2, ffn_hidden_size=FF,
+            new_decoder_architecture=True, bias=False, bos_token_id=0, eos_token_id=1)),
+        ["block.separate_norms=false", "activation.function.approximate=tanh"],
     ),
     "qwen2": Published(
         [*DECODER, *(one for one in GATED if one != "bias=none"), "bias=qkv", UNTIED, "norm=rmsnorm",
