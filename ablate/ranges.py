@@ -106,6 +106,7 @@ POSITIVE = above(0)
 FRACTION = number("above 0 and at most 1", lambda value: 0 < value <= 1)
 PROPER_FRACTION = number("above 0 and below 1", lambda value: 0 < value < 1)
 RATE = number("at least 0 and below 1", lambda value: 0 <= value < 1)
+FLAG = Range("true, false or null", lambda value: isinstance(value, bool))
 PART = number("from 0 to 1", lambda value: 0 <= value <= 1)
 
 

@@ -8,6 +8,7 @@ Shapes: B batch, T length, S memory length, D model width, H heads, K head width
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -45,6 +46,7 @@ class View:
     positions: Tensor | None = None
     prefix: Tensor | None = None
     keys: View | None = None
+    token_types: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -385,6 +387,14 @@ class Parts:
     def embedding_norm(self, stack: str) -> nn.Module | None:
         """The norm after a stack's embedding, if ``embedding.norm`` is set."""
         return self.norm(Place(stack, sublayer="embedding")) if self.slots["embedding"].keywords["norm"] else None
+
+    def of_width(self, width: int | None) -> Parts:
+        """The same parts for vectors of `width` channels in place of D; None: these."""
+        if width is None:
+            return self
+        other = copy.copy(self)
+        other.shape = {**self.shape, "d_model": width}
+        return other
 
     @property
     def tie(self) -> tuple[str, ...]:

@@ -91,6 +91,7 @@ def table_and_head(
     `scale`: what the other library multiplies the hidden states by where the matrix is shared.
     """
     require(type(head) is Softmax, form, "head=softmax")
+    require(head.logit_scale == 1.0 and head.soft_cap is None, form, "head.logit_scale=1 and head.soft_cap=null")
     names = {key: Weight(table, optional=True) for key in keys}
     if head.projection is not None:
         return {**names, **linear(head.projection, head_key.removesuffix(".weight"))}
