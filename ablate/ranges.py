@@ -6,6 +6,9 @@
 
 Both are dictionaries of what this module offers, because they are read from the source as well, without importing it.
 A class has those of the classes above it too. A key without a range is free; null is left to the option.
+
+`added_keys` names the keys that a class has got after runs with it were recorded, each with the value at which it
+computes what it did: at that value they are no part of a run's identity.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.errors import UserError, nearest
+from ablate.text import shown
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Relation:
 
 Ranges = Mapping[str, Range]
 Relations = Mapping[str, Relation]
+AddedKeys = Mapping[str, Any]
 
 
 def number(wanted: str, fits: Callable[[float], bool], most: int | None = None) -> Range:
@@ -101,6 +106,7 @@ POSITIVE = above(0)
 FRACTION = number("above 0 and at most 1", lambda value: 0 < value <= 1)
 PROPER_FRACTION = number("above 0 and below 1", lambda value: 0 < value < 1)
 RATE = number("at least 0 and below 1", lambda value: 0 <= value < 1)
+FLAG = Range("true, false or null", lambda value: isinstance(value, bool))
 PART = number("from 0 to 1", lambda value: 0 <= value <= 1)
 
 
@@ -148,6 +154,16 @@ def required_by(other: str) -> Relation:
             f"{other}=true keeps documents apart, and {key}=false reads across their borders; set {key}=true"
             if value is False and is_on
             else ""
+        ),
+    )
+
+
+def only_with(other: str) -> Relation:
+    """The value acts on what `other` switches on, and is left at false, 0 or null without it."""
+    return Relation(
+        other,
+        lambda key, value, other, is_on: (
+            f"{key}={shown(value)} has no effect with {other}={shown(is_on)}" if value and not is_on else ""
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -10,12 +11,21 @@ from ablate.errors import UserError
 
 def ratio_of(ratio: Any, whole: float, what: str, *, least: int = 0) -> int:
     """`ratio` (2/3, "2/3" or 0.5) of `whole`; refused by `what` it is of where that is not whole, or below `least`."""
-    try:
-        result = Fraction(str(ratio)) * Fraction(whole)
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"{what}: {ratio!r} is not a ratio such as 2/3 or 0.5") from None
+    result = _times(ratio, whole, what)
     if result.denominator != 1:
         raise UserError(f"{ratio} of {what} = {whole} is {float(result):g}, and must be whole")
     if result < least:
         raise UserError(f"{ratio} of {what} = {whole} is {int(result)}, and must be at least {least}")
     return int(result)
+
+
+def floor_of(ratio: Any, whole: float, what: str) -> int:
+    """The whole part of `ratio` (8/3, "8/3" or 2.5) times `whole`; refused by `what` it is of where it is no ratio."""
+    return math.floor(_times(ratio, whole, what))
+
+
+def _times(ratio: Any, whole: float, what: str) -> Fraction:
+    try:
+        return Fraction(str(ratio)) * Fraction(whole)
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"{what}: {ratio!r} is not a ratio such as 2/3 or 0.5") from None

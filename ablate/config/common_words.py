@@ -54,6 +54,17 @@ _TABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("shape.n_heads=4", "shape.head_dim=16"),
     ),
     ("vocab vocab_size vocabulary vocabulary_size", "the size of the vocabulary", ("shape.vocab_size=4096",)),
+    ("type_vocab_size token_type_vocab_size n_segments", "the types of tokens", ("embedding.token_types=2",)),
+    (
+        "embedding_size word_embed_proj_dim",
+        "the width of a narrow table",
+        ("embedding=projected embedding.d_inner=8",),
+    ),
+    (
+        "final_logit_softcapping logit_softcapping logit_soft_cap softcap",
+        "the bound that logits approach",
+        ("head.soft_cap=30.0",),
+    ),
     (
         "warmup warmup_steps num_warmup_steps warmup_iters warmup_ratio",
         "warm-up is counted in steps, or is a part of them",

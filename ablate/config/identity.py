@@ -9,10 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ablate.config import evaluations, instantiation
+from ablate.config import evaluations, instantiation, sources
 from ablate.config.batch import share_by
 from ablate.config.instantiation import PARTIAL
 from ablate.config.keys import flatten, plain
+from ablate.config.slots import TARGET
 from ablate.errors import UserError
 
 SCHEMA = 3  # raised when the same config would no longer give the same numbers
@@ -23,6 +24,7 @@ REASONS = {  # why, by the schema that came with it
 
 MICRO_BATCH = "trainer.micro_batch"
 WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups", "trainer.skip_spikes")
+ADDED_KEYS = "added_keys"  # of a class: its keys that runs before them lack, with the values that change nothing
 WITHOUT_EFFECT = (
     "sweep",
     "row",
@@ -45,18 +47,21 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The resolved config as flat `key: value` pairs, without the keys that cannot change a result.
 
-    Evaluations that are not part of training are such keys; each has a hash of its own. With dropout the micro-batch
+    Evaluations that are not part of training are such keys; each has a hash of its own. So are a class's `added_keys`
+    at the values that it names: the same run was recorded without them. With dropout the micro-batch
     is the number of sequences that a device takes at once, also where that follows from the number of devices: masks
     are drawn for each micro-batch of the global batch, whichever device has it. The kind of device is left out: `auto`
     is decided where a run is trained, and the record says what it was (`hardware`).
     """
     config = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
+    flat = _with_micro_batch(flatten(evaluations.with_those_of_training(config)))
     return {
         key: value
-        for key, value in _with_micro_batch(flatten(evaluations.with_those_of_training(config))).items()
+        for key, value in flat.items()
         if not is_without_effect(key)
         and (value or key not in WITHOUT_EFFECT_IF_EMPTY)
         and key.rpartition(".")[2] != PARTIAL
+        and not _is_as_before(key, value, flat)
     }
 
 
@@ -111,6 +116,16 @@ def _with_micro_batch(flat: dict[str, Any]) -> dict[str, Any]:
         return {**flat, MICRO_BATCH: share_by(flat.get).micro_batch}
     except UserError:  # a part of a config, or one that cannot be trained
         return flat
+
+
+def _is_as_before(key: str, value: Any, flat: dict[str, Any]) -> bool:
+    """Whether a class has got this key after its first runs were recorded, and computes at this value what it did."""
+    owner, _, name = key.rpartition(".")
+    target = flat.get(f"{owner}.{TARGET}")
+    if not isinstance(target, str):
+        return False
+    added = sources.literals(target, ADDED_KEYS)
+    return name in added and bool(added[name] == value)
 
 
 def _has_dropout(flat: dict[str, Any]) -> bool:

@@ -1,7 +1,7 @@
-"""Arithmetic between config keys: `${of:2/3,shape.d_ff}`, `${plus:1,a.b}`, `${rsqrt:a.b}`, `${sqrt:a.b}`,
-`${whole_sqrt:a.b}`; `${at_once:}`, the sequences that a device takes at once; `${by_scale:262144,600}`, one number
-for models as large as the paper's and one for small ones; and `${as_published:d_ff,8/3,shape.d_model}`, a number of a
-published model.
+"""Arithmetic between config keys: `${of:2/3,shape.d_ff}`, `${multiple:256,8/3,shape.d_model}`, `${plus:1,a.b}`,
+`${rsqrt:a.b}`, `${sqrt:a.b}`, `${whole_sqrt:a.b}`; `${at_once:}`, the sequences that a device takes at once;
+`${by_scale:262144,600}`, one number for models as large as the paper's and one for small ones; and
+`${as_published:d_ff,8/3,shape.d_model}`, a number of a published model.
 
 Arguments that name a key are its full path, because the override grammar refuses a nested `${a:${b}}`. Each function
 is given `at`, which looks a key up: in OmegaConf's containers or in plain ones.
@@ -18,7 +18,7 @@ from omegaconf import Container, OmegaConf
 from ablate.config import published
 from ablate.config.batch import share_by
 from ablate.errors import UserError
-from ablate.ratio import ratio_of
+from ablate.ratio import floor_of, ratio_of
 
 At = Callable[[str], Any]
 
@@ -34,6 +34,17 @@ def number_at(path: str, at: At) -> float:
 def whole_part(ratio: Any, path: str, *, at: At) -> int:
     """`ratio` (such as 2/3) times the number at `path`; refused by name where that is not whole."""
     return ratio_of(ratio, number_at(path, at), path)
+
+
+def multiple_above(step: Any, ratio: Any, path: str, *, at: At) -> int:
+    """`ratio` (such as 8/3) times the number at `path`, its whole part, rounded up to a multiple of `step`.
+
+    LLaMA's rule for the width of its feed-forward (Touvron et al. 2023, https://arxiv.org/abs/2302.13971).
+    """
+    if not isinstance(step, int) or isinstance(step, bool) or step < 1:
+        raise UserError(f"${{multiple:{step},{ratio},{path}}}: {step!r} must be a whole number, 1 or more")
+    whole = floor_of(ratio, number_at(path, at), path)
+    return -(-whole // step) * step
 
 
 def sum_of(amount: Any, path: str, *, at: At) -> int | float:
@@ -84,6 +95,7 @@ def as_published(name: str, ratio: Any, path: str, *, at: At) -> int:
 
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "of": whole_part,
+    "multiple": multiple_above,
     "plus": sum_of,
     "sqrt": square_root,
     "whole_sqrt": whole_square_root,

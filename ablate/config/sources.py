@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ablate.errors import nearest
@@ -56,6 +57,16 @@ def attribute(target: str, name: str) -> Any:
             except ValueError:
                 return None
     return None
+
+
+@cache
+def literals(target: str, name: str) -> Mapping[str, Any]:
+    """The dictionary of literals `name` of a class, with those of the classes above it; the nearest has precedence."""
+    found: dict[str, Any] = {}
+    for definition in ancestry(target):
+        if (value := _assigned(definition.node, name)) is not None:
+            found = {**ast.literal_eval(value), **found}
+    return MappingProxyType(found)
 
 
 def tables(target: str, name: str) -> Iterator[tuple[ast.expr, Module]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ablate.model import flex
-from ablate.model.contract import CAUSAL, CROSS_ATTENTION, FULL, PREFIX, Context, Parts, Place, View
+from ablate.model.contract import CAUSAL, CROSS_ATTENTION, FULL, PREFIX, Context, Linear, Parts, Place, View
 from ablate.model.position import BIAS, MIX, QUERIES, ROTATE, Position
-from ablate.ranges import WIDTH, Ranges, Relations, check, groups_of
+from ablate.model.query_key_norm import PROJECTION, query_or_key_norm
+from ablate.ranges import POSITIVE, WIDTH, AddedKeys, Ranges, Relations, check, groups_of, one_of
 
 INVISIBLE = -1e9  # added to the score of a query and a key that it must not see
 FUSED_FROM = 8  # queries: with as many, torch's CPU kernel is faster forward, in float32, and keeps no weights
@@ -36,20 +38,23 @@ def attend(
     causal: bool = False,
     dropout: float = 0.0,
     reading: bool = False,
+    softcap: float | None = None,
 ) -> Tensor:
     """softmax(q k^T + bias + mask_bias) v for q (B,H,T,K) and k, v (B,G,S,K), G a divisor of H -> (B,H,T,K).
 
-    q is already scaled. `bias` and `mask_bias` (from `mask_to_bias`) are broadcastable to (B,H,T,S). On a GPU this is
-    torch's fused kernel, for which `causal` can replace a lower-triangular mask; on a CPU too, where `causal` does and
-    the sequence is long (`takes_flag`). Else it is two plain products, faster forward and backward than torch's CPU
-    kernel with a bias or mask, at the price of keeping the weights (B,H,T,S) of each layer.
+    q is already scaled; with `softcap`, c, its products with keys are c tanh(q k^T / c). `bias` and `mask_bias` (from
+    `mask_to_bias`) are broadcastable to (B,H,T,S). On a GPU this is torch's fused kernel, for which `causal` can
+    replace a lower-triangular mask; on a CPU too, where `causal` does and the sequence is long (`takes_flag`). Else it
+    is two plain products, faster forward and backward than torch's CPU kernel with a bias or mask, at the price of
+    keeping the weights (B,H,T,S) of each layer. So it is with a soft-cap on every device, which torch's kernel does not
+    have; `causal` must be False then.
 
     `reading` says that there will be no backward pass and that bits need not be those of training: then torch's CPU
     kernel serves, but for single tokens.
     """
-    if causal or q.is_cuda or (reading and _is_faster_fused(q)):
+    if softcap is None and (causal or q.is_cuda or (reading and _is_faster_fused(q))):
         return fused(q, k, v, bias=bias, mask_bias=mask_bias, causal=causal, dropout=dropout)
-    weights = attention_weights(q, k, bias=bias, mask_bias=mask_bias)
+    weights = attention_weights(q, k, bias=bias, mask_bias=mask_bias, softcap=softcap)
     return by_group(functional.dropout(weights, dropout), v)
 
 
@@ -82,9 +87,18 @@ def fused(
     )
 
 
-def attention_weights(q: Tensor, k: Tensor, *, bias: Tensor | None = None, mask_bias: Tensor | None = None) -> Tensor:
-    """The weights softmax(q k^T + bias + mask_bias), (B,H,T,S); the softmax is computed in float32."""
+def attention_weights(
+    q: Tensor,
+    k: Tensor,
+    *,
+    bias: Tensor | None = None,
+    mask_bias: Tensor | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """The weights softmax(q k^T + bias + mask_bias), (B,H,T,S); soft-cap and softmax are computed in float32."""
     scores = by_group(q, k.transpose(-1, -2)).float()
+    if softcap is not None:
+        scores = (scores / softcap).tanh() * softcap
     for added in (bias, mask_bias):
         if added is not None:
             scores = scores.add_(added)  # in place: the backward pass of a product does not need its result
@@ -116,13 +130,29 @@ class Attention(nn.Module):
     multi-query (Shazeer 2019, https://arxiv.org/abs/1911.02150), between them grouped-query attention (Ainslie et al.
     2023, https://arxiv.org/abs/2305.13245). ``score_scale`` multiplies the scores; the paper's baseline has 1 and
     folds 1/sqrt(K) into the initial queries. Subclasses restrict which keys a query sees by `pattern`, or by `sees`
-    where that is a function of two positions and the same for all heads; neither applies to the memory.
-    Raises UserError if n_heads is not a multiple of n_kv_heads.
+    where that is a function of two positions and the same for all heads; neither applies to the memory, but all else
+    does.
+
+    ``clip_qkv``, c, keeps the entries of queries, keys and values within -c and c (OLMo 1.7, after MPT). Behind that,
+    and before positions are applied, ``qk_norm`` norms queries and keys: each ``head``, with gains (K,) that the heads
+    share (Qwen 3, Gemma 3; Dehghani et al. 2023, https://arxiv.org/abs/2302.05442), or all heads of the ``projection``
+    together, with gains (H K,) and (G K,) (OLMo 2); ``qk_norm_kind`` is the norm's option, the model's if null.
+    ``softcap``, c, makes the scaled products c tanh(product / c), before the position's bias and the mask (Gemma 2,
+    https://arxiv.org/abs/2408.00118).
+    Raises UserError if n_heads is not a multiple of n_kv_heads, and for a norm of queries with batch statistics.
     """
 
-    ranges: ClassVar[Ranges] = {"n_heads": WIDTH, "n_kv_heads": WIDTH, "head_dim": WIDTH}
+    ranges: ClassVar[Ranges] = {
+        "n_heads": WIDTH,
+        "n_kv_heads": WIDTH,
+        "head_dim": WIDTH,
+        "softcap": POSITIVE,
+        "clip_qkv": POSITIVE,
+        "qk_norm": one_of("none", "head", "projection"),
+    }
+    added_keys: ClassVar[AddedKeys] = {"softcap": None, "clip_qkv": None, "qk_norm": "none", "qk_norm_kind": None}
     relations: ClassVar[Relations] = {"n_kv_heads": groups_of("n_heads")}
-    inner_options: ClassVar[dict[str, str]] = {"cross": "attention"}
+    inner_options: ClassVar[dict[str, str]] = {"cross": "attention", "qk_norm_kind": "norm"}
     supports = frozenset({ROTATE, BIAS, MIX, QUERIES})
     mask_orders = frozenset({FULL, CAUSAL, PREFIX})
     incremental = True
@@ -137,21 +167,30 @@ class Attention(nn.Module):
         head_dim: int,
         n_kv_heads: int,
         score_scale: float,
+        softcap: float | None = None,
+        clip_qkv: float | None = None,
+        qk_norm: str = "none",
+        qk_norm_kind: Callable[..., nn.Module] | None = None,
         cross: object = None,
     ):
         super().__init__()
-        check(type(self), "attention", n_heads=n_heads, n_kv_heads=n_kv_heads)
+        check(type(self), "attention", n_heads=n_heads, n_kv_heads=n_kv_heads, qk_norm=qk_norm)
         self.n_heads, self.n_kv_heads, self.head_dim = n_heads, n_kv_heads, head_dim
-        self.score_scale = score_scale
+        self.score_scale, self.softcap, self.clip_qkv = score_scale, softcap, clip_qkv
         d, inner, kv_inner = parts.d_model, n_heads * head_dim, n_kv_heads * head_dim
         self.query = parts.linear(d, inner, "query", place, head_dim=head_dim)
         self.key = parts.linear(d, kv_inner, "key", place, head_dim=head_dim)
         self.value = parts.linear(d, kv_inner, "value", place, head_dim=head_dim)
         self.output = parts.linear(inner, d, "output", place, head_dim=head_dim)
+        self.qk_norm = qk_norm
+        self.query_norm = query_or_key_norm(parts, place, qk_norm, qk_norm_kind, head_dim, n_heads)
+        self.key_norm = query_or_key_norm(parts, place, qk_norm, qk_norm_kind, head_dim, n_kv_heads)
         self.looks_at_memory = place.sublayer == CROSS_ATTENTION
         needs = frozenset() if self.looks_at_memory else parts.position_needs(place)
         self.mixes = MIX in needs
         self.position: Position | None = parts.position(place, n_heads, head_dim) if needs & self.supports else None
+        if self.position is not None:
+            self.position.score_scale = score_scale
         self.dropout = parts.dropout
         self._sees_all = type(self).sees is Attention.sees
         self.is_pattern_of_positions = type(self).pattern is Attention.pattern
@@ -170,10 +209,10 @@ class Attention(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        q = self._split(self.query(x), self.n_heads)
+        q = self._projected(self.query, self.query_norm, x, ctx.view)
         if self.score_scale != 1.0:
             q = q * self.score_scale
-        k, v = self._keys_of_memory(ctx) if self.looks_at_memory else self._keys_of(x)  # (B,G,S,K) each
+        k, v = self._keys_of_memory(ctx) if self.looks_at_memory else self._keys_of(x, ctx.view)  # (B,G,S,K) each
         if self.position is not None:
             q, k = self.position.rotate(q, k, ctx)
         if self._is_flexible(q, ctx):
@@ -183,36 +222,59 @@ class Attention(nn.Module):
             k, v = ctx.past.joined(k, v)
         dropout = self.dropout if self.training else 0.0
         if self.position is not None and self.mixes:  # the position reads the weights, so no fused kernel
-            weights = attention_weights(q, k, bias=bias, mask_bias=self._mask_bias(ctx))
+            weights = attention_weights(q, k, bias=bias, mask_bias=self._mask_bias(ctx), softcap=self.softcap)
             weights = functional.dropout(weights, dropout)
             out = by_group(weights, v)
             mixed = self.position.mix(weights, ctx.view)
             out = out if mixed is None else out + mixed
         else:
             reading = ctx.past is not None
-            triangle = bias is None and self._is_triangle(ctx.view) and takes_flag(q, reading)
+            is_plain = bias is None and self.softcap is None
+            triangle = is_plain and self._is_triangle(ctx.view) and takes_flag(q, reading)
             mask_bias = None if triangle else self._mask_bias(ctx)
-            out = attend(q, k, v, bias=bias, mask_bias=mask_bias, causal=triangle, dropout=dropout, reading=reading)
+            out = attend(
+                q,
+                k,
+                v,
+                bias=bias,
+                mask_bias=mask_bias,
+                causal=triangle,
+                dropout=dropout,
+                reading=reading,
+                softcap=self.softcap,
+            )
         return self.combine(out, ctx)
 
-    def _keys_of(self, source: Tensor) -> tuple[Tensor, Tensor]:
+    def _keys_of(self, source: Tensor, view: View) -> tuple[Tensor, Tensor]:
         """The keys and values of `source` (B,S,D), (B,G,S,K) each."""
-        return self._split(self.key(source), self.n_kv_heads), self._split(self.value(source), self.n_kv_heads)
+        return self._projected(self.key, self.key_norm, source, view), self._projected(self.value, None, source, view)
+
+    def _projected(self, projection: Linear, norm: nn.Module | None, x: Tensor, view: View) -> Tensor:
+        """x (B,T,D) -> (B,H or G,T,K): projected, clipped and normed."""
+        y = projection(x)
+        if self.clip_qkv is not None:
+            y = y.clamp(-self.clip_qkv, self.clip_qkv)
+        if norm is None:
+            return self._split(y)
+        if self.qk_norm == PROJECTION:
+            return self._split(norm(y, view).to(y.dtype))
+        normed: Tensor = norm(self._split(y), view).to(y.dtype)  # a norm may compute in float32
+        return normed
 
     def _keys_of_memory(self, ctx: Context) -> tuple[Tensor, Tensor]:
         memory = ctx.memory
         assert memory is not None, "cross-attention needs an encoder"
         if ctx.past is None:
-            return self._keys_of(memory.output)
-        return ctx.past.of_memory(lambda: self._keys_of(memory.output))
+            return self._keys_of(memory.output, memory.view)
+        return ctx.past.of_memory(lambda: self._keys_of(memory.output, memory.view))
 
     def combine(self, out: Tensor, ctx: Context) -> Tensor:
         """The heads' outputs (B,H,T,K), projected to (B,T,D)."""
         return self.output(out.transpose(1, 2).flatten(2))
 
-    def _split(self, x: Tensor, heads: int) -> Tensor:
+    def _split(self, x: Tensor) -> Tensor:
         """(B,T,H K) -> (B,H,T,K)."""
-        split: Tensor = x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
+        split: Tensor = x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         return split
 
     def _is_flexible(self, q: Tensor, ctx: Context) -> bool:
@@ -223,6 +285,8 @@ class Attention(nn.Module):
             return False
         if self.position is not None and BIAS in self.position.needs:
             return self.position.by_distance(q.shape[-2], ctx) is not None
+        if self.softcap is not None:
+            return True
         return not self._is_triangle(ctx.view) and flex.visible(ctx.view, self._sees()) is not None
 
     def _sees(self) -> flex.Sees | None:
@@ -234,7 +298,7 @@ class Attention(nn.Module):
         table = self.position.by_distance(q.shape[-2], ctx) if self.position is not None and has_bias else None
         key = f"flex/{self.own_mask if self.looks is None else self.looks}"
         mask = ctx.shared(key, lambda: flex.block_mask(ctx.view, self._sees()))
-        return flex.attend(q, k, v, table=table, mask=mask)
+        return flex.attend(q, k, v, table=table, mask=mask, softcap=self.softcap)
 
     def _is_triangle(self, view: View) -> bool:
         """Whether the mask is exactly the lower triangle, which the fused kernel has a flag for."""

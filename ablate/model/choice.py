@@ -43,6 +43,20 @@ class ByLayer(Choice):
         return {name: self.options[name] for name in self.pattern if name in self.options}, "pattern"
 
 
+class FromLayer(Choice):
+    """One slot, filled by ``before`` in the first ``layer`` layers and by ``behind`` in the others (Qwen 2)."""
+
+    def __init__(self, layer: int, before: Callable[..., nn.Module], behind: Callable[..., nn.Module]):
+        self.layer, self.before, self.behind = layer, before, behind
+
+    def choose(self, place: Place) -> Callable[..., nn.Module]:
+        return self.before if place.layer < self.layer else self.behind
+
+    def placed(self) -> tuple[dict[str, Callable[..., nn.Module]], str]:
+        """The options that some layer of a model must use, by name, and the key that determines which."""
+        return {"before": self.before, "behind": self.behind}, "layer"
+
+
 class AtLayers(Choice):
     """One slot, filled differently at some layers: at ``layers`` of the ``stacks`` by ``there``, else by ``elsewhere``.
 
@@ -75,6 +89,14 @@ class ByStack(Choice):
 
     def choose(self, place: Place) -> Callable[..., nn.Module]:
         return self.options[place.stack]
+
+
+class InEncoder(ByStack):
+    """The same for what is made for encoders: a model without one is refused, which would have nothing of it."""
+
+    def placed(self) -> tuple[dict[str, Callable[..., nn.Module]], str]:
+        """The options that some layer of a model must use, by name; no key determines which."""
+        return {"encoder": self.options["encoder"]}, ""
 
 
 class AtInput(Choice):

@@ -61,11 +61,9 @@ class Clusters(Embedding):
         widths: Sequence[int],
         special: int,
         special_apart: bool,
-        scale: float,
-        norm: bool,
-        tie: Sequence[str],
+        **settings: Any,
     ):
-        super().__init__(scale=scale, norm=norm, tie=tie)
+        super().__init__(**settings)
         self.sizes = cluster_sizes(parts.shape["vocab_size"], shares, special, special_apart)
         if len(widths) != len(shares) + 1:
             raise UserError(

@@ -8,6 +8,7 @@ Shapes: B batch, T length, S memory length, D model width, H heads, K head width
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -45,6 +46,7 @@ class View:
     positions: Tensor | None = None
     prefix: Tensor | None = None
     keys: View | None = None
+    token_types: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -283,10 +285,8 @@ class Parts:
             options, key = chosen.placed() if hasattr(chosen, "placed") else ({}, "")
             for name, option in options.items():
                 if id(option) not in self._chosen:
-                    raise UserError(
-                        f"{slot}.{name} is used by no layer of this model ({depths}); "
-                        f"change {slot}.{key}, or the number of layers"
-                    )
+                    remedy = f"change {slot}.{key}, or the number of layers" if key else f"choose another {slot}"
+                    raise UserError(f"{slot}.{name} is used by no layer of this model ({depths}); {remedy}")
 
     def shared(self, key: Any, make: Callable[[], nn.Module]) -> nn.Module:
         """The module cached under `key`, made at the first call: tied tables, shared biases, shared blocks."""
@@ -387,6 +387,14 @@ class Parts:
     def embedding_norm(self, stack: str) -> nn.Module | None:
         """The norm after a stack's embedding, if ``embedding.norm`` is set."""
         return self.norm(Place(stack, sublayer="embedding")) if self.slots["embedding"].keywords["norm"] else None
+
+    def of_width(self, width: int | None) -> Parts:
+        """The same parts for vectors of `width` channels in place of D; None: these."""
+        if width is None:
+            return self
+        other = copy.copy(self)
+        other.shape = {**self.shape, "d_model": width}
+        return other
 
     @property
     def tie(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 https://arxiv.org/abs/2412.05496), for biases by distance and for masks of prefixes, documents and windows.
 
     scores[q, k] + table[h, k - q + T - 1]   the bias, from a table (H,2T-1) of distances, which has a gradient
+    c tanh(scores[q, k] / c)                 the soft-cap, before the bias
     visible(q, k)                            the mask, of which only blocks of 128 x 128 pairs are kept
 
 FlexAttention is fused only where it is compiled, and has no backward pass on a CPU.
@@ -29,13 +30,20 @@ def is_at_hand(q: Tensor) -> bool:
     return q.is_cuda and torch.compiler.is_compiling() and q.shape[-1] >= NARROWEST
 
 
-def biased(table: Tensor, length: int) -> Modification:
-    """The score of each pair plus the entry of its distance in `table` (H,2T-1), for a sequence of T = `length`."""
+def modified(table: Tensor | None, softcap: float | None, length: int) -> Modification | None:
+    """The score of each pair, soft-capped, plus the entry of its distance in `table` (H,2T-1), for T = `length`.
 
-    def add(score: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return score + table[h, k - q + (length - 1)]
+    None where neither is given.
+    """
+    if table is None and softcap is None:
+        return None
 
-    return add
+    def modify(score: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        if softcap is not None:
+            score = (score / softcap).tanh() * softcap
+        return score if table is None else score + table[h, k - q + (length - 1)]
+
+    return modify
 
 
 def visible(view: View, sees: Sees | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
@@ -67,10 +75,10 @@ def block_mask(view: View, sees: Sees | None) -> Any:
     return create_block_mask(mask, rows, None, view.length, view.length, device=view.ids.device)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, table: Tensor | None, mask: Any) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, *, table: Tensor | None, mask: Any, softcap: float | None = None) -> Tensor:
     """softmax(q k^T + bias + mask) v for q (B,H,T,K), scaled, and k, v (B,G,T,K), G a divisor of H -> (B,H,T,K).
 
-    `table` (H,2T-1): the bias by distance; `mask`: from `block_mask`.
+    `table` (H,2T-1): the bias by distance; `mask`: from `block_mask`; `softcap`: of the products.
     """
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -78,7 +86,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, table: Tensor | None, mask: Any) 
         q,
         k,
         v,
-        score_mod=None if table is None else biased(table, q.shape[-2]),
+        score_mod=modified(table, softcap, q.shape[-2]),
         block_mask=mask,
         scale=1.0,
         enable_gqa=k.shape[1] != q.shape[1],

@@ -30,10 +30,11 @@ def linear_cross_entropy(
     *,
     z_loss: float = 0.0,
     label_smoothing: float = 0.0,
+    soft_cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The mean loss, a scalar, and each token's nll (B,T).
 
-    For hidden (B,T,D), matrix (V,D), bias (V,), targets (B,T) and weights (B,T).
+    For hidden (B,T,D), matrix (V,D), bias (V,), targets (B,T) and weights (B,T). Logits are capped by `soft_cap`.
 
     The same as `ablate.model.head.Softmax` in training, times ``weights``, averaged over all B T tokens. The nll has no
     gradient.
@@ -42,19 +43,26 @@ def linear_cross_entropy(
     share = tokens.new_full(labels.shape, 1.0 / labels.numel(), dtype=_exact(hidden.dtype))  # of a token in the mean
     if weights is not None:
         share = share * weights.reshape(-1)
-    mean, nll = _LinearCrossEntropy.apply(tokens, matrix, bias, labels, share, z_loss, label_smoothing)
+    mean, nll = _LinearCrossEntropy.apply(tokens, matrix, bias, labels, share, z_loss, label_smoothing, soft_cap)
     return mean, nll.view(targets.shape)
 
 
-def linear_nll(hidden: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+def linear_nll(
+    hidden: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, *, soft_cap: float | None = None
+) -> Tensor:
     """Each token's negative log-likelihood (B,T), where there is no backward pass."""
     tokens, labels = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     size = chunk_size(matrix)
     nll = [
-        _nll(functional.linear(some, matrix, bias), own)[0]
+        _nll(capped(functional.linear(some, matrix, bias), soft_cap), own)[0]
         for some, own in zip(tokens.split(size), labels.split(size), strict=True)
     ]
     return torch.cat(nll).view(targets.shape)
+
+
+def capped(logits: Tensor, soft_cap: float | None) -> Tensor:
+    """c tanh(z / c), between -c and c, and near z where z is small (Gemma 2, https://arxiv.org/abs/2408.00118)."""
+    return logits if soft_cap is None else soft_cap * torch.tanh(logits / soft_cap)
 
 
 def chunk_size(matrix: Tensor) -> int:
@@ -94,6 +102,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         share: Tensor,
         z_loss: float,
         label_smoothing: float,
+        soft_cap: float | None,
     ) -> tuple[Tensor, Tensor]:
         size, vocab_size, dtype = chunk_size(matrix), matrix.shape[0], _product_dtype(tokens)
         columns, offset = matrix.to(dtype), None if bias is None else bias.to(dtype)
@@ -101,7 +110,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         of_matrix = torch.zeros_like(matrix)
         of_bias = None if bias is None else torch.zeros_like(bias)
         for some, own, part in zip(tokens.to(dtype).split(size), labels.split(size), share.split(size), strict=True):
-            nll, normaliser, scores = _nll(functional.linear(some, columns, offset), own)
+            nll, normaliser, scores = _nll(capped(functional.linear(some, columns, offset), soft_cap), own)
             each_nll.append(nll)
             loss = nll
             if label_smoothing:
@@ -110,11 +119,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 loss = loss + z_loss * normaliser.square()
             total = total + (loss * part).sum()
             # The slope of a token's logits: softmax (1 + 2 z log Z) - (1 - s) [its label] - s / V, times its share.
+            of_cap = None if soft_cap is None else 1.0 - (scores / soft_cap).square()  # the slope of the cap itself
             factor = part * (1.0 + 2.0 * z_loss * normaliser) if z_loss else part
             slope = scores.sub_(normaliser.unsqueeze(-1)).exp_().mul_(factor.unsqueeze(-1))
             slope.scatter_add_(-1, own.unsqueeze(-1), ((label_smoothing - 1.0) * part).unsqueeze(-1))
             if label_smoothing:
                 slope.sub_((label_smoothing / vocab_size * part).unsqueeze(-1))
+            if of_cap is not None:
+                slope.mul_(of_cap)
             if of_bias is not None:
                 of_bias += slope.sum(0)
             slope = slope.to(dtype)
@@ -132,4 +144,4 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_total: Tensor, _of_nll: Tensor) -> tuple[Tensor | None, ...]:
         gradients = (None if slope is None else slope * of_total for slope in ctx.saved_tensors)
-        return (*gradients, None, None, None, None)
+        return (*gradients, None, None, None, None, None)

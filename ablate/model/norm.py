@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.model.contract import Parts, Place, View, declare
-from ablate.ranges import COUNT, FRACTION, POSITIVE, Ranges
+from ablate.ranges import COUNT, FRACTION, POSITIVE, AddedKeys, Ranges, Relations, only_with
 
 
 class Norm(nn.Module):
@@ -25,39 +25,97 @@ class Norm(nn.Module):
 
 
 class LayerNorm(Norm):
-    """Layer normalisation with mean, scale and bias (Ba et al. 2016, https://arxiv.org/abs/1607.06450)."""
+    """Layer normalisation: mean 0 and variance 1, times a gain, plus a bias (Ba et al. 2016, https://arxiv.org/abs/1607.06450).
+
+    ``gain`` and ``bias``: whether there is one (PaLM and ModernBERT have no bias, OLMo has neither).
+    ``offset`` is added to the gain, whose parameter then starts at 1 - offset. ``float32``: in a lower precision too,
+    gain and bias are applied in float32 and the result is rounded once, to the precision of the input; without it each
+    step is computed as torch's kernel does.
+    """
 
     ranges: ClassVar[Ranges] = {"eps": POSITIVE}
+    relations: ClassVar[Relations] = {"offset": only_with("gain")}
+    added_keys: ClassVar[AddedKeys] = {"gain": True, "bias": True, "offset": 0.0, "float32": False}
 
-    def __init__(self, parts: Parts, place: Place, *, eps: float, width: int | None = None):
+    def __init__(
+        self,
+        parts: Parts,
+        place: Place,
+        *,
+        eps: float,
+        gain: bool = True,
+        bias: bool = True,
+        offset: float = 0.0,
+        float32: bool = False,
+        width: int | None = None,
+    ):
         super().__init__()
         width = width or parts.d_model
-        self.scale = declare(nn.Parameter(torch.empty(width)), "scale", place=place)
-        self.shift = declare(nn.Parameter(torch.empty(width)), "bias", place=place)
-        self.eps = eps
+        self.scale = gain_at(place, width, offset, "constant" if offset else "scale") if gain else None
+        self.shift = declare(nn.Parameter(torch.empty(width)), "bias", place=place) if bias else None
+        self.width, self.eps, self.offset, self.float32 = width, eps, offset, float32
 
     def forward(self, x: Tensor, view: View) -> Tensor:
-        return nn.functional.layer_norm(x, self.scale.shape, self.scale, self.shift, self.eps)
+        gain, shift = weights_of(self)
+        if not self.float32:
+            return nn.functional.layer_norm(x, (self.width,), gain, shift, self.eps)
+        return nn.functional.layer_norm(x.float(), (self.width,), gain, shift, self.eps).to(x.dtype)
 
 
 class RMSNorm(Norm):
     """Root-mean-square normalisation (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467).
 
-    ``offset`` is added to the scale, whose parameter then starts at 1 - offset (Gemma's ``1 + w``).
+    ``gain`` and ``bias``: whether there is one. ``offset`` is added to the gain, whose parameter then starts at
+    1 - offset (Gemma's ``1 + w``). ``float32``: in a lower precision too, gain and bias are applied in float32 and the
+    result is rounded once, to the precision of the input (Gemma).
     """
 
     ranges: ClassVar[Ranges] = {"eps": POSITIVE}
+    relations: ClassVar[Relations] = {"offset": only_with("gain")}
+    added_keys: ClassVar[AddedKeys] = {"gain": True, "bias": False, "float32": False}
 
-    def __init__(self, parts: Parts, place: Place, *, eps: float, offset: float = 0.0, width: int | None = None):
+    def __init__(
+        self,
+        parts: Parts,
+        place: Place,
+        *,
+        eps: float,
+        gain: bool = True,
+        bias: bool = False,
+        offset: float = 0.0,
+        float32: bool = False,
+        width: int | None = None,
+    ):
         super().__init__()
-        self.scale = declare(
-            nn.Parameter(torch.empty(width or parts.d_model)), "constant", value=1.0 - offset, place=place
-        )
-        self.eps, self.offset = eps, offset
+        width = width or parts.d_model
+        self.scale = gain_at(place, width, offset, "constant") if gain else None
+        self.shift = declare(nn.Parameter(torch.empty(width)), "bias", place=place) if bias else None
+        self.width, self.eps, self.offset, self.float32 = width, eps, offset, float32
 
     def forward(self, x: Tensor, view: View) -> Tensor:
-        x = x.to(self.scale.dtype)  # a sub-layer's output under autocast: torch's fused kernel wants a single dtype
-        return nn.functional.rms_norm(x, self.scale.shape, self.scale + self.offset, self.eps)
+        gain, shift = weights_of(self)
+        given = x.dtype
+        if self.float32:
+            x = x.float()
+        elif gain is not None:
+            x = x.to(gain.dtype)  # a sub-layer's output under autocast: torch's fused kernel wants a single dtype
+        y = nn.functional.rms_norm(x, (self.width,), gain, self.eps)
+        y = y if shift is None else y + shift
+        return y.to(given) if self.float32 else y
+
+
+def gain_at(place: Place, width: int, offset: float, role: str) -> nn.Parameter:
+    """A norm's gain (D,) less its offset."""
+    return declare(nn.Parameter(torch.empty(width)), role, value=1.0 - offset, place=place)
+
+
+def weights_of(norm: LayerNorm | RMSNorm) -> tuple[Tensor | None, Tensor | None]:
+    """What a norm multiplies by, its offset added, and what it then adds: each (D,), or None; float32 if it says so."""
+    gain: Tensor | None = norm.scale
+    shift: Tensor | None = norm.shift
+    if norm.float32:
+        gain, shift = (None if tensor is None else tensor.float() for tensor in (gain, shift))
+    return (gain if gain is None or not norm.offset else gain + norm.offset), shift
 
 
 class PartialRMSNorm(Norm):

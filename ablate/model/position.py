@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, Context, Parts, Place, View, declare
-from ablate.ranges import COUNT, FRACTION, Ranges, Relations, above, covers
+from ablate.ranges import COUNT, FRACTION, AddedKeys, Ranges, Relations, above, covers, whole
 
 ADD, ROTATE, BIAS, MIX = "add", "rotate", "bias", "mix"
 QUERIES = "queries"  # a bias computed from the queries, which not every attention has
@@ -24,13 +24,15 @@ QUERIES = "queries"  # a bias computed from the queries, which not every attenti
 class Position(nn.Module):
     """The four hooks, each doing nothing; ``needs`` names those that an option uses, QUERIES if ``bias`` reads them.
 
-    ``longest``: the most tokens of a sequence that it can place; None for any number. A class that declares
+    ``longest``: the most tokens of a sequence that it can place; None for any number. ``score_scale``: what queries are
+    multiplied by before they come here, which the attention sets. A class that declares
     ``incremental`` (`ablate.model.cache`) reads the positions of the queries, and where ``view.keys`` is set those of
     the keys, from the view: T of the shapes below is then S on the side of the keys.
     """
 
     needs: frozenset[str] = frozenset()
     longest: int | None = None
+    score_scale: float = 1.0
 
     def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int):
         super().__init__()
@@ -168,19 +170,32 @@ class Learned(Position):
     """A learned vector for each position, added to the input (Gehring et al. 2017); a table (``max_length``,D).
 
     ``tie`` lists the stacks that share one table: those that share their embeddings, as in mesh-tensorflow.
+    ``offset`` rows more are at the table's front and never used: position 0 has row ``offset``, as in OPT and BART, and
+    in RoBERTa, which counts the tokens that are not padding from the row behind that of padding, its token 1.
     Raises UserError for a sequence longer than ``max_length``.
     """
 
-    ranges: ClassVar[Ranges] = {"max_length": COUNT}
+    ranges: ClassVar[Ranges] = {"max_length": COUNT, "offset": whole(0)}
+    added_keys: ClassVar[AddedKeys] = {"offset": 0}
     relations: ClassVar[Relations] = {"max_length": covers("objective.length")}
     needs = frozenset({ADD})
     incremental = True
 
-    def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_length: int, tie: Sequence[str]):
+    def __init__(
+        self,
+        parts: Parts,
+        place: Place,
+        *,
+        n_heads: int,
+        head_dim: int,
+        max_length: int,
+        tie: Sequence[str],
+        offset: int = 0,
+    ):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
-        self.longest = max_length
+        self.longest, self.offset = max_length, offset
         self.table = declare(
-            nn.Parameter(torch.empty(max_length, parts.d_model)),
+            nn.Parameter(torch.empty(max_length + offset, parts.d_model)),
             "position_table",
             fan_in=max_length,
             fan_out=parts.d_model,
@@ -193,36 +208,57 @@ class Learned(Position):
 
     def add(self, x: Tensor, view: View) -> Tensor:
         if view.positions is not None:
-            return x + nn.functional.embedding(view.positions, self.table)
-        if view.length > len(self.table):
-            raise UserError(f"a sequence of {view.length} tokens is longer than position.max_length={len(self.table)}")
-        return x + self.table[: view.length]
+            return x + nn.functional.embedding(view.positions + self.offset, self.table)
+        max_length = len(self.table) - self.offset
+        if view.length > max_length:
+            raise UserError(f"a sequence of {view.length} tokens is longer than position.max_length={max_length}")
+        return x + self.table[self.offset : self.offset + view.length]
 
 
 class Sinusoidal(Position):
-    """Sines in the first half of the channels, cosines in the second, added to the input (Vaswani et al. 2017).
+    """Sines and cosines of the position, added to the input (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
 
-    Wavelengths grow geometrically from 2 pi to 2 pi ``max_timescale``, both included, as in mesh-tensorflow.
+    Sines are in the first half of the channels, cosines in the second (tensor2tensor, Marian), or ``interleaved``, as
+    the paper prints it. Wavelengths grow geometrically from 2 pi to 2 pi ``max_timescale``; ``endpoint``: the last one
+    has that length, as in tensor2tensor and mesh-tensorflow, else it is what the next one would have, as in the paper
+    and Marian: 2 pi max_timescale^(2i/D) for pair i.
     """
 
     ranges: ClassVar[Ranges] = {"max_timescale": above(1)}
+    added_keys: ClassVar[AddedKeys] = {"interleaved": False, "endpoint": True}
     needs = frozenset({ADD})
     incremental = True
 
-    def __init__(self, parts: Parts, place: Place, *, n_heads: int, head_dim: int, max_timescale: float):
+    def __init__(
+        self,
+        parts: Parts,
+        place: Place,
+        *,
+        n_heads: int,
+        head_dim: int,
+        max_timescale: float,
+        interleaved: bool = False,
+        endpoint: bool = True,
+    ):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
-        self.max_timescale = max_timescale
+        self.max_timescale, self.interleaved, self.endpoint = max_timescale, interleaved, endpoint
 
     def add(self, x: Tensor, view: View) -> Tensor:
-        return x + sinusoids(view.place_indices(), x.shape[-1], self.max_timescale).to(x.dtype)
+        places, width = view.place_indices(), x.shape[-1]
+        added = sinusoids(places, width, self.max_timescale, endpoint=self.endpoint, interleaved=self.interleaved)
+        return x + added.to(x.dtype)
 
 
-def sinusoids(positions: Tensor, width: int, max_timescale: float) -> Tensor:
-    """(...,) positions -> (..., width): sines, then cosines, and a zero if the width is odd."""
+def sinusoids(
+    positions: Tensor, width: int, max_timescale: float, *, endpoint: bool = True, interleaved: bool = False
+) -> Tensor:
+    """(...,) positions -> (..., width): sines, then cosines, or one after the other; a zero if the width is odd."""
     half = width // 2
-    rates = torch.exp(torch.arange(half, device=positions.device) * (-math.log(max_timescale) / max(half - 1, 1)))
+    steps = max(half - 1, 1) if endpoint else half
+    rates = torch.exp(torch.arange(half, device=positions.device) * (-math.log(max_timescale) / steps))
     angles = positions.unsqueeze(-1).float() * rates
-    return nn.functional.pad(torch.cat((angles.sin(), angles.cos()), -1), (0, width % 2))
+    pairs = torch.stack((angles.sin(), angles.cos()), -1 if interleaved else -2).flatten(-2)
+    return nn.functional.pad(pairs, (0, width % 2))
 
 
 class Contextual(Position):
@@ -321,12 +357,14 @@ class Rotary(Position):
     """Queries and keys rotated by angles proportional to the position (Su et al. 2021,
     https://arxiv.org/abs/2104.09864).
 
-    The first ``fraction`` of each head's channels is rotated, in pairs: ``interleaved`` pairs neighbours (the paper's
-    form), else channel i with channel i + half (GPT-NeoX, LLaMA in transformers); ``base`` sets the lowest frequency.
-    Raises UserError if the number of rotated channels is odd or 0.
+    The first ``channels`` of each head, or if null the first ``fraction`` of them, are rotated, in pairs:
+    ``interleaved`` pairs neighbours (the paper's form, GPT-J), else channel i with channel i + half (GPT-NeoX, LLaMA in
+    transformers); ``base`` sets the lowest frequency. Subclasses stretch the angles (`ablate.model.rotary_scaling`).
+    Raises UserError if the number of rotated channels is odd, 0 or above that of a head, and if both numbers are given.
     """
 
-    ranges: ClassVar[Ranges] = {"base": above(1), "fraction": FRACTION}
+    ranges: ClassVar[Ranges] = {"base": above(1), "fraction": FRACTION, "channels": COUNT}
+    added_keys: ClassVar[AddedKeys] = {"channels": None}
     needs = frozenset({ROTATE})
     incremental = True
 
@@ -340,25 +378,37 @@ class Rotary(Position):
         base: float,
         fraction: float,
         interleaved: bool,
+        channels: int | None = None,
     ):
         super().__init__(parts, place, n_heads=n_heads, head_dim=head_dim)
-        self.width = int(head_dim * fraction)
-        if self.width < 2 or self.width % 2:
-            raise UserError(
-                f"position.fraction={fraction:g}: rotary needs pairs of channels, not {self.width} of {head_dim}"
-            )
+        if channels is not None and fraction != 1.0:
+            raise UserError(f"position.channels={channels} and position.fraction={fraction:g}: give one of them")
+        self.width = int(head_dim * fraction) if channels is None else channels
+        if self.width < 2 or self.width % 2 or self.width > head_dim:
+            given = f"fraction={fraction:g}" if channels is None else f"channels={channels}"
+            raise UserError(f"position.{given}: rotary needs pairs of channels, not {self.width} of {head_dim}")
         self.base, self.interleaved = base, interleaved
         self.cos, self.sin = parts.unique("rotary_cos"), parts.unique("rotary_sin")
 
     def rotate(self, q: Tensor, k: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
-        cos = cast(Tensor, ctx.shared(self.cos, lambda: self._angles(ctx.view).cos().to(q.dtype)))
-        sin = cast(Tensor, ctx.shared(self.sin, lambda: self._angles(ctx.view).sin().to(q.dtype)))
+        cos = cast(Tensor, ctx.shared(self.cos, lambda: self._scaled(self._angles(ctx.view).cos()).to(q.dtype)))
+        sin = cast(Tensor, ctx.shared(self.sin, lambda: self._scaled(self._angles(ctx.view).sin()).to(q.dtype)))
         return self._turn(q, cos, sin), self._turn(k, cos, sin)
 
+    def rates(self, device: torch.device) -> Tensor:
+        """(n,), float32: by what angle each of the n pairs turns at a step; pair i by base^(-i/n)."""
+        return self.base ** (-torch.arange(0, self.width, 2, device=device).float() / self.width)
+
+    def magnitude(self) -> float:
+        """What the rotated channels of queries and of keys are multiplied by."""
+        return 1.0
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.magnitude() == 1.0 else x * self.magnitude()
+
     def _angles(self, view: View) -> Tensor:
-        """(1 or B,1,T,n), float32: pair i of n turns by base^(-i/n) a position."""
-        rates = self.base ** (-torch.arange(0, self.width, 2, device=view.ids.device).float() / self.width)
-        return view.place_indices()[:, None, :, None].float() * rates
+        """(1 or B,1,T,n), float32."""
+        return view.place_indices()[:, None, :, None].float() * self.rates(view.ids.device)
 
     def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x (B,H,T,K) with each pair (a, b) of channels rotated: (a cos - b sin, b cos + a sin)."""

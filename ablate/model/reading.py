@@ -114,6 +114,8 @@ class Reader(ABC):
         """The view of the first tokens, how many each row has, and the memory."""
         order = self._topology.mask_orders["decoder"]
         view = view_of(batch, "decoder", order)
+        if view.token_types is not None:
+            raise UserError("decoder_token_types: tokens that are written have no types; all are of type 0")
         rows, length = view.ids.shape
         lengths = torch.full((rows,), length, device=view.ids.device) if view.present is None else _ends(view.present)
         if order == PREFIX and view.prefix is None:

@@ -62,6 +62,8 @@ class Synthesizer(nn.Module):
         needs = parts.position_needs(place)
         self.mixes = MIX in needs
         self.position: Position | None = parts.position(place, n_heads, head_dim) if needs & self.supports else None
+        if self.position is not None:
+            self.position.score_scale = score_scale
         self.dropout = parts.dropout
 
     def synthesize(self, q: Tensor | None, length: int) -> Tensor:

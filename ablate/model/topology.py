@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ablate.model.cache import Past
 from ablate.model.contract import CAUSAL, FULL, PREFIX, Context, Memory, Parts, Place, View
+from ablate.model.embedding import token_types
 from ablate.model.position import ADD
 
 Batch = Mapping[str, Tensor]
@@ -30,11 +31,12 @@ def view_of(batch: Batch, side: str, order: str) -> View:
         segments=batch.get(f"{side}_segments"),
         positions=batch.get(f"{side}_positions"),
         prefix=batch.get("prefix_lengths") if order == PREFIX else None,
+        token_types=batch.get(f"{side}_token_types"),
     )
 
 
 class Tower(nn.Module):
-    """One stack with its input: embedding, perhaps a norm, and perhaps a position that is added."""
+    """One stack with its input: embedding, and perhaps a norm, a position and token types that are added."""
 
     incremental = True
 
@@ -42,17 +44,25 @@ class Tower(nn.Module):
         super().__init__()
         place = Place(name)
         self.embedding = parts.embedding(name)
-        self.norm = parts.embedding_norm(name)
+        added = parts.of_width(self.embedding.sum_width)
+        self.norm = added.embedding_norm(name)
+        self.norms_sum = bool(parts.slots["embedding"].keywords.get("norm_of_sum"))
         adds = ADD in parts.position_needs(place)
-        self.position = parts.position(place, parts.shape["n_heads"], parts.shape["head_dim"]) if adds else None
+        self.position = added.position(place, parts.shape["n_heads"], parts.shape["head_dim"]) if adds else None
+        self.token_types = token_types(added, name)
         self.stack = parts.stack(name)
 
     def forward(self, ctx: Context) -> tuple[Tensor, Context, list[Tensor]]:
         x = self.embedding(ctx.view.ids)
-        if self.norm is not None:
+        if self.norm is not None and not self.norms_sum:
             x = self.norm(x, ctx.view)
         if self.position is not None:
             x = self.position.add(x, ctx.view)
+        if self.token_types is not None:
+            x = x + self.token_types(ctx.view)
+        if self.norm is not None and self.norms_sum:
+            x = self.norm(x, ctx.view)
+        x = self.embedding.project(x)
         result: tuple[Tensor, Context, list[Tensor]] = self.stack(x, ctx)
         return result
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
+import inspect
 
 import pytest
 from omegaconf import OmegaConf
 
-from ablate.config import compose, differences, effective, identity, resolved
+from ablate.config import MODEL_SLOTS, compose, differences, effective, identity, options, resolved, sources
 from ablate.config.identity import SCHEMA
+from ablate.config.options import groups
 
 
 def test_it_is_a_hash_of_what_determines_a_result():
@@ -108,3 +111,47 @@ def test_the_schema_and_the_code_of_others_are_part_of_an_identity(monkeypatch):
     third = identity(cfg, "x")
     monkeypatch.setattr(module, "own_code", lambda config: {"mine.norms": "1" * 64})
     assert len({first, second, third, identity(cfg, "x"), identity(cfg, "y")}) == 5
+
+
+OPTIONS = [(group, option) for group in MODEL_SLOTS if group != "topology" for option in groups()[group]]
+
+
+def _owned(tree, path=()):
+    """Each mapping in nested mappings that names a class: its path, and itself."""
+    if isinstance(tree, dict):
+        if "_target_" in tree:
+            yield path, tree
+        for key, inner in tree.items():
+            yield from _owned(inner, (*path, key))
+
+
+def test_keys_that_a_class_has_got_later_leave_the_identity_of_recorded_runs_as_it_was():
+    """At the value that gives what the class did before, with the key or without it; at any other they count."""
+    seen = set()
+    for group, option in OPTIONS:
+        config = {group: options.content(group, groups()[group][option])}
+        before = copy.deepcopy(config)
+        for path, owner in _owned(before):
+            for key, value in sources.literals(owner["_target_"], "added_keys").items():
+                if key in owner:
+                    assert owner.pop(key) == value, f"{group}={option}: {key} is another than before by default"
+                    other = copy.deepcopy(config)
+                    node = other
+                    for part in path:
+                        node = node[part]
+                    node[key] = "another"
+                    assert identity(other, "x") != identity(config, "x")
+                    seen.add((owner["_target_"], key))
+        assert identity(before, "x") == identity(config, "x")
+    assert ("ablate.model.norm.LayerNorm", "gain") in seen
+
+
+def test_every_key_that_came_later_is_an_argument_whose_default_is_that_value():
+    """So that a config on disk, which lacks the key, builds what it built."""
+    for target in {owner["_target_"] for group, option in OPTIONS
+                   for _, owner in _owned(options.content(group, groups()[group][option]))}:  # fmt: skip
+        made = importlib.import_module(target.rpartition(".")[0]).__dict__[target.rpartition(".")[2]]
+        for key, value in sources.literals(target, "added_keys").items():
+            given = [inspect.signature(one.__init__).parameters.get(key) for one in inspect.getmro(made)]
+            defaults = {one.default for one in given if one is not None}
+            assert defaults == {value}, f"{target}: {key}"

@@ -32,6 +32,8 @@ IMPOSSIBLE = [
     (["trainer.devices=3"], "makes 32 sequences, which 3 devices cannot share equally"),
     (["trainer.micro_batch=5"], "trainer.micro_batch=5 does not divide the 32 sequences that each device has"),
     (["feedforward.d_ff=${of:2/7,shape.d_ff}"], "2/7 of shape.d_ff = 192 is 54.8571, and must be whole"),
+    (["feedforward.d_ff=${multiple:0,8/3,shape.d_model}"], "0 must be a whole number, 1 or more"),
+    (["feedforward.d_ff=${multiple:8,x,shape.d_model}"], "'x' is not a ratio such as 2/3 or 0.5"),
     (["feedforward.d_ff=${of:x,shape.d_ff}"], "'x' is not a ratio such as 2/3 or 0.5"),
     (["position=sinusoidal", "position.max_timescale=0"], "position.max_timescale=0.0: must be above 1"),
     (["position=rope", "position.base=0"], "position.base=0.0: must be above 1"),

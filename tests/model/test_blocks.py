@@ -113,6 +113,70 @@ def test_sandwich_is_a_norm_on_both_sides():
     )
 
 
+@torch.no_grad()
+def test_res_post_is_a_norm_of_each_output():
+    """As in OLMo 2, and with a norm at the end of the stack."""
+    ours = encoder("block.placement=res_post", "position=none", "norm=rmsnorm")
+    x, ctx = random(B, LENGTH, D), Context(view(padded=True))
+    expected = x
+    for block in ours.blocks:
+        for step in block.steps:
+            assert step.norm is None
+            y = step.sublayers[0](ctx.view.clear_padding(expected), ctx)
+            expected = expected + step.norm_after(y, ctx.view)
+    torch.testing.assert_close(ours(x, ctx)[0], ctx.view.clear_padding(ours.end(expected, ctx.view)))
+
+
+@torch.no_grad()
+def test_without_the_first_norm_the_first_sublayer_reads_the_input():
+    ours = encoder("block.first_norm=false", "position=none")
+    assert [step.norm is None for block in ours.blocks for step in block.steps] == [True, False, False, False]
+    x, ctx = random(B, LENGTH, D), Context(view())
+    step = ours.blocks[0].steps[0]
+    torch.testing.assert_close(step(x, ctx)[0], x + step.sublayers[0](x, ctx))
+
+
+@torch.no_grad()
+def test_separate_norms_of_a_parallel_block():
+    ours = encoder("block=parallel", "block.separate_norms=true", "position=none")
+    x, ctx = random(B, LENGTH, D), Context(view(padded=True))
+    (step,) = ours.blocks[1].steps
+    attention, feedforward = step.sublayers
+    (other,) = step.other_norms
+    normed = (ctx.view.clear_padding(norm(x, ctx.view)) for norm in (step.norm, other))
+    expected = x + attention(next(normed), ctx) + feedforward(next(normed), ctx)
+    torch.testing.assert_close(step(x, ctx)[0], expected)
+    assert not torch.allclose(expected, x + attention(h := ctx.view.clear_padding(step.norm(x, ctx.view)), ctx)
+                              + feedforward(h, ctx), atol=1e-3)  # fmt: skip
+
+
+@pytest.mark.parametrize("placement", ["pre", "post", "sandwich", "res_post"])
+@pytest.mark.parametrize("final_norm", ["null", "true", "false"])
+def test_the_final_norm_is_chosen_apart_from_the_placement(placement, final_norm):
+    model = tiny(f"block.placement={placement}", f"block.final_norm={final_norm}")
+    wanted = {"null": placement != "post", "true": True, "false": False}[final_norm]
+    assert [(stack.stack.end is not None) for stack in (model.topology.encoder, model.topology.decoder)] == [wanted] * 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["block.first_norm=false", "block.placement=post"],
+            "block.first_norm=false: block.placement=post has",
+        ),
+        (["block.first_norm=false", "sharing=all"], "with sharing.encoder=true the first layer is others"),
+        (["block.first_norm=false", "stack=universal"], "with stack.encoder repeating its layers the first layer is"),
+        (["block=parallel", "block.separate_norms=true", "block.placement=res_post"], "choose block.placement=pre or"),
+        (["block.final_norm=maybe"], "block.final_norm=maybe: must be true, false or null"),
+        (["block.separate_norms=true"], "block.separate_norms"),
+    ],
+)
+def test_norms_that_cannot_be_are_refused(overrides, line):
+    with pytest.raises(UserError, match=line):
+        tiny(*overrides)
+
+
 def test_unknown_placement_is_refused():
     with pytest.raises(UserError, match="did you mean 'sandwich'"):
         tiny("block.placement=sandwhich")

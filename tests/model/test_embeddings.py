@@ -192,3 +192,57 @@ def test_special_ids_apart_leave_the_last_cluster_empty():
 def test_a_width_is_from_1_to_that_of_the_model(widths):
     embedding = embedding_of("embedding=clusters", f"embedding.widths={widths}".replace(" ", ""))
     assert [cluster.table.shape[1] for cluster in embedding.clusters] == widths
+
+
+@torch.no_grad()
+def test_the_norm_of_a_sum_is_behind_positions_and_token_types():
+    model = tiny("topology=encoder", "embedding.norm=true", "embedding.norm_of_sum=true", "embedding.token_types=3",
+                 "position=learned").eval()  # fmt: skip
+    set_all(model)
+    tower, seen, batch = model.topology.encoder, [], batch_for(model)
+    tower.stack.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    batch["encoder_token_types"] = batch["encoder_ids"] % 3
+    model.logits(batch)
+    added = tower.embedding.table[batch["encoder_ids"]] + tower.position.table[:12]
+    added = added + tower.token_types.table[batch["encoder_token_types"]]
+    expected = functional.layer_norm(added, (D,), tower.norm.scale, tower.norm.shift, 1e-6)
+    torch.testing.assert_close(seen[0], expected)
+
+
+@pytest.mark.parametrize("tie", ["[encoder,decoder]", "[decoder,head]"])
+def test_token_types_are_shared_as_the_embedding_is(tie):
+    topology = tiny("embedding.token_types=2", f"embedding.tie={tie}").topology
+    assert (topology.encoder.token_types is topology.decoder.token_types) == ("encoder" in tie)
+
+
+@pytest.mark.parametrize("project_sum", ["true", "false"])
+def test_what_is_added_has_the_width_at_which_it_is_added(project_sum):
+    model = tiny("embedding=projected", "embedding.norm=true", "embedding.token_types=2", "position=learned",
+                 f"embedding.project_sum={project_sum}")  # fmt: skip
+    tower, width = model.topology.encoder, 4 if project_sum == "true" else D
+    assert {part.shape[-1] for part in (tower.token_types.table, tower.position.table, tower.norm.scale)} == {width}
+    assert tower.embedding.table.shape == (V, 4) and model.head.narrow.weight.shape == (4, D)
+
+
+def test_other_heads_meet_a_narrow_table():
+    model = tiny("embedding=projected", "head=mixture_of_softmaxes", "head.n_softmaxes=2")
+    assert torch.isfinite(train_step(model, batch_for(model)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["embedding.norm_of_sum=true"], "embedding.norm_of_sum=true has no effect with embedding.norm=false"),
+        (["embedding.token_types=-1"], "embedding.token_types=-1: must not be negative"),
+        (["embedding.token_types=0.5"], "embedding.token_types=0.5: must be a whole number"),
+        (["embedding=projected", "embedding.d_inner=0"], "embedding.d_inner=0: must be a whole number, 1 or more"),
+        (["head.soft_cap=0"], "head.soft_cap=0: must be above 0"),
+        (["head.logit_scale=-1"], "head.logit_scale=-1.0: must not be negative"),
+        (["head.soft_cap=high"], "head.soft_cap=high: must be above 0"),
+        (["topology=encoder", "head=transformed_softmax", "norm=batchnorm"], "head.transform_norm=true: the norm in"),
+        (["head=adaptive_softmax", "embedding=projected"], "head=adaptive_softmax"),
+    ],
+)
+def test_what_cannot_be_is_refused(overrides, line):
+    with pytest.raises(UserError, match=line):
+        tiny(*overrides)

@@ -24,6 +24,10 @@ SOFTMAX = {
     "factorized": ["embedding=factorized"],
     "smoothed": ["head.label_smoothing=0.1", "head.z_loss=0.01"],
     "without z-loss": ["head.z_loss=0.0"],
+    "capped": ["head.soft_cap=1.5", "head.logit_scale=2.0", "head.label_smoothing=0.1", "head.z_loss=0.01"],
+    "scaled with a bias": ["head.logit_scale=0.5", "bias.logits=true"],
+    "narrow": ["embedding=projected"],
+    "transformed": ["topology=encoder", "head=transformed_softmax", "embedding=projected", "bias.logits=true"],
     "causal": ["topology=causal_decoder"],
     "encoder": ["topology=encoder"],
 }

@@ -8,10 +8,13 @@ import pytest
 import torch
 import x_transformers.x_transformers as xt
 from torch import nn
-from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.cohere.modeling_cohere import CohereLayerNorm
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.olmo.modeling_olmo import OlmoLayerNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+from ablate.errors import UserError
 from ablate.model.contract import Place, View
 from ablate.model.norm import BatchNorm, LayerNorm, NoNorm, PartialRMSNorm, RMSNorm, ScaleNorm
 from tests.model.tiny import packed, tiny
@@ -56,7 +59,7 @@ def test_rmsnorm_against_transformers(x, theirs):
 
 
 def test_rmsnorm_with_offset_against_gemma(x):
-    ours, theirs = make(RMSNorm, eps=1e-6, offset=1.0), GemmaRMSNorm(D, eps=1e-6)
+    ours, theirs = make(RMSNorm, eps=1e-6, offset=1.0), Gemma2RMSNorm(D, eps=1e-6)
     theirs.load_state_dict({"weight": ours.scale})
     torch.testing.assert_close(ours(x, view()), theirs(x))
 
@@ -71,6 +74,54 @@ def test_rmsnorm_starts_at_one_whatever_its_offset():
     for offset in (0.0, 1.0):
         norm = tiny("topology=encoder", "norm=rmsnorm", f"norm.offset={offset}").topology.encoder.stack.end
         assert torch.equal(norm.scale + norm.offset, torch.ones(24))
+
+
+def test_layernorm_without_a_bias_against_cohere(x):
+    ours, theirs = make(LayerNorm, eps=1e-5, bias=False), CohereLayerNorm(D, eps=1e-5)
+    theirs.load_state_dict({"weight": ours.scale})
+    torch.testing.assert_close(ours(x, view()), theirs(x))
+
+
+def test_layernorm_without_gain_and_bias_against_olmo(x):
+    ours = make(LayerNorm, eps=1e-5, gain=False, bias=False)
+    assert not list(ours.parameters())
+    torch.testing.assert_close(ours(x, view()), OlmoLayerNorm(D)(x), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("gain", [True, False])
+@pytest.mark.parametrize("option", [LayerNorm, RMSNorm])
+def test_gain_bias_and_offset_by_their_formula(x, option, gain, bias, offset):
+    ours = make(option, eps=1e-2, gain=gain, bias=bias, offset=offset)
+    centred = x - x.mean(-1, keepdim=True) if option is LayerNorm else x
+    expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-2).sqrt()
+    expected = expected * (ours.scale + offset) if gain else expected
+    torch.testing.assert_close(ours(x, view()), expected + ours.shift if bias else expected)
+    assert len(list(ours.parameters())) == gain + bias
+
+
+@pytest.mark.parametrize("option", [LayerNorm, RMSNorm])
+def test_float32_rounds_once(x, option):
+    """In bf16, also where the gain is: as Gemma's, and not as a gain in bf16 would give."""
+    ours = make(option, eps=1e-6, offset=1.0, float32=True).to(torch.bfloat16)
+    exact = make(option, eps=1e-6, offset=1.0)
+    exact.load_state_dict(ours.state_dict())
+    x = x.to(torch.bfloat16)
+    found = ours(x, view())
+    assert found.dtype == torch.bfloat16 and torch.equal(found, exact(x.float(), view()).to(torch.bfloat16))
+    ours.float32 = False
+    assert not torch.equal(ours(x, view()), found)
+    if option is RMSNorm:
+        theirs = Gemma2RMSNorm(D, eps=1e-6).to(torch.bfloat16)
+        theirs.load_state_dict({"weight": ours.scale})
+        assert torch.equal(found, theirs(x))
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+def test_an_offset_without_a_gain_is_refused(norm):
+    with pytest.raises(UserError, match=r"^norm\.offset=1\.0 has no effect with norm\.gain=false$"):
+        tiny(f"norm={norm}", "norm.offset=1.0", "norm.gain=false")
 
 
 def test_partial_rmsnorm_of_all_channels_is_rmsnorm(x):

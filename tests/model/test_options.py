@@ -19,13 +19,31 @@ OPTIONS = [f"{group}={option}" for group in MODEL_SLOTS if group != "topology" f
 SWITCHES = [
     "block.placement=post",
     "block.placement=sandwich",
+    "block.placement=res_post|block.final_norm=false",
+    "block.placement=post|block.final_norm=true",
+    "block.first_norm=false",
+    "block=parallel|block.separate_norms=true",
     "embedding.norm=true",
+    "embedding.norm=true|embedding.norm_of_sum=true|embedding.token_types=2|position=learned",
+    "embedding=projected|embedding.project_sum=false|embedding.bias=false",
+    "embedding=projected|embedding.norm=true|embedding.token_types=2|position=sinusoidal",
+    "head.soft_cap=3.0|head.logit_scale=0.5",
+    "head=transformed_softmax|embedding.tie=[]|head.transform_bias=false",
     "embedding.tie=[]",
     "embedding.tie=[encoder,decoder]",
     "position.per_layer=true",
-    "norm=rmsnorm|norm.offset=1.0",
+    "norm=rmsnorm|norm.offset=1.0|norm.bias=true|norm.float32=true",
+    "norm.gain=false|norm.bias=false",
     "position=rope|position.interleaved=true",
     "position=rope|position.fraction=0.67",
+    "position=rope|position.channels=4",
+    "position=sinusoidal|position.interleaved=true|position.endpoint=false",
+    "position=learned|position.offset=2",
+    "attention=sliding_window|attention.counts_itself=true",
+    "attention.softcap=2.0",
+    "attention.clip_qkv=0.5",
+    "attention.qk_norm=head",
+    "attention=grouped_query|attention.qk_norm=projection|norm=rmsnorm",
     "bias=all|bias.logits=true",
     "head.label_smoothing=0.1",
     "dropout=0.1",
@@ -44,6 +62,12 @@ REFUSED |= {(f"attention={kind}_convolution", "prefix_decoder") for kind in ("li
 SINGLE = [topology for topology in TOPOLOGIES if topology != "encoder_decoder"]
 # There is no memory that could be shorter, or a mixture.
 REFUSED |= {(f"stack={kind}", topology) for kind in ("funnel", "transparent") for topology in SINGLE}
+# There is no encoder that would have it.
+REFUSED |= {
+    (f"attention={kind}", topology)
+    for kind in ("local_encoder", "transient_global")
+    for topology in ("causal_decoder", "prefix_decoder")
+}
 # There are no layers to share.
 REFUSED |= {
     ("sharing=encoder", "causal_decoder"),
@@ -52,7 +76,8 @@ REFUSED |= {
 }
 # What is refused beside the options in front of it in each combination below.
 ALONE = {"norm=batchnorm": "encoder"} | dict.fromkeys(
-    ("attention=alternating", "stack=funnel", "stack=universal_act"), "encoder_decoder"
+    ("attention=alternating", "stack=funnel", "position=rope_linear", "position=learned_and_contextual"),
+    "encoder_decoder",
 )
 CASES = [
     pytest.param(option, topology, id=f"{option}-{topology}")

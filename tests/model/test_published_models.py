@@ -15,6 +15,16 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    LongT5Config,
+    LongT5ForConditionalGeneration,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -35,7 +45,7 @@ def by_head(ours, piece: str) -> torch.Tensor:
 
 def norm(weights: dict, ours, name: str) -> None:
     weights[f"{name}.weight"] = ours.scale
-    if hasattr(ours, "shift"):
+    if getattr(ours, "shift", None) is not None:
         weights[f"{name}.bias"] = ours.shift
 
 
@@ -52,6 +62,9 @@ def llama(model) -> dict:
         at = f"model.layers.{layer}"
         for mine, theirs in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "o")):
             linear(weights, getattr(attention, mine), f"{at}.self_attn.{theirs}_proj")
+        if attention.query_norm is not None:
+            norm(weights, attention.query_norm, f"{at}.self_attn.q_norm")
+            norm(weights, attention.key_norm, f"{at}.self_attn.k_norm")
         for name in ("gate", "up", "down"):
             linear(weights, getattr(feedforward, name), f"{at}.mlp.{name}_proj")
         norm(weights, block.steps[0].norm, f"{at}.input_layernorm")
@@ -135,6 +148,27 @@ def gpt2(model) -> dict:
     return weights
 
 
+def longt5(model) -> dict:
+    """As T5, but for the encoder's own attention."""
+    own = model.topology.encoder.stack.blocks[0].steps[0].sublayers[0]
+    is_global = hasattr(own, "global_norm")
+    name = "TransientGlobalSelfAttention" if is_global else "LocalSelfAttention"
+    weights = {
+        key.replace("SelfAttention", name) if key.startswith("encoder") else key: value
+        for key, value in t5(model).items()
+    }
+    if is_global:
+        at = f"encoder.block.0.layer.0.{name}"
+        weights[f"{at}.global_relative_attention_bias.weight"] = own.block_bias.table.T
+        for layer, block in enumerate(model.topology.encoder.stack.blocks):
+            norm(
+                weights,
+                block.steps[0].sublayers[0].global_norm,
+                f"{at.replace('0', str(layer), 1)}.global_input_layer_norm",
+            )
+    return weights
+
+
 def t5(model) -> dict:
     weights = {}
     for stack in ("encoder", "decoder"):
@@ -158,7 +192,50 @@ def t5(model) -> dict:
     return {**weights, **{f"{name}.weight": table for name in tied}}
 
 
+LLAMA = [DECODER[0], DECODER[2], UNTIED, "norm=rmsnorm", "activation=swiglu", "bias=none"]
+SCALE = "score_scale=${rsqrt:shape.head_dim}"
+LLAMAS = {  # beside Llama's settings
+    "vocab_size": V, "hidden_size": D, "intermediate_size": 2 * FF // 3, "num_hidden_layers": L,
+    "num_attention_heads": H, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+LLAMA3_ROPE = {"factor": 4.0, "original_max_position_embeddings": 30}
 MODELS = {
+    "mistral": (
+        [*LLAMA, "attention=sliding_window", f"attention.{SCALE}", "attention.n_kv_heads=2", "attention.window=4",
+         "attention.counts_itself=true", "position=rope"],
+        llama,
+        lambda: MistralForCausalLM(MistralConfig(**LLAMAS, sliding_window=4, rope_theta=10000.0)),
+    ),
+    "qwen2 with windows": (
+        [*LLAMA, "bias.query=true", "bias.key=true", "bias.value=true", "attention=window_from_layer",
+         "attention.layer=1",
+         *(f"attention.{part}.{one}" for part in ("before", "behind") for one in (SCALE, "n_kv_heads=2")),
+         "attention.behind.window=4", "attention.behind.counts_itself=true", "position=rope"],
+        llama,
+        lambda: Qwen2ForCausalLM(Qwen2Config(
+            **LLAMAS, use_sliding_window=True, sliding_window=4, max_window_layers=1, rope_theta=10000.0)),
+    ),
+    "qwen3": (
+        [*LLAMA, "attention.head_dim=8", "attention.score_scale=${rsqrt:attention.head_dim}",
+         "attention.n_kv_heads=2", "attention.qk_norm=head", "position=rope", "position.base=1e6"],
+        llama,
+        lambda: Qwen3ForCausalLM(Qwen3Config(**LLAMAS, head_dim=8, rope_theta=1e6)),
+    ),
+    "smollm3": (
+        [*LLAMA, f"attention.{SCALE}", "attention.n_kv_heads=2", "position=rope_and_none",
+         "position.pattern=[rope,none]", "position.rope.base=5000.0"],
+        llama,
+        lambda: SmolLM3ForCausalLM(SmolLM3Config(**LLAMAS, no_rope_layer_interval=2, rope_theta=5000.0)),
+    ),
+    "llama 3.1": (
+        [*LLAMA, f"attention.{SCALE}", "attention.n_kv_heads=2", "position=rope_llama3", "position.factor=4",
+         "position.original_length=30"],
+        llama,
+        lambda: LlamaForCausalLM(LlamaConfig(**LLAMAS, rope_parameters={
+            "rope_type": "llama3", "rope_theta": 10000.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            **LLAMA3_ROPE})),
+    ),
     "llama": (
         [*DECODER, UNTIED, "norm=rmsnorm", "activation=swiglu", "bias=none", "position=rope", "attention.n_kv_heads=2"],
         llama,
@@ -194,6 +271,26 @@ MODELS = {
         lambda: GPT2LMHeadModel(GPT2Config(
             vocab_size=V, n_embd=D, n_layer=L, n_head=H, n_inner=FF, n_positions=64,
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)),
+    ),
+    "longt5 local": (
+        ["norm=rmsnorm", "bias=none", "attention=local_encoder", "attention.encoder.window=3"],
+        longt5,
+        lambda: LongT5ForConditionalGeneration(LongT5Config(
+            vocab_size=V, d_model=D, d_kv=K, d_ff=FF, num_layers=L, num_heads=H, dropout_rate=0.0, local_radius=3)),
+    ),
+    "longt5 transient-global": (
+        ["norm=rmsnorm", "bias=none", "attention=transient_global", "attention.encoder.window=3",
+         "attention.encoder.global_block=3"],
+        longt5,
+        lambda: LongT5ForConditionalGeneration(LongT5Config(
+            vocab_size=V, d_model=D, d_kv=K, d_ff=FF, num_layers=L, num_heads=H, dropout_rate=0.0, local_radius=3,
+            global_block_size=3, encoder_attention_type="transient-global")),
+    ),
+    "t5 with heads of their own width": (
+        ["norm=rmsnorm", "bias=none", "attention.head_dim=10"],
+        t5,
+        lambda: T5ForConditionalGeneration(T5Config(
+            vocab_size=V, d_model=D, d_kv=10, d_ff=FF, num_layers=L, num_heads=H, dropout_rate=0.0)),
     ),
     "t5": (
         ["norm=rmsnorm", "bias=none"],

@@ -117,6 +117,13 @@ def test_equals_one_pass(option, topology):
                 close(reader.logits(hidden)[:, 0], expected[of_row, at])
 
 
+@torch.no_grad()
+def test_types_of_tokens_that_are_written_are_refused():
+    model = made("topology=causal_decoder", "embedding.token_types=2")
+    with pytest.raises(UserError, match="^decoder_token_types: tokens that are written have no types"):
+        reader_of(model).read({**prompt(model), "decoder_token_types": torch.ones(3, READ, dtype=torch.long)})
+
+
 @pytest.mark.parametrize("topology", WRITERS)
 @pytest.mark.parametrize("keep_keys", [True, False])
 @torch.no_grad()

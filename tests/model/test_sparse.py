@@ -64,6 +64,35 @@ def test_sliding_window_as_mistral():
     assert torch.equal(pattern_of(SlidingWindow, 21, CAUSAL, window=4)[0], expected)
 
 
+def test_windows_that_count_the_token_itself():
+    from transformers.masking_utils import sliding_window_causal_mask_function
+
+    at = torch.arange(21)
+    expected = sliding_window_causal_mask_function(5)(0, 0, at[:, None], at[None, :])
+    assert torch.equal(pattern_of(SlidingWindow, 21, CAUSAL, window=5, counts_itself=True)[0], expected)
+    one_less = pattern_of(SlidingWindow, 21, window=4)
+    assert torch.equal(pattern_of(SlidingWindow, 21, window=5, counts_itself=True), one_less)
+
+
+def test_sliding_window_as_gpt_neo():
+    from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoConfig, GPTNeoSelfAttention
+
+    config = GPTNeoConfig(attention_types=[[["global", "local"], 1]], num_layers=2, hidden_size=8, num_heads=2,
+                          window_size=5, max_position_embeddings=21)  # fmt: skip
+    seen = GPTNeoSelfAttention(config, "local").bias[0, 0].bool()
+    assert torch.equal(pattern_of(SlidingWindow, 21, CAUSAL, window=5, counts_itself=True)[0], seen)
+
+
+def test_sliding_window_as_modernbert():
+    from transformers import ModernBertConfig
+    from transformers.masking_utils import create_bidirectional_sliding_window_mask
+
+    config = ModernBertConfig(local_attention=8, num_hidden_layers=2, attn_implementation="eager")
+    x = torch.zeros(1, 21, 8)
+    mask = create_bidirectional_sliding_window_mask(config=config, inputs_embeds=x, attention_mask=None)
+    assert torch.equal(pattern_of(SlidingWindow, 21, window=4)[0], mask[0, 0] == 0)
+
+
 # Child et al. 2019, section 4.3, for a query i that sees those behind; both ways in an encoder.
 STRIDED = {
     "near": lambda i, j, stride: max(0, i - stride) <= j <= i,

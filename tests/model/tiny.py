@@ -20,6 +20,7 @@ FITTED = {  # what an option needs at this size, in any topology
     **{f"attention=synthesizer_{name}": ["attention.n_heads=3", "attention.head_dim=10"]
        for name in ("dense", "dense_plus", "dense_plus_alpha", "factorized",
                     "random", "random_plus", "random_plus_alpha")},
+    "position=rope_and_none": ["position.pattern=[rope,none]"],
     "stack=funnel": ["stack.encoder.n_blocks=2"],
     **{f"stack={name}": [f"stack.{stack}.{steps}" for stack in ("encoder", "decoder")
                          for steps in ("n_steps=2", "steps_before=1", "steps_after=0")]
