@@ -52,7 +52,7 @@ def _layer(block: Any, kinds: Sequence[str], form: str) -> Layer:
     require(all(type(step.sublayers[0]) is Attention for step in attentions), form, "attention=full or grouped_query")
     for step in attentions:
         attention = step.sublayers[0]
-        require(attention.softcap is None and attention.clip_qkv is None, form, "attention.softcap and clip_qkv null")
+        require(attention.soft_cap is None and attention.clip_qkv is None, form, "attention.soft_cap and clip_qkv null")
         require(attention.query_norm is None, form, "attention.qk_norm=none")
     require(type(last.sublayers[0]) is Dense, form, "feedforward=dense")
     return Layer([(step.norm, step.sublayers[0]) for step in attentions], last.norm, last.sublayers[0])
