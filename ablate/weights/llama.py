@@ -107,9 +107,11 @@ def weights(model: Model) -> Names:
     """Each tensor of a `LlamaForCausalLM` by its name, and the parameter of `model` that it is."""
     decoder = _decoder(model)
     found: Names = {}
-    for number, layer in enumerate(blocks.layers_of(decoder, [SELF_ATTENTION], FORM)):
+    layers = blocks.layers_of(decoder, [SELF_ATTENTION], FORM)
+    for number, layer in enumerate(layers):
         at = f"model.layers.{number}"
         (norm, attention), dense = layer.attentions[0], layer.feedforward
+        require(attention.position is layers[0].attentions[0][1].position, FORM, "one position for all layers")
         require(dense.gate is not None, FORM, "a gated activation, such as activation=swiglu")
         found |= blocks.norm(norm, f"{at}.input_layernorm")
         found |= _attention(attention, f"{at}.self_attn")
