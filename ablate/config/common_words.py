@@ -61,7 +61,7 @@ _TABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("embedding=projected embedding.d_inner=8",),
     ),
     (
-        "final_logit_softcapping logit_softcapping logit_soft_cap softcap",
+        "final_logit_softcapping logit_softcapping logit_soft_cap soft_cap",
         "the bound that logits approach",
         ("head.soft_cap=30.0",),
     ),

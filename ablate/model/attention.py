@@ -38,11 +38,11 @@ def attend(
     causal: bool = False,
     dropout: float = 0.0,
     reading: bool = False,
-    softcap: float | None = None,
+    soft_cap: float | None = None,
 ) -> Tensor:
     """softmax(q k^T + bias + mask_bias) v for q (B,H,T,K) and k, v (B,G,S,K), G a divisor of H -> (B,H,T,K).
 
-    q is already scaled; with `softcap`, c, its products with keys are c tanh(q k^T / c). `bias` and `mask_bias` (from
+    q is already scaled; with `soft_cap`, c, its products with keys are c tanh(q k^T / c). `bias` and `mask_bias` (from
     `mask_to_bias`) are broadcastable to (B,H,T,S). On a GPU this is torch's fused kernel, for which `causal` can
     replace a lower-triangular mask; on a CPU too, where `causal` does and the sequence is long (`takes_flag`). Else it
     is two plain products, faster forward and backward than torch's CPU kernel with a bias or mask, at the price of
@@ -52,9 +52,9 @@ def attend(
     `reading` says that there will be no backward pass and that bits need not be those of training: then torch's CPU
     kernel serves, but for single tokens.
     """
-    if softcap is None and (causal or q.is_cuda or (reading and _is_faster_fused(q))):
+    if soft_cap is None and (causal or q.is_cuda or (reading and _is_faster_fused(q))):
         return fused(q, k, v, bias=bias, mask_bias=mask_bias, causal=causal, dropout=dropout)
-    weights = attention_weights(q, k, bias=bias, mask_bias=mask_bias, softcap=softcap)
+    weights = attention_weights(q, k, bias=bias, mask_bias=mask_bias, soft_cap=soft_cap)
     return by_group(functional.dropout(weights, dropout), v)
 
 
@@ -93,12 +93,12 @@ def attention_weights(
     *,
     bias: Tensor | None = None,
     mask_bias: Tensor | None = None,
-    softcap: float | None = None,
+    soft_cap: float | None = None,
 ) -> Tensor:
     """The weights softmax(q k^T + bias + mask_bias), (B,H,T,S); soft-cap and softmax are computed in float32."""
     scores = by_group(q, k.transpose(-1, -2)).float()
-    if softcap is not None:
-        scores = (scores / softcap).tanh() * softcap
+    if soft_cap is not None:
+        scores = (scores / soft_cap).tanh() * soft_cap
     for added in (bias, mask_bias):
         if added is not None:
             scores = scores.add_(added)  # in place: the backward pass of a product does not need its result
@@ -137,7 +137,7 @@ class Attention(nn.Module):
     and before positions are applied, ``qk_norm`` norms queries and keys: each ``head``, with gains (K,) that the heads
     share (Qwen 3, Gemma 3; Dehghani et al. 2023, https://arxiv.org/abs/2302.05442), or all heads of the ``projection``
     together, with gains (H K,) and (G K,) (OLMo 2); ``qk_norm_kind`` is the norm's option, the model's if null.
-    ``softcap``, c, makes the scaled products c tanh(product / c), before the position's bias and the mask (Gemma 2,
+    ``soft_cap``, c, makes the scaled products c tanh(product / c), before the position's bias and the mask (Gemma 2,
     https://arxiv.org/abs/2408.00118).
     Raises UserError if n_heads is not a multiple of n_kv_heads, and for a norm of queries with batch statistics.
     """
@@ -146,11 +146,11 @@ class Attention(nn.Module):
         "n_heads": WIDTH,
         "n_kv_heads": WIDTH,
         "head_dim": WIDTH,
-        "softcap": POSITIVE,
+        "soft_cap": POSITIVE,
         "clip_qkv": POSITIVE,
         "qk_norm": one_of("none", "head", "projection"),
     }
-    added_keys: ClassVar[AddedKeys] = {"softcap": None, "clip_qkv": None, "qk_norm": "none", "qk_norm_kind": None}
+    added_keys: ClassVar[AddedKeys] = {"soft_cap": None, "clip_qkv": None, "qk_norm": "none", "qk_norm_kind": None}
     relations: ClassVar[Relations] = {"n_kv_heads": groups_of("n_heads")}
     inner_options: ClassVar[dict[str, str]] = {"cross": "attention", "qk_norm_kind": "norm"}
     supports = frozenset({ROTATE, BIAS, MIX, QUERIES})
@@ -167,7 +167,7 @@ class Attention(nn.Module):
         head_dim: int,
         n_kv_heads: int,
         score_scale: float,
-        softcap: float | None = None,
+        soft_cap: float | None = None,
         clip_qkv: float | None = None,
         qk_norm: str = "none",
         qk_norm_kind: Callable[..., nn.Module] | None = None,
@@ -176,7 +176,7 @@ class Attention(nn.Module):
         super().__init__()
         check(type(self), "attention", n_heads=n_heads, n_kv_heads=n_kv_heads, qk_norm=qk_norm)
         self.n_heads, self.n_kv_heads, self.head_dim = n_heads, n_kv_heads, head_dim
-        self.score_scale, self.softcap, self.clip_qkv = score_scale, softcap, clip_qkv
+        self.score_scale, self.soft_cap, self.clip_qkv = score_scale, soft_cap, clip_qkv
         d, inner, kv_inner = parts.d_model, n_heads * head_dim, n_kv_heads * head_dim
         self.query = parts.linear(d, inner, "query", place, head_dim=head_dim)
         self.key = parts.linear(d, kv_inner, "key", place, head_dim=head_dim)
@@ -222,14 +222,14 @@ class Attention(nn.Module):
             k, v = ctx.past.joined(k, v)
         dropout = self.dropout if self.training else 0.0
         if self.position is not None and self.mixes:  # the position reads the weights, so no fused kernel
-            weights = attention_weights(q, k, bias=bias, mask_bias=self._mask_bias(ctx), softcap=self.softcap)
+            weights = attention_weights(q, k, bias=bias, mask_bias=self._mask_bias(ctx), soft_cap=self.soft_cap)
             weights = functional.dropout(weights, dropout)
             out = by_group(weights, v)
             mixed = self.position.mix(weights, ctx.view)
             out = out if mixed is None else out + mixed
         else:
             reading = ctx.past is not None
-            is_plain = bias is None and self.softcap is None
+            is_plain = bias is None and self.soft_cap is None
             triangle = is_plain and self._is_triangle(ctx.view) and takes_flag(q, reading)
             mask_bias = None if triangle else self._mask_bias(ctx)
             out = attend(
@@ -241,7 +241,7 @@ class Attention(nn.Module):
                 causal=triangle,
                 dropout=dropout,
                 reading=reading,
-                softcap=self.softcap,
+                soft_cap=self.soft_cap,
             )
         return self.combine(out, ctx)
 
@@ -285,7 +285,7 @@ class Attention(nn.Module):
             return False
         if self.position is not None and BIAS in self.position.needs:
             return self.position.by_distance(q.shape[-2], ctx) is not None
-        if self.softcap is not None:
+        if self.soft_cap is not None:
             return True
         return not self._is_triangle(ctx.view) and flex.visible(ctx.view, self._sees()) is not None
 
@@ -298,7 +298,7 @@ class Attention(nn.Module):
         table = self.position.by_distance(q.shape[-2], ctx) if self.position is not None and has_bias else None
         key = f"flex/{self.own_mask if self.looks is None else self.looks}"
         mask = ctx.shared(key, lambda: flex.block_mask(ctx.view, self._sees()))
-        return flex.attend(q, k, v, table=table, mask=mask, softcap=self.softcap)
+        return flex.attend(q, k, v, table=table, mask=mask, soft_cap=self.soft_cap)
 
     def _is_triangle(self, view: View) -> bool:
         """Whether the mask is exactly the lower triangle, which the fused kernel has a flag for."""

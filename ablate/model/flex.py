@@ -30,17 +30,17 @@ def is_at_hand(q: Tensor) -> bool:
     return q.is_cuda and torch.compiler.is_compiling() and q.shape[-1] >= NARROWEST
 
 
-def modified(table: Tensor | None, softcap: float | None, length: int) -> Modification | None:
+def modified(table: Tensor | None, soft_cap: float | None, length: int) -> Modification | None:
     """The score of each pair, soft-capped, plus the entry of its distance in `table` (H,2T-1), for T = `length`.
 
     None where neither is given.
     """
-    if table is None and softcap is None:
+    if table is None and soft_cap is None:
         return None
 
     def modify(score: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        if softcap is not None:
-            score = (score / softcap).tanh() * softcap
+        if soft_cap is not None:
+            score = (score / soft_cap).tanh() * soft_cap
         return score if table is None else score + table[h, k - q + (length - 1)]
 
     return modify
@@ -75,10 +75,12 @@ def block_mask(view: View, sees: Sees | None) -> Any:
     return create_block_mask(mask, rows, None, view.length, view.length, device=view.ids.device)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, table: Tensor | None, mask: Any, softcap: float | None = None) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, *, table: Tensor | None, mask: Any, soft_cap: float | None = None
+) -> Tensor:
     """softmax(q k^T + bias + mask) v for q (B,H,T,K), scaled, and k, v (B,G,T,K), G a divisor of H -> (B,H,T,K).
 
-    `table` (H,2T-1): the bias by distance; `mask`: from `block_mask`; `softcap`: of the products.
+    `table` (H,2T-1): the bias by distance; `mask`: from `block_mask`; `soft_cap`: of the products.
     """
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -86,7 +88,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, table: Tensor | None, mask: Any, 
         q,
         k,
         v,
-        score_mod=modified(table, softcap, q.shape[-2]),
+        score_mod=modified(table, soft_cap, q.shape[-2]),
         block_mask=mask,
         scale=1.0,
         enable_gqa=k.shape[1] != q.shape[1],

@@ -121,7 +121,7 @@ class TransientGlobal(SlidingWindow):
             bias=_beside(bias, side_bias, x.shape[1]),
             mask_bias=ctx.shared(f"{self.looks}/{self.global_block}", lambda: self._mask_of_both(ctx, blocks, count)),
             dropout=self.dropout if self.training else 0.0,
-            softcap=self.softcap,
+            soft_cap=self.soft_cap,
         )
         return self.combine(out, ctx)
 

@@ -74,9 +74,9 @@ def distance():
 TRIANGLE = distance() >= 0
 CASES = {  # options, transformers' layer and its settings, what is visible; then options of a slip
     "Gemma 2": (
-        ["attention.softcap=1.5", "attention.score_scale=0.5"], "Gemma2",
+        ["attention.soft_cap=1.5", "attention.score_scale=0.5"], "Gemma2",
         {"attn_logit_softcapping": 1.5, "query_pre_attn_scalar": 4}, TRIANGLE,
-        ["attention.softcap=null", "attention.softcap=1.6", SCALE],
+        ["attention.soft_cap=null", "attention.soft_cap=1.6", SCALE],
     ),
     "Qwen 3": (
         ["attention.qk_norm=head", NORM], "Qwen3", {}, TRIANGLE,
@@ -110,7 +110,7 @@ def test_equals_transformers(options, name, settings, visible, slips):
         assert (output(other, x) - expected).abs().max() > 1e-3, slip
 
 
-@pytest.mark.parametrize("option", ["attention.softcap=0.7", "attention.qk_norm=head", "attention.clip_qkv=0.3"])
+@pytest.mark.parametrize("option", ["attention.soft_cap=0.7", "attention.qk_norm=head", "attention.clip_qkv=0.3"])
 @pytest.mark.parametrize("position", ["rope", "relative_bias", "relative_representation", "contextual"])
 def test_in_every_path(option, position, monkeypatch):
     """Also to the memory; with the fused kernels preferred wherever they can be."""
@@ -125,7 +125,7 @@ def test_in_every_path(option, position, monkeypatch):
         other.load_state_dict(model.state_dict(), strict=False)
         assert (other.logits(batch) - plain).abs().max() > 1e-3
         layer = model.topology.decoder.stack.blocks[0].steps[1].sublayers[0]  # that looks at the memory
-        layer.softcap, layer.clip_qkv, layer.query_norm, layer.key_norm = None, None, None, None
+        layer.soft_cap, layer.clip_qkv, layer.query_norm, layer.key_norm = None, None, None, None
         assert (model.logits(batch) - plain).abs().max() > 1e-4
 
 
@@ -146,7 +146,7 @@ def test_norms_keep_a_lower_precision(over):
 
 def test_what_cannot_be():
     for option, words in {
-        "attention.softcap=0": "attention.softcap=0: must be above 0",
+        "attention.soft_cap=0": "attention.soft_cap=0: must be above 0",
         "attention.clip_qkv=-1": "must not be negative",
         "attention.qk_norm=heads": "one of none, head, projection.*head",
     }.items():

@@ -11,7 +11,7 @@ from torch.nn.attention import flex_attention as torchs
 from ablate.model import flex
 from tests.model.tiny import SHAPE, batch_for, packed, set_all, tiny
 
-SOFTCAP = ["attention.softcap=0.5"]
+SOFT_CAP = ["attention.soft_cap=0.5"]
 WITHOUT_A_TRIANGLE = {  # what torch's other kernels need a tensor of all pairs for
     "relative bias": ["position=relative_bias"],
     "relative bias in the encoder": ["position=relative_bias", "topology=encoder"],
@@ -26,8 +26,8 @@ WITHOUT_A_TRIANGLE = {  # what torch's other kernels need a tensor of all pairs 
     "prefix": ["position=rope", "topology=prefix_decoder"],
     "prefix, relative bias": ["position=relative_bias", "topology=prefix_decoder"],
     "encoder and decoder": ["topology=encoder_decoder"],
-    "soft-cap": ["position=rope", *SOFTCAP],
-    "soft-cap, window, ALiBi": ["position=alibi", "attention=sliding_window", "attention.window=3", *SOFTCAP],
+    "soft-cap": ["position=rope", *SOFT_CAP],
+    "soft-cap, window, ALiBi": ["position=alibi", "attention=sliding_window", "attention.window=3", *SOFT_CAP],
 }
 NOT_BY_DISTANCE = {
     "bias by query": ["position=contextual"],
@@ -68,9 +68,9 @@ def flexible(monkeypatch):
             monkeypatch.setattr(torchs, "flex_attention", dense_flex_attention)
             monkeypatch.setattr(torchs, "create_block_mask", lambda mask, *size, **options: mask)
 
-        def counted(q, k, v, *, table, mask, softcap=None):
+        def counted(q, k, v, *, table, mask, soft_cap=None):
             tables.append(None if table is None else table.shape)
-            return attend(q, k, v, table=table, mask=mask, softcap=softcap)
+            return attend(q, k, v, table=table, mask=mask, soft_cap=soft_cap)
 
         monkeypatch.setattr(flex, "attend", counted)
         return tables

@@ -40,7 +40,7 @@ SWITCHES = [
     "position=sinusoidal|position.interleaved=true|position.endpoint=false",
     "position=learned|position.offset=2",
     "attention=sliding_window|attention.counts_itself=true",
-    "attention.softcap=2.0",
+    "attention.soft_cap=2.0",
     "attention.clip_qkv=0.5",
     "attention.qk_norm=head",
     "attention=grouped_query|attention.qk_norm=projection|norm=rmsnorm",

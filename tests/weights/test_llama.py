@@ -174,6 +174,13 @@ def test_a_head_of_its_own_for_a_tied_model():
         (["sharing=all"], "sharing"),
         (["bias.query=true"], "one attention_bias for bias.query, bias.key, bias.value, bias.output, which differ"),
         (["bias.logits=true"], r"bias.logits=True \(there False\)$"),
+        (["attention.soft_cap=5"], "attention.soft_cap=5"),
+        (["attention.clip_qkv=5"], "attention.clip_qkv=5"),
+        (["attention.qk_norm=head"], "attention.qk_norm=head"),
+        (["norm.gain=false"], "norm.gain=False"),
+        (["head.soft_cap=5"], "head.soft_cap=5"),
+        (["position=rope_llama3"], "position._target_=ablate.model.rotary_scaling.Llama3"),
+        (["position=rope_and_none"], "position=rope"),
     ],
 )
 def test_a_model_of_another_form(options, needs):
