@@ -21,7 +21,8 @@ At = Callable[[str], Any]
 def rounded(name: str, ratio: Any, whole: float, at: At) -> int:
     """`ratio` of `whole`, at the nearest number that the quantity `name` can have.
 
-    d_ff: a multiple of 8; n_kv_heads: a divisor of the heads; others, such as window and d_inner: a whole number.
+    d_ff: a multiple of 8; n_kv_heads: a divisor of the heads; channels, which rotary turns: an even number; others, such
+    as window and d_inner: a whole number.
     """
     exact = _exact(ratio, whole)
     if name == "d_ff":
@@ -30,6 +31,8 @@ def rounded(name: str, ratio: Any, whole: float, at: At) -> int:
         heads = int(at("shape.n_heads"))
         divisors = [number for number in range(1, heads + 1) if heads % number == 0]
         return min(divisors, key=lambda number: abs(number - exact))
+    if name == "channels":
+        return max(2, 2 * round(exact / 2))
     return max(1, round(exact))
 
 

@@ -6,6 +6,8 @@ import copy
 import hashlib
 import importlib
 import inspect
+import json
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -158,3 +160,21 @@ def test_every_key_that_came_later_is_an_argument_whose_default_is_that_value():
             given = [inspect.signature(one.__init__).parameters.get(key) for one in inspect.getmro(made)]
             defaults = {one.default for one in given if one is not None}
             assert defaults == {value}, f"{target}: {key}"
+
+
+COMMITTED = sorted((Path(__file__).parents[2] / "reports").glob("*/records.jsonl"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
+def test_committed_runs_have_the_identity_that_their_overrides_have_today(path):
+    """So that a sweep goes on where it was, whatever keys there are now."""
+    rows = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record.get("identity_schema") == SCHEMA:
+            rows.setdefault(record["row"], record)
+    for row, record in rows.items():
+        asked = [one for one in record["overrides"] if not one.startswith(("trainer.threads=", "trainer.compile="))]
+        settled = [f"trainer.{key}={record['settings']['trainer'][key]}" for key in ("threads", "compile")]
+        found = identity(compose([*asked, *settled]), record["data"]["sha256"])
+        assert found == record["identity"], row
