@@ -21,8 +21,8 @@ At = Callable[[str], Any]
 def rounded(name: str, ratio: Any, whole: float, at: At) -> int:
     """`ratio` of `whole`, at the nearest number that the quantity `name` can have.
 
-    d_ff: a multiple of 8; n_kv_heads: a divisor of the heads; channels, which rotary turns: an even number; others, such
-    as window and d_inner: a whole number.
+    d_ff: a multiple of 8; n_kv_heads: a divisor of the heads; channels, which rotary turns: an even number; others,
+    such as window and d_inner: a whole number.
     """
     exact = _exact(ratio, whole)
     if name == "d_ff":

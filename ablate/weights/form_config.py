@@ -15,7 +15,7 @@ from ablate.weights import activations
 
 # Keys of a model that its weights can be converted between, or that only training has.
 NOT_COMPARED = re.compile(
-    r"init\..*|attention\.(.*\.)?score_scale|position\.interleaved|norm\.offset|head\.(z_loss|label_smoothing)"
+    r"init\..*|attention\.(.*\.)?score_scale|position\.(interleaved|fraction|channels)|norm\.offset|head\.(z_loss|label_smoothing)"
     r"|feedforward\.(d_ff|gated_ratio)"  # together they are the width, which is compared
 )
 ARITHMETIC = re.compile(r"(\w+)(?: ([*/]) (\w+))?")
@@ -82,7 +82,11 @@ def _of_model(config: Ours) -> dict[str, Any]:
         compared[key] = sorted(shared) if len(shared) > 1 else []
     if "head" not in compared.get("embedding.tie", ()):
         compared.pop("head.tied_scale", None)
-    return {**compared, "feedforward width": _width(config)} if "d_ff" in config["feedforward"] else compared
+    if "d_ff" in config["feedforward"]:
+        compared["feedforward width"] = _width(config)
+    if "fraction" in config["position"]:
+        compared["rotary channels"] = _write_rotary_channels(config, "")
+    return compared
 
 
 def _width(config: Ours) -> int:
@@ -214,12 +218,15 @@ def _read_t5_tied(value: Any, key: str, given: Theirs) -> list[str]:
 
 def _read_rotary_channels(value: Any, key: str, given: Theirs) -> list[str]:
     """`rotary_dim` of each head's channels, None for all of them."""
-    channels = _calculated("n_embd / n_head", given)
-    return [f"position.fraction={(value or channels) / channels!r}"]
+    channels = _calculated("n_embd / n_head", given) if value is None else value
+    return [f"position.channels={channels!r}"]
 
 
 def _write_rotary_channels(ours: Ours, form: str) -> int:
-    return round(float(_of_position(ours, "fraction", f"{form} has position=rope")) * int(ours["shape"]["head_dim"]))
+    """Of each head, that are turned."""
+    fraction = float(_of_position(ours, "fraction", f"{form} has position=rope"))
+    channels = ours["position"]["channels"]
+    return int(ours["attention"]["head_dim"] * fraction) if channels is None else int(channels)
 
 
 def _read_rope(value: Any, key: str, given: Theirs) -> list[str]:
@@ -229,13 +236,15 @@ def _read_rope(value: Any, key: str, given: Theirs) -> list[str]:
     if kind != "default":
         raise UserError(f"rope_type={kind}: no option of position=rope scales the positions; only default is known")
     base = float(rotary.get("rope_theta", 10000.0))
-    return [f"position.base={base!r}", f"position.fraction={float(rotary.get('partial_rotary_factor', 1.0))!r}"]
+    head_dim = given.get("head_dim") or _calculated("hidden_size / num_attention_heads", given)
+    channels = int(head_dim * float(rotary.get("partial_rotary_factor", 1.0)))
+    return [f"position.base={base!r}", f"position.channels={channels!r}"]
 
 
 def _write_rope(ours: Ours, form: str) -> dict[str, Any]:
-    fraction = _of_position(ours, "fraction", f"{form} has position=rope")
+    channels, head_dim = _write_rotary_channels(ours, form), ours["attention"]["head_dim"]
     found = {"rope_type": "default", "rope_theta": ours["position"]["base"]}
-    return found if fraction == 1 else {**found, "partial_rotary_factor": fraction}
+    return found if channels == head_dim else {**found, "partial_rotary_factor": channels / head_dim}
 
 
 READINGS = {
