@@ -14,8 +14,7 @@ from ablate.errors import UserError, nearest
 from ablate.run.folder import run_path
 from ablate.study.definition import Sweep
 from ablate.study.rows import GIVEN_BY_THE_SWEEP
-
-STEPS = "trainer.steps"
+from ablate.study.scale import STEPS
 
 
 @dataclass(frozen=True)

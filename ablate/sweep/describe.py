@@ -24,9 +24,9 @@ from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
 from ablate.study.runs import PlannedRun, planned, select, with_rungs
 from ablate.study.settled import Settled
-from ablate.sweep import forecast, timing
+from ablate.sweep import estimates, timing
 from ablate.sweep.devices import jobs_at_a_time
-from ablate.sweep.forecast import Seconds
+from ablate.sweep.estimates import Seconds
 from ablate.sweep.preflight import REMEDY
 from ablate.sweep.stored_runs import StoredRuns
 from ablate.text import aligned, plural
@@ -249,8 +249,8 @@ def _seconds_of_runs(
     """How long the runs take: as measured, else as runs of this sweep did, else as those of others."""
     if trials and (measured := trials.seconds(configs)):
         return Seconds(measured, f"measured by a few steps of {plural(len(trials.rows), 'row')}")
-    own = forecast.of_this_sweep(known, configs)
-    return own if own.rows else forecast.of_other_sweeps(paths.runs, name, configs)
+    own = estimates.of_this_sweep(known, configs)
+    return own if own.rows else estimates.of_other_sweeps(paths.runs, name, configs)
 
 
 def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Trials | None) -> tuple[float, str]:
@@ -265,7 +265,7 @@ def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Tr
     runs = max(longest, training / jobs, mean * math.ceil(left.total() / jobs))
     start = statistics.mean(trial.start for trial in trials.rows.values()) if trials and trials.rows else timing.START
     timed = timing.forecast(sum(seconds.rows.values()), len(seconds.rows), start)
-    report = forecast.report(left.total())
+    report = estimates.report(left.total())
     parts = f"{left.total()} runs of about {duration(mean)}, timing pass {duration(timed)}, report {duration(report)}"
     total = runs + timed + report
     return total, f"about {duration(total)} with jobs={jobs}: {parts}; {seconds.source}"
@@ -285,10 +285,10 @@ def _at_rungs(sweep: Sweep, extra: Sequence[str], paths: Paths) -> dict[float, l
 def _detects(sweep: Sweep, known: Sequence[Record], rungs: Mapping[float, Sequence[Record]]) -> str:
     if sweep.seeds.rows < 3:
         return "nothing: below 3 seeds there is no verdict"
-    sd = forecast.noise(known)
+    sd = estimates.noise(known)
     if math.isnan(sd):
         return "not known: the noise is not measured until two rows have two seeds each"
-    effect = forecast.detectable(sweep, sd)
+    effect = estimates.detectable(sweep, sd)
     return (
         f"a difference of {effect:.3f} in the final loss{_worth(sweep, effect, known, rungs)}, four times in five "
         f"(one run's noise is {sd:.4f}, from this sweep; a false verdict in at most 5 % of such sweeps)"
@@ -297,7 +297,7 @@ def _detects(sweep: Sweep, known: Sequence[Record], rungs: Mapping[float, Sequen
 
 def _worth(sweep: Sweep, effect: float, known: Sequence[Record], rungs: Mapping[float, Sequence[Record]]) -> str:
     """What a difference is worth in tokens, as far as the baseline has run at the rungs; else empty."""
-    gain = forecast.worth(effect, {1.0: [one for one in known if one.row == sweep.baseline], **rungs})
+    gain = estimates.worth(effect, {1.0: [one for one in known if one.row == sweep.baseline], **rungs})
     if math.isnan(gain):
         return ""
     return ", worth more tokens than its rungs have" if math.isinf(gain) else f", worth {gain:.3g} times the tokens"
