@@ -39,7 +39,8 @@ class Sweep:
 
     With `contexts`, overrides by name, the sweep is run and judged in each of them, see `tables`. `rungs` are the
     factors of steps at which the baseline runs as well; `rung` is that of a sweep that is such a run of a baseline.
-    The sizes of `scale` are contexts, too, the smallest first; a table that is no size has none.
+    The sizes of `scale` are contexts, too, the smallest first; a table that is no size has none. `refused` says of the
+    rows that a table lacks why they cannot stand in its context.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Sweep:
     rungs: tuple[float, ...] = ()
     rung: float | None = None
     scale: Scale | None = None
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def tables(self) -> list[Sweep]:
@@ -101,6 +103,7 @@ class Sweep:
                 rungs=(),
                 rung=factor,
                 scale=None,
+                refused={},
             )
 
     def seeds_of(self, row: str) -> int:

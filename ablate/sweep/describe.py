@@ -18,7 +18,7 @@ from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.record import DONE, Record
 from ablate.run.status import RunStatus
-from ablate.study import measured
+from ablate.study import measured, standing
 from ablate.study.definition import Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ablate.sweep.trials import Trials
 
 Config = dict[str, Any]  # resolved
+Count = Callable[[Sequence[Any]], Iterable[dict[str, Any] | UserError]]
 
 BROUGHT_ALONG = ("optimizer", "schedule", "init", "position")  # what moves losses beside the change that it is for
 SUSTAINED = 4e14  # FLOPs a second: what a well-kept H100 makes of its 9.9e14 in bfloat16
@@ -46,8 +47,9 @@ def describe(
     *,
     jobs: int | None = None,
     only: str | Iterable[str] | None = None,
-    count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
+    count: Count | None = None,
     trials: Mapping[str, Trials] | None = None,
+    refused: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """What the sweep would run, how long that takes, what it could detect; raises `UserError` for a row in error.
 
@@ -55,11 +57,19 @@ def describe(
 
     `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do
     not fit together; without it, in a quarter of a second, costs are those that finished runs have counted. `trials`
-    are measured steps, by the name of the part; without them the time is judged by runs that are there.
+    are measured steps, by the name of the part; without them the time is judged by runs that are there. `refused` says
+    by the same name which rows could not be built, where that was tried.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs={jobs}: must be at least 1")
-    parts = [part for table in with_rungs(load(name, Paths.of(extra).sweeps), only) for part in table]
+    paths = Paths.of(extra)
+    tables = [
+        standing.leave_out(table, refused[table.name])
+        if refused and table.name in refused
+        else standing.standing(table, paths.runs, extra)
+        for table in standing.tables(load(name, paths.sweeps), extra)
+    ]
+    parts = [part for table in with_rungs(tables, only) for part in table]
     of_parts = trials or {}
     plans = [_plan(part, extra, jobs, None if part.rung else only, count, of_parts.get(part.name)) for part in parts]
     text = "\n\n".join(plan.text for plan in plans)
@@ -88,10 +98,14 @@ def _plan(
     extra: Sequence[str],
     jobs: int | None,
     only: str | Iterable[str] | None,
-    count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None,
+    count: Count | None,
     trials: Trials | None,
 ) -> _Plan:
     paths, name = Paths.of(extra), sweep.name
+    counted: dict[str, dict[str, Any]] = {}
+    if count:
+        settled = Settled(sweep, paths, extra, jobs=jobs)
+        sweep, counted = _counted(sweep, _configs(Membership(sweep, extra, settled), select(sweep, only)), count)
     chosen = select(sweep, only)
     settled = Settled(sweep, paths, extra, jobs=jobs)
     membership = Membership(sweep, extra, settled)
@@ -101,7 +115,6 @@ def _plan(
     left = Counter(run.row for run, status in found.items() if not status.finished)
     known = [status.record for status in found.values() if status.state == DONE and status.record]
     jobs = jobs or jobs_at_a_time(Trainer(**config["trainer"]) for config in configs.values())
-    counted = dict(zip(configs, count([*map(restored, configs.values())]), strict=True)) if count else {}
     costs: dict[str, tuple[float | None, float | None]]
     costs = {record.row: (_parameters(record), record.ops_paper) for record in known}
     costs |= {row: (cost["parameters"]["total"], cost["ops_paper"]) for row, cost in counted.items()}
@@ -111,6 +124,7 @@ def _plan(
         f"{name}: {sweep.question}",
         f"{_asked(sweep, chosen)}, {len(found)} runs{_seeds(sweep)}: {done}, {left.total()} to run",
         *stored.problems(),
+        *standing.lines(sweep),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
         *measured.lines(found.values(), membership.config),
         *([settled.mixed] if settled.mixed else _differences(name, found)),
@@ -125,6 +139,20 @@ def _plan(
         *([f"detects: {_detects(sweep, known, _at_rungs(sweep, extra, paths))}"] if sweep.rung is None else []),
     ]
     return _Plan("\n".join(lines), len(found), left.total(), seconds)
+
+
+def _counted(sweep: Sweep, configs: Mapping[str, Config], count: Count) -> tuple[Sweep, dict[str, dict[str, Any]]]:
+    """What each row costs; and the sweep without those that cannot be built, where they may be left out.
+
+    Raises `UserError` with a line for each of the others.
+    """
+    found = dict(zip(configs, count([*map(restored, configs.values())]), strict=True))
+    errors = {row: cost for row, cost in found.items() if isinstance(cost, UserError)}
+    needed = [row for row in errors if row == sweep.baseline or not standing.can_refuse(sweep)]
+    if needed:
+        raise UserError("\n".join(str(errors[row].of(sweep.name, row)) for row in needed))
+    sweep = standing.leave_out(sweep, {row: "; ".join(str(error).splitlines()) for row, error in errors.items()})
+    return sweep, {row: cost for row, cost in found.items() if not isinstance(cost, UserError)}
 
 
 def _without_control(sweep: Sweep, rows: Sequence[str]) -> list[str]:

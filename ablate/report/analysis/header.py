@@ -44,7 +44,7 @@ def header(sweep: Sweep) -> Header:
         "notes": sweep.notes,
         "same_within": sweep.same_within,
         "file": sweep.text,
-    } | _of_context(sweep)
+    } | (_of_context(sweep) | _refused(sweep))
 
 
 def _of_context(sweep: Sweep) -> Header:
@@ -54,6 +54,10 @@ def _of_context(sweep: Sweep) -> Header:
         scale = {"sizes": [*sweep.scale.sizes], "tokens_per_parameter": sweep.scale.tokens_per_parameter}
         rungs["scale"] = scale
     return rungs
+
+
+def _refused(sweep: Sweep) -> Header:
+    return {"refused": sweep.refused} if sweep.refused else {}
 
 
 def header_of_runs(name: str, records: list[dict[str, Any]]) -> Header:
@@ -128,7 +132,8 @@ def describes_sweep(line: Any) -> bool:
         isinstance(part, dict) and all(isinstance(part.get(key), str) for key in ("path", "reason")) for part in skipped
     )
     listed = listed and _is_texts(line.get(SHOWN_FIRST, [])) and _are_factors(line.get("rungs", []))
-    listed = listed and _is_scale(line.get("scale"))
+    refused = line.get("refused", {})
+    listed = listed and _is_scale(line.get("scale")) and isinstance(refused, dict) and _is_texts([*refused.values()])
     return texts and rows and listed and _is_texts(line.get("base")) and _says_how_to_compare(line)
 
 
