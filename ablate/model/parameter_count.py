@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import nn
 
-from ablate.model.build import Model
 from ablate.model.contract import spec_of
 
 LOOKED_UP = frozenset({"table", "table_factor"})  # the roles of vocabulary tables
@@ -22,13 +23,18 @@ def parameters(model: nn.Module) -> dict[str, int]:
     }
 
 
-def scaled(model: Model) -> int:
+def _all(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Each parameter under each of its names: those of a shared one are several."""
+    return model.named_parameters(remove_duplicate=False)
+
+
+def scaled(model: nn.Module) -> int:
     """The parameters that `tokens_per_parameter` counts: those outside the embeddings, and the head.
 
     A table that the head shares with the embedding is counted once, as the head's: its product is computed for each
     token, that of a look-up is not.
     """
-    in_head = {id(parameter) for parameter in model.head.parameters()}
+    in_head = {id(parameter) for name, parameter in _all(model) if name.startswith("head.")}
     return sum(
         parameter.numel()
         for parameter in model.parameters()

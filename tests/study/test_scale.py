@@ -85,4 +85,4 @@ def test_what_is_refused(given, said):
 
 def test_a_size_that_cannot_be_composed_is_named():
     with pytest.raises(UserError, match="scale: b: shape=nanu: unknown option"):
-        read(TEXT + "scale: {sizes: {a: nano, b: nanu}}").tables
+        read(TEXT + "scale: {sizes: {a: nano, b: nanu}}").in_context("a")

@@ -28,7 +28,7 @@ def test_a_row_that_cannot_be_composed_is_left_out_with_those_compared_with_it()
     assert [*even.rows] == ["Base", "Rms", "Experts", "Fewer experts"] and not even.refused
     assert [*odd.rows] == ["Base", "Rms"] and not odd.against
     assert "1/2 of shape.d_ff = 191 is 95.5" in odd.refused["Experts"]
-    assert [line.partition(": ")[2] for line in standing.lines(odd)][0].startswith("left out: 'Experts': feedforward")
+    assert standing.lines(odd)[0].startswith("try/odd: left out: 'Experts': feedforward.experts.d_ff")
     assert {row for run in runs.planned(odd) for row in [run.row]} == {"Base", "Rms"}
 
 
