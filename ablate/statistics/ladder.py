@@ -110,7 +110,7 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Noise:
-    """The standard errors of rows (rows, sizes) and of their controls (sizes,), and with how many degrees of freedom."""
+    """The standard errors of rows (rows, sizes) and of their controls (sizes,), and their degrees of freedom."""
 
     errors: np.ndarray
     control: np.ndarray
