@@ -60,6 +60,7 @@ def build(
     Runs without a folder (all of them, in a fresh clone) are taken from the records in the report's folder; what is
     asked of them, and what each row is compared with, from the sweep file as it is now. Beside runs that have a folder,
     lines of those records that are damaged are left out and named, and the damaged file is kept under another name.
+    Reports on other sizes of the sweep, which show the baseline's loss at this one, are written again.
     Raises `UserError` for a sweep that does not exist, and for records that are all there is and cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
@@ -68,7 +69,10 @@ def build(
         name = rung.relative_to(reports_dir).as_posix()
         if rung.exists() or any(run_folders(runs_dir, name)):
             _kept(name, runs_dir, rung, sweeps_dir)
-    return _written(found, folder)
+    written = _written(found, folder)
+    for size in _other_sizes(found, folder):
+        rebuild(size)
+    return written
 
 
 def gathered(name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Results:
@@ -116,6 +120,15 @@ def with_rungs(found: Results, folder: Path) -> Results:
     """The results with those of the rungs whose records are in `folder`, that of their report, or beside it."""
     there = {factor: place for factor, place in rungs_of(found, folder).items() if (place / RECORDS).exists()}
     return replace(found, rungs={factor: records_file.read(place) for factor, place in there.items()})
+
+
+def _other_sizes(found: Results, folder: Path) -> list[Path]:
+    """The reports on other sizes of the same sweep that can be written again from their records."""
+    sizes = (found.sweep.get("scale") or {}).get("sizes", [])
+    places = [folder.parent / size for size in sizes]
+    return [
+        place for place in places if place != folder and (place / "report.md").exists() and not _older(place)[1].files
+    ]
 
 
 def with_sizes(found: Results, folder: Path) -> Results:

@@ -105,6 +105,8 @@ def test_the_next_size_is_foreseen_and_scored_when_it_has_run(study, capsys):
 
     for size in SIZES:
         written = report.build(f"study/{size}", study.paths.runs, study.paths.reports, study.sweeps)
+    smallest = (study.paths.reports / "study" / "a" / "report.md").read_text()
+    assert "Along the sizes, from b to c" in smallest and "## The forecast" not in smallest
     text = written.path.read_text()
     assert "Foreseen before it ran: 4 of 4 intervals held" in text and "began before it was made" not in text
     assert "no longer those" not in text and "The baseline's loss: foreseen" in text
