@@ -1,6 +1,6 @@
 """The rows of a sweep that can stand in one of its contexts; the others are named there, and left out.
 
-What cannot be composed is known at once. Whether parts fit together takes torch: a sweep finds it out when it builds
+What cannot be composed, or is the context's baseline in other words, is known at once. Whether parts fit together takes torch: a sweep finds it out when it builds
 its rows, and keeps it beside the runs for its plan, its status and its report.
 """
 
@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ablate.config.composing import written
 from ablate.config.overrides import key_of
@@ -20,6 +21,7 @@ from ablate.study.definition import Sweep
 from ablate.study.rows import not_of_a_study
 from ablate.study.runs import overrides, settings
 
+SAME = "it is this context's baseline in other words"
 FILE = "refused.json"  # in the folder of a context's runs: by row, what it was when it did not fit, and why
 
 
@@ -63,18 +65,24 @@ def lines(table: Sweep) -> list[str]:
 
 
 def _not_composed(table: Sweep, extra: Sequence[str]) -> dict[str, str]:
-    if not can_refuse(table) or _problem(table, table.baseline, extra):
+    baseline, problem = _composed(table, table.baseline, extra)
+    if not can_refuse(table) or problem:
         return {}
-    problems = {row: _problem(table, row, extra) for row in table.rows}
-    return {row: problem for row, problem in problems.items() if problem}
+    problems = {}
+    for row in table.rows:
+        config, problem = _composed(table, row, extra)
+        if problem := problem or (SAME if row != table.baseline and config == baseline else ""):
+            problems[row] = problem
+    return problems
 
 
-def _problem(table: Sweep, row: str, extra: Sequence[str]) -> str:
+def _composed(table: Sweep, row: str, extra: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """The config of a row without its label, and why there is none."""
     try:
-        written(overrides(table, row, 0, extra))
+        config = written(overrides(table, row, 0, extra))
     except UserError as error:
-        return "; ".join(str(error).splitlines())
-    return ""
+        return {}, "; ".join(str(error).splitlines())
+    return {key: value for key, value in config.items() if key != "row"}, ""
 
 
 def _asked(table: Sweep, row: str, extra: Sequence[str]) -> dict[str, list[str]]:

@@ -61,3 +61,9 @@ def test_only_may_name_a_row_that_is_left_out_somewhere():
     assert [[part.name for part in table] for table in runs.with_rungs(tables, "Experts")] == [["try/even"]]
     with pytest.raises(UserError, match="no row 'Expert'"):
         runs.with_rungs(tables, "Expert")
+
+
+def test_a_row_that_is_the_baseline_of_a_context_has_no_runs_there():
+    text = TEXT.replace("odd: [shape.d_ff=191]", "llama: [norm=rmsnorm, position=rope]")
+    even, llama = standing.tables(read(text))
+    assert not even.refused and llama.refused == {"Rms": standing.SAME}
