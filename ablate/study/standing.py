@@ -1,7 +1,7 @@
 """The rows of a sweep that can stand in one of its contexts; the others are named there, and left out.
 
-What cannot be composed, or is the context's baseline in other words, is known at once. Whether parts fit together takes torch: a sweep finds it out when it builds
-its rows, and keeps it beside the runs for its plan, its status and its report.
+What cannot be composed, or is the context's baseline in other words, is known at once. Whether parts fit together takes
+torch: a sweep finds it out when it builds its rows, and keeps it beside the runs for its plan, status and report.
 """
 
 from __future__ import annotations
