@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from ablate.report.analysis.verdicts import Verdicts
 from ablate.report.render.forecast_text import document
 from ablate.run.files import atomic_write
 from ablate.run.folder import run_folders, set_file_aside
-from ablate.run.record import DONE
+from ablate.run.record import DONE, now
 from ablate.statistics.comparison import FEWEST_SEEDS
 from ablate.statistics.ladder import FEWEST_SIZES, PRIOR_SD, Ladder, Noise, Prediction, trend
 from ablate.study import definition, runs
@@ -66,15 +65,21 @@ def forecast(name: str, paths: Paths, *, replace: bool = False) -> tuple[Path, F
     found = _foreseen(target, known)
     if path.exists():
         older = _older(path)
-        if older and [source.sha256 for source in older.rests_on] == [source.sha256 for source in found.rests_on]:
+        if older and _basis(older) == _basis(found):
             return path, older
         if not replace:
-            raise UserError(f"{path} rests on other runs; replace=true moves it aside and writes another")
+            why = "rests on other runs, or is of another size" if older else "is damaged, or was changed"
+            raise UserError(f"{path} {why}; replace=true moves it aside and writes another")
         set_file_aside(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path.with_suffix(".md"), document(found))
     atomic_write(path, found.text())
     return path, found
+
+
+def _basis(found: Forecast) -> tuple[float, list[str], list[str]]:
+    """What decides whether two forecasts are the same one."""
+    return found.flops, [*found.rows], [source.sha256 for source in found.rests_on]
 
 
 def _older(path: Path) -> Forecast | None:
@@ -177,9 +182,8 @@ def _foreseen(target: Sweep, known: Sequence[Known]) -> Forecast:
         for label in labels
         if label in nats
     }
-    made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     baseline = _baseline([one.baseline for one in known], x, at, target.seeds.baseline)
-    return Forecast(target.name, made, steps, flops, baseline, rows, [one.source for one in known])
+    return Forecast(target.name, now(), steps, flops, baseline, rows, [one.source for one in known])
 
 
 def _cost(target: Sweep) -> tuple[float, int]:

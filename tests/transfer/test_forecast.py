@@ -141,10 +141,13 @@ def test_runs_that_began_before_and_sizes_that_changed_are_told(study):
 def test_other_runs_make_another_forecast_only_where_that_is_asked_for(study):
     path, first = forecast("study", study.paths)
     study.train("b")  # with other noise
-    with pytest.raises(UserError, match="rests on other runs; replace=true"):
+    with pytest.raises(UserError, match="rests on other runs, or is of another size; replace=true"):
         forecast("study", study.paths)
     _, second = forecast("study", study.paths, replace=True)
     assert second.rows["GELU"] != first.rows["GELU"] and len([*path.parent.glob("forecast*json*")]) == 2
+    path.write_text(path.read_text().replace("study/c", "study/d", 1))
+    with pytest.raises(UserError, match="is damaged, or was changed; replace=true"):
+        forecast("study", study.paths)
 
 
 def test_what_cannot_be_foreseen(tmp_path, capsys):
