@@ -234,7 +234,7 @@ def _ladder(
     noise = Noise.pooled(own, np.asarray(controls), seeds)
     of_runs = noise.errors * np.sqrt(seeds)  # the sd of one run, the same at every size
     there = np.nanmax(np.where(np.isnan(of_runs), -np.inf, of_runs), axis=1) / math.sqrt(planned)
-    control = float(noise.control[-1]) * math.sqrt(float(np.median(seeds[:, -1])) / planned)
+    control = float(noise.control[-1]) * math.sqrt(float(np.median(seeds[~np.isnan(values)])) / planned)
     ladder = Ladder(values, noise.errors, noise.control, x, PRIOR_SD if in_gains else PRIOR_SD_NATS)
     found = ladder.predict(at, np.where(np.isfinite(there), there, np.nan), control, LEVEL, noise.degrees)
     return {label: _predicted(found, line) for line, label in enumerate(labels) if math.isfinite(found.mean[line])}
