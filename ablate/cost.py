@@ -22,9 +22,7 @@ from torch.utils.flop_counter import flop_registry
 from ablate.config import build_model
 from ablate.config.batch import share
 from ablate.model.contract import spec_of
-
-LOOKED_UP = frozenset({"table", "table_factor"})  # the roles of vocabulary tables
-EMBEDDING = LOOKED_UP | {"position_table", "logits"}
+from ablate.model.parameter_count import LOOKED_UP, parameters
 
 
 def cost(cfg: DictConfig, model: nn.Module | None = None) -> dict[str, Any]:
@@ -45,17 +43,6 @@ def cost(cfg: DictConfig, model: nn.Module | None = None) -> dict[str, Any]:
         "ops_paper": ops_paper,
         "flops_per_step": counter.flops,
         "tokens_per_step": cfg.trainer.global_batch_tokens,
-    }
-
-
-def parameters(model: nn.Module) -> dict[str, int]:
-    """Numbers of parameters: `total`, `non_embedding` (without embeddings and logits), `active` on any one token."""
-    counts = [(parameter.numel(), spec_of(parameter).role) for parameter in model.parameters()]
-    total = sum(count for count, _ in counts)
-    return {
-        "total": total,
-        "non_embedding": sum(count for count, role in counts if role not in EMBEDDING),
-        "active": round(sum(parameter.numel() * spec_of(parameter).use for parameter in model.parameters())),
     }
 
 

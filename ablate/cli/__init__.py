@@ -22,6 +22,7 @@ VERBS = {
     "evaluate": "score finished runs on the weights that they kept",
     "report": "write a sweep's report from its records",
     "transfer": "say whether changes carry over from one context to others",
+    "forecast": "foresee the next size of a sweep before it runs",
     "cost": "count parameters and operations without allocating",
     "profile": "say what a training step spends its time on, by class of operators",
     "export": "write a finished run as the folder that transformers loads",

@@ -13,7 +13,7 @@ HELP = """Print what the last of WORDS, those that stand behind `ablate`, may be
 
 usage: ablate complete -- WORDS
 """
-OF_A_SWEEP = ("sweep", "plan", "status", "report")  # verbs that take a sweep's name first
+OF_A_SWEEP = ("sweep", "plan", "status", "report", "forecast")  # verbs that take a sweep's name first
 OF_SWEEPS = "transfer"  # the verb that takes several
 WITH_OVERRIDES = ("train", "sweep", "compare", "plan", "cost", "data")
 OF_A_RUN = ("retry=", "replace=", "stored=", "timeout=", "patience=", "timing=", "report=")

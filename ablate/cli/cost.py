@@ -74,6 +74,8 @@ def _rows(name: str, extra: list[str]) -> Iterator[dict[str, Any]]:
     is_comparable = _has_published_size(configs[sweep.baseline])
     published = _published(sweep.reference, list(configs)) if sweep.reference and is_comparable else {}
     for row, counted in zip(configs, costs(list(configs.values())), strict=True):
+        if isinstance(counted, UserError):
+            raise counted.of(name, row)
         yield {
             "row": row,
             "parameters": counted["parameters"]["total"],

@@ -12,9 +12,10 @@ from ablate.errors import UserError
 from ablate.orphans import die_with_parent
 
 
-def costs(configs: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """`ablate.cost.cost` of each, in order; processes are forked before torch is loaded, which each does once.
+def costs(configs: Sequence[Any]) -> Iterator[dict[str, Any] | UserError]:
+    """`ablate.cost.cost` of each, in order, or why it cannot be built.
 
+    Processes are forked before torch is loaded, which each does once.
     They die with this process, however it ends.
     """
     workers = min(cores(), len(configs))
@@ -29,8 +30,8 @@ def count(config: Any) -> dict[str, Any]:
     return cost(config)
 
 
-def _cost(config: Any) -> dict[str, Any]:
+def _cost(config: Any) -> dict[str, Any] | UserError:
     try:
         return count(config)
     except UserError as error:
-        raise error.of(config.sweep, config.row) from None
+        return error

@@ -19,9 +19,11 @@ from ablate.study.contexts import rung_name
 from ablate.study.runs import named_by
 
 if TYPE_CHECKING:
+    from ablate.report.analysis.forecast import Forecast
     from ablate.report.analysis.reference import Published
     from ablate.report.analysis.verdicts import Verdicts
 
+FORECAST = "forecast.json"
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -58,6 +60,7 @@ def build(
     Runs without a folder (all of them, in a fresh clone) are taken from the records in the report's folder; what is
     asked of them, and what each row is compared with, from the sweep file as it is now. Beside runs that have a folder,
     lines of those records that are damaged are left out and named, and the damaged file is kept under another name.
+    Reports on other sizes of the sweep, which show the baseline's loss at this one, are written again.
     Raises `UserError` for a sweep that does not exist, and for records that are all there is and cannot be read.
     """
     folder = Path(reports_dir) / sweep_name
@@ -66,7 +69,10 @@ def build(
         name = rung.relative_to(reports_dir).as_posix()
         if rung.exists() or any(run_folders(runs_dir, name)):
             _kept(name, runs_dir, rung, sweeps_dir)
-    return _written(found, folder)
+    written = _written(found, folder)
+    for size in _other_sizes(found, folder):
+        rebuild(size)
+    return written
 
 
 def gathered(name: str, runs_dir: Path | str, reports_dir: Path | str, sweeps_dir: Path | str) -> Results:
@@ -116,6 +122,27 @@ def with_rungs(found: Results, folder: Path) -> Results:
     return replace(found, rungs={factor: records_file.read(place) for factor, place in there.items()})
 
 
+def _other_sizes(found: Results, folder: Path) -> list[Path]:
+    """The reports on other sizes of the same sweep that can be written again from their records."""
+    sizes = (found.sweep.get("scale") or {}).get("sizes", [])
+    places = [folder.parent / size for size in sizes]
+    return [
+        place for place in places if place != folder and (place / "report.md").exists() and not _older(place)[1].files
+    ]
+
+
+def with_sizes(found: Results, folder: Path) -> Results:
+    """The results with those of all sizes of the sweep whose records are beside `folder`, each with its rungs."""
+    sizes = {}
+    for size in (found.sweep.get("scale") or {}).get("sizes", []):
+        place = folder.parent / size
+        if (place / RECORDS).exists() and place != folder:
+            sizes[size] = with_rungs(records_file.read(place), place)
+        elif place == folder:
+            sizes[size] = found
+    return replace(found, sizes=sizes)
+
+
 def _showing(found: Results, only: str | Iterable[str] | None) -> Results:
     """The results with the rows that the plots are asked to show, and no other ones."""
     sweep = {key: value for key, value in found.sweep.items() if key != SHOWN_FIRST}
@@ -138,15 +165,30 @@ def rebuild(report_dir: Path | str) -> Report:
 
 
 def _written(results: Results, folder: Path) -> Report:
-    results = with_rungs(results, folder)
+    results = with_sizes(with_rungs(results, folder), folder)
     skipped = [*results.sweep.get("skipped", [])]
     for factor, found in results.rungs.items():
         place = rungs_of(results, folder)[factor].name
         skipped += [{**one, "path": f"{place}/{one['path']}"} for one in found.sweep.get("skipped", [])]
     if results.rungs:
         results = replace(results, sweep={**results.sweep, "skipped": skipped})
+    foreseen, problem = _forecast(folder)
+    if problem:
+        skipped.append({"path": FORECAST, "reason": problem})
     problems = tuple(one_line(f"{problem['path']}: {problem['reason']}") for problem in skipped)
-    return Report(folder / "report.md", _write(results, folder), problems)
+    return Report(folder / "report.md", _write(results, folder, foreseen), problems)
+
+
+def _forecast(folder: Path) -> tuple[Forecast | None, str]:
+    """The forecast that was made of the size of this report, and why it cannot be used, where it cannot."""
+    from ablate.report.analysis import forecast
+
+    if not (folder / FORECAST).exists():
+        return None, ""
+    try:
+        return forecast.read(folder / FORECAST), ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, str(error) or type(error).__name__
 
 
 def _with_scores(published: Published | None) -> Published:
@@ -157,14 +199,16 @@ def _with_scores(published: Published | None) -> Published:
     return published if published and published.scores else reference.load(PAPER)
 
 
-def _write(results: Results, folder: Path) -> Verdicts:
+def _write(results: Results, folder: Path, foreseen: Forecast | None) -> Verdicts:
     import jinja2
 
-    from ablate.report.analysis import agreement, reference
+    from ablate.report.analysis import agreement, ladder, reference
     from ablate.report.analysis.agreement_over_training import agreement_over_training
+    from ablate.report.analysis.forecast import scored
     from ablate.report.analysis.judge import judge
     from ablate.report.render import csv_tables, paper_table, plots, score_latex
     from ablate.report.render.agreement_tables import AgreementTables
+    from ablate.report.render.forecast_text import ForecastText
     from ablate.report.render.gain_text import HEADS, GainText
     from ablate.report.render.markdown_tables import MarkdownTables
     from ablate.report.render.provenance import Provenance
@@ -172,6 +216,8 @@ def _write(results: Results, folder: Path) -> Verdicts:
     from ablate.report.render.summary import Summary
 
     judged = judge(results)
+    score = scored(foreseen, results, judged) if foreseen else None
+    sizes = [size for found in results.sizes.values() if (size := ladder.size_of(found))]
     published = reference.load(results.sweep["reference"]) if results.sweep.get("reference") else None
     has_scores = bool(judged.scores.tables)
     agreements = agreement.agreements(judged, published) if published else []
@@ -180,7 +226,7 @@ def _write(results: Results, folder: Path) -> Verdicts:
     kept = {path for plot in drawn for path in (folder / plot.file, (folder / plot.file).with_suffix(".pdf"))}
     for old in {*folder.glob("*.png"), *folder.glob("*.pdf")} - kept:
         old.unlink()  # a plot of an earlier report that this one does not draw
-    atomic_write(folder / "results.csv", csv_tables.results_csv(judged))
+    atomic_write(folder / "results.csv", csv_tables.results_csv(judged, score))
     atomic_write(folder / "runs.csv", csv_tables.runs_csv(results))
     atomic_write(folder / "evidence.csv", csv_tables.evidence_csv(judged))
     atomic_write(folder / "table.tex", paper_table.table_tex(judged))
@@ -200,8 +246,9 @@ def _write(results: Results, folder: Path) -> Verdicts:
         provenance=Provenance(results, judged),
         has_items=bool(results.items),
         scores=ScoreTables(judged, _with_scores(published), results.items) if has_scores else None,
-        gain=GainText(judged, judged.gains) if judged.gains else None,
+        gain=GainText(judged, judged.gains, ladder.falls(sizes)) if judged.gains else None,
         gain_heads=HEADS,
+        forecast=ForecastText(score, judged) if score else None,
     )
     atomic_write(folder / "report.md", text)
     return judged

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,20 @@ def contexts_of(value: Any, path: Path) -> dict[str, tuple[str, ...]]:
         raise UserError(f"{path}: contexts must hold contexts such as  causal: [topology=causal_decoder]")
     found = _grid(value[GRID], path) if set(value) == {GRID} and isinstance(value[GRID], dict) else {}
     for name, overrides in {} if found else value.items():
-        _check_name(name, path)
+        check_name(name, "contexts", path)
         found[name] = overrides_of(overrides, f"contexts: {name}", path)
     if len(found) > MOST_CONTEXTS:
         raise UserError(f"{path}: contexts: {len(found):,}; a sweep has at most {MOST_CONTEXTS}")
-    folders = [name.lower() for name in found]  # some disks do not tell capitals from small letters
-    for name in found:
-        if folders.count(name.lower()) > 1:
-            raise UserError(f"{path}: contexts: two are called {name.lower()!r} but for capital letters")
+    check_folders(found, path)
     return found
+
+
+def check_folders(names: Iterable[str], path: Path) -> None:
+    """Raise `UserError` where two contexts would share a folder: some disks do not tell capitals from small letters."""
+    folders = [name.lower() for name in names]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise UserError(f"{path}: contexts: two are called {folder!r} but for capital letters")
 
 
 def _grid(axes: dict[Any, Any], path: Path) -> dict[str, tuple[str, ...]]:
@@ -58,7 +64,7 @@ def _grid(axes: dict[Any, Any], path: Path) -> dict[str, tuple[str, ...]]:
         if not isinstance(levels, dict) or not levels:
             raise UserError(f"{path}: {where} must hold levels such as  small: [shape.n_layers=2]")
         for level in levels:
-            _check_name(level, path)
+            check_name(level, "contexts", path)
         points.append([(level, overrides_of(given, f"{where}: {level}", path)) for level, given in levels.items()])
     found: dict[str, tuple[str, ...]] = {}
     for point in itertools.product(*points):
@@ -73,11 +79,10 @@ def _grid(axes: dict[Any, Any], path: Path) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _check_name(name: Any, path: Path) -> None:
+def check_name(name: Any, where: str, path: Path) -> None:
+    """Raise `UserError` where `name` cannot be that of a context, which is a folder."""
     if not isinstance(name, str) or not is_sweep_name(name):
-        raise UserError(
-            f"{path}: contexts: {name!r} cannot name a context: 1 to 100 letters, digits and any of . _ = -"
-        )
+        raise UserError(f"{path}: {where}: {name!r} cannot name a context: 1 to 100 letters, digits and any of . _ = -")
 
 
 def rungs_of(value: Any, contexts: dict[str, tuple[str, ...]], path: Path) -> tuple[float, ...]:

@@ -12,10 +12,11 @@ from ablate.config.overrides import merge
 from ablate.errors import UserError, nearest
 from ablate.naming import check_study_name
 from ablate.study import published
-from ablate.study.contexts import contexts_of, rung_name, rungs_of
+from ablate.study.contexts import check_folders, contexts_of, rung_name, rungs_of
 from ablate.study.expectations import Expectation
 from ablate.study.inheritance import extended, find, names, read
 from ablate.study.rows import overrides_of, rows_of
+from ablate.study.scale import STEPS, Scale, scale_of
 
 MOST_SEEDS, MOST_RUNS = 1_000, 100_000  # above any study; below what no disk has folders for
 
@@ -38,6 +39,8 @@ class Sweep:
 
     With `contexts`, overrides by name, the sweep is run and judged in each of them, see `tables`. `rungs` are the
     factors of steps at which the baseline runs as well; `rung` is that of a sweep that is such a run of a baseline.
+    The sizes of `scale` are contexts, too, the smallest first; a table that is no size has none. `refused` says of the
+    rows that a table lacks why they cannot stand in its context.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Sweep:
     contexts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rungs: tuple[float, ...] = ()
     rung: float | None = None
+    scale: Scale | None = None
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def tables(self) -> list[Sweep]:
@@ -75,8 +80,13 @@ class Sweep:
         if context not in self.contexts:
             there = f"there are: {', '.join(self.contexts)}" if self.contexts else "it has none"
             raise UserError(f"no context {context!r} in {self.name}{nearest(context, self.contexts)} ({there})")
-        base = tuple(merge(self.base, self.contexts[context]))
-        return replace(self, name=f"{self.name}/{context}", base=base, contexts={})
+        base = merge(self.base, self.contexts[context])
+        scale = self.scale if self.scale and context in self.scale.sizes else None
+        if scale:
+            baseline = self.rows[self.baseline]
+            sizes = {size: tuple(merge(self.base, given, baseline)) for size, given in scale.sizes.items()}
+            base = merge(base, [f"{STEPS}={scale.steps(context, sizes)}"])
+        return replace(self, name=f"{self.name}/{context}", base=tuple(base), contexts={}, scale=scale)
 
     def at_rungs(self) -> Iterator[Sweep]:
         """The baseline of a table alone at each rung, as a sweep called NAME/x2, or NAME/CONTEXT-x2."""
@@ -92,6 +102,8 @@ class Sweep:
                 expected={},
                 rungs=(),
                 rung=factor,
+                scale=None,
+                refused={},
             )
 
     def seeds_of(self, row: str) -> int:
@@ -135,7 +147,8 @@ def parse(name: str, text: str, path: Path) -> Sweep:
     found = rows_of(content, baseline, base, path)
     baseline, rows = found.baseline, found.overrides
     seeds = _seeds(content.get("seeds", {}), path)
-    contexts = contexts_of(content.get("contexts"), path)
+    scale = scale_of(content.get("scale"), path)
+    contexts = _with_sizes(contexts_of(content.get("contexts"), path), scale, path)
     rungs = rungs_of(content.get("rungs"), contexts, path)
     a_table = seeds.baseline * (1 + len(rungs)) + (len(rows) - 1) * seeds.rows
     if (runs := max(1, len(contexts)) * a_table) > MOST_RUNS:
@@ -162,7 +175,17 @@ def parse(name: str, text: str, path: Path) -> Sweep:
         same_within=_same_within(content.get("same_within"), path),
         contexts=contexts,
         rungs=rungs,
+        scale=scale,
     )
+
+
+def _with_sizes(contexts: dict[str, tuple[str, ...]], scale: Scale | None, path: Path) -> dict[str, tuple[str, ...]]:
+    """The contexts of a sweep, the sizes of its scale behind the others."""
+    sizes = scale.sizes if scale else {}
+    if both := next((name for name in sizes if name in contexts), None):
+        raise UserError(f"{path}: scale: {both!r} is the name of a context already")
+    check_folders([*contexts, *sizes], path)
+    return contexts | sizes
 
 
 def _text(content: dict[str, Any], key: str, path: Path) -> str:

@@ -25,6 +25,7 @@ KEYS = (
     "seeds",
     "contexts",
     "rungs",
+    "scale",
     "early_fraction",
     "same_within",
     "protocol",

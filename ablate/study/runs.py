@@ -14,8 +14,7 @@ from ablate.errors import UserError, nearest
 from ablate.run.folder import run_path
 from ablate.study.definition import Sweep
 from ablate.study.rows import GIVEN_BY_THE_SWEEP
-
-STEPS = "trainer.steps"
+from ablate.study.scale import STEPS
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,19 @@ def _steps(texts: tuple[str, ...]) -> int:
 
 
 def select(sweep: Sweep, only: str | Iterable[str] | None) -> list[str]:
-    """The rows that `only` (a label, a glob, or several, separated by commas) names; all rows without it."""
-    return named_by(only, list(sweep.rows), sweep.name) if only else list(sweep.rows)
+    """The rows that `only` (a label, a glob, or several, separated by commas) names; all rows without it.
+
+    None where it names only rows that are left out.
+    """
+    if not only:
+        return list(sweep.rows)
+    return [row for row in named_by(only, [*sweep.rows, *sweep.refused], sweep.name) if row in sweep.rows]
 
 
-def with_rungs(sweep: Sweep, only: str | Iterable[str] | None) -> list[list[Sweep]]:
-    """Each table of a sweep, and behind it its baseline at the rungs where `only` names the baseline, or no row."""
-    return [[table, *(table.at_rungs() if table.baseline in select(table, only) else ())] for table in sweep.tables]
+def with_rungs(tables: Iterable[Sweep], only: str | Iterable[str] | None) -> list[list[Sweep]]:
+    """Each of the tables that has a row that `only` names, and its baseline at the rungs where it is one of them."""
+    chosen = [(table, select(table, only)) for table in tables]
+    return [[table, *(table.at_rungs() if table.baseline in rows else ())] for table, rows in chosen if rows]
 
 
 def named_by(only: str | Iterable[str], rows: Sequence[str], sweep: str) -> list[str]:

@@ -30,20 +30,29 @@ def train(job: dict[str, Any]) -> int:
 
 
 def prepare(job: dict[str, Any]) -> int:
-    """Prepare the corpus of each config in `job` {"rows", "configs", "result"}.
+    """Prepare the corpus of each config in `job` {"rows", "configs", "result", "needed"}.
 
     The hashes go to the file `result` as {"sha256": [...]}, or {"errors": [line, ...]} where it refuses. First the
     model of each row is built without memory, and what its evaluations need is looked for, so that a row that cannot be
-    trained or scored is refused before any run begins.
+    trained or scored is refused before any run begins. With "needed", rows that cannot be built and are not among these
+    are {"refused": {row: line}}, and hinder no other.
     """
     from ablate.config import build_model, restored
     from ablate.data import build_corpus
 
     errors: list[UserError] = []
+    refused: dict[str, str] = {}
     checked: set[str] = set()
     for row, config in job["rows"].items():
         try:
             build_model(restored(config), device="meta")
+        except UserError as error:
+            if row in job.get("needed", job["rows"]):
+                errors.append(error.of(row))
+            else:
+                refused[row] = "; ".join(str(error).splitlines())
+            continue
+        try:
             _check_evaluations(config, checked)
         except UserError as error:
             errors.append(error.of(row))
@@ -55,7 +64,9 @@ def prepare(job: dict[str, Any]) -> int:
         errors.append(error)
     lines = "\n".join(map(str, errors))
     print_error(lines)
-    result = {"errors": lines.splitlines()} if errors else {"sha256": hashes}
+    result = (
+        {"errors": lines.splitlines()} if errors else {"sha256": hashes} | ({"refused": refused} if refused else {})
+    )
     atomic_write(Path(job["result"]), json.dumps(result))
     return UserError.exit_code if errors else 0
 

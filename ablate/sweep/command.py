@@ -10,9 +10,10 @@ from ablate import termination
 from ablate.duration import duration
 from ablate.integrations.wandb import mirror_of
 from ablate.run.record import FAILED, FINISHED
+from ablate.study import standing
 from ablate.study.paths import Paths
 from ablate.sweep import preflight, request, timing
-from ablate.sweep.corpora import prepare
+from ablate.sweep.corpora import Prepared, prepare
 from ablate.sweep.interruption import Interruption
 from ablate.sweep.progress import Display
 from ablate.sweep.rehearsal import rehearse
@@ -116,17 +117,18 @@ def _work(session: Session, items: list[preflight.RunRequest], differing: dict[p
     began = time.monotonic()
     stored = session.stored
     found = [stored.look(item.run) for item in items]
-    for line in stored.problems():
+    for line in (*standing.lines(session.sweep), *stored.problems()):
         session.display.say(line)
     settled = {*FINISHED} | ({FAILED} if session.options.retry is None else set())
     lacking = any(not item.is_settled(status) for item, status in zip(items, found, strict=True) if status.finished)
     if differing or lacking or any(status.state not in settled or status.is_damaged for status in found):
-        hashes = prepare(session, items)
+        prepared = prepare(session, items)
         if session.interruption:
             return 1
+        items, hashes = _standing(session, items, prepared), prepared.sha256
         for line in preflight.make_room(session.sweep, items, differing, hashes, session.options.replace):
             session.display.say(line)
-        others = stored.trained_on({(item.run.row, item.run.seed): sha256 for item, sha256 in hashes.items()})
+        others = stored.trained_on({(item.run.row, item.run.seed): hashes[item] for item in items})
         if others:
             runs_of = f"{plural(len(others), 'run')} in {stored.file}"
             session.display.say(f"{session.sweep.name}: not counted: {runs_of}, trained on different data")
@@ -137,6 +139,17 @@ def _work(session: Session, items: list[preflight.RunRequest], differing: dict[p
         timing.measure(session, items)
     _summarise(session, tally, time.monotonic() - began)
     return 1 if tally.failed or tally.preempted else 0
+
+
+def _standing(session: Session, items: list[preflight.RunRequest], prepared: Prepared) -> list[preflight.RunRequest]:
+    """The items whose row can stand in the context; the other rows are named, and kept as such."""
+    sweep = session.sweep
+    if not standing.can_refuse(sweep):
+        return items
+    table = standing.keep_out(sweep, prepared.refused, session.paths.runs, session.stored.membership.extra or ())
+    for line in standing.lines(table)[len(sweep.refused) :]:
+        session.display.say(line)
+    return [item for item in items if item.run.row in table.rows]
 
 
 def _summarise(session: Session, tally: Tally, seconds: float) -> None:

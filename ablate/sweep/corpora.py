@@ -8,22 +8,32 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablate.errors import UserError, is_full
 from ablate.run.files import read_json
+from ablate.study.standing import can_refuse
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.scheduler import last_line
 from ablate.sweep.session import Session
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """The sha256 of each item's corpus; and by row why it cannot stand in the context, where there are several."""
+
+    sha256: dict[RunRequest, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
 def prepare(
     session: Session, items: Sequence[RunRequest], folder: Path | None = None, *, texts: bool = True
-) -> dict[RunRequest, str]:
-    """The sha256 of each item's corpus, after making those that are not there; without `texts` none is.
+) -> Prepared:
+    """Build the model of each row, and make the corpora that are not there; without `texts` none is.
 
     Its log is kept in `folder`, without one beside the sweep's runs. Raises `UserError` where that fails, or where
-    the model of a row cannot be built, and `OSError` where the disk of the log is full.
+    the model of a row cannot be built that may not be left out, and `OSError` where the disk of the log is full.
     """
     kinds: dict[str, list[RunRequest]] = {}
     for item in items:
@@ -37,6 +47,7 @@ def prepare(
         "rows": {item.run.row: item.config for item in items},
         "configs": [members[0].config for members in kinds.values() if texts],
         "result": str(result),
+        "needed": [session.sweep.baseline] if can_refuse(session.sweep) else [*session.sweep.rows],
     }
     session.display.say(f"{session.sweep.name}: {'preparing the text' if texts else 'building the rows'}")
     handle = session.starters.forked.start(session.starters.program.prepare, job, log)
@@ -49,7 +60,7 @@ def prepare(
             session.display.say(f"  {line}")
         time.sleep(0.1)
     if session.interruption:
-        return {}
+        return Prepared()
     found = read_json(result)
     result.unlink(missing_ok=True)
     if code or "sha256" not in found:
@@ -57,7 +68,9 @@ def prepare(
         if not said and is_full(folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         raise UserError(said or f"the text could not be prepared; see {log}")
+    refused = found.get("refused", {})
     if not texts:
-        return {}
+        return Prepared(refused=refused)
     hashes = found["sha256"]
-    return {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}
+    made = {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}
+    return Prepared(made, refused)

@@ -18,15 +18,15 @@ from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.record import DONE, Record
 from ablate.run.status import RunStatus
-from ablate.study import measured
+from ablate.study import measured, standing
 from ablate.study.definition import Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
 from ablate.study.runs import PlannedRun, overrides, planned, select, with_rungs
 from ablate.study.settled import Settled
-from ablate.sweep import forecast, timing
+from ablate.sweep import estimates, timing
 from ablate.sweep.devices import jobs_at_a_time
-from ablate.sweep.forecast import Seconds
+from ablate.sweep.estimates import Seconds
 from ablate.sweep.preflight import REMEDY
 from ablate.sweep.stored_runs import StoredRuns
 from ablate.text import aligned, plural
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ablate.sweep.trials import Trials
 
 Config = dict[str, Any]  # resolved
+Count = Callable[[Sequence[Any]], Iterable[dict[str, Any] | UserError]]
 
 BROUGHT_ALONG = ("optimizer", "schedule", "init", "position")  # what moves losses beside the change that it is for
 SUSTAINED = 4e14  # FLOPs a second: what a well-kept H100 makes of its 9.9e14 in bfloat16
@@ -46,8 +47,9 @@ def describe(
     *,
     jobs: int | None = None,
     only: str | Iterable[str] | None = None,
-    count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
+    count: Count | None = None,
     trials: Mapping[str, Trials] | None = None,
+    refused: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """What the sweep would run, how long that takes, what it could detect; raises `UserError` for a row in error.
 
@@ -55,11 +57,19 @@ def describe(
 
     `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do
     not fit together; without it, in a quarter of a second, costs are those that finished runs have counted. `trials`
-    are measured steps, by the name of the part; without them the time is judged by runs that are there.
+    are measured steps, by the name of the part; without them the time is judged by runs that are there. `refused` says
+    by the same name which rows could not be built, where that was tried.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs={jobs}: must be at least 1")
-    parts = [part for table in with_rungs(load(name, Paths.of(extra).sweeps), only) for part in table]
+    paths = Paths.of(extra)
+    tables = [
+        standing.leave_out(table, refused[table.name])
+        if refused and table.name in refused
+        else standing.standing(table, paths.runs, extra)
+        for table in standing.tables(load(name, paths.sweeps), extra)
+    ]
+    parts = [part for table in with_rungs(tables, only) for part in table]
     of_parts = trials or {}
     plans = [_plan(part, extra, jobs, None if part.rung else only, count, of_parts.get(part.name)) for part in parts]
     text = "\n\n".join(plan.text for plan in plans)
@@ -88,10 +98,14 @@ def _plan(
     extra: Sequence[str],
     jobs: int | None,
     only: str | Iterable[str] | None,
-    count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None,
+    count: Count | None,
     trials: Trials | None,
 ) -> _Plan:
     paths, name = Paths.of(extra), sweep.name
+    counted: dict[str, dict[str, Any]] = {}
+    if count:
+        settled = Settled(sweep, paths, extra, jobs=jobs)
+        sweep, counted = _counted(sweep, _configs(Membership(sweep, extra, settled), select(sweep, only)), count)
     chosen = select(sweep, only)
     settled = Settled(sweep, paths, extra, jobs=jobs)
     membership = Membership(sweep, extra, settled)
@@ -101,7 +115,6 @@ def _plan(
     left = Counter(run.row for run, status in found.items() if not status.finished)
     known = [status.record for status in found.values() if status.state == DONE and status.record]
     jobs = jobs or jobs_at_a_time(Trainer(**config["trainer"]) for config in configs.values())
-    counted = dict(zip(configs, count([*map(restored, configs.values())]), strict=True)) if count else {}
     costs: dict[str, tuple[float | None, float | None]]
     costs = {record.row: (_parameters(record), record.ops_paper) for record in known}
     costs |= {row: (cost["parameters"]["total"], cost["ops_paper"]) for row, cost in counted.items()}
@@ -111,6 +124,7 @@ def _plan(
         f"{name}: {sweep.question}",
         f"{_asked(sweep, chosen)}, {len(found)} runs{_seeds(sweep)}: {done}, {left.total()} to run",
         *stored.problems(),
+        *standing.lines(sweep),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
         *measured.lines(found.values(), membership.config),
         *([settled.mixed] if settled.mixed else _differences(name, found)),
@@ -126,6 +140,20 @@ def _plan(
         *([f"detects: {_detects(sweep, known, _at_rungs(sweep, extra, paths))}"] if sweep.rung is None else []),
     ]
     return _Plan("\n".join(lines), len(found), left.total(), seconds)
+
+
+def _counted(sweep: Sweep, configs: Mapping[str, Config], count: Count) -> tuple[Sweep, dict[str, dict[str, Any]]]:
+    """What each row costs; and the sweep without those that cannot be built, where they may be left out.
+
+    Raises `UserError` with a line for each of the others.
+    """
+    found = dict(zip(configs, count([*map(restored, configs.values())]), strict=True))
+    errors = {row: cost for row, cost in found.items() if isinstance(cost, UserError)}
+    needed = [row for row in errors if row == sweep.baseline or not standing.can_refuse(sweep)]
+    if needed:
+        raise UserError("\n".join(str(errors[row].of(sweep.name, row)) for row in needed))
+    sweep = standing.leave_out(sweep, {row: "; ".join(str(error).splitlines()) for row, error in errors.items()})
+    return sweep, {row: cost for row, cost in found.items() if not isinstance(cost, UserError)}
 
 
 def _without_control(sweep: Sweep, rows: Sequence[str]) -> list[str]:
@@ -256,8 +284,8 @@ def _seconds_of_runs(
     """How long the runs take: as measured, else as runs of this sweep did, else as those of others."""
     if trials and (measured := trials.seconds(configs)):
         return Seconds(measured, f"measured by a few steps of {plural(len(trials.rows), 'row')}")
-    own = forecast.of_this_sweep(known, configs)
-    return own if own.rows else forecast.of_other_sweeps(paths.runs, name, configs)
+    own = estimates.of_this_sweep(known, configs)
+    return own if own.rows else estimates.of_other_sweeps(paths.runs, name, configs)
 
 
 def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Trials | None) -> tuple[float, str]:
@@ -272,7 +300,7 @@ def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Tr
     runs = max(longest, training / jobs, mean * math.ceil(left.total() / jobs))
     start = statistics.mean(trial.start for trial in trials.rows.values()) if trials and trials.rows else timing.START
     timed = timing.forecast(sum(seconds.rows.values()), len(seconds.rows), start)
-    report = forecast.report(left.total())
+    report = estimates.report(left.total())
     parts = f"{left.total()} runs of about {duration(mean)}, timing pass {duration(timed)}, report {duration(report)}"
     total = runs + timed + report
     return total, f"about {duration(total)} with jobs={jobs}: {parts}; {seconds.source}"
@@ -292,10 +320,10 @@ def _at_rungs(sweep: Sweep, extra: Sequence[str], paths: Paths) -> dict[float, l
 def _detects(sweep: Sweep, known: Sequence[Record], rungs: Mapping[float, Sequence[Record]]) -> str:
     if sweep.seeds.rows < 3:
         return "nothing: below 3 seeds there is no verdict"
-    sd = forecast.noise(known)
+    sd = estimates.noise(known)
     if math.isnan(sd):
         return "not known: the noise is not measured until two rows have two seeds each"
-    effect = forecast.detectable(sweep, sd)
+    effect = estimates.detectable(sweep, sd)
     return (
         f"a difference of {effect:.3f} in the final loss{_worth(sweep, effect, known, rungs)}, four times in five "
         f"(one run's noise is {sd:.4f}, from this sweep; a false verdict in at most 5 % of such sweeps)"
@@ -304,7 +332,7 @@ def _detects(sweep: Sweep, known: Sequence[Record], rungs: Mapping[float, Sequen
 
 def _worth(sweep: Sweep, effect: float, known: Sequence[Record], rungs: Mapping[float, Sequence[Record]]) -> str:
     """What a difference is worth in tokens, as far as the baseline has run at the rungs; else empty."""
-    gain = forecast.worth(effect, {1.0: [one for one in known if one.row == sweep.baseline], **rungs})
+    gain = estimates.worth(effect, {1.0: [one for one in known if one.row == sweep.baseline], **rungs})
     if math.isnan(gain):
         return ""
     return ", worth more tokens than its rungs have" if math.isinf(gain) else f", worth {gain:.3g} times the tokens"

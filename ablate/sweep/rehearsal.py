@@ -35,20 +35,27 @@ def rehearse(
     are those of `command.run` and `describe`. Nothing stays below `runs`. Raises `UserError` for what a sweep refuses.
     """
     parts = [part for table in request.parts(name, overrides, options) for part in table]
-    found = {}
+    found: dict[str, Trials] = {}
+    refused: dict[str, dict[str, str]] = {}
     for part in parts:
-        code, trials_of_part = _tried(part, measures, program or Program())
+        code, trials_of_part, refused[part.sweep.name] = _tried(part, measures, program or Program())
         if code:
             return code
         if trials_of_part is not None:
             found[part.sweep.name] = trials_of_part
     chosen = parts[0].options
-    say(describe(name, overrides, jobs=chosen.jobs, only=chosen.only, count=count, trials=found), file=out)
+    say(
+        describe(name, overrides, jobs=chosen.jobs, only=chosen.only, count=count, trials=found, refused=refused),
+        file=out,
+    )
     return 0
 
 
-def _tried(asked: SweepRequest, measures: bool, program: Program) -> tuple[int, Trials | None]:
-    """Build each row of a table and, to measure, train a few steps of it; with the exit code of an interruption."""
+def _tried(asked: SweepRequest, measures: bool, program: Program) -> tuple[int, Trials | None, dict[str, str]]:
+    """Build each row of a table and, to measure, train a few steps of it; with the exit code of an interruption.
+
+    Also returned is why some rows cannot stand in the table's context.
+    """
     chosen, items = asked.options, asked.items
     starters = Starters(program, asked.jobs)
     found = None
@@ -59,12 +66,13 @@ def _tried(asked: SweepRequest, measures: bool, program: Program) -> tuple[int, 
     ):
         session = Session(asked.sweep, asked.paths, chosen, display, interruption, starters, asked.stored)
         try:
-            hashes = corpora.prepare(session, items, Path(scratch), texts=measures)
+            prepared = corpora.prepare(session, items, Path(scratch), texts=measures)
+            items = [item for item in items if item.run.row not in prepared.refused]
             if measures and not interruption:
-                preflight.check_data(asked.sweep, items, asked.differing, hashes, chosen.replace)
+                preflight.check_data(asked.sweep, items, asked.differing, prepared.sha256, chosen.replace)
                 left = [item for item in items if item in asked.differing or not asked.stored.look(item.run).finished]
                 found = trials.measure(session, left, Path(scratch))
         finally:
             display.note("")
             starters.close()
-    return (interruption.exit_code if interruption else 0), found
+    return (interruption.exit_code if interruption else 0), found, prepared.refused

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ablate.errors import UserError
-from ablate.study import definition, runs
+from ablate.study import definition, runs, standing
 from ablate.study.definition import Sweep
 from ablate.study.membership import Membership
 from ablate.study.paths import Paths
@@ -35,12 +35,13 @@ class SweepRequest:
 def parts(name: str, overrides: Sequence[str], options: Mapping[str, Any]) -> list[list[SweepRequest]]:
     """The tables of the sweep `name`, each with its baseline at the rungs, all checked before anything is begun.
 
-    Raises `UserError` with a line for each thing that is wrong in any of them.
+    Rows that cannot be composed in one of several contexts are left out there. Raises `UserError` with a line for each
+    thing that is wrong in any of them.
     """
     sweep, only = definition.load(name, Paths.of(overrides).sweeps), options.get("only")
     found: list[list[SweepRequest]] = []
     errors: list[str] = []
-    for table in runs.with_rungs(sweep, only):
+    for table in runs.with_rungs(standing.tables(sweep, overrides), only):
         found.append([])
         for part in table:
             try:
@@ -49,6 +50,8 @@ def parts(name: str, overrides: Sequence[str], options: Mapping[str, Any]) -> li
                 errors.append(str(error))
     if errors:
         raise UserError("\n".join(dict.fromkeys(errors)))
+    if not found:
+        raise UserError(f"only: {only} is left out in every context of {name}")
     return found
 
 

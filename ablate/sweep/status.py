@@ -9,7 +9,7 @@ from pathlib import Path
 from ablate.run.folder import run_folders, seed_of
 from ablate.run.record import DIVERGED, DONE, FAILED, PREEMPTED, RUNNING
 from ablate.run.status import INTERRUPTED, MISSING, STATES, RunStatus, heartbeat, look
-from ablate.study import definition, inheritance, measured, runs
+from ablate.study import definition, inheritance, measured, runs, standing
 from ablate.study.definition import Sweep
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
@@ -30,7 +30,7 @@ def describe(name: str, overrides: Sequence[str] = ()) -> str:
         return _text(name, _of_folders(folders), None)
     texts: list[str] = []
     statuses: list[RunStatus] = []
-    parts = definition.load(name, paths.sweeps).parts
+    parts = [standing.standing(part, paths.runs) for part in definition.load(name, paths.sweeps).parts]
     for part in parts:
         stored = StoredRuns(Membership(part, settled=Settled(part, paths)), paths)
         found = _of_sweep(part, stored)
@@ -50,6 +50,7 @@ def _text(name: str, found: dict[tuple[str, int], RunStatus], stored: StoredRuns
     kept = stored.count(found.values()) if stored else ""
     lines = [f"{name}: {_counts(list(found.values()))}{kept}", *(stored.problems() if stored else ())]
     if stored:
+        lines += standing.lines(stored.membership.sweep)
         lines += [line for line in (stored.membership.settled.mixed,) if line]
         lines += measured.lines(found.values(), stored.membership.config)
     lines += [""]

@@ -148,15 +148,8 @@ def _agreement(first: Context, second: Context, changes: Sequence[Change]) -> Ag
     """In nats, whose order in a context is that of gains."""
     nats = [np.array([-_of(context, change, "nats") for change in changes]) for context in (first, second)]
     own = [np.array([_of(context, change, "own_error") for change in changes]) for context in (first, second)]
-    control = np.array([_control_error(context) for context in (first, second)])
+    control = np.array([context.control_error for context in (first, second)])
     return agreement(nats[0], nats[1], own[0], own[1], control)
-
-
-def _control_error(context: Context) -> float:
-    """The standard error of the controls' means, which is in all differences from them: the median over rows."""
-    squares = [effect.error**2 - effect.own_error**2 for effect in context.effects.values()]
-    known = [square for square in squares if math.isfinite(square)]
-    return math.sqrt(max(0.0, float(np.median(known)))) if known else 0.0
 
 
 def _moved(contexts: Sequence[Context], effects: np.ndarray, errors: np.ndarray) -> list[Moved]:

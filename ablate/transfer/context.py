@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,7 @@ class Effect:
     gain: float = math.nan
     gain_error: float = math.nan
     degrees: int = 0  # of freedom of the error: those of the row's and of its control's own seeds
+    seeds: int = 0  # that the row shares with its control
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,13 @@ class Context:
     has_rungs: bool = False
     of: str = ""
     is_published: bool = False
+
+    @property
+    def control_error(self) -> float:
+        """The standard error of the controls' means, which is in all differences from them: the median over rows."""
+        squares = [effect.error**2 - effect.own_error**2 for effect in self.effects.values()]
+        known = [square for square in squares if math.isfinite(square)]
+        return math.sqrt(max(0.0, statistics.median(known))) if known else 0.0
 
     @property
     def settings(self) -> dict[str, frozenset[str]]:
@@ -145,7 +154,9 @@ def _effect(row: Row, control: Row, found: Comparison, gains: Gains | None, is_o
         if math.isfinite(log):
             log_error = gains.rungs.error(log, found, is_of_baseline) / gains.rungs.slope
     degrees = max(0, row.learned - 1) + max(0, control.learned - 1)
-    return Effect(row.label, found.delta, found.error, found.own_error, found.p_adjusted, log, log_error, degrees)
+    return Effect(
+        row.label, found.delta, found.error, found.own_error, found.p_adjusted, log, log_error, degrees, found.seeds
+    )
 
 
 def of_published(table: Published, labels: Mapping[Change, str]) -> list[Context]:

@@ -9,10 +9,10 @@ from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersSparseMLP
 
 from ablate.config import build_model, compose, identity
-from ablate.cost import parameters
 from ablate.errors import UserError
 from ablate.model.contract import CAUSAL, Context, View
 from ablate.model.experts import balance_loss
+from ablate.model.parameter_count import parameters
 from ablate.model.routing import capacity_of, group_size, plan
 from ablate.training.adafactor import factored_axes
 from tests.model.test_orders import changed

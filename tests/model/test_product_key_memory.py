@@ -7,9 +7,10 @@ import torch
 from torch.nn import functional
 
 from ablate.config import build_model, compose
-from ablate.cost import cost, parameters
+from ablate.cost import cost
 from ablate.errors import UserError
 from ablate.model.contract import Context, View
+from ablate.model.parameter_count import parameters
 from ablate.model.product_key_memory import ProductKeyMemory
 from tests.model.tiny import set_all, tiny
 

@@ -25,9 +25,17 @@ DATA = "a" * 64
 def prepare(job):
     """Pretend that every corpus is there."""
     errors = _behaviours().get("preparing")
-    found = {"errors": errors} if errors else {"sha256": [DATA for _ in job["configs"]]}
+    unfit = _behaviours().get("unfit", {})  # by topology, the rows that do not fit it, and why
+    refused = {row: why for row, why in (unfit.get(_topology(job)) or {}).items() if row in job["rows"]}
+    if needed := [row for row in refused if row in job["needed"]]:
+        errors = [f"{row}: {refused[row]}" for row in needed]
+    found = {"errors": errors} if errors else {"sha256": [DATA for _ in job["configs"]], "refused": refused}
     atomic_write(Path(job["result"]), json.dumps(found))
     return 2 if errors else 0
+
+
+def _topology(job):
+    return next(iter(job["rows"].values()))["topology"]["_target_"].rpartition(".")[2]
 
 
 def measure(job):

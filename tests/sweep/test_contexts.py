@@ -121,3 +121,49 @@ def test_plan_names_rows_that_bring_an_optimizer_along_and_have_no_control(place
         )
     )
     assert "brings" not in describe("try", place.overrides)
+
+
+def test_a_row_that_cannot_stand_in_a_context_is_left_out_there_by_name(place):
+    place.write(TEXT.replace("Rms: [norm=rmsnorm]", "Rms: [norm=rmsnorm]\n  Odd: [norm=batchnorm]"))
+    place.behave(unfit={"CausalDecoder": {"Odd": "norm=batchnorm sees all tokens"}})
+    code, said = place.drive(report=True)
+    line = "try/causal: left out: 'Odd': norm=batchnorm sees all tokens"
+    assert code == 0 and line in said and "try/spans: left out" not in said
+    assert folders(place) == {**PLACES, "try/spans": 5}
+    assert line in describe("try", place.overrides) and line in status.describe("try", place.overrides)
+    assert status.describe("try", place.overrides).endswith("try: 4 tables and rungs, 13 runs: 13 done")
+    report = (place.folder / "reports" / "try" / "causal" / "report.md").read_text()
+    assert "**Odd** cannot stand in this context, and is left out: norm=batchnorm sees all tokens" in report
+    assert "Odd" in (place.folder / "reports" / "try" / "spans" / "results.csv").read_text()
+    place.behave()  # the parts have been changed so that they fit
+    code, said = place.drive(only="Odd")
+    assert code == 0 and "left out" not in said and folders(place)["try/causal"] == 5
+    assert "left out" not in describe("try", place.overrides)
+
+
+def test_a_baseline_that_cannot_stand_in_a_context_stops_the_sweep(place):
+    place.write(TEXT)
+    place.behave(unfit={"CausalDecoder": {"Base": "there is no such thing"}})
+    with pytest.raises(UserError, match="there is no such thing"):
+        place.drive()
+
+
+def test_without_contexts_a_row_that_cannot_stand_stops_the_sweep(place):
+    place.write(SWEEP)
+    place.behave(unfit={"EncoderDecoder": {"Rms": "it does not fit"}})
+    with pytest.raises(UserError, match="Rms: it does not fit"):
+        place.drive()
+
+
+def test_sizes_train_for_so_many_tokens_a_parameter(place):
+    sizes = "scale: {tokens_per_parameter: 0.5, sizes: {small: [shape.n_layers=1], large: [shape.n_layers=2]}}"
+    place.write(SWEEP + sizes)
+    code, _ = place.drive(report=True)
+    steps = {}
+    for size in ("small", "large"):
+        config = RunFolder(next(run_folders(place.runs, f"try/{size}"))).read_config()
+        steps[size] = config["trainer"]["steps"]
+        header = json.loads((place.folder / "reports" / "try" / size / "records.jsonl").read_text().splitlines()[0])
+        assert header["scale"] == {"sizes": ["small", "large"], "tokens_per_parameter": 0.5}
+        assert f"trainer.steps={steps[size]}" in header["base"]
+    assert code == 0 and steps["small"] < steps["large"]

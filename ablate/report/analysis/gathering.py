@@ -24,6 +24,7 @@ from ablate.run.record import Record
 from ablate.study.membership import Membership
 from ablate.study.paths import RECORDS, Paths
 from ablate.study.settled import Settled
+from ablate.study.standing import standing
 from ablate.yaml_text import SharedBlocks
 
 CURVE_POINTS = 48
@@ -72,6 +73,7 @@ def collect(
     without_folder = [line for line in older.records if (line["row"], line["seed"]) not in found]
     without_folder = [line for line in without_folder if not _of_line(runs_dir, name, line).examine().problem]
     sweep = sweep_of(name, Path(sweeps_dir), required=not (lines or without_folder))
+    sweep = sweep and standing(sweep, Path(runs_dir))
     head = header(sweep) if sweep else header_of_runs(name, [*lines.values(), *without_folder])
     paths = replace(Paths.of(), runs=Path(runs_dir), sweeps=Path(sweeps_dir))
     membership = Membership(sweep, settled=Settled(sweep, paths, stored=False)) if sweep else None

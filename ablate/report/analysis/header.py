@@ -7,6 +7,7 @@ from typing import Any
 
 from ablate.config.overrides import key_of
 from ablate.errors import UserError
+from ablate.naming import is_sweep_name
 from ablate.report.text import is_number
 from ablate.run.record import LARGEST
 from ablate.study import controls, definition, expectations, inheritance
@@ -43,7 +44,20 @@ def header(sweep: Sweep) -> Header:
         "notes": sweep.notes,
         "same_within": sweep.same_within,
         "file": sweep.text,
-    } | ({"rungs": [*sweep.rungs]} if sweep.rungs else {})
+    } | (_of_context(sweep) | _refused(sweep))
+
+
+def _of_context(sweep: Sweep) -> Header:
+    """What only sweeps with rungs, or with sizes, have."""
+    rungs: Header = {"rungs": [*sweep.rungs]} if sweep.rungs else {}
+    if sweep.scale:
+        scale = {"sizes": [*sweep.scale.sizes], "tokens_per_parameter": sweep.scale.tokens_per_parameter}
+        rungs["scale"] = scale
+    return rungs
+
+
+def _refused(sweep: Sweep) -> Header:
+    return {"refused": sweep.refused} if sweep.refused else {}
 
 
 def header_of_runs(name: str, records: list[dict[str, Any]]) -> Header:
@@ -88,7 +102,7 @@ def renewed(older: Header, sweep: Sweep | None) -> Header:
             del of_row["against"]  # the control came later than these runs
     today = header(sweep)
     kept = {key: today[key] for key in ("question", "notes", "reference", "same_within", "file")}
-    kept |= {"rungs": today["rungs"]} if "rungs" in today else {}
+    kept |= _of_context(sweep)
     return {**older, **kept, "rows": [row | settings[row["row"]] for row in rows]}
 
 
@@ -118,11 +132,21 @@ def describes_sweep(line: Any) -> bool:
         isinstance(part, dict) and all(isinstance(part.get(key), str) for key in ("path", "reason")) for part in skipped
     )
     listed = listed and _is_texts(line.get(SHOWN_FIRST, [])) and _are_factors(line.get("rungs", []))
+    refused = line.get("refused", {})
+    listed = listed and _is_scale(line.get("scale")) and isinstance(refused, dict) and _is_texts([*refused.values()])
     return texts and rows and listed and _is_texts(line.get("base")) and _says_how_to_compare(line)
 
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_scale(value: Any) -> bool:
+    """Whether it is absent, or names sizes, which are folders, and the tokens of each parameter."""
+    if value is None:
+        return True
+    is_whole = isinstance(value, dict) and _is_texts(value.get("sizes")) and all(map(is_sweep_name, value["sizes"]))
+    return is_whole and is_number(value.get("tokens_per_parameter"))
 
 
 def _are_factors(value: Any) -> bool:

@@ -54,7 +54,8 @@ class Results:
 
     `curves` maps (row, seed, kind) to a list of points: (step, loss) where the kind is train or validation, else (x, y)
     of the curve of the score with the kind's name. `items` maps (row, seed, score) to what each item adds to the score.
-    `rungs` are the runs of the baseline at other budgets, by the factor of steps that the sweep file asks for.
+    `rungs` are the runs of the baseline at other budgets, by the factor of steps that the sweep file asks for, `sizes`
+    those of the sweep's sizes by name, this one included, where the sweep has some.
     """
 
     sweep: dict[str, Any]
@@ -62,6 +63,7 @@ class Results:
     curves: dict[tuple[str, int, str], list[Point]] = field(default_factory=dict)
     items: dict[tuple[str, int, str], ItemValues] = field(default_factory=dict)
     rungs: dict[float, Results] = field(default_factory=dict)
+    sizes: dict[str, Results] = field(default_factory=dict)
 
     def frame(self) -> pandas.DataFrame:
         """The runs as a table: a line a run, as `lines` has them."""

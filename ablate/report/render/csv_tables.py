@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ablate.report.analysis.forecast import Score
 from ablate.report.analysis.results import Results
 from ablate.report.analysis.score_verdicts import ScoreTable
 from ablate.report.analysis.verdicts import (
@@ -21,7 +22,7 @@ from ablate.report.analysis.verdicts import (
     spread,
     timed_speed,
 )
-from ablate.report.render import gain_text
+from ablate.report.render import forecast_text, gain_text
 from ablate.report.render.score_text import EXPLORATORY, PRIMARY, verdict_words
 from ablate.report.text import csv_text
 from ablate.run.score import SPREAD
@@ -88,8 +89,11 @@ DOWNSTREAM_COLUMNS = (
 )
 
 
-def results_csv(verdicts: Verdicts) -> str:
-    """A line per row, the baseline first; after the fixed columns those of each score, the primary ones first."""
+def results_csv(verdicts: Verdicts, forecast: Score | None = None) -> str:
+    """A line per row, the baseline first; after the fixed columns those of each score, the primary ones first.
+
+    Where the size was foreseen, the columns of the forecast stand before those of scores.
+    """
     tables = [*verdicts.scores.tables.values()]
     speeds = comparable_speeds(verdicts)
     gains, context = verdicts.gains, verdicts.context
@@ -98,8 +102,11 @@ def results_csv(verdicts: Verdicts) -> str:
         scores = [figure for table in tables for figure in _score(table, row.label)]
         relative = SpeedRatio() if row is verdicts.baseline else timed_speed(row, verdicts.baseline)
         worth = gain_text.figures(gains, row) if gains else []
-        lines.append([*([context] if context else []), *_result(row, speeds[row.label], relative), *worth, *scores])
+        foreseen = forecast_text.figures(forecast, row.label) if forecast else []
+        fixed = [*([context] if context else []), *_result(row, speeds[row.label], relative), *worth]
+        lines.append([*fixed, *foreseen, *scores])
     columns = [*(["context"] if context else []), *RESULT_COLUMNS, *(gain_text.GAIN_COLUMNS if gains else [])]
+    columns += forecast_text.COLUMNS if forecast else []
     return csv_of([*columns, *score_columns([table.metric.name for table in tables])], lines)
 
 
@@ -108,7 +115,7 @@ def score_columns(names: Sequence[str]) -> list[str]:
 
     Where a name with an ending is another score, or a column that is there anyway, underscores tell it apart.
     """
-    taken = {*names, "context", *RESULT_COLUMNS, *gain_text.GAIN_COLUMNS}
+    taken = {*names, "context", *RESULT_COLUMNS, *gain_text.GAIN_COLUMNS, *forecast_text.COLUMNS}
     columns = []
     for name in names:
         columns.append(name)

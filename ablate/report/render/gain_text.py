@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ablate.report.analysis.gains import Gains, RowGain
+from ablate.report.analysis.ladder import Fall
 from ablate.report.analysis.verdicts import BETTER, UNDECIDED, WORSE, Row, Verdicts
 from ablate.report.text import MISSING, counted, fixed, listed, md_escape, significant
 from ablate.statistics.gain import Gain
@@ -36,8 +38,8 @@ def factor(found: Gain) -> str:
 class GainText:
     """The part of report.md on gains; all text is safe in Markdown."""
 
-    def __init__(self, verdicts: Verdicts, gains: Gains) -> None:
-        self.verdicts, self.gains = verdicts, gains
+    def __init__(self, verdicts: Verdicts, gains: Gains, falls: Sequence[Fall] = ()) -> None:
+        self.verdicts, self.gains, self.falls = verdicts, gains, falls
 
     @property
     def sentence(self) -> str:
@@ -69,7 +71,17 @@ class GainText:
                 f"{fixed(rungs.slope * math.log(2), 3)} as they double. This is the slope of tokens at this size: a "
                 "larger model, or more tokens, has another one."
             )
-        return lines
+        return lines + [self._ladder(fall) for fall in self.falls]
+
+    def _ladder(self, fall: Fall) -> str:
+        """The slope of the ladder between two sizes, in the unit of the rungs' slope."""
+        first, second = fall.first, fall.second
+        return (
+            f"Along the sizes, from {md_escape(first.name)} to {md_escape(second.name)} "
+            f"({significant(second.parameters / first.parameters, 2)} × the parameters, "
+            f"{significant(second.tokens / first.tokens, 2)} × the tokens), its loss falls by {fixed(fall.slope, 3)} ± "
+            f"{fixed(fall.half, 3)} nats as the FLOPs grow by a factor of e; at one size these grow as the tokens do."
+        )
 
     @property
     def lines(self) -> list[list[str]]:

@@ -31,6 +31,7 @@ class Provenance:
         """Runs that diverged, failed, are missing or unsteady, records that were left out, what differs among runs."""
         return [
             *self._bad_runs(),
+            *self._refused(),
             *self._missing(),
             *self._spikes(),
             *self._evaluations(),
@@ -51,6 +52,10 @@ class Provenance:
         for row in self.verdicts:
             if row.lost:
                 yield f"**{md_escape(row.label)}**: {' and '.join(row.above_chance)}; such losses are not compared"
+
+    def _refused(self) -> Iterable[str]:
+        for row, reason in self.sweep.get("refused", {}).items():
+            yield f"**{md_escape(row)}** cannot stand in this context, and is left out: {md_escape(one_line(reason))}"
 
     def _missing(self) -> Iterable[str]:
         begun_rows = {record["row"] for record in self.records}

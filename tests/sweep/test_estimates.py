@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ablate.errors import UserError
-from ablate.sweep import forecast, timing
+from ablate.sweep import estimates, timing
 from ablate.sweep.describe import describe
 from ablate.sweep.rehearsal import rehearse
 from ablate.sweep.trials import Trial
@@ -91,7 +91,7 @@ def test_the_noise_is_not_that_of_another_sweep(place):
 def test_the_timing_pass_is_forecast_as_it_is_bounded():
     assert timing.forecast(spent=10_000.0, rows=3) == pytest.approx(5 * 3 * (timing.START + timing.LONGEST))
     assert timing.forecast(spent=100.0, rows=1000) == timing.LEAST
-    assert forecast.report(1000) > forecast.report(10)
+    assert estimates.report(1000) > estimates.report(10)
 
 
 def test_a_row_that_is_the_baseline_in_other_words_is_flagged(place):
