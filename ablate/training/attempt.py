@@ -150,6 +150,7 @@ class Attempt:
         begun = self._begun()
         if self.found and self.found.identity:
             self._compare(self.found)
+            self.identity = self.found.identity  # its weights and checkpoints have it; a run of an earlier version
             if self.found.status in FINISHED:
                 self.missing = finished.missing(self.cfg, self.folder, self.found)
                 self.points = finished.points_missing(self.cfg, self.folder, self.found)

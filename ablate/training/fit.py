@@ -18,6 +18,7 @@ from ablate.config import build_model, effective, evaluations, fill, points, res
 from ablate.config.batch import share
 from ablate.data.batches import Batches
 from ablate.evaluation.contract import Context
+from ablate.model import recomputing
 from ablate.run.folder import RunFolder
 from ablate.run.score import Score
 from ablate.training import checkpoint, compiling, environment, past_points, processes
@@ -73,6 +74,8 @@ class Fit:
         self.is_trained = False
         self.agenda = agenda(cfg)
         self.model = build_model(cfg)
+        if cfg.trainer.get("recompute"):  # configs of earlier versions do not have it
+            recomputing.recompute(self.model)
         compiling.compile_for_training(self.model, cfg.trainer.compile)
         self.module = Training(
             self.model,
