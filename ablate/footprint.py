@@ -10,7 +10,7 @@ of a step use for a moment is taken to be twice the largest tensor.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Footprint:
         """What a step with so many sequences at once needs."""
         return round(self.held + self.alive * micro_batch)
 
-    def largest(self, choices: Iterator[int], room: float, scale: float = 1.0) -> int | None:
+    def largest(self, choices: Iterable[int], room: float, scale: float = 1.0) -> int | None:
         """The largest micro-batch of `choices` whose need, times `scale`, is at most `room`; None where none is."""
         return max((micro for micro in choices if self.of(micro) * scale <= room), default=None)
 
@@ -102,7 +102,7 @@ class Kept:
         largest = max((size for sizes in self.sizes.values() for size in sizes.values()), default=0)
         each = {layer: sum(sizes.values()) for layer, sizes in self.sizes.items()}
         outside = each.pop(None, 0)
-        within = sum(each.values())
+        within: float = sum(each.values())
         if by_layer and each:
             within = self.inputs + max(kept / self.entered[layer] for layer, kept in each.items() if layer)
         return outside + within + 2 * largest

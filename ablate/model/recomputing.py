@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +26,13 @@ Call = Callable[[Tensor, Context], tuple[Tensor, Context]]
 def recompute(model: nn.Module) -> None:
     """Have each layer of a model computed again in the backward pass. Losses and gradients keep their bits."""
     for layer in layers(model):
-        layer.forward = again(layer, layer.forward)  # type: ignore[method-assign]
+        layer.forward = again(layer, layer.forward)
 
 
 def layers(model: nn.Module) -> Iterator[nn.Module]:
     """What the stacks of a model call, one after the other, each once: their blocks, or the steps of these."""
     seen: set[int] = set()
+    stack: Any  # it has blocks
     for stack in model.modules():
         blocks = getattr(stack, "blocks", None)
         if not isinstance(blocks, nn.ModuleList):
@@ -46,7 +48,7 @@ def again(layer: nn.Module, call: Call) -> Call:
     """``call(x (B,T,D), ctx) -> (x, ctx)``, the forward pass of `layer`, which keeps its input alone."""
 
     moving = [(part, name) for part in layer.modules() for name in getattr(part, "running", ())]
-    contexts = {"context_fn": lambda: (nullcontext(), unmoved(moving))} if moving else {}
+    contexts: dict[str, Any] = {"context_fn": lambda: (nullcontext(), unmoved(moving))} if moving else {}
 
     def forward(x: Tensor, ctx: Context) -> tuple[Tensor, Context]:
         if not (layer.training and torch.is_grad_enabled()) or (moving and torch.compiler.is_compiling()):

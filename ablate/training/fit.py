@@ -28,6 +28,7 @@ from ablate.training.first_loss import FirstLoss
 from ablate.training.interruption import Interruption
 from ablate.training.lightning import DDPStrategy, L, LightningEnvironment, TorchElasticEnvironment
 from ablate.training.module import Training
+from ablate.training.out_of_memory import Room, Shortage, noticed
 from ablate.training.progress import Agenda, Progress
 from ablate.training.scoring import Scored, Scoring, autocast
 from ablate.training.spikes import Spikes
@@ -48,6 +49,7 @@ class Outcome:
     stopped: bool  # by a signal, with a checkpoint
     diverged: str  # why; empty if it has not
     measured: dict[str, Any]
+    shortage: Shortage | None = None  # of memory, which has ended it in a step
 
 
 class Fit:
@@ -68,6 +70,7 @@ class Fit:
         self.device_type = device_type(cfg)
         prepare_process(cfg, self.device_type)
         self.peak_memory = environment.PeakMemory(self.device_type)  # of the training alone
+        self.room = Room(self.device_type)
         self.batches = Batches(cfg, corpus)
         self.scoring = Scoring(cfg, corpus, self.batches, folder, identity)
         self.progress = Progress(Spikes(cfg.trainer.skip_spikes))
@@ -110,7 +113,10 @@ class Fit:
     def run(self) -> Outcome:
         """Train to the end, a signal or a divergence, from the newest whole checkpoint if there is one."""
         newest = self.callback.checkpoints.newest(self.say, set_aside=processes.is_main())
-        self.train(newest)
+        with noticed(self.room, lambda: self.module.is_in_step) as shortages:
+            self.train(newest)
+        if shortages:
+            return Outcome(False, "", {}, shortages[0])
         if not self.callback.has_stopped:
             self._keep()
         measured = {**self._measured(), **self.callback.scored.fields()}

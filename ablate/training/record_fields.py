@@ -50,6 +50,7 @@ def begun(
         seconds=seconds,
         attempts=found.attempts or 0,
         started=found.started or fresh.started,
+        micro_batch=found.micro_batch,
         unknown=found.unknown,
         order=found.order,
     )
