@@ -24,7 +24,7 @@ def run(words: list[str]) -> int:
     """Print the plan."""
     given = arguments.sort(words, switches=("--count", "--measure"))
     name = arguments.one_name(given, "sweep", "ablate plan")
-    settings, overrides = split(given.overrides, {key: SETTINGS[key] for key in ("jobs", "only")})
+    settings, overrides = split(given.overrides, {key: SETTINGS[key] for key in ("jobs", "jobs_per_device", "only")})
     if "--count" in given.flags:
         from ablate.cli.counting import costs
 

@@ -22,7 +22,7 @@ usage: ablate sweep NAME [overrides] [settings] [--dry-run]
   ablate sweep axes stored=false                 runs that a committed report has are trained here, too
   ablate sweep axes --dry-run                    builds each row, says what it would do
 
-settings: jobs= (runs at a time: as many as fill the cores, on GPUs one for each), only=, retry=failed, replace=true,
+settings: jobs= (runs at a time: as many as fill the cores, on GPUs jobs_per_device= on each: 1), only=, retry=failed, replace=true,
           stored=false, report=false, timeout= (seconds a run may take), patience= (seconds without a step),
           timing= (seconds for the timing pass)
 on Slurm: slurm.minutes=240 (the longest that a run may take), and such as slurm.partition=gpu slurm.memory_gb=32: the
@@ -115,6 +115,7 @@ def text(key: str, value: str) -> str:
 
 SETTINGS: dict[str, Callable[[str, str], Any]] = {
     "jobs": whole,
+    "jobs_per_device": whole,
     "only": text,
     "retry": text,
     "replace": boolean,

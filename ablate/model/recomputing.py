@@ -32,13 +32,14 @@ def recompute(model: nn.Module) -> None:
 def layers(model: nn.Module) -> Iterator[nn.Module]:
     """What the stacks of a model call, one after the other, each once: their blocks, or the steps of these."""
     seen: set[int] = set()
-    stack: Any  # it has blocks
     for stack in model.modules():
-        blocks = getattr(stack, "blocks", None)
+        blocks: Any = getattr(stack, "blocks", None)
         if not isinstance(blocks, nn.ModuleList):
             continue
-        calls_steps = getattr(stack, "calls_steps", False)
-        for layer in (step for block in blocks for step in block.steps) if calls_steps else blocks:
+        called: list[Any] = list(blocks)
+        if getattr(stack, "calls_steps", False):
+            called = [step for block in called for step in block.steps]
+        for layer in called:
             if id(layer) not in seen:
                 seen.add(id(layer))
                 yield layer

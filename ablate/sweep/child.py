@@ -30,9 +30,10 @@ def train(job: dict[str, Any]) -> int:
 
 
 def prepare(job: dict[str, Any]) -> int:
-    """Prepare the corpus of each config in `job` {"rows", "configs", "result"}.
+    """Prepare the corpus of each config in `job` {"rows", "configs", "result", "sharing"}.
 
-    The hashes go to the file `result` as {"sha256": [...]}, or {"errors": [line, ...]} where it refuses. First the
+    The hashes go to the file `result` as {"sha256": [...], "notes": [line, ...]}, or {"errors": [line, ...]} where it
+    refuses. The notes are on rows whose runs do not fit on a GPU beside one another, as "sharing" has it. First the
     model of each row is built without memory, and what its evaluations need is looked for, so that a row that cannot be
     trained or scored is refused before any run begins.
     """
@@ -55,9 +56,36 @@ def prepare(job: dict[str, Any]) -> int:
         errors.append(error)
     lines = "\n".join(map(str, errors))
     print_error(lines)
-    result = {"errors": lines.splitlines()} if errors else {"sha256": hashes}
+    notes = [] if errors else _notes_on_memory(job["rows"], job.get("sharing"))
+    result = {"errors": lines.splitlines()} if errors else {"sha256": hashes, "notes": notes}
     atomic_write(Path(job["result"]), json.dumps(result))
     return UserError.exit_code if errors else 0
+
+
+def _notes_on_memory(rows: dict[str, Any], sharing: dict[str, int] | None) -> list[str]:
+    """A line for each row of which `sharing["runs"]` do not fit on a GPU of `sharing["bytes"]`, by estimate."""
+    from ablate.config import restored
+    from ablate.config.batch import share
+    from ablate.footprint import footprint
+
+    if not sharing:
+        return []
+    notes = []
+    for row, config in rows.items():
+        cfg = restored(config)
+        try:
+            needed = footprint(cfg).of(share(cfg).micro_batch)
+        except (RuntimeError, NotImplementedError):  # a part that cannot be counted: no estimate, and no obstacle
+            continue
+        runs, size = sharing["runs"], sharing["bytes"]
+        if runs * needed > size:
+            fit = size // needed
+            remedy = f"jobs_per_device={fit} fits" if fit else "not even one fits: a smaller trainer.micro_batch would"
+            notes.append(
+                f"{row}: by estimate a run needs {needed / 1e9:.1f} GB, {runs} on a device {runs * needed / 1e9:.1f} "
+                f"GB, and it has {size / 1e9:.1f} GB; {remedy}"
+            )
+    return notes
 
 
 def _check_evaluations(config: dict[str, Any], checked: set[str]) -> None:

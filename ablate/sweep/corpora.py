@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.errors import UserError, is_full
+from ablate.machine import gpu_memory
 from ablate.run.files import read_json
+from ablate.sweep.devices import runs_on_a_gpu
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.scheduler import last_line
 from ablate.sweep.session import Session
@@ -37,6 +39,7 @@ def prepare(
         "rows": {item.run.row: item.config for item in items},
         "configs": [members[0].config for members in kinds.values() if texts],
         "result": str(result),
+        "sharing": _sharing(session, items),
     }
     session.display.say(f"{session.sweep.name}: {'preparing the text' if texts else 'building the rows'}")
     handle = session.starters.forked.start(session.starters.program.prepare, job, log)
@@ -57,7 +60,18 @@ def prepare(
         if not said and is_full(folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         raise UserError(said or f"the text could not be prepared; see {log}")
+    for line in found.get("notes", ()):
+        session.display.say(f"{session.sweep.name}: {line}")
     if not texts:
         return {}
     hashes = found["sha256"]
     return {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}
+
+
+def _sharing(session: Session, items: Sequence[RunRequest]) -> dict[str, int] | None:
+    """The runs that share a GPU, and its bytes; None where each has its own, or nothing is known of it."""
+    if session.options.slurm is not None:
+        return None
+    runs = runs_on_a_gpu([item.trainer for item in items], int(session.starters.jobs))
+    size = gpu_memory() if runs > 1 else None
+    return {"runs": runs, "bytes": size} if size else None

@@ -28,6 +28,7 @@ from ablate.sweep import forecast, timing
 from ablate.sweep.devices import jobs_at_a_time
 from ablate.sweep.forecast import Seconds
 from ablate.sweep.preflight import REMEDY
+from ablate.sweep.session import Options
 from ablate.sweep.stored_runs import StoredRuns
 from ablate.text import aligned, plural
 
@@ -45,6 +46,7 @@ def describe(
     extra: Sequence[str] = (),
     *,
     jobs: int | None = None,
+    jobs_per_device: int | None = None,
     only: str | Iterable[str] | None = None,
     count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
     trials: Mapping[str, Trials] | None = None,
@@ -57,11 +59,12 @@ def describe(
     not fit together; without it, in a quarter of a second, costs are those that finished runs have counted. `trials`
     are measured steps, by the name of the part; without them the time is judged by runs that are there.
     """
-    if jobs is not None and jobs < 1:
-        raise UserError(f"jobs={jobs}: must be at least 1")
+    at_a_time = Options(jobs=jobs, jobs_per_device=jobs_per_device)
     parts = [part for table in with_rungs(load(name, Paths.of(extra).sweeps), only) for part in table]
     of_parts = trials or {}
-    plans = [_plan(part, extra, jobs, None if part.rung else only, count, of_parts.get(part.name)) for part in parts]
+    plans = [
+        _plan(part, extra, at_a_time, None if part.rung else only, count, of_parts.get(part.name)) for part in parts
+    ]
     text = "\n\n".join(plan.text for plan in plans)
     return text if len(plans) == 1 else f"{text}\n\n{_together(name, plans)}"
 
@@ -86,21 +89,22 @@ def _together(name: str, plans: Sequence[_Plan]) -> str:
 def _plan(
     sweep: Sweep,
     extra: Sequence[str],
-    jobs: int | None,
+    at_a_time: Options,
     only: str | Iterable[str] | None,
     count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None,
     trials: Trials | None,
 ) -> _Plan:
     paths, name = Paths.of(extra), sweep.name
     chosen = select(sweep, only)
-    settled = Settled(sweep, paths, extra, jobs=jobs)
+    settled = Settled(sweep, paths, extra, jobs=at_a_time.jobs)
     membership = Membership(sweep, extra, settled)
     configs = _configs(membership, chosen)
     stored = StoredRuns(membership, paths)
     found = {run: membership.judged(stored.look(run)) for run in planned(sweep, extra, only)}
     left = Counter(run.row for run, status in found.items() if not status.finished)
     known = [status.record for status in found.values() if status.state == DONE and status.record]
-    jobs = jobs or jobs_at_a_time(Trainer(**config["trainer"]) for config in configs.values())
+    trainers = [Trainer(**config["trainer"]) for config in configs.values()]
+    jobs = at_a_time.jobs or jobs_at_a_time(trainers, at_a_time.jobs_per_device or 1)
     counted = dict(zip(configs, count([*map(restored, configs.values())]), strict=True)) if count else {}
     costs: dict[str, tuple[float | None, float | None]]
     costs = {record.row: (_parameters(record), record.ops_paper) for record in known}

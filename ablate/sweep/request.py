@@ -64,6 +64,6 @@ def of(sweep: Sweep, overrides: Sequence[str], options: Mapping[str, Any]) -> Sw
     if not chosen.replace:
         settled.check()
     differing = preflight.check_against_disk(sweep, items, chosen.replace)
-    jobs = chosen.jobs or jobs_at_a_time(item.trainer for item in items)
+    jobs = chosen.jobs or jobs_at_a_time((item.trainer for item in items), chosen.jobs_per_device or 1)
     stored = StoredRuns(Membership(sweep, overrides, settled), paths, counts=chosen.stored)
-    return SweepRequest(sweep, paths, replace(chosen, jobs=jobs), jobs, items, differing, stored)
+    return SweepRequest(sweep, paths, replace(chosen, jobs=jobs, jobs_per_device=None), jobs, items, differing, stored)

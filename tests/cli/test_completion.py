@@ -59,7 +59,7 @@ def here(tmp_path, monkeypatch):
         ("report mi", ["mine"]),
         ("report mine ", []),
         ("sweep mine paths.sweeps=x mi", []),
-        ("sweep mine jo", ["jobs="]),
+        ("sweep mine jo", ["jobs=", "jobs_per_device="]),
         ("sweep mine replace=", ["replace=true", "replace=false"]),
         ("sweep mine sto", ["stored="]),
         ("compare norm=rmsnorm sto", ["stored="]),

@@ -9,9 +9,11 @@ import time
 import pytest
 
 from ablate import orphans
-from ablate.config import compose_resolved
+from ablate.config import compose_resolved, restored
+from ablate.config.batch import share
 from ablate.data import build_corpus
 from ablate.errors import UserError
+from ablate.footprint import footprint
 from ablate.sweep import child, fork_server
 from ablate.training import processes, run, speed
 from tests.training.standin import Corpus, folder_of
@@ -25,7 +27,21 @@ def result(tmp_path):
 def test_prepare_tells_the_hash_of_each_corpus(asked, result):
     config = compose_resolved(asked())
     assert child.prepare({"rows": {"tiny": config}, "configs": [config, config], "result": str(result)}) == 0
-    assert json.loads(result.read_text()) == {"sha256": [Corpus.sha256] * 2}
+    assert json.loads(result.read_text()) == {"sha256": [Corpus.sha256] * 2, "notes": []}
+
+
+def test_prepare_says_which_rows_do_not_fit_on_a_gpu_beside_one_another(asked, result):
+    configs = [compose_resolved(asked("shape.vocab_size=1000", f"shape.d_model={width}")) for width in (16, 64)]
+    needed = [footprint(restored(config)).of(share(restored(config)).micro_batch) for config in configs]
+    rows = dict(zip(("narrow", "wide"), configs, strict=True))
+    job = {"rows": rows, "configs": [], "result": str(result), "sharing": {"runs": 2, "bytes": needed[1] + needed[0]}}
+    assert child.prepare(job) == 0
+    (note,) = json.loads(result.read_text())["notes"]
+    assert note.startswith("wide: by estimate a run needs 0.0 GB, 2 on a device") and note.endswith(
+        "jobs_per_device=1 fits"
+    )
+    assert child.prepare({**job, "sharing": {"runs": 2, "bytes": needed[0] // 2}}) == 0
+    assert "not even one fits" in json.loads(result.read_text())["notes"][0]
 
 
 def test_prepare_names_every_row_that_cannot_be_built_and_reads_no_text(asked, result, monkeypatch, capsys):
