@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import identity, merge, restored
 from ablate.config.overrides import key_of
-from ablate.config.root import Trainer
 from ablate.config.slots import declares
 from ablate.duration import duration
-from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.record import DONE, Record
 from ablate.run.status import RunStatus
 from ablate.study import measured
-from ablate.study.definition import Sweep, load
+from ablate.study.definition import Seeds, Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
-from ablate.study.runs import PlannedRun, planned, select, with_rungs
+from ablate.study.runs import PlannedRun, planned, with_rungs
 from ablate.study.settled import Settled
-from ablate.sweep import forecast, timing
-from ablate.sweep.devices import jobs_at_a_time
-from ablate.sweep.forecast import Seconds
+from ablate.sweep import budgeting, forecast
+from ablate.sweep.outlook import Config, Outlook
 from ablate.sweep.preflight import REMEDY
 from ablate.sweep.session import Options
 from ablate.sweep.stored_runs import StoredRuns
-from ablate.text import aligned, plural
+from ablate.text import aligned
 
 if TYPE_CHECKING:
     from ablate.sweep.trials import Trials
-
-Config = dict[str, Any]  # resolved
 
 BROUGHT_ALONG = ("optimizer", "schedule", "init", "position")  # what moves losses beside the change that it is for
 SUSTAINED = 4e14  # FLOPs a second: what a well-kept H100 makes of its 9.9e14 in bfloat16
@@ -50,6 +44,7 @@ def describe(
     only: str | Iterable[str] | None = None,
     count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None = None,
     trials: Mapping[str, Trials] | None = None,
+    budget: float | None = None,
 ) -> str:
     """What the sweep would run, how long that takes, what it could detect; raises `UserError` for a row in error.
 
@@ -57,16 +52,40 @@ def describe(
 
     `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do
     not fit together; without it, in a quarter of a second, costs are those that finished runs have counted. `trials`
-    are measured steps, by the name of the part; without them the time is judged by runs that are there.
+    are measured steps, by the name of the part; without them the time is judged by runs that are there. `budget` is
+    the seconds that all may take: seeds are taken away for that, else it is refused.
     """
     at_a_time = Options(jobs=jobs, jobs_per_device=jobs_per_device)
-    parts = [part for table in with_rungs(load(name, Paths.of(extra).sweeps), only) for part in table]
-    of_parts = trials or {}
-    plans = [
-        _plan(part, extra, at_a_time, None if part.rung else only, count, of_parts.get(part.name)) for part in parts
+    found = outlooks(name, extra, at_a_time, only, trials)
+    lines = []
+    if budget is not None:
+        taken = budgeting.fitted(name, found, budget)
+        if taken is None:
+            lines = [f"{name}: budget: how long a run takes is not known; ablate plan {name} --measure budget=..."]
+        else:
+            lines = [f"{name}: {budgeting.said(taken)}"]
+            found = outlooks(name, extra, at_a_time, only, trials, taken.left)
+    plans = [_plan(outlook, extra, count) for outlook in found]
+    texts = [plan.text for plan in plans] + ([_together(name, plans)] if len(plans) > 1 else [])
+    return "\n\n".join([*lines, *texts])
+
+
+def outlooks(
+    name: str,
+    extra: Sequence[str],
+    at_a_time: Options,
+    only: str | Iterable[str] | None,
+    trials: Mapping[str, Trials] | None = None,
+    seeds: Seeds | None = None,
+) -> list[Outlook]:
+    """How all parts of a sweep stand, its tables and their rungs; with `seeds` in place of those of its file."""
+    sweep = load(name, Paths.of(extra).sweeps)
+    if seeds:
+        sweep = replace(sweep, seeds=seeds)
+    parts = [part for table in with_rungs(sweep, only) for part in table]
+    return [
+        Outlook(part, extra, at_a_time, None if part.rung else only, (trials or {}).get(part.name)) for part in parts
     ]
-    text = "\n\n".join(plan.text for plan in plans)
-    return text if len(plans) == 1 else f"{text}\n\n{_together(name, plans)}"
 
 
 @dataclass(frozen=True)
@@ -87,48 +106,34 @@ def _together(name: str, plans: Sequence[_Plan]) -> str:
 
 
 def _plan(
-    sweep: Sweep,
-    extra: Sequence[str],
-    at_a_time: Options,
-    only: str | Iterable[str] | None,
-    count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None,
-    trials: Trials | None,
+    outlook: Outlook, extra: Sequence[str], count: Callable[[Sequence[Any]], Iterable[dict[str, Any]]] | None
 ) -> _Plan:
-    paths, name = Paths.of(extra), sweep.name
-    chosen = select(sweep, only)
-    settled = Settled(sweep, paths, extra, jobs=at_a_time.jobs)
-    membership = Membership(sweep, extra, settled)
-    configs = _configs(membership, chosen)
-    stored = StoredRuns(membership, paths)
-    found = {run: membership.judged(stored.look(run)) for run in planned(sweep, extra, only)}
-    left = Counter(run.row for run, status in found.items() if not status.finished)
-    known = [status.record for status in found.values() if status.state == DONE and status.record]
-    trainers = [Trainer(**config["trainer"]) for config in configs.values()]
-    jobs = at_a_time.jobs or jobs_at_a_time(trainers, at_a_time.jobs_per_device or 1)
+    sweep, name, found, configs = outlook.sweep, outlook.sweep.name, outlook.found, outlook.configs
+    left, known, trials = outlook.left().total(), outlook.known, outlook.trials
     counted = dict(zip(configs, count([*map(restored, configs.values())]), strict=True)) if count else {}
     costs: dict[str, tuple[float | None, float | None]]
     costs = {record.row: (_parameters(record), record.ops_paper) for record in known}
     costs |= {row: (cost["parameters"]["total"], cost["ops_paper"]) for row, cost in counted.items()}
-    done = f"{len(found) - left.total()} done{stored.count(found.values())}"
-    seconds, time = _time(name, left, jobs, _seconds_of_runs(name, paths, configs, known, trials), trials)
+    done = f"{len(found) - left} done{outlook.stored.count(found.values())}"
+    seconds, time = outlook.time()
     lines = [
         f"{name}: {sweep.question}",
-        f"{_asked(sweep, chosen)}, {len(found)} runs{_seeds(sweep)}: {done}, {left.total()} to run",
-        *stored.problems(),
+        f"{_asked(sweep, outlook.chosen)}, {len(found)} runs{_seeds(sweep)}: {done}, {left} to run",
+        *outlook.stored.problems(),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
-        *measured.lines(found.values(), membership.config),
-        *([settled.mixed] if settled.mixed else _differences(name, found)),
+        *measured.lines(found.values(), outlook.membership.config),
+        *([outlook.settled.mixed] if outlook.settled.mixed else _differences(name, found)),
         *_copies(name, configs),
-        *_without_control(sweep, [row for row in chosen if row != sweep.baseline]),
+        *_without_control(sweep, [row for row in outlook.chosen if row != sweep.baseline]),
         *(f"not measured: {row}: {reason}" for row, reason in (trials.failed if trials else {}).items()),
         "",
         *_table(sweep, found, configs, costs),
         "",
         *_operations(found, configs, counted),
         f"time: {time}",
-        *([f"detects: {_detects(sweep, known, _at_rungs(sweep, extra, paths))}"] if sweep.rung is None else []),
+        *([f"detects: {_detects(sweep, known, _at_rungs(sweep, extra, outlook.paths))}"] if sweep.rung is None else []),
     ]
-    return _Plan("\n".join(lines), len(found), left.total(), seconds)
+    return _Plan("\n".join(lines), len(found), left, seconds)
 
 
 def _without_control(sweep: Sweep, rows: Sequence[str]) -> list[str]:
@@ -156,17 +161,6 @@ def _seeds(sweep: Sweep) -> str:
     if sweep.rung is not None:
         return ""
     return f" ({sweep.seeds.baseline} seeds of the baseline, {sweep.seeds.rows} of each other row)"
-
-
-def _configs(membership: Membership, rows: Sequence[str]) -> dict[str, Config]:
-    """The config of each row's first seed; raises `UserError` for each row that has none."""
-    configs: dict[str, Config] = {}
-    for row in rows:
-        try:
-            configs[row] = membership.config(row, 0)
-        except UserError as error:
-            raise error.of(membership.sweep.name, row) from None
-    return configs
 
 
 def _copies(name: str, configs: dict[str, Config]) -> list[str]:
@@ -245,34 +239,6 @@ def _operations(
     )
     alone = duration(total / SUSTAINED)
     return [f"cost: {total:.3g} FLOPs, forward and backward: {alone} of a GPU that keeps up {SUSTAINED:.0e} a second"]
-
-
-def _seconds_of_runs(
-    name: str, paths: Paths, configs: dict[str, Config], known: Sequence[Record], trials: Trials | None
-) -> Seconds:
-    """How long the runs take: as measured, else as runs of this sweep did, else as those of others."""
-    if trials and (measured := trials.seconds(configs)):
-        return Seconds(measured, f"measured by a few steps of {plural(len(trials.rows), 'row')}")
-    own = forecast.of_this_sweep(known, configs)
-    return own if own.rows else forecast.of_other_sweeps(paths.runs, name, configs)
-
-
-def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Trials | None) -> tuple[float, str]:
-    """How long the whole sweep takes, its runs, the timing pass and the report: in seconds, and in words."""
-    if not left:
-        return 0.0, "nothing is left to run"
-    if not seconds.rows:
-        return math.nan, f"not measured; ablate plan {name} --measure trains a few steps of each row"
-    training = sum(seconds.rows[row] * runs for row, runs in left.items())
-    longest = max(seconds.rows[row] for row in left)
-    mean = training / left.total()
-    runs = max(longest, training / jobs, mean * math.ceil(left.total() / jobs))
-    start = statistics.mean(trial.start for trial in trials.rows.values()) if trials and trials.rows else timing.START
-    timed = timing.forecast(sum(seconds.rows.values()), len(seconds.rows), start)
-    report = forecast.report(left.total())
-    parts = f"{left.total()} runs of about {duration(mean)}, timing pass {duration(timed)}, report {duration(report)}"
-    total = runs + timed + report
-    return total, f"about {duration(total)} with jobs={jobs}: {parts}; {seconds.source}"
 
 
 def _at_rungs(sweep: Sweep, extra: Sequence[str], paths: Paths) -> dict[float, list[Record]]:

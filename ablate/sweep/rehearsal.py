@@ -25,6 +25,7 @@ def rehearse(
     *,
     measures: bool,
     count: Any = None,
+    budget: float | None = None,
     program: Program | None = None,
     out: TextIO | None = None,
     **options: Any,
@@ -35,16 +36,28 @@ def rehearse(
     are those of `command.run` and `describe`. Nothing stays below `runs`. Raises `UserError` for what a sweep refuses.
     """
     parts = [part for table in request.parts(name, overrides, options) for part in table]
-    found = {}
+    code, found = tried(parts, program or Program(), measures=measures)
+    if code:
+        return code
+    chosen = parts[0].options
+    text = describe(name, overrides, jobs=chosen.jobs, only=chosen.only, count=count, trials=found, budget=budget)
+    say(text, file=out)
+    return 0
+
+
+def tried(parts: Sequence[SweepRequest], program: Program, *, measures: bool = True) -> tuple[int, dict[str, Trials]]:
+    """Build every row and, to measure, train a few steps of it, by the names of the parts.
+
+    With the exit code of an interruption, else 0.
+    """
+    found: dict[str, Trials] = {}
     for part in parts:
-        code, trials_of_part = _tried(part, measures, program or Program())
+        code, trials_of_part = _tried(part, measures, program)
         if code:
-            return code
+            return code, found
         if trials_of_part is not None:
             found[part.sweep.name] = trials_of_part
-    chosen = parts[0].options
-    say(describe(name, overrides, jobs=chosen.jobs, only=chosen.only, count=count, trials=found), file=out)
-    return 0
+    return 0, found
 
 
 def _tried(asked: SweepRequest, measures: bool, program: Program) -> tuple[int, Trials | None]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ablate.errors import UserError
 from ablate.study import definition, runs
+from ablate.study.budget import Budget
 from ablate.study.definition import Sweep
 from ablate.study.membership import Membership
 from ablate.study.paths import Paths
@@ -30,21 +31,27 @@ class SweepRequest:
     items: list[RunRequest]
     differing: dict[RunRequest, str]
     stored: StoredRuns
+    budget: Budget | None = None
 
 
-def parts(name: str, overrides: Sequence[str], options: Mapping[str, Any]) -> list[list[SweepRequest]]:
+def parts(
+    name: str, overrides: Sequence[str], options: Mapping[str, Any], budget: Budget | None = None
+) -> list[list[SweepRequest]]:
     """The tables of the sweep `name`, each with its baseline at the rungs, all checked before anything is begun.
 
-    Raises `UserError` with a line for each thing that is wrong in any of them.
+    They have the seeds that a `budget` leaves. Raises `UserError` with a line for each thing that is wrong in any.
     """
     sweep, only = definition.load(name, Paths.of(overrides).sweeps), options.get("only")
+    if budget:
+        sweep = replace(sweep, seeds=budget.left)
     found: list[list[SweepRequest]] = []
     errors: list[str] = []
     for table in runs.with_rungs(sweep, only):
         found.append([])
         for part in table:
             try:
-                found[-1].append(of(part, overrides, {**options, "only": None if part.rung else only}))
+                asked = of(part, overrides, {**options, "only": None if part.rung else only})
+                found[-1].append(replace(asked, budget=budget))
             except UserError as error:
                 errors.append(str(error))
     if errors:

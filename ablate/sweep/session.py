@@ -24,11 +24,11 @@ class Options:
 
     `jobs` runs train at a time; None is as many as fill the cores, and on GPUs `jobs_per_device` on each, by default
     one. By `jobs` the threads of a run are settled, once; nothing else here can change a result. `only` picks rows by
-    label or glob. `retry="failed"` tries failed runs again. `stored` counts the runs that only the records of the sweep's report have.
-    `replace` moves runs of another config aside instead of refusing them. A run is killed after `timeout` seconds, or
-    after `patience` seconds (ten steps, if that is longer) without a step;
-    six times that before the first, which may compile. `timing` bounds the exclusive timing pass in seconds; None is a
-    tenth of the training, 0 none. `slurm` sends the runs to a cluster; its settings are such as {"minutes": 240}.
+    label or glob. `retry="failed"` tries failed runs again. `stored` counts the runs that only the records of the
+    sweep's report have. `replace` moves runs of another config aside instead of refusing them. A run is killed after
+    `timeout` seconds, or after `patience` seconds (ten steps, if that is longer) without a step; six times that before
+    the first, which may compile. `timing` bounds the exclusive timing pass in seconds; None is a tenth of the training,
+    0 none. `slurm` sends the runs to a cluster; its settings are such as {"minutes": 240}.
     """
 
     jobs: int | None = None

@@ -118,6 +118,7 @@ def test_options_of_one_group_and_one_option(capsys):
         (["sweep", "tiny", "--dry"], ["--dry: unknown flag; did you mean '--dry-run'?"]),
         (["sweep", "tiny", "seed=1"], ["seed=1: seeds are the sweep file's"]),
         (["plan", "tiny", "jobs=0"], ["jobs=0: must be at least 1"]),
+        (["plan", "tiny", "budget=two"], ["budget=two: must be a time such as 45min, 2h or 1.5d"]),
         (["plan", "tiny", "jobs_per_device=0"], ["jobs_per_device=0: must be at least 1"]),
         (["sweep", "tiny", "jobs=2", "jobs_per_device=2"], ["jobs_per_device=2: jobs=2 says already how many"]),
         (["sweep", "tiny", "slurm.minutes=9", "jobs_per_device=2"], ["on Slurm each run has GPUs of its own"]),

@@ -9,7 +9,9 @@ from ablate.config.overrides import key_of
 from ablate.errors import UserError
 from ablate.report.text import is_number
 from ablate.run.record import LARGEST
+from ablate.study import budget as budgets
 from ablate.study import controls, definition, expectations, inheritance
+from ablate.study.budget import Budget
 from ablate.study.definition import Sweep
 from ablate.study.rows import GIVEN_BY_THE_SWEEP, not_of_a_study
 
@@ -44,6 +46,15 @@ def header(sweep: Sweep) -> Header:
         "same_within": sweep.same_within,
         "file": sweep.text,
     } | ({"rungs": [*sweep.rungs]} if sweep.rungs else {})
+
+
+def within_budget(found: Header, budget: Budget | None) -> Header:
+    """The header of a sweep that was to end within a time: with the seeds that this has left it, and the note of it."""
+    if budget is None:
+        return found
+    left = [budget.left.baseline if row["row"] == found["baseline"] else budget.left.rows for row in found["rows"]]
+    rows = [{**row, "seeds": seeds} for row, seeds in zip(found["rows"], left, strict=True)]
+    return {**found, "rows": rows, budgets.KEY: budget.to_json()}
 
 
 def header_of_runs(name: str, records: list[dict[str, Any]]) -> Header:
@@ -118,6 +129,8 @@ def describes_sweep(line: Any) -> bool:
         isinstance(part, dict) and all(isinstance(part.get(key), str) for key in ("path", "reason")) for part in skipped
     )
     listed = listed and _is_texts(line.get(SHOWN_FIRST, [])) and _are_factors(line.get("rungs", []))
+    if budgets.KEY in line and Budget.from_json(line[budgets.KEY]) is None:
+        return False
     return texts and rows and listed and _is_texts(line.get("base")) and _says_how_to_compare(line)
 
 

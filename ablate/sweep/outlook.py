@@ -1,0 +1,108 @@
+"""A part of a sweep as it stands: its rows' configs, what is done, and how long the rest takes with which seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ablate.config.root import Trainer
+from ablate.duration import duration
+from ablate.errors import UserError
+from ablate.run.record import DONE
+from ablate.study.definition import Seeds, Sweep
+from ablate.study.membership import Membership
+from ablate.study.paths import Paths
+from ablate.study.runs import planned, select
+from ablate.study.settled import Settled
+from ablate.sweep import forecast, timing
+from ablate.sweep.devices import jobs_at_a_time
+from ablate.sweep.forecast import Seconds
+from ablate.sweep.session import Options
+from ablate.sweep.stored_runs import StoredRuns
+from ablate.text import plural
+
+if TYPE_CHECKING:
+    from ablate.sweep.trials import Trials
+
+Config = dict[str, Any]  # resolved
+
+
+class Outlook:
+    """One table of a sweep, or its baseline at a rung, `only` some of its rows.
+
+    `trials` are measured steps; without them the time is judged by runs that are there. Raises `UserError` for a row in
+    error.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        extra: Sequence[str],
+        at_a_time: Options,
+        only: str | Iterable[str] | None,
+        trials: Trials | None,
+    ) -> None:
+        self.sweep, self.trials, self.paths = sweep, trials, Paths.of(extra)
+        self.chosen = select(sweep, only)
+        self.settled = Settled(sweep, self.paths, extra, jobs=at_a_time.jobs)
+        self.membership = Membership(sweep, extra, self.settled)
+        self.configs = _configs(self.membership, self.chosen)
+        self.stored = StoredRuns(self.membership, self.paths)
+        self.found = {run: self.membership.judged(self.stored.look(run)) for run in planned(sweep, extra, only)}
+        statuses = self.found.values()
+        self.known = [status.record for status in statuses if status.state == DONE and status.record]
+        trainers = [Trainer(**config["trainer"]) for config in self.configs.values()]
+        self.jobs = at_a_time.jobs or jobs_at_a_time(trainers, at_a_time.jobs_per_device or 1)
+
+    def left(self, seeds: Seeds | None = None) -> Counter[str]:
+        """How many runs of each row are to be made, where the sweep has these seeds; else its own."""
+        most = {row: self._seeds_of(row, seeds or self.sweep.seeds) for row in self.chosen}
+        waiting = (run for run, status in self.found.items() if not status.finished)
+        return Counter(run.row for run in waiting if run.seed < most[run.row])
+
+    def time(self, seeds: Seeds | None = None) -> tuple[float, str]:
+        """How long it takes, runs, timing pass and report together: in seconds, NaN where unknown, and in words."""
+        name, left, seconds = self.sweep.name, self.left(seeds), self._seconds
+        if not left:
+            return 0.0, "nothing is left to run"
+        if not seconds.rows:
+            return math.nan, f"not measured; ablate plan {name} --measure trains a few steps of each row"
+        training = sum(seconds.rows[row] * runs for row, runs in left.items())
+        longest = max(seconds.rows[row] for row in left)
+        mean = training / left.total()
+        runs = max(longest, training / self.jobs, mean * math.ceil(left.total() / self.jobs))
+        trials = self.trials.rows.values() if self.trials else ()
+        start = statistics.mean(trial.start for trial in trials) if trials else timing.START
+        timed = timing.forecast(sum(seconds.rows.values()), len(seconds.rows), start)
+        report = forecast.report(left.total())
+        total = runs + timed + report
+        parts = f"{left.total()} runs of about {duration(mean)}, timing pass {duration(timed)}"
+        return total, (
+            f"about {duration(total)} with jobs={self.jobs}: {parts}, report {duration(report)}; {seconds.source}"
+        )
+
+    def _seeds_of(self, row: str, seeds: Seeds) -> int:
+        return seeds.baseline if row == self.sweep.baseline else seeds.rows
+
+    @cached_property
+    def _seconds(self) -> Seconds:
+        """How long the runs take: as measured, else as runs of this sweep did, else as those of others."""
+        if self.trials and (measured := self.trials.seconds(self.configs)):
+            return Seconds(measured, f"measured by a few steps of {plural(len(self.trials.rows), 'row')}")
+        own = forecast.of_this_sweep(self.known, self.configs)
+        return own if own.rows else forecast.of_other_sweeps(self.paths.runs, self.sweep.name, self.configs)
+
+
+def _configs(membership: Membership, rows: Sequence[str]) -> dict[str, Config]:
+    """The config of each row's first seed; raises `UserError` for each row that has none."""
+    configs: dict[str, Config] = {}
+    for row in rows:
+        try:
+            configs[row] = membership.config(row, 0)
+        except UserError as error:
+            raise error.of(membership.sweep.name, row) from None
+    return configs
