@@ -6,9 +6,11 @@ JSON` calls one in a fresh interpreter.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,10 @@ def train(job: dict[str, Any]) -> int:
 def prepare(job: dict[str, Any]) -> int:
     """Prepare the corpus of each config in `job` {"rows", "configs", "result", "sharing"}.
 
-    The hashes go to the file `result` as {"sha256": [...], "notes": [line, ...]}, or {"errors": [line, ...]} where it
-    refuses. The notes are on rows whose runs do not fit on a GPU beside one another, as "sharing" has it. First the
-    model of each row is built without memory, and what its evaluations need is looked for, so that a row that cannot be
-    trained or scored is refused before any run begins.
+    The hashes go to the file `result` as {"sha256": [...], "notes": [line, ...], "texts": seconds}, or
+    {"errors": [line, ...]} where it refuses. The notes are on rows whose runs do not fit on a GPU beside one another,
+    as "sharing" has it. First the model of each row is built without memory, and what its evaluations need is looked
+    for, so that a row that cannot be trained or scored is refused before any run begins.
     """
     from ablate.config import build_model, restored
     from ablate.data import build_corpus
@@ -49,6 +51,7 @@ def prepare(job: dict[str, Any]) -> int:
         except UserError as error:
             errors.append(error.of(row))
     hashes = []
+    began = time.monotonic()
     try:
         if not errors:
             hashes = [build_corpus.prepare(restored(config), progress=say).sha256 for config in job["configs"]]
@@ -56,8 +59,9 @@ def prepare(job: dict[str, Any]) -> int:
         errors.append(error)
     lines = "\n".join(map(str, errors))
     print_error(lines)
+    texts = time.monotonic() - began
     notes = [] if errors else _notes_on_memory(job["rows"], job.get("sharing"))
-    result = {"errors": lines.splitlines()} if errors else {"sha256": hashes, "notes": notes}
+    result = {"errors": lines.splitlines()} if errors else {"sha256": hashes, "notes": notes, "texts": texts}
     atomic_write(Path(job["result"]), json.dumps(result))
     return UserError.exit_code if errors else 0
 
@@ -121,8 +125,9 @@ def try_out(job: dict[str, Any]) -> int:
 
     trial = speed.try_out(restored(job["config"]), RunFolder(job["scratch"]), job["seconds"])
     if processes.is_main():
-        found = {"start": trial.began - job["asked"], "step": trial.step, "evaluation": trial.evaluation}
-        atomic_write(Path(job["result"]), json.dumps(found))
+        found = dataclasses.asdict(trial)
+        start = found.pop("began") - job["asked"]
+        atomic_write(Path(job["result"]), json.dumps({"start": start, **found}))
     return 0
 
 

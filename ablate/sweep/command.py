@@ -152,7 +152,7 @@ def _work(session: Session, items: list[preflight.RunRequest], differing: dict[p
     settled = {*FINISHED} | ({FAILED} if session.options.retry is None else set())
     lacking = any(not item.is_settled(status) for item, status in zip(items, found, strict=True) if status.finished)
     if differing or lacking or any(status.state not in settled or status.is_damaged for status in found):
-        hashes = prepare(session, items)
+        hashes = prepare(session, items).sha256
         if session.interruption:
             return 1
         for line in preflight.make_room(session.sweep, items, differing, hashes, session.options.replace):

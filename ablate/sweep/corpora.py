@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import UserError, is_full
@@ -19,10 +20,18 @@ from ablate.sweep.scheduler import last_line
 from ablate.sweep.session import Session
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """The sha256 of each item's corpus, and the seconds that these have taken."""
+
+    sha256: dict[RunRequest, str]
+    seconds: float = 0.0
+
+
 def prepare(
     session: Session, items: Sequence[RunRequest], folder: Path | None = None, *, texts: bool = True
-) -> dict[RunRequest, str]:
-    """The sha256 of each item's corpus, after making those that are not there; without `texts` none is.
+) -> Prepared:
+    """Make the corpora that are not there; without `texts` none, and none is in what is returned.
 
     Its log is kept in `folder`, without one beside the sweep's runs. Raises `UserError` where that fails, or where
     the model of a row cannot be built, and `OSError` where the disk of the log is full.
@@ -52,7 +61,7 @@ def prepare(
             session.display.say(f"  {line}")
         time.sleep(0.1)
     if session.interruption:
-        return {}
+        return Prepared({})
     found = read_json(result)
     result.unlink(missing_ok=True)
     if code or "sha256" not in found:
@@ -63,9 +72,9 @@ def prepare(
     for line in found.get("notes", ()):
         session.display.say(f"{session.sweep.name}: {line}")
     if not texts:
-        return {}
-    hashes = found["sha256"]
-    return {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}
+        return Prepared({})
+    hashes = zip(kinds.values(), found["sha256"], strict=True)
+    return Prepared({item: sha256 for members, sha256 in hashes for item in members}, found.get("texts", 0.0))
 
 
 def _sharing(session: Session, items: Sequence[RunRequest]) -> dict[str, int] | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.config.root import Trainer
 from ablate.duration import duration
 from ablate.errors import UserError
+from ablate.machine import uses_gpu
 from ablate.run.record import DONE
 from ablate.study.definition import Seeds, Sweep
 from ablate.study.membership import Membership
@@ -19,7 +20,7 @@ from ablate.study.paths import Paths
 from ablate.study.runs import planned, select
 from ablate.study.settled import Settled
 from ablate.sweep import forecast, timing
-from ablate.sweep.devices import jobs_at_a_time
+from ablate.sweep.devices import jobs_at_a_time, runs_on_a_gpu
 from ablate.sweep.forecast import Seconds
 from ablate.sweep.session import Options
 from ablate.sweep.stored_runs import StoredRuns
@@ -79,11 +80,26 @@ class Outlook:
         start = statistics.mean(trial.start for trial in trials) if trials else timing.START
         timed = timing.forecast(sum(seconds.rows.values()), len(seconds.rows), start)
         report = forecast.report(left.total())
-        total = runs + timed + report
+        begin = self.trials.begin if self.trials else 0.0
+        total = begin + runs + timed + report
         parts = f"{left.total()} runs of about {duration(mean)}, timing pass {duration(timed)}"
+        parts = f"start {duration(begin)}, {parts}" if begin else parts
+        cut = self.trials.cut if self.trials else []
+        least = f"; at least, as not waited for: {', '.join(cut)}" if cut else ""
         return total, (
-            f"about {duration(total)} with jobs={self.jobs}: {parts}, report {duration(report)}; {seconds.source}"
+            f"about {duration(total)} with jobs={self.jobs}: {parts}, report {duration(report)}; {seconds.source}; "
+            f"{self._device_time(training, timed)}{least}"
         )
+
+    def _device_time(self, training: float, timed: float) -> str:
+        """What runs of so many seconds, and the timing pass, keep busy: `3.1 GPU-hours`, or of cores."""
+        trainers = [Trainer(**config["trainer"]) for config in self.configs.values()]
+        if any(map(uses_gpu, trainers)):
+            devices = max(trainer.devices for trainer in trainers)
+            shared = max(1, runs_on_a_gpu(trainers, self.jobs))
+            return f"{devices * (training / shared + timed) / 3600:.2g} GPU-hours"
+        cores = max(trainer.devices * trainer.threads for trainer in trainers)
+        return f"{cores * (training + timed) / 3600:.2g} core-hours"
 
     def _seeds_of(self, row: str, seeds: Seeds) -> int:
         return seeds.baseline if row == self.sweep.baseline else seeds.rows

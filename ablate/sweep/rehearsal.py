@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -72,11 +74,13 @@ def _tried(asked: SweepRequest, measures: bool, program: Program) -> tuple[int, 
     ):
         session = Session(asked.sweep, asked.paths, chosen, display, interruption, starters, asked.stored)
         try:
-            hashes = corpora.prepare(session, items, Path(scratch), texts=measures)
+            began = time.monotonic()
+            prepared = corpora.prepare(session, items, Path(scratch), texts=measures)
+            begin = time.monotonic() - began - prepared.seconds
             if measures and not interruption:
-                preflight.check_data(asked.sweep, items, asked.differing, hashes, chosen.replace)
+                preflight.check_data(asked.sweep, items, asked.differing, prepared.sha256, chosen.replace)
                 left = [item for item in items if item in asked.differing or not asked.stored.look(item.run).finished]
-                found = trials.measure(session, left, Path(scratch))
+                found = replace(trials.measure(session, left, Path(scratch)), begin=begin)
         finally:
             display.note("")
             starters.close()

@@ -132,7 +132,7 @@ class Fit:
     def _evaluate(self, stop: Callable[[], bool]) -> dict[str, Score]:
         """What the evaluation that is part of training finds; raises `StopRequested`."""
         with compiling.as_it_is(self.cfg.trainer.compile):
-            found = self.scoring.of_training.evaluate(self.model, self._context(stop))
+            found = self.scoring.of_training.evaluate(self.model, self.context(stop))
         assert isinstance(found, dict), "an evaluation that is part of training has its scores, or raises"
         return found
 
@@ -141,13 +141,13 @@ class Fit:
         self._note_peak_memory()
         self.is_trained = True
         with compiling.as_it_is(self.cfg.trainer.compile):
-            return self.scoring.score(self.model, self._context(stop), stop, self.say)
+            return self.scoring.score(self.model, self.context(stop), stop, self.say)
 
     def _score_at(self, step: int, stop: Callable[[], bool]) -> bool:
         """Take the evaluations that are due after `step`; False where a signal came in between."""
         self._note_peak_memory()
         with compiling.as_it_is(self.cfg.trainer.compile):
-            is_through = self.scoring.score_at(step, self.model, self._context(stop), stop, self.say)
+            is_through = self.scoring.score_at(step, self.model, self.context(stop), stop, self.say)
         self.peak_memory.forget()
         return is_through
 
@@ -155,12 +155,13 @@ class Fit:
         """The same for points before `step`, which this run goes on after, where their weights are there."""
         folder = self.callback.checkpoints
         with compiling.as_it_is(self.cfg.trainer.compile):
-            return past_points.score(self.scoring, folder, step, self._context(stop), stop, self.say)
+            return past_points.score(self.scoring, folder, step, self.context(stop), stop, self.say)
 
     def _note_peak_memory(self) -> None:
         self.peak_memory.note(self.trainer.strategy.root_device)
 
-    def _context(self, stop: Callable[[], bool]) -> Context:
+    def context(self, stop: Callable[[], bool]) -> Context:
+        """What an evaluation is given."""
         device = self.trainer.strategy.root_device
         return self.scoring.context(device, self.trainer.global_rank, self.trainer.world_size, stop)
 
