@@ -33,6 +33,10 @@ class UserError(Exception):
         return UserError("\n".join(": ".join((*where, line)) for line in str(self).splitlines()))
 
 
+class OutOfMemory(Exception):
+    """A training step does not fit into the memory; one line that says what would."""
+
+
 def print_error(message: object) -> None:
     """Print each line of a message to standard error, as the command's own."""
     for line in str(message).splitlines():
@@ -105,13 +109,18 @@ def _free_space(mount: Path) -> str:
     return f"{free:,.0f} MB of {size:,.0f} MB free"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was not the memory for something, of the machine or of a GPU."""
+    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error)
+
+
 def reason_of(error: BaseException, folder: Path | None = None) -> str:
     """What a run died of, in a line, with what helps where that is known; `folder` is where it writes."""
     text = " ".join(without_sequences(str(error)).split())[:300]
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, OutOfMemory)):
         return text
     kind = type(error).__name__
-    if kind in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         return f"out of memory ({text or kind}); a smaller trainer.micro_batch needs less"
     named = next((cause.filename for cause in causes(error) if isinstance(cause, OSError) and cause.filename), None)
     if line := disk_error(error, named or folder):

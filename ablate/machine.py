@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ def gpus() -> list[str]:
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
     return [str(index) for index, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
+
+
+def gpu_memory() -> int | None:
+    """The bytes of memory of the smallest GPU that a process here would see; None where the driver does not say."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", f"--id={','.join(gpus())}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return min(int(line) for line in done.stdout.split()) * 2**20  # it counts in MiB
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def uses_gpu(trainer: Any) -> bool:

@@ -50,3 +50,15 @@ def test_the_environment_says_how_many_threads_compute(groups, monkeypatch):
     assert (machine.cores(), machine.threads(), cpu_count.cores()) == (8, 3, 3)
     monkeypatch.setenv("OMP_NUM_THREADS", "none")
     assert machine.threads() == 8
+
+
+def test_the_memory_of_the_smallest_gpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.gpu_memory() is None, "no driver here"
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 81559\necho 24576\n")
+    program.chmod(0o755)
+    assert machine.gpu_memory() == 24576 * 2**20
+    program.write_text("#!/bin/sh\necho '[N/A]'\n")
+    assert machine.gpu_memory() is None

@@ -42,6 +42,7 @@ ORDER = (
     "tasks",
     "evaluation",
     "cost",
+    "footprint",
     "integrations",
     "agent",
     "training",

@@ -25,7 +25,7 @@ settings: seeds= (of every row, the baseline included: 5), and those of `ablate 
 Exit codes: those of `ablate sweep`.
 """
 OF_THE_STUDY = {"base": "", "seeds": 5, "name": None}
-SETTINGS = {key: reader for key, reader in sweep.SETTINGS.items() if key != "only"} | {
+SETTINGS = {key: reader for key, reader in sweep.SETTINGS.items() if key not in ("only", "budget")} | {
     "base": text,
     "seeds": whole,
     "name": text,

@@ -19,9 +19,9 @@ WITH_OVERRIDES = ("train", "sweep", "compare", "plan", "cost", "data")
 OF_A_RUN = ("retry=", "replace=", "stored=", "timeout=", "patience=", "timing=", "report=")
 SETTINGS = {
     "train": ("sweep=", "row=", "seed="),
-    "sweep": ("jobs=", "only=", *OF_A_RUN),
+    "sweep": ("jobs=", "jobs_per_device=", "budget=", "only=", *OF_A_RUN),
     "compare": ("base=", "seeds=", "name=", "jobs=", *OF_A_RUN),
-    "plan": ("jobs=", "only="),
+    "plan": ("jobs=", "jobs_per_device=", "budget=", "only="),
 }
 VALUES = {"retry": ("failed",), "replace": ("true", "false"), "report": ("true", "false"), "stored": ("true", "false")}
 _FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")

@@ -8,6 +8,7 @@ from typing import Any
 from ablate.cli import arguments
 from ablate.config import common_words, keys
 from ablate.config.overrides import ALIASES
+from ablate.duration import seconds_of
 from ablate.errors import UserError, nearest
 
 HELP = """Run every row of sweeps/NAME.yaml that has no result yet, time the rows, write reports/NAME/.
@@ -20,11 +21,12 @@ usage: ablate sweep NAME [overrides] [settings] [--dry-run]
   ablate sweep axes retry=failed                 failed runs once more
   ablate sweep axes replace=true                 runs that were made with another config are moved aside
   ablate sweep axes stored=false                 runs that a committed report has are trained here, too
+  ablate sweep axes budget=2h                    with fewer seeds where all of them take longer, but at least three
   ablate sweep axes --dry-run                    builds each row, says what it would do
 
-settings: jobs= (runs at a time: as many as fill the cores, on GPUs one for each), only=, retry=failed, replace=true,
-          stored=false, report=false, timeout= (seconds a run may take), patience= (seconds without a step),
-          timing= (seconds for the timing pass)
+settings: jobs= (runs at a time: as many as fill the cores, on GPUs jobs_per_device= on each: 1), only=,
+          budget= (time for all), retry=failed, replace=true, stored=false, report=false, timeout= (seconds a run may
+          take), patience= (seconds without a step), timing= (seconds for the timing pass)
 on Slurm: slurm.minutes=240 (the longest that a run may take), and such as slurm.partition=gpu slurm.memory_gb=32: the
           runs become one array of jobs, jobs= of them at a time (tried without a cluster only)
 Exit codes: 0 every run has a result, 1 some have none, 2 a mistake in the command, 130 Ctrl-C,
@@ -113,8 +115,18 @@ def text(key: str, value: str) -> str:
     return value
 
 
+def time(key: str, value: str) -> float:
+    """A time from the command line, in seconds."""
+    try:
+        return seconds_of(value)
+    except ValueError:
+        raise UserError(f"{key}={value}: must be a time such as 45min, 2h or 1.5d") from None
+
+
 SETTINGS: dict[str, Callable[[str, str], Any]] = {
     "jobs": whole,
+    "jobs_per_device": whole,
+    "budget": time,
     "only": text,
     "retry": text,
     "replace": boolean,

@@ -23,6 +23,7 @@ REASONS = {  # why, by the schema that came with it
 }
 
 MICRO_BATCH = "trainer.micro_batch"
+SEQUENCES = "sequences"  # the key of an option that depends on the micro-batch: `sequences: ${at_once:}`
 WITHOUT_EFFECT_IF_EMPTY = ("parameter_groups", "trainer.skip_spikes")
 ADDED_KEYS = "added_keys"  # of a class: its keys that runs before them lack, with the values that change nothing
 WITHOUT_EFFECT = (
@@ -34,6 +35,7 @@ WITHOUT_EFFECT = (
     "trainer.accelerator",
     "trainer.devices",
     "trainer.nodes",
+    "trainer.recompute",
     "trainer.log_every",
     "trainer.checkpoint_every",
 )
@@ -48,10 +50,10 @@ def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The resolved config as flat `key: value` pairs, without the keys that cannot change a result.
 
     Evaluations that are not part of training are such keys; each has a hash of its own. So are a class's `added_keys`
-    at the values that it names: the same run was recorded without them. With dropout the micro-batch
-    is the number of sequences that a device takes at once, also where that follows from the number of devices: masks
-    are drawn for each micro-batch of the global batch, whichever device has it. The kind of device is left out: `auto`
-    is decided where a run is trained, and the record says what it was (`hardware`).
+    at the values that it names: the same run was recorded without them. The micro-batch is null where nothing depends
+    on it. With dropout it is the number of sequences that a device takes at once, also where that follows from the
+    number of devices: masks are drawn for each micro-batch of the global batch, whichever device has it. The kind of
+    device is left out: `auto` is decided where a run is trained, and the record says what it was (`hardware`).
     """
     config = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
     flat = _with_micro_batch(flatten(evaluations.with_those_of_training(config)))
@@ -67,9 +69,12 @@ def effective(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
 
 def identity(cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:
     """16 hex digits that name the result of a run: its effective config, its corpus, the schema, the code of others."""
-    config = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
-    content = {"config": effective(config), "data": data_sha256, "schema": SCHEMA}
-    if own := own_code(config):
+    return _hash(effective(cfg), cfg, data_sha256)
+
+
+def _hash(settings: dict[str, Any], cfg: DictConfig | dict[str, Any], data_sha256: str) -> str:
+    content: dict[str, Any] = {"config": settings, "data": data_sha256, "schema": SCHEMA}
+    if own := own_code(cfg):
         content["code"] = own
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -100,16 +105,29 @@ def differences(one: DictConfig | dict[str, Any], other: DictConfig | dict[str, 
     """The effective keys in which two configs differ, as (key, value in one, value in the other)."""
     first, second = effective(one), effective(other)
     keys = sorted(first.keys() | second.keys())
-    if _has_dropout(first) != _has_dropout(second):  # it is a number with dropout alone: not a difference of its own
-        keys = [key for key in keys if key != MICRO_BATCH]
+    if _has_dropout(first) != _has_dropout(second) or not (_needs_micro_batch(first) and _needs_micro_batch(second)):
+        keys = [key for key in keys if key != MICRO_BATCH]  # what it follows from is the difference
     return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
 
 
-def _with_micro_batch(flat: dict[str, Any]) -> dict[str, Any]:
-    """The flat config, with the micro-batch as a number where masks depend on it; as it is without all it follows from.
+def depends_on_micro_batch(cfg: DictConfig | dict[str, Any]) -> bool:
+    """Whether a run with another micro-batch is another run: by its dropout, or by a part that mixes sequences."""
+    return _needs_micro_batch(effective(cfg))
 
-    An option with noise of another kind has that number as a key of its own, `sequences: ${at_once:}`.
+
+def former_identity(cfg: DictConfig | dict[str, Any], data_sha256: str, micro_batch: int | None) -> str:
+    """The identity that a run has from when `trainer.micro_batch`, as it was written, belonged to every one."""
+    return _hash({**effective(cfg), MICRO_BATCH: micro_batch}, cfg, data_sha256)
+
+
+def _with_micro_batch(flat: dict[str, Any]) -> dict[str, Any]:
+    """The flat config, with the micro-batch as a number where masks depend on it, and null where nothing does.
+
+    An option that mixes sequences, or has noise of another kind, has that number as a key of its own,
+    `sequences: ${at_once:}`; beside it the micro-batch stays as it is written.
     """
+    if not _needs_micro_batch(flat):
+        return {**flat, MICRO_BATCH: None} if MICRO_BATCH in flat else flat
     if not _has_dropout(flat):
         return flat
     try:
@@ -126,6 +144,10 @@ def _is_as_before(key: str, value: Any, flat: dict[str, Any]) -> bool:
         return False
     added = sources.literals(target, ADDED_KEYS)
     return name in added and bool(added[name] == value)
+
+
+def _needs_micro_batch(flat: dict[str, Any]) -> bool:
+    return _has_dropout(flat) or any(key.rpartition(".")[2] == SEQUENCES for key in flat)
 
 
 def _has_dropout(flat: dict[str, Any]) -> bool:

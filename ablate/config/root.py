@@ -137,6 +137,7 @@ class Trainer:
     log_every: int
     evaluate_every: int | None
     checkpoint_every: int | None
+    recompute: bool = False
 
 
 @dataclass(frozen=True)

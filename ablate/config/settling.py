@@ -6,7 +6,7 @@ looks there before it asks the machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ablate import machine
@@ -39,6 +39,21 @@ def by_machine(config: Mapping[str, Any], jobs: int | None) -> dict[str, Any]:
     return {key: rule(trainer, jobs) for key, rule in RULES.items()}
 
 
+def decided(config: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, str]:
+    """By what a key that `overrides` leave "auto" was settled in `config`: the rule, or what was made before.
+
+    Nothing is decided by a measurement. Of `trainer.threads` nothing is said: that is the cores of the machine.
+    """
+    asked = {override.replace(" ", "") for override in overrides}
+    rule = by_machine(config, jobs=1)
+    said = {}
+    for key, words in RULES_IN_WORDS.items():
+        if f"{key}={AUTO}" in asked:
+            by = f"rule: {words}" if value_of(config, key) == rule[key] else "earlier runs, which have it so"
+            said[key] = f"{value_of(config, key)}, by {by}"
+    return said
+
+
 def can_be(key: str, value: Any) -> bool:
     """Whether `value` is one at which the key can be settled."""
     section, _, name = key.partition(".")
@@ -64,6 +79,7 @@ def _compile(trainer: Trainer, _: int | None) -> str:
     return "model" if machine.uses_gpu(trainer) and trainer.steps >= MANY_STEPS else "none"
 
 
+RULES_IN_WORDS = {"trainer.compile": f"model on a GPU from {MANY_STEPS} steps, else none"}
 RULES: Mapping[str, Callable[[Trainer, int | None], Any]] = {
     "trainer.threads": _threads,
     "trainer.compile": _compile,

@@ -37,6 +37,7 @@ class FunnelStack(PlainStack):
     relations: ClassVar[Relations] = {"n_blocks": halves("objective.length")}
     needs = frozenset({"encoder", "decoder"})
     mixes_segments = True
+    calls_steps = True  # and not the blocks that they belong to
 
     def __init__(self, parts: Parts, place: Place, *, n_layers: int, n_blocks: int, counts_padding: bool):
         super().__init__(parts, place, n_layers=n_layers)

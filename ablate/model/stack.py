@@ -24,6 +24,7 @@ class PlainStack(nn.Module):
     repeats = False  # whether a layer is applied more than once
     mixes_segments = False  # whether tokens of one segment reach another other than by attention
     incremental = True
+    calls_steps = False  # whether the steps of its blocks are called one by one, and not the blocks
 
     def __init__(self, parts: Parts, place: Place, *, n_layers: int):
         super().__init__()

@@ -6,7 +6,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ablate.config.identity import MICRO_BATCH, SCHEMA, code_changes, differences, identity, schema_reasons
+from ablate.config.identity import (
+    MICRO_BATCH,
+    SCHEMA,
+    code_changes,
+    depends_on_micro_batch,
+    differences,
+    former_identity,
+    identity,
+    resolved,
+    schema_reasons,
+)
 from ablate.errors import UserError
 from ablate.run.folder import RunFolder
 from ablate.run.record import Record
@@ -24,7 +34,8 @@ def changes(
     corpus that `cfg` trains on; without it the corpus is taken to be the record's.
     """
     if record and record.identity:
-        if record.identity == identity(cfg, data_sha256 or record.data_sha256 or ""):
+        sha256 = data_sha256 or record.data_sha256 or ""
+        if record.identity == identity(cfg, sha256) or _is_former(folder, record, cfg, sha256):
             return ""
         if record.identity_schema != SCHEMA:
             reasons = schema_reasons(record.identity_schema, SCHEMA)
@@ -40,6 +51,17 @@ def changes(
     if not phrases and record and record.identity:
         phrases = ["its identity differs"]
     return "; ".join(phrases)
+
+
+def _is_former(folder: RunFolder, record: Record, cfg: DictConfig | dict[str, Any], sha256: str) -> bool:
+    """Whether the record is of this run, from when the micro-batch, as it is written, belonged to every identity."""
+    try:
+        before = folder.read_config() or (resolved(cfg) if isinstance(cfg, DictConfig) else cfg)
+    except UserError:
+        return False
+    written = (before.get("trainer") or {}).get("micro_batch")
+    is_free = written is not None and not depends_on_micro_batch(cfg)
+    return is_free and record.identity == former_identity(cfg, sha256, written)
 
 
 def setting_changes(before: dict[str, Any], after: DictConfig | dict[str, Any]) -> list[str]:

@@ -175,6 +175,9 @@ class Record(JSONObject):
     attempts: int | None = None
     started: str | None = None  # when the first attempt began: UTC
     spikes: Spikes | None = field(default=None, metadata=OPTIONAL)  # of the training loss; absent where there was none
+    micro_batch: int | None = field(default=None, metadata=OPTIONAL)  # sequences a device took at once, where it was
+    # halved as the memory did not suffice
+    decided: Mapping[str, str] = field(default_factory=dict, metadata=OPTIONAL)  # keys asked to be auto: value, by what
     rebuilt: str = field(default="", metadata=OPTIONAL)  # why and from what, where the run's own record was damaged
     checksum: str | None = field(default=None, compare=False, metadata=OPTIONAL)  # SHA-256 of all other keys
 

@@ -6,9 +6,11 @@ JSON` calls one in a fresh interpreter.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,13 @@ def train(job: dict[str, Any]) -> int:
 
 
 def prepare(job: dict[str, Any]) -> int:
-    """Prepare the corpus of each config in `job` {"rows", "configs", "result", "needed"}.
+    """Prepare the corpus of each config in `job` {"rows", "configs", "result", "needed", "sharing"}.
 
-    The hashes go to the file `result` as {"sha256": [...]}, or {"errors": [line, ...]} where it refuses. First the
-    model of each row is built without memory, and what its evaluations need is looked for, so that a row that cannot be
-    trained or scored is refused before any run begins. With "needed", rows that cannot be built and are not among these
-    are {"refused": {row: line}}, and hinder no other.
+    The hashes go to the file `result` as {"sha256": [...], "notes": [line, ...], "texts": seconds}, or
+    {"errors": [line, ...]} where it refuses. The notes are on rows whose runs do not fit on a GPU beside one another,
+    as "sharing" has it. First the model of each row is built without memory, and what its evaluations need is looked
+    for, so that a row that cannot be trained or scored is refused before any run begins. With "needed", rows that
+    cannot be built and are not among these are {"refused": {row: line}}, and hinder no other.
     """
     from ablate.config import build_model, restored
     from ablate.data import build_corpus
@@ -57,6 +60,7 @@ def prepare(job: dict[str, Any]) -> int:
         except UserError as error:
             errors.append(error.of(row))
     hashes = []
+    began = time.monotonic()
     try:
         if not errors:
             hashes = [build_corpus.prepare(restored(config), progress=say).sha256 for config in job["configs"]]
@@ -64,11 +68,41 @@ def prepare(job: dict[str, Any]) -> int:
         errors.append(error)
     lines = "\n".join(map(str, errors))
     print_error(lines)
-    result = (
-        {"errors": lines.splitlines()} if errors else {"sha256": hashes} | ({"refused": refused} if refused else {})
+    texts = time.monotonic() - began
+    rows = {row: config for row, config in job["rows"].items() if row not in refused}
+    notes = [] if errors else _notes_on_memory(rows, job.get("sharing"))
+    result: dict[str, Any] = {"sha256": hashes, "notes": notes, "texts": texts} | (
+        {"refused": refused} if refused else {}
     )
+    result = {"errors": lines.splitlines()} if errors else result
     atomic_write(Path(job["result"]), json.dumps(result))
     return UserError.exit_code if errors else 0
+
+
+def _notes_on_memory(rows: dict[str, Any], sharing: dict[str, int] | None) -> list[str]:
+    """A line for each row of which `sharing["runs"]` do not fit on a GPU of `sharing["bytes"]`, by estimate."""
+    from ablate.config import restored
+    from ablate.config.batch import share
+    from ablate.footprint import footprint
+
+    if not sharing:
+        return []
+    notes = []
+    for row, config in rows.items():
+        cfg = restored(config)
+        try:
+            needed = footprint(cfg).of(share(cfg).micro_batch)
+        except (RuntimeError, NotImplementedError):  # a part that cannot be counted: no estimate, and no obstacle
+            continue
+        runs, size = sharing["runs"], sharing["bytes"]
+        if runs * needed > size:
+            fit = size // needed
+            remedy = f"jobs_per_device={fit} fits" if fit else "not even one fits: a smaller trainer.micro_batch would"
+            notes.append(
+                f"{row}: by estimate a run needs {needed / 1e9:.1f} GB, {runs} on a device {runs * needed / 1e9:.1f} "
+                f"GB, and it has {size / 1e9:.1f} GB; {remedy}"
+            )
+    return notes
 
 
 def _check_evaluations(config: dict[str, Any], checked: set[str]) -> None:
@@ -104,8 +138,9 @@ def try_out(job: dict[str, Any]) -> int:
 
     trial = speed.try_out(restored(job["config"]), RunFolder(job["scratch"]), job["seconds"])
     if processes.is_main():
-        found = {"start": trial.began - job["asked"], "step": trial.step, "evaluation": trial.evaluation}
-        atomic_write(Path(job["result"]), json.dumps(found))
+        found = dataclasses.asdict(trial)
+        start = found.pop("began") - job["asked"]
+        atomic_write(Path(job["result"]), json.dumps({"start": start, **found}))
     return 0
 
 

@@ -10,13 +10,16 @@ from ablate import termination
 from ablate.duration import duration
 from ablate.integrations.wandb import mirror_of
 from ablate.run.record import FAILED, FINISHED
+from ablate.study import budget as budgets
 from ablate.study import standing
+from ablate.study.budget import Budget
 from ablate.study.paths import Paths
-from ablate.sweep import preflight, request, timing
+from ablate.sweep import budgeting, preflight, request, timing
 from ablate.sweep.corpora import Prepared, prepare
+from ablate.sweep.describe import outlooks
 from ablate.sweep.interruption import Interruption
 from ablate.sweep.progress import Display
-from ablate.sweep.rehearsal import rehearse
+from ablate.sweep.rehearsal import rehearse, tried
 from ablate.sweep.scheduler import Driver, Tally
 from ablate.sweep.session import Options, Session
 from ablate.sweep.workers import Program, Starters
@@ -32,6 +35,7 @@ def run(
     overrides: Sequence[str] = (),
     *,
     dry_run: bool = False,
+    budget: float | None = None,
     program: Program | None = None,
     out: TextIO | None = None,
     **options: Any,
@@ -39,17 +43,44 @@ def run(
     """Train every run of the sweep `name` that has no result yet, and write its report; returns the exit code.
 
     `overrides` go to every run, `options` are those of `Options`; `dry_run` builds each row and only says what would be
-    done. The code is 0 when all runs have a result, 1 when some have not, 130 after Ctrl-C, 143 after SIGTERM. Raises
-    `UserError` before anything is begun, where something is wrong in the sweep file, the overrides or the options.
+    done. A `budget` is the seconds that all of it may take: a few steps of each row are measured first, and seeds are
+    taken away evenly where all of them take longer. The code is 0 when all runs have a result, 1 when some have not,
+    130 after Ctrl-C, 143 after SIGTERM. Raises `UserError` before anything is begun, where something is wrong in the
+    sweep file, the overrides or the options.
     """
     if dry_run:
-        return rehearse(name, overrides, measures=False, program=program, out=out, **options)
+        return rehearse(name, overrides, measures=bool(budget), budget=budget, program=program, out=out, **options)
+    tables = request.parts(name, overrides, options)
+    if budget:
+        code, taken = _within(budget, name, overrides, tables, program or Program())
+        if code:
+            return code
+        if taken:
+            say(f"{name}: {budgeting.said(taken)}", file=out)
+            tables = request.parts(name, overrides, options, taken)
     codes = []
-    for table in request.parts(name, overrides, options):
+    for table in tables:
         codes.append(drive(*table, program=program, out=out))
         if codes[-1] in termination.EXIT_CODES:
             break
     return max(codes)
+
+
+def _within(
+    seconds: float,
+    name: str,
+    overrides: Sequence[str],
+    tables: Sequence[Sequence[request.SweepRequest]],
+    program: Program,
+) -> tuple[int, Budget | None]:
+    """The seeds that a sweep has within a time, as a few steps of each row show; with the code of an interruption."""
+    parts = [part for table in tables for part in table]
+    code, trials, refused = tried(parts, program)
+    if code:
+        return code, None
+    chosen = parts[0].options
+    found = outlooks(name, overrides, chosen, chosen.only, trials, refused=refused)
+    return 0, budgeting.fitted(name, found, seconds)
 
 
 def drive(
@@ -81,6 +112,7 @@ def _train(asked: request.SweepRequest, program: Program, out: TextIO | None) ->
     name = asked.sweep.name
     chosen, paths, items = asked.options, asked.paths, asked.items
     starters = _starters(name, program, chosen, paths, asked.jobs)
+    budgets.write(paths.runs / name, asked.budget)
     with Display(out) as display, Interruption() as interruption:
         session = Session(asked.sweep, paths, chosen, display, interruption, starters, asked.stored)
         try:

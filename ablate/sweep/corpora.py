@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablate.errors import UserError, is_full
+from ablate.machine import gpu_memory
 from ablate.run.files import read_json
 from ablate.study.standing import can_refuse
+from ablate.sweep.devices import runs_on_a_gpu
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.scheduler import last_line
 from ablate.sweep.session import Session
@@ -21,9 +23,13 @@ from ablate.sweep.session import Session
 
 @dataclass(frozen=True)
 class Prepared:
-    """The sha256 of each item's corpus; and by row why it cannot stand in the context, where there are several."""
+    """The sha256 of each item's corpus, and the seconds that these have taken.
+
+    refused: by row, why it cannot stand in the context, where there are several.
+    """
 
     sha256: dict[RunRequest, str] = field(default_factory=dict)
+    seconds: float = 0.0
     refused: dict[str, str] = field(default_factory=dict)
 
 
@@ -48,6 +54,7 @@ def prepare(
         "configs": [members[0].config for members in kinds.values() if texts],
         "result": str(result),
         "needed": [session.sweep.baseline] if can_refuse(session.sweep) else [*session.sweep.rows],
+        "sharing": _sharing(session, items),
     }
     session.display.say(f"{session.sweep.name}: {'preparing the text' if texts else 'building the rows'}")
     handle = session.starters.forked.start(session.starters.program.prepare, job, log)
@@ -68,9 +75,20 @@ def prepare(
         if not said and is_full(folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         raise UserError(said or f"the text could not be prepared; see {log}")
+    for line in found.get("notes", ()):
+        session.display.say(f"{session.sweep.name}: {line}")
     refused = found.get("refused", {})
     if not texts:
         return Prepared(refused=refused)
     hashes = found["sha256"]
     made = {item: sha256 for members, sha256 in zip(kinds.values(), hashes, strict=True) for item in members}
-    return Prepared(made, refused)
+    return Prepared(made, found.get("texts", 0.0), refused)
+
+
+def _sharing(session: Session, items: Sequence[RunRequest]) -> dict[str, int] | None:
+    """The runs that share a GPU, and its bytes; None where each has its own, or nothing is known of it."""
+    if session.options.slurm is not None:
+        return None
+    runs = runs_on_a_gpu([item.trainer for item in items], int(session.starters.jobs))
+    size = gpu_memory() if runs > 1 else None
+    return {"runs": runs, "bytes": size} if size else None

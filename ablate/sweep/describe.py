@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import identity, merge, restored, roundings
 from ablate.config.overrides import key_of
-from ablate.config.root import Trainer
 from ablate.config.slots import declares
 from ablate.duration import duration
 from ablate.errors import UserError
@@ -19,22 +17,21 @@ from ablate.run import match
 from ablate.run.record import DONE, Record
 from ablate.run.status import RunStatus
 from ablate.study import measured, standing
-from ablate.study.definition import Sweep, load
+from ablate.study.definition import Seeds, Sweep, load
 from ablate.study.membership import DIFFERENT, Membership
 from ablate.study.paths import Paths
-from ablate.study.runs import PlannedRun, overrides, planned, select, with_rungs
+from ablate.study.runs import PlannedRun, overrides, planned, with_rungs
 from ablate.study.settled import Settled
-from ablate.sweep import estimates, timing
-from ablate.sweep.devices import jobs_at_a_time
-from ablate.sweep.estimates import Seconds
+from ablate.sweep import budgeting, estimates
+from ablate.sweep.outlook import Config, Outlook
 from ablate.sweep.preflight import REMEDY
+from ablate.sweep.session import Options
 from ablate.sweep.stored_runs import StoredRuns
-from ablate.text import aligned, plural
+from ablate.text import aligned
 
 if TYPE_CHECKING:
     from ablate.sweep.trials import Trials
 
-Config = dict[str, Any]  # resolved
 Count = Callable[[Sequence[Any]], Iterable[dict[str, Any] | UserError]]
 
 BROUGHT_ALONG = ("optimizer", "schedule", "init", "position")  # what moves losses beside the change that it is for
@@ -46,10 +43,12 @@ def describe(
     extra: Sequence[str] = (),
     *,
     jobs: int | None = None,
+    jobs_per_device: int | None = None,
     only: str | Iterable[str] | None = None,
     count: Count | None = None,
     trials: Mapping[str, Trials] | None = None,
     refused: Mapping[str, Mapping[str, str]] | None = None,
+    budget: float | None = None,
 ) -> str:
     """What the sweep would run, how long that takes, what it could detect; raises `UserError` for a row in error.
 
@@ -58,22 +57,48 @@ def describe(
     `count` says what configurations cost (`ablate.cli.counting.costs`) and so builds each, which finds parts that do
     not fit together; without it, in a quarter of a second, costs are those that finished runs have counted. `trials`
     are measured steps, by the name of the part; without them the time is judged by runs that are there. `refused` says
-    by the same name which rows could not be built, where that was tried.
+    by the same name which rows could not be built, where that was tried. `budget` is the seconds that all may take:
+    seeds are taken away for that, else it is refused.
     """
-    if jobs is not None and jobs < 1:
-        raise UserError(f"jobs={jobs}: must be at least 1")
+    at_a_time = Options(jobs=jobs, jobs_per_device=jobs_per_device)
+    found = outlooks(name, extra, at_a_time, only, trials, refused=refused)
+    lines = []
+    if budget is not None:
+        taken = budgeting.fitted(name, found, budget)
+        if taken is None:
+            lines = [f"{name}: budget: how long a run takes is not known; ablate plan {name} --measure budget=..."]
+        else:
+            lines = [f"{name}: {budgeting.said(taken)}"]
+            found = outlooks(name, extra, at_a_time, only, trials, taken.left, refused)
+    plans = [_plan(outlook, extra, count) for outlook in found]
+    texts = [plan.text for plan in plans] + ([_together(name, plans)] if len(plans) > 1 else [])
+    return "\n\n".join([*lines, *texts])
+
+
+def outlooks(
+    name: str,
+    extra: Sequence[str],
+    at_a_time: Options,
+    only: str | Iterable[str] | None,
+    trials: Mapping[str, Trials] | None = None,
+    seeds: Seeds | None = None,
+    refused: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[Outlook]:
+    """How all parts of a sweep stand, its tables and their rungs; with `seeds` in place of those of its file."""
     paths = Paths.of(extra)
+    sweep = load(name, paths.sweeps)
+    if seeds:
+        sweep = replace(sweep, seeds=seeds)
     tables = [
         standing.leave_out(table, refused[table.name])
         if refused and table.name in refused
         else standing.standing(table, paths.runs, extra)
-        for table in standing.tables(load(name, paths.sweeps), extra)
+        for table in standing.tables(sweep, extra)
     ]
     parts = [part for table in with_rungs(tables, only) for part in table]
-    of_parts = trials or {}
-    plans = [_plan(part, extra, jobs, None if part.rung else only, count, of_parts.get(part.name)) for part in parts]
-    text = "\n\n".join(plan.text for plan in plans)
-    return text if len(plans) == 1 else f"{text}\n\n{_together(name, plans)}"
+    return [
+        Outlook(part, extra, at_a_time, None if part.rung else only, (trials or {}).get(part.name)) for part in parts
+    ]
 
 
 @dataclass(frozen=True)
@@ -93,53 +118,38 @@ def _together(name: str, plans: Sequence[_Plan]) -> str:
     return f"{name}: {len(plans)} tables and rungs, {runs} runs: {runs - left} done, {left} to run{time}"
 
 
-def _plan(
-    sweep: Sweep,
-    extra: Sequence[str],
-    jobs: int | None,
-    only: str | Iterable[str] | None,
-    count: Count | None,
-    trials: Trials | None,
-) -> _Plan:
-    paths, name = Paths.of(extra), sweep.name
+def _plan(outlook: Outlook, extra: Sequence[str], count: Count | None) -> _Plan:
     counted: dict[str, dict[str, Any]] = {}
     if count:
-        settled = Settled(sweep, paths, extra, jobs=jobs)
-        sweep, counted = _counted(sweep, _configs(Membership(sweep, extra, settled), select(sweep, only)), count)
-    chosen = select(sweep, only)
-    settled = Settled(sweep, paths, extra, jobs=jobs)
-    membership = Membership(sweep, extra, settled)
-    configs = _configs(membership, chosen)
-    stored = StoredRuns(membership, paths)
-    found = {run: membership.judged(stored.look(run)) for run in planned(sweep, extra, only)}
-    left = Counter(run.row for run, status in found.items() if not status.finished)
-    known = [status.record for status in found.values() if status.state == DONE and status.record]
-    jobs = jobs or jobs_at_a_time(Trainer(**config["trainer"]) for config in configs.values())
+        sweep, counted = _counted(outlook.sweep, outlook.configs, count)
+        outlook = outlook.of(sweep)
+    sweep, name, found, configs = outlook.sweep, outlook.sweep.name, outlook.found, outlook.configs
+    left, known, trials = outlook.left().total(), outlook.known, outlook.trials
     costs: dict[str, tuple[float | None, float | None]]
     costs = {record.row: (_parameters(record), record.ops_paper) for record in known}
     costs |= {row: (cost["parameters"]["total"], cost["ops_paper"]) for row, cost in counted.items()}
-    done = f"{len(found) - left.total()} done{stored.count(found.values())}"
-    seconds, time = _time(name, left, jobs, _seconds_of_runs(name, paths, configs, known, trials), trials)
+    done = f"{len(found) - left} done{outlook.stored.count(found.values())}"
+    seconds, time = outlook.time()
     lines = [
         f"{name}: {sweep.question}",
-        f"{_asked(sweep, chosen)}, {len(found)} runs{_seeds(sweep)}: {done}, {left.total()} to run",
-        *stored.problems(),
+        f"{_asked(sweep, outlook.chosen)}, {len(found)} runs{_seeds(sweep)}: {done}, {left} to run",
+        *outlook.stored.problems(),
         *standing.lines(sweep),
         f"every run: {' '.join(merge(sweep.base, extra)) or 'the baseline as it is'}",
-        *measured.lines(found.values(), membership.config),
-        *([settled.mixed] if settled.mixed else _differences(name, found)),
+        *measured.lines(found.values(), outlook.membership.config),
+        *([outlook.settled.mixed] if outlook.settled.mixed else _differences(name, found)),
         *_copies(name, configs),
-        *_rounded(sweep, extra, chosen),
-        *_without_control(sweep, [row for row in chosen if row != sweep.baseline]),
+        *_rounded(sweep, extra, outlook.chosen),
+        *_without_control(sweep, [row for row in outlook.chosen if row != sweep.baseline]),
         *(f"not measured: {row}: {reason}" for row, reason in (trials.failed if trials else {}).items()),
         "",
         *_table(sweep, found, configs, costs),
         "",
         *_operations(found, configs, counted),
         f"time: {time}",
-        *([f"detects: {_detects(sweep, known, _at_rungs(sweep, extra, paths))}"] if sweep.rung is None else []),
+        *([f"detects: {_detects(sweep, known, _at_rungs(sweep, extra, outlook.paths))}"] if sweep.rung is None else []),
     ]
-    return _Plan("\n".join(lines), len(found), left.total(), seconds)
+    return _Plan("\n".join(lines), len(found), left, seconds)
 
 
 def _counted(sweep: Sweep, configs: Mapping[str, Config], count: Count) -> tuple[Sweep, dict[str, dict[str, Any]]]:
@@ -181,17 +191,6 @@ def _seeds(sweep: Sweep) -> str:
     if sweep.rung is not None:
         return ""
     return f" ({sweep.seeds.baseline} seeds of the baseline, {sweep.seeds.rows} of each other row)"
-
-
-def _configs(membership: Membership, rows: Sequence[str]) -> dict[str, Config]:
-    """The config of each row's first seed; raises `UserError` for each row that has none."""
-    configs: dict[str, Config] = {}
-    for row in rows:
-        try:
-            configs[row] = membership.config(row, 0)
-        except UserError as error:
-            raise error.of(membership.sweep.name, row) from None
-    return configs
 
 
 def _copies(name: str, configs: dict[str, Config]) -> list[str]:
@@ -276,34 +275,6 @@ def _operations(
     )
     alone = duration(total / SUSTAINED)
     return [f"cost: {total:.3g} FLOPs, forward and backward: {alone} of a GPU that keeps up {SUSTAINED:.0e} a second"]
-
-
-def _seconds_of_runs(
-    name: str, paths: Paths, configs: dict[str, Config], known: Sequence[Record], trials: Trials | None
-) -> Seconds:
-    """How long the runs take: as measured, else as runs of this sweep did, else as those of others."""
-    if trials and (measured := trials.seconds(configs)):
-        return Seconds(measured, f"measured by a few steps of {plural(len(trials.rows), 'row')}")
-    own = estimates.of_this_sweep(known, configs)
-    return own if own.rows else estimates.of_other_sweeps(paths.runs, name, configs)
-
-
-def _time(name: str, left: Counter[str], jobs: int, seconds: Seconds, trials: Trials | None) -> tuple[float, str]:
-    """How long the whole sweep takes, its runs, the timing pass and the report: in seconds, and in words."""
-    if not left:
-        return 0.0, "nothing is left to run"
-    if not seconds.rows:
-        return math.nan, f"not measured; ablate plan {name} --measure trains a few steps of each row"
-    training = sum(seconds.rows[row] * runs for row, runs in left.items())
-    longest = max(seconds.rows[row] for row in left)
-    mean = training / left.total()
-    runs = max(longest, training / jobs, mean * math.ceil(left.total() / jobs))
-    start = statistics.mean(trial.start for trial in trials.rows.values()) if trials and trials.rows else timing.START
-    timed = timing.forecast(sum(seconds.rows.values()), len(seconds.rows), start)
-    report = estimates.report(left.total())
-    parts = f"{left.total()} runs of about {duration(mean)}, timing pass {duration(timed)}, report {duration(report)}"
-    total = runs + timed + report
-    return total, f"about {duration(total)} with jobs={jobs}: {parts}; {seconds.source}"
 
 
 def _at_rungs(sweep: Sweep, extra: Sequence[str], paths: Paths) -> dict[float, list[Record]]:

@@ -9,14 +9,24 @@ from typing import Any
 from ablate.machine import cores, gpus, uses_gpu
 
 
-def jobs_at_a_time(trainers: Iterable[Any]) -> int:
-    """How many runs train at a time where nobody says: on GPUs as many as have their own, else as many as fill the
-    cores and no more.
+def jobs_at_a_time(trainers: Iterable[Any], per_device: int = 1) -> int:
+    """How many runs train at a time where nobody says: on GPUs `per_device` on each, else as many as fill the cores
+    and no more.
     """
     listed = [*trainers]
-    if needed := max((trainer.devices for trainer in listed if uses_gpu(trainer)), default=0):
-        return max(1, len(gpus()) // needed)
+    if needed := _gpus_of_a_run(listed):
+        return max(1, len(gpus()) // needed) * per_device
     return max(1, cores() // max((trainer.threads * trainer.devices for trainer in listed), default=1))
+
+
+def runs_on_a_gpu(trainers: Iterable[Any], jobs: int) -> int:
+    """How many of `jobs` runs at a time share a GPU, at most; 0 where none trains on one, or there is none."""
+    there = len(gpus())
+    return -(-jobs * _gpus_of_a_run(trainers) // there) if there else 0
+
+
+def _gpus_of_a_run(trainers: Iterable[Any]) -> int:
+    return max((trainer.devices for trainer in trainers if uses_gpu(trainer)), default=0)
 
 
 class Slots:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ablate.errors import UserError
 from ablate.study import definition, runs, standing
+from ablate.study.budget import Budget
 from ablate.study.definition import Sweep
 from ablate.study.membership import Membership
 from ablate.study.paths import Paths
@@ -30,22 +31,28 @@ class SweepRequest:
     items: list[RunRequest]
     differing: dict[RunRequest, str]
     stored: StoredRuns
+    budget: Budget | None = None
 
 
-def parts(name: str, overrides: Sequence[str], options: Mapping[str, Any]) -> list[list[SweepRequest]]:
+def parts(
+    name: str, overrides: Sequence[str], options: Mapping[str, Any], budget: Budget | None = None
+) -> list[list[SweepRequest]]:
     """The tables of the sweep `name`, each with its baseline at the rungs, all checked before anything is begun.
 
-    Rows that cannot be composed in one of several contexts are left out there. Raises `UserError` with a line for each
-    thing that is wrong in any of them.
+    Rows that cannot be composed in one of several contexts are left out there. They have the seeds that a `budget`
+    leaves. Raises `UserError` with a line for each thing that is wrong in any of them.
     """
     sweep, only = definition.load(name, Paths.of(overrides).sweeps), options.get("only")
+    if budget:
+        sweep = replace(sweep, seeds=budget.left)
     found: list[list[SweepRequest]] = []
     errors: list[str] = []
     for table in runs.with_rungs(standing.tables(sweep, overrides), only):
         found.append([])
         for part in table:
             try:
-                found[-1].append(of(part, overrides, {**options, "only": None if part.rung else only}))
+                asked = of(part, overrides, {**options, "only": None if part.rung else only})
+                found[-1].append(replace(asked, budget=budget))
             except UserError as error:
                 errors.append(str(error))
     if errors:
@@ -67,6 +74,6 @@ def of(sweep: Sweep, overrides: Sequence[str], options: Mapping[str, Any]) -> Sw
     if not chosen.replace:
         settled.check()
     differing = preflight.check_against_disk(sweep, items, chosen.replace)
-    jobs = chosen.jobs or jobs_at_a_time(item.trainer for item in items)
+    jobs = chosen.jobs or jobs_at_a_time((item.trainer for item in items), chosen.jobs_per_device or 1)
     stored = StoredRuns(Membership(sweep, overrides, settled), paths, counts=chosen.stored)
-    return SweepRequest(sweep, paths, replace(chosen, jobs=jobs), jobs, items, differing, stored)
+    return SweepRequest(sweep, paths, replace(chosen, jobs=jobs, jobs_per_device=None), jobs, items, differing, stored)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablate.config import points
+from ablate.config import evaluations, points
 from ablate.run.files import read_json
 from ablate.sweep.preflight import RunRequest
 from ablate.sweep.scheduler import last_line
@@ -17,6 +17,7 @@ from ablate.sweep.session import Session
 
 MOST_ROWS = 24  # that are tried; of more rows these are taken at equal distances
 SECONDS = 1.0  # of counted steps
+SAVES_EVERY = 60.0  # seconds between two checkpoints
 PATIENCE = 300.0  # seconds of one trial: it may compile
 
 
@@ -24,24 +25,39 @@ PATIENCE = 300.0  # seconds of one trial: it may compile
 class Trial:
     """What a moment of a run took, in seconds."""
 
-    start: float  # until it trains
+    start: float  # until it trains, with what the first step takes longer than others
     step: float
     evaluation: float  # one held-out loss
+    save: float = 0.0  # one checkpoint
+    scores: Mapping[str, float] = field(default_factory=dict)  # the evaluations besides, by name
+    cut: Sequence[str] = ()  # those that were not waited for
 
     def whole(self, config: dict[str, Any]) -> float:
         """How long a run of `config` takes."""
         steps, every = config["trainer"]["steps"], config["trainer"]["evaluate_every"]
         early = points.step_of(config["early_fraction"], steps)
-        evaluations = len({early, steps, *range(every or steps, steps + 1, every or steps)})
-        return float(self.start + steps * self.step + evaluations * self.evaluation)
+        losses = len({early, steps, *range(every or steps, steps + 1, every or steps)})
+        before_end = evaluations.points_before_end(config)
+        scores = sum(seconds * (1 + len(before_end.get(name, ()))) for name, seconds in self.scores.items())
+        training = steps * self.step
+        save_every = config["trainer"].get("checkpoint_every")
+        saves = steps // save_every if save_every else int(training / SAVES_EVERY)
+        saves += len({step for at in before_end.values() for step in at}) + 1  # the weights in the end
+        return float(self.start + training + losses * self.evaluation + scores + saves * self.save)
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What was measured, by row, and of which rows nothing could be."""
+    """What was measured, by row, and of which rows nothing could be; and what a sweep takes before its first run."""
 
     rows: dict[str, Trial]
     failed: dict[str, str]  # row: why
+    begin: float = 0.0
+
+    @property
+    def cut(self) -> list[str]:
+        """The evaluations that were not waited for, and count with the time that they had."""
+        return sorted({name for trial in self.rows.values() for name in trial.cut})
 
     def seconds(self, configs: dict[str, dict[str, Any]]) -> dict[str, float]:
         """The seconds of a run of each row; of one that was not tried as of the others on average."""

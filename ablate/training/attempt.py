@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 
 from ablate import garbage
 from ablate.config import fill, identity, resolved
+from ablate.config.identity import depends_on_micro_batch
 from ablate.data import build_corpus
-from ablate.errors import UserError, disk_error, reason_of
+from ablate.errors import OutOfMemory, UserError, disk_error, reason_of
 from ablate.run import match
 from ablate.run.files import atomic_write
 from ablate.run.folder import RunFolder, set_content_aside, set_file_aside
@@ -23,9 +24,10 @@ from ablate.run.record import DIVERGED, DONE, FAILED, FINISHED, PREEMPTED, RUNNI
 from ablate.run.status import seconds_spent
 from ablate.terminal import say
 from ablate.termination import exit_code
-from ablate.training import finished, later, processes, record_fields
+from ablate.training import finished, later, out_of_memory, processes, record_fields
 from ablate.training.interruption import Interrupted, Interruption
 from ablate.training.metrics import Log
+from ablate.training.out_of_memory import Shortage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,6 +92,15 @@ class Attempt:
             self._end(FAILED, cause or f"its processes exited with code {code}")
         return self.record
 
+    def halves_for_processes(self) -> bool:
+        """Whether the run's processes, which have failed, are to try half the micro-batch, noted in the record."""
+        is_short = self.record.status == FAILED and out_of_memory.WORDS in self.record.reason
+        if not (is_short and self.can_halve and (half := out_of_memory.halved(self.cfg))):
+            return False
+        self.say(f"{self.record.reason}; tried once more with trainer.micro_batch={half} ({self.folder.path})")
+        self._write(dataclasses.replace(self.record, micro_batch=half, status=RUNNING, reason=""))
+        return True
+
     def _guard(self, work: Callable[[Interruption], object]) -> None:
         """Whatever ends `work` is said in the record; a person's mistake is raised."""
         with Interruption() as interruption:
@@ -105,7 +116,7 @@ class Attempt:
                 reason = reason_of(error, self.folder.path)
                 if processes.is_worker():  # the others may learn of it only as of a connection that is closed
                     self.folder.write_failure(processes.rank(), reason)
-                if not disk_error(error):  # which is no fault of a line of code
+                if not (disk_error(error) or isinstance(error, OutOfMemory)):  # which is no fault of a line of code
                     self._say_traceback()
                 self._end(FAILED, reason)
 
@@ -150,6 +161,7 @@ class Attempt:
         begun = self._begun()
         if self.found and self.found.identity:
             self._compare(self.found)
+            self.identity = self.found.identity  # its weights and checkpoints have it; a run of an earlier version
             if self.found.status in FINISHED:
                 self.missing = finished.missing(self.cfg, self.folder, self.found)
                 self.points = finished.points_missing(self.cfg, self.folder, self.found)
@@ -199,10 +211,35 @@ class Attempt:
             fill(self.cfg, "logger.mirror").follow(self.folder.path)
 
     def _train(self, interruption: Interruption) -> None:
+        """Train; a step that does not fit into the memory is tried once more with half the micro-batch."""
+        cfg = self.cfg
+        if self.record.micro_batch:  # as an earlier attempt has found
+            cfg = out_of_memory.with_micro_batch(cfg, self.record.micro_batch)
+        shortage = self._fit(cfg, interruption)
+        is_alone = processes.world_size(cfg) == 1  # several are begun anew by the process that has started them
+        if shortage and is_alone and self.can_halve and (half := out_of_memory.halved(cfg)):
+            reason = out_of_memory.explained(cfg, shortage)
+            self.say(f"{reason}; tried once more with trainer.micro_batch={half} ({self.folder.path})")
+            self._write(dataclasses.replace(self.record, micro_batch=half))
+            out_of_memory.give_back()
+            cfg = out_of_memory.with_micro_batch(cfg, half)
+            shortage = self._fit(cfg, interruption)
+        if shortage:
+            raise OutOfMemory(out_of_memory.explained(cfg, shortage))
+
+    @property
+    def can_halve(self) -> bool:
+        """Whether the run is the same with half the micro-batch, and has not been halved before."""
+        return not self.record.micro_batch and not depends_on_micro_batch(self.cfg)
+
+    def _fit(self, cfg: DictConfig, interruption: Interruption) -> Shortage | None:
+        """Train as `cfg` says; returns the lack of memory that a step has met, and then the run has not ended."""
         with garbage.kept():
             from ablate.training.fit import Fit  # Lightning: not needed for a run that is there
-        fit = Fit(self.cfg, self.corpus, self.folder, self.identity, interruption, self.say)
+        fit = Fit(cfg, self.corpus, self.folder, self.identity, interruption, self.say)
         outcome = fit.run()
+        if outcome.shortage:
+            return outcome.shortage
         self.record = record_fields.after_training(self.record, outcome.measured, self.cfg)
         if outcome.stopped:
             self._end(PREEMPTED, signal.Signals(interruption.signal or signal.SIGTERM).name)
@@ -212,6 +249,7 @@ class Attempt:
             self._end(DONE, "")
         if not outcome.stopped:
             fit.clear()
+        return None
 
     def _score_later(self, interruption: Interruption) -> None:
         """Take the scores that a finished run lacks, and name those that cannot be taken."""

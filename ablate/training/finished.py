@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from ablate.config import evaluations, identity, resolved
+from ablate.config import evaluations, resolved
 from ablate.config.batch import share
 from ablate.errors import UserError
+from ablate.run import match
 from ablate.run.folder import RunFolder
 from ablate.run.record import DONE, FINISHED, Record
 
@@ -25,7 +26,7 @@ def find(cfg: DictConfig, folder: RunFolder) -> Record | None:
         return None
     with folder.lock():
         record = folder.examine().record if _is_finished(folder) else None
-        if record is None or record.identity != identity(cfg, sha256) or missing(cfg, folder, record):
+        if record is None or match.changes(folder, record, cfg, sha256) or missing(cfg, folder, record):
             return None
         return None if points_missing(cfg, folder, record) else record
 

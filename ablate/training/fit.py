@@ -18,6 +18,7 @@ from ablate.config import build_model, effective, evaluations, fill, points, res
 from ablate.config.batch import share
 from ablate.data.batches import Batches
 from ablate.evaluation.contract import Context
+from ablate.model import recomputing
 from ablate.run.folder import RunFolder
 from ablate.run.score import Score
 from ablate.training import checkpoint, compiling, environment, past_points, processes
@@ -27,6 +28,7 @@ from ablate.training.first_loss import FirstLoss
 from ablate.training.interruption import Interruption
 from ablate.training.lightning import DDPStrategy, L, LightningEnvironment, TorchElasticEnvironment
 from ablate.training.module import Training
+from ablate.training.out_of_memory import Room, Shortage, noticed
 from ablate.training.progress import Agenda, Progress
 from ablate.training.scoring import Scored, Scoring, autocast
 from ablate.training.spikes import Spikes
@@ -47,6 +49,7 @@ class Outcome:
     stopped: bool  # by a signal, with a checkpoint
     diverged: str  # why; empty if it has not
     measured: dict[str, Any]
+    shortage: Shortage | None = None  # of memory, which has ended it in a step
 
 
 class Fit:
@@ -67,12 +70,15 @@ class Fit:
         self.device_type = device_type(cfg)
         prepare_process(cfg, self.device_type)
         self.peak_memory = environment.PeakMemory(self.device_type)  # of the training alone
+        self.room = Room(self.device_type)
         self.batches = Batches(cfg, corpus)
         self.scoring = Scoring(cfg, corpus, self.batches, folder, identity)
         self.progress = Progress(Spikes(cfg.trainer.skip_spikes))
         self.is_trained = False
         self.agenda = agenda(cfg)
         self.model = build_model(cfg)
+        if cfg.trainer.get("recompute"):  # configs of earlier versions do not have it
+            recomputing.recompute(self.model)
         compiling.compile_for_training(self.model, cfg.trainer.compile)
         self.module = Training(
             self.model,
@@ -107,7 +113,10 @@ class Fit:
     def run(self) -> Outcome:
         """Train to the end, a signal or a divergence, from the newest whole checkpoint if there is one."""
         newest = self.callback.checkpoints.newest(self.say, set_aside=processes.is_main())
-        self.train(newest)
+        with noticed(self.room, lambda: self.module.is_in_step) as shortages:
+            self.train(newest)
+        if shortages:
+            return Outcome(False, "", {}, shortages[0])
         if not self.callback.has_stopped:
             self._keep()
         measured = {**self._measured(), **self.callback.scored.fields()}
@@ -123,7 +132,7 @@ class Fit:
     def _evaluate(self, stop: Callable[[], bool]) -> dict[str, Score]:
         """What the evaluation that is part of training finds; raises `StopRequested`."""
         with compiling.as_it_is(self.cfg.trainer.compile):
-            found = self.scoring.of_training.evaluate(self.model, self._context(stop))
+            found = self.scoring.of_training.evaluate(self.model, self.context(stop))
         assert isinstance(found, dict), "an evaluation that is part of training has its scores, or raises"
         return found
 
@@ -132,13 +141,13 @@ class Fit:
         self._note_peak_memory()
         self.is_trained = True
         with compiling.as_it_is(self.cfg.trainer.compile):
-            return self.scoring.score(self.model, self._context(stop), stop, self.say)
+            return self.scoring.score(self.model, self.context(stop), stop, self.say)
 
     def _score_at(self, step: int, stop: Callable[[], bool]) -> bool:
         """Take the evaluations that are due after `step`; False where a signal came in between."""
         self._note_peak_memory()
         with compiling.as_it_is(self.cfg.trainer.compile):
-            is_through = self.scoring.score_at(step, self.model, self._context(stop), stop, self.say)
+            is_through = self.scoring.score_at(step, self.model, self.context(stop), stop, self.say)
         self.peak_memory.forget()
         return is_through
 
@@ -146,12 +155,13 @@ class Fit:
         """The same for points before `step`, which this run goes on after, where their weights are there."""
         folder = self.callback.checkpoints
         with compiling.as_it_is(self.cfg.trainer.compile):
-            return past_points.score(self.scoring, folder, step, self._context(stop), stop, self.say)
+            return past_points.score(self.scoring, folder, step, self.context(stop), stop, self.say)
 
     def _note_peak_memory(self) -> None:
         self.peak_memory.note(self.trainer.strategy.root_device)
 
-    def _context(self, stop: Callable[[], bool]) -> Context:
+    def context(self, stop: Callable[[], bool]) -> Context:
+        """What an evaluation is given."""
         device = self.trainer.strategy.root_device
         return self.scoring.context(device, self.trainer.global_rank, self.trainer.world_size, stop)
 

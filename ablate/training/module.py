@@ -69,6 +69,7 @@ class Training(L.LightningModule):
         self.mark = mark or {}  # whose checkpoints these are: identity, and config as flat keys
         self.averages = RunningAverages(model, shared.count)
         self.stop_or_pause_requests: Callable[[], tuple[bool, bool]] = lambda: (False, False)  # of this process
+        self.is_in_step = False  # and not between two of them
         self.requests_of_any = (False, False)  # (stop, pause): whether any process requests it
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -105,9 +106,11 @@ class Training(L.LightningModule):
 
     def training_step(self, dataloader_iter: Iterator[Any]) -> None:
         """Take steps up to the next pause."""
+        self.is_in_step = True
         while True:
             self._step(dataloader_iter)
             if self.progress.diverged or self.agenda.pauses(self.progress.step) or any(self.requests_of_any):
+                self.is_in_step = False
                 return
 
     def _step(self, dataloader_iter: Iterator[Any]) -> None:

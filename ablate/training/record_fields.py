@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import DictConfig
 
-from ablate.config import MODEL_SLOTS, own_code, roundings
+from ablate.config import MODEL_SLOTS, own_code, resolved, roundings
 from ablate.config.identity import SCHEMA as IDENTITY_SCHEMA
+from ablate.config.settling import decided
 from ablate.naming import context_of
 from ablate.run.record import RUNNING, SCHEMA, Data, Record, now
 from ablate.training import environment, processes
@@ -40,6 +41,7 @@ def begun(
         seconds=0.0,
         attempts=0,
         started=now(),
+        decided=decided(resolved(cfg), overrides),
     )
     if found is None:
         return fresh
@@ -51,6 +53,8 @@ def begun(
         seconds=seconds,
         attempts=found.attempts or 0,
         started=found.started or fresh.started,
+        micro_batch=found.micro_batch,
+        decided=found.decided or fresh.decided,
         unknown=found.unknown,
         order=found.order,
     )

@@ -60,9 +60,14 @@ def run(cfg: DictConfig, overrides: list[str], command: str) -> Record:
         if attempt.is_settled():
             return attempt.record
     job = {"config": plain(cfg), "overrides": overrides, "command": command}
-    code = processes.launch(cfg, job, folder.path)
-    with folder.lock():
-        return Attempt(cfg, overrides, command, folder).after_processes(code)
+    for _ in range(2):  # once more where half the micro-batch may do
+        code = processes.launch(cfg, job, folder.path)
+        with folder.lock():
+            attempt = Attempt(cfg, overrides, command, folder)
+            attempt.after_processes(code)
+            if not attempt.halves_for_processes():
+                break
+    return attempt.record
 
 
 def run_folder(cfg: DictConfig) -> RunFolder:

@@ -59,7 +59,7 @@ def here(tmp_path, monkeypatch):
         ("report mi", ["mine"]),
         ("report mine ", []),
         ("sweep mine paths.sweeps=x mi", []),
-        ("sweep mine jo", ["jobs="]),
+        ("sweep mine jo", ["jobs=", "jobs_per_device="]),
         ("sweep mine replace=", ["replace=true", "replace=false"]),
         ("sweep mine sto", ["stored="]),
         ("compare norm=rmsnorm sto", ["stored="]),
@@ -213,7 +213,7 @@ def bash(here):
     [
         ("ablate trai\tnor\tbatchnorm_\t", ["train", "norm=batchnorm_encoder"]),
         ("ablate train norm=scale\tposition=ro\tx", ["train", "norm=scalenorm", "position=rope", "x"]),
-        ("ablate plan mi\t--c\tjob\t2", ["plan", "mine", "--count", "jobs=2"]),
+        ("ablate plan mi\t--c\tonl\t2", ["plan", "mine", "--count", "only=2"]),
         ("ablate train -m norm=layernorm,scale\t", ["train", "-m", "norm=layernorm,scalenorm"]),
         ("ablate cost --format=js\t", ["cost", "--format=json"]),
     ],

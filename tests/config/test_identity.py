@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablate.config import MODEL_SLOTS, compose, differences, effective, identity, options, resolved, sources
-from ablate.config.identity import SCHEMA
+from ablate.config.identity import SCHEMA, depends_on_micro_batch
 from ablate.config.options import groups
 
 
@@ -30,6 +30,8 @@ def test_it_is_a_hash_of_what_determines_a_result():
         "trainer.accelerator=cpu",
         "trainer.log_every=3",
         "trainer.checkpoint_every=3",
+        "trainer.micro_batch=4",
+        "trainer.recompute=true",
         "paths.runs=elsewhere",
         "keep_checkpoints=all",
         "sweep=other",
@@ -45,7 +47,7 @@ def test_what_cannot_change_a_result_is_left_out(override):
 @pytest.mark.parametrize(
     "override",
     ["norm=rmsnorm", "seed=1", "seed.init=1", "trainer.threads=2", "trainer.precision=bf16", "trainer.compile=model",
-     "trainer.micro_batch=4", "early_fraction=0.5", "shape.steps=7"],
+     "early_fraction=0.5", "shape.steps=7"],
 )  # fmt: skip
 def test_what_can_is_not(override):
     assert identity(compose([override]), "x") != identity(compose(), "x")
@@ -56,6 +58,19 @@ def test_what_mixes_sequences_depends_on_how_many_a_device_takes_at_once(option)
     alone, shared = compose([option]), compose([option, "trainer.devices=2"])
     assert identity(alone, "x") != identity(shared, "x")
     assert identity(shared, "x") != identity(compose([option, "trainer.devices=2", "trainer.micro_batch=8"]), "x")
+
+
+@pytest.mark.parametrize("option", ["norm=batchnorm_encoder", "feedforward=switch", "dropout=0.1"])
+def test_what_depends_on_the_micro_batch(option):
+    assert depends_on_micro_batch(compose([option]))
+    assert identity(compose([option, "trainer.micro_batch=4"]), "x") != identity(compose([option]), "x")
+
+
+def test_nothing_else_does():
+    assert not depends_on_micro_batch(compose()) and not depends_on_micro_batch(compose(["norm=rmsnorm"]))
+    assert differences(compose(["dropout=0.1"]), compose(["trainer.micro_batch=4"])) == [
+        (key, 0.1, 0.0) for key, one, _ in differences(compose(["dropout=0.1"]), compose()) if one == 0.1
+    ]
 
 
 DROPOUT = "dropout=0.1"
@@ -78,7 +93,7 @@ def test_with_the_dropout_of_a_part_too():
          "trainer": {**config["trainer"], "micro_batch": micro}}, "x"
     )  # fmt: skip
     assert of(0.1, None) == of(0.1, 16) != of(0.1, 8)
-    assert of(0.0, None) != of(0.0, 16)  # as it is written, where nothing is drawn
+    assert of(0.0, None) == of(0.0, 16)  # where nothing is drawn
 
 
 def test_what_is_effective_is_so_for_itself():

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ablate.config import compose, resolved
-from ablate.config.identity import REASONS, SCHEMA, identity
+from ablate.config.identity import REASONS, SCHEMA, former_identity, identity
 from ablate.errors import UserError
 from ablate.run import match
 from ablate.run.folder import RunFolder
@@ -47,6 +47,19 @@ def test_settings_are_named_with_both_values(folder, record):
     assert match.changes(folder, None, changed) == expected  # one that never came to its identity
     many = match.changes(folder, record, compose(["shape=micro", "activation=swiglu", "norm=rmsnorm"]))
     assert many.count(" was ") == match.MOST and many.endswith("more settings")
+
+
+def test_a_run_from_when_the_micro_batch_belonged_to_every_identity(folder, record, cfg):
+    made = compose(["shape=nano", "trainer.micro_batch=4"])
+    folder.config.write_text(yaml.safe_dump(resolved(made)))
+    former = replace(record, identity=former_identity(made, ONE, 4))
+    assert former.identity != record.identity
+    assert match.changes(folder, former, made, ONE) == match.changes(folder, former, cfg, ONE) == ""
+    assert "seed.base was 0, is 1" in match.changes(folder, former, compose(["shape=nano", "seed=1"]), ONE)
+    mixed = compose(["shape=nano", "feedforward=switch", "trainer.micro_batch=4"])
+    assert match.changes(folder, former, mixed, ONE)
+    folder.config.unlink()  # as a committed record has none
+    assert match.changes(folder, former, made, ONE) == ""
 
 
 def test_other_data(folder, record, cfg):

@@ -9,9 +9,11 @@ import time
 import pytest
 
 from ablate import orphans
-from ablate.config import compose_resolved
+from ablate.config import compose_resolved, restored
+from ablate.config.batch import share
 from ablate.data import build_corpus
 from ablate.errors import UserError
+from ablate.footprint import footprint
 from ablate.sweep import child, fork_server
 from ablate.training import processes, run, speed
 from tests.training.standin import Corpus, folder_of
@@ -25,7 +27,21 @@ def result(tmp_path):
 def test_prepare_tells_the_hash_of_each_corpus(asked, result):
     config = compose_resolved(asked())
     assert child.prepare({"rows": {"tiny": config}, "configs": [config, config], "result": str(result)}) == 0
-    assert json.loads(result.read_text()) == {"sha256": [Corpus.sha256] * 2}
+    assert json.loads(result.read_text()) | {"texts": 0} == {"sha256": [Corpus.sha256] * 2, "notes": [], "texts": 0}
+
+
+def test_prepare_says_which_rows_do_not_fit_on_a_gpu_beside_one_another(asked, result):
+    configs = [compose_resolved(asked("shape.vocab_size=1000", f"shape.d_model={width}")) for width in (16, 64)]
+    needed = [footprint(restored(config)).of(share(restored(config)).micro_batch) for config in configs]
+    rows = dict(zip(("narrow", "wide"), configs, strict=True))
+    job = {"rows": rows, "configs": [], "result": str(result), "sharing": {"runs": 2, "bytes": needed[1] + needed[0]}}
+    assert child.prepare(job) == 0
+    (note,) = json.loads(result.read_text())["notes"]
+    assert note.startswith("wide: by estimate a run needs 0.0 GB, 2 on a device") and note.endswith(
+        "jobs_per_device=1 fits"
+    )
+    assert child.prepare({**job, "sharing": {"runs": 2, "bytes": needed[0] // 2}}) == 0
+    assert "not even one fits" in json.loads(result.read_text())["notes"][0]
 
 
 def test_prepare_names_every_row_that_cannot_be_built_and_reads_no_text(asked, result, monkeypatch, capsys):
@@ -95,8 +111,19 @@ def test_try_out_tells_how_long_the_parts_of_a_run_take(asked, tmp_path, result)
     assert child.try_out({**job, "result": str(result)}) == 0
     found = json.loads(result.read_text())
     assert 100.0 < found["start"] < time.monotonic() - asked_at
-    assert found["step"] > 0 and found["evaluation"] > 0 and len(found) == 3
+    assert found["step"] > 0 and found["evaluation"] > 0 and found["save"] > 0 and not found["scores"]
     assert not list(tmp_path.rglob("record.json"))
+
+
+def test_try_out_takes_the_evaluations_besides_and_waits_for_none_too_long(asked, tmp_path, result, monkeypatch):
+    more = asked("evaluation=[heldout,by_position]", "evaluation.by_position.tokens=256")
+    job = {"config": compose_resolved(more), "seconds": 0.1, "asked": 0.0, "result": str(result)}
+    assert child.try_out({**job, "scratch": str(tmp_path / "one")}) == 0
+    found = json.loads(result.read_text())
+    assert found["scores"]["by_position"] > 0 and not found["cut"]
+    monkeypatch.setattr(speed, "LONGEST_EVALUATION", -1.0)
+    assert child.try_out({**job, "scratch": str(tmp_path / "two")}) == 0
+    assert json.loads(result.read_text())["cut"] == ["by_position"]
 
 
 @pytest.mark.parametrize("is_main", [True, False])
@@ -107,7 +134,10 @@ def test_of_several_processes_one_tells_the_speeds(is_main, asked, result, monke
     job = {"config": compose_resolved(asked()), "scratch": "s", "seconds": 1, "asked": 5.0, "result": str(result)}
     for call, found in (
         (child.measure, {"steps_per_second": 3.0}),
-        (child.try_out, {"start": 4.0, "step": 0.5, "evaluation": 0.25}),
+        (
+            child.try_out,
+            {"start": 4.0, "step": 0.5, "evaluation": 0.25, "save": 0.0, "scores": {}, "cut": []},
+        ),
     ):
         assert call(job) == 0
         assert (json.loads(result.read_text()) if is_main else result.exists()) == (found if is_main else False)

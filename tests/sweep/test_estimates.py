@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from ablate import machine
+from ablate.config import compose_resolved
 from ablate.errors import UserError
-from ablate.sweep import estimates, timing
+from ablate.sweep import estimates, timing, trials
 from ablate.sweep.describe import describe
 from ablate.sweep.rehearsal import rehearse
 from ablate.sweep.trials import Trial
@@ -24,10 +26,33 @@ def measure(place, *extra, measures=True, **options):
 
 
 def test_a_run_takes_its_start_its_steps_and_its_evaluations():
-    config = {"trainer": {"steps": 100, "evaluate_every": None}, "early_fraction": 0.125}
+    config = {"trainer": {"steps": 100, "evaluate_every": None}, "early_fraction": 0.125, "evaluation": {}}
     assert Trial(start=2.0, step=0.1, evaluation=1.0).whole(config) == pytest.approx(2 + 10 + 2)
     config["trainer"]["evaluate_every"] = 25
     assert Trial(start=2.0, step=0.1, evaluation=1.0).whole(config) == pytest.approx(2 + 10 + 5)  # 12, 25, 50, 75, 100
+
+
+def test_the_evaluations_besides_and_their_points_count():
+    config = compose_resolved(["evaluation=[heldout,by_position]", "evaluation.by_position.at=[0.25,0.5,1]"])
+    config["trainer"] |= {"steps": 100, "evaluate_every": None, "checkpoint_every": None}
+    trial = Trial(start=2.0, step=0.1, evaluation=1.0, save=0.5, scores={"by_position": 4.0})
+    # two held-out losses; the evaluation at two points and in the end; a checkpoint at each, and the weights
+    assert trial.whole(config) == pytest.approx(2 + 10 + 2 + 3 * 4 + 3 * 0.5)
+    config["trainer"]["checkpoint_every"] = 10
+    assert trial.whole(config) == pytest.approx(2 + 10 + 2 + 3 * 4 + 13 * 0.5)
+
+
+def test_what_was_not_waited_for_is_named(place, monkeypatch):
+    monkeypatch.setattr(trials.Trials, "cut", ["superglue"])
+    assert "; at least, as not waited for: superglue" in measure(place)[1]
+
+
+def test_the_hours_of_devices_are_said(place, monkeypatch):
+    said = measure(place, "trainer.steps=36000", "trainer.accelerator=cpu", jobs=1)[1]
+    hours = (4 * 3600 + 3600) / 3600  # a step of Base or Gelu takes a tenth of a second, of Rms twice that
+    found = float(said.partition(" core-hours")[0].rpartition(" ")[2])
+    threads = min(machine.threads(), machine.cores())
+    assert 0.9 * hours * threads < found < 1.3 * hours * threads + 1
 
 
 def test_the_plan_is_measured_row_by_row(place):

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,8 @@ from ablate.run.record import DONE, SCHEMA, Data, Record
 from ablate.run.score import Curve, Score
 from ablate.run.status import RunStatus
 from ablate.study.runs import PlannedRun
-from ablate.sweep import command, preflight
+from ablate.sweep import command, corpora, preflight, request
+from ablate.sweep.session import Options
 from tests.run.sealed import sealed
 from tests.sweep.conftest import PROGRAM, SWEEP
 
@@ -205,3 +207,25 @@ def test_a_point_of_training_without_a_score_is_settled_when_its_record_names_it
         status = RunStatus(tmp_path, DONE, replace(record, **content))
         assert item.is_settled(status) is is_settled, content
         assert item.is_settled(replace(status, is_stored=True))
+
+
+def test_several_runs_on_each_gpu(place, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    jobs = lambda *more, **options: request.parts("try", [*place.overrides, *more], options)[0][0].jobs  # noqa: E731
+    assert jobs("trainer.accelerator=gpu") == 2
+    assert jobs("trainer.accelerator=gpu", jobs_per_device=3) == 6
+    assert jobs("trainer.accelerator=cpu", jobs_per_device=3) == jobs("trainer.accelerator=cpu")
+    with pytest.raises(UserError, match="jobs=2 says already"):
+        jobs(jobs=2, jobs_per_device=3)
+
+
+def test_what_the_gpu_of_several_runs_has_is_told_to_who_builds_the_rows(place, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(corpora, "gpu_memory", lambda: 24)
+    items = request.parts("try", [*place.overrides, "trainer.accelerator=gpu"], {})[0][0].items
+    sharing = lambda jobs: corpora._sharing(  # noqa: E731
+        SimpleNamespace(options=Options(), starters=SimpleNamespace(jobs=jobs)), items
+    )
+    assert sharing(2) is None and sharing(4) == {"runs": 2, "bytes": 24}
+    monkeypatch.setattr(corpora, "gpu_memory", lambda: None)
+    assert sharing(4) is None

@@ -170,7 +170,13 @@ def test_gpus_are_not_shared_unless_asked(monkeypatch):
     for visible, expected in (("0", 1), ("0,1", 1), ("0,1,2,3", 2)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert devices.jobs_at_a_time([on_cpu, of_two]) == expected
-        assert devices.jobs_at_a_time([on_cpu]) == 6
+        assert devices.jobs_at_a_time([on_cpu, of_two], per_device=3) == 3 * expected
+        assert devices.jobs_at_a_time([on_cpu]) == devices.jobs_at_a_time([on_cpu], per_device=3) == 6
+    of_one = SimpleNamespace(devices=1, accelerator="gpu")
+    assert devices.runs_on_a_gpu([of_one], jobs=8) == 2 and devices.runs_on_a_gpu([of_two], jobs=3) == 2
+    assert devices.runs_on_a_gpu([on_cpu], jobs=8) == 0
+    slots = devices.Slots()
+    assert [slots.take(1) for _ in range(8)] == [[name] for name in "01230123"]
 
 
 def test_runs_fill_the_cores_and_no_more(monkeypatch):

@@ -11,7 +11,8 @@ import pytest
 import torch
 import yaml
 
-from ablate.config import compose
+from ablate.config import compose, resolved
+from ablate.config.settling import decided
 from ablate.data import build_corpus
 from ablate.errors import UserError
 from ablate.run import record
@@ -570,3 +571,15 @@ def test_a_process_that_torchrun_started_takes_its_place_from_there(is_worker, t
     trainer = fit.make_trainer(cfg, "cpu", RunFolder(tmp_path), [])
     kind = TorchElasticEnvironment if is_worker else LightningEnvironment
     assert type(trainer._accelerator_connector.cluster_environment) is kind
+
+
+def test_the_record_says_by_what_auto_was_decided(asked, monkeypatch):
+    made = run(asked("trainer.compile=auto", "row=auto"))
+    assert made.decided == {"trainer.compile": "none, by rule: model on a GPU from 1000 steps, else none"}
+    assert "decided" not in json.loads(folder_of(asked()).record.read_text() if run(asked()) else "")
+
+
+def test_and_where_earlier_runs_decided_it():
+    config = resolved(compose([*TINY, "trainer.compile=block"]))
+    assert decided(config, ["trainer.compile=auto"]) == {"trainer.compile": "block, by earlier runs, which have it so"}
+    assert decided(config, ["trainer.compile=block"]) == decided(config, []) == {}

@@ -14,13 +14,14 @@ from typing import Any
 
 from ablate.errors import UserError
 from ablate.report.analysis import curves_csv
-from ablate.report.analysis.header import header, header_of_runs, renewed, sweep_of
+from ablate.report.analysis.header import header, header_of_runs, renewed, sweep_of, within_budget
 from ablate.report.analysis.outcome_files import GatheredItems
 from ablate.report.analysis.records_file import GROUPS, Damage, problem_of_settings
 from ablate.report.analysis.results import Point, Results, number
 from ablate.report.text import is_number, one_line
 from ablate.run.folder import RunFolder, run_folders, run_path, was_set_aside
 from ablate.run.record import Record
+from ablate.study import budget
 from ablate.study.membership import Membership
 from ablate.study.paths import RECORDS, Paths
 from ablate.study.settled import Settled
@@ -75,6 +76,7 @@ def collect(
     sweep = sweep_of(name, Path(sweeps_dir), required=not (lines or without_folder))
     sweep = sweep and standing(sweep, Path(runs_dir))
     head = header(sweep) if sweep else header_of_runs(name, [*lines.values(), *without_folder])
+    head = within_budget(head, budget.read(folder))
     paths = replace(Paths.of(), runs=Path(runs_dir), sweeps=Path(sweeps_dir))
     membership = Membership(sweep, settled=Settled(sweep, paths, stored=False)) if sweep else None
     steps = _steps([*lines.values()], head["baseline"])

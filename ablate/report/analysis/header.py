@@ -10,7 +10,9 @@ from ablate.errors import UserError
 from ablate.naming import is_sweep_name
 from ablate.report.text import is_number
 from ablate.run.record import LARGEST
+from ablate.study import budget as budgets
 from ablate.study import controls, definition, expectations, inheritance
+from ablate.study.budget import Budget
 from ablate.study.definition import Sweep
 from ablate.study.rows import GIVEN_BY_THE_SWEEP, not_of_a_study
 
@@ -58,6 +60,15 @@ def _of_context(sweep: Sweep) -> Header:
 
 def _refused(sweep: Sweep) -> Header:
     return {"refused": sweep.refused} if sweep.refused else {}
+
+
+def within_budget(found: Header, budget: Budget | None) -> Header:
+    """The header of a sweep that was to end within a time: with the seeds that this has left it, and the note of it."""
+    if budget is None:
+        return found
+    left = [budget.left.baseline if row["row"] == found["baseline"] else budget.left.rows for row in found["rows"]]
+    rows = [{**row, "seeds": seeds} for row, seeds in zip(found["rows"], left, strict=True)]
+    return {**found, "rows": rows, budgets.KEY: budget.to_json()}
 
 
 def header_of_runs(name: str, records: list[dict[str, Any]]) -> Header:
@@ -134,6 +145,8 @@ def describes_sweep(line: Any) -> bool:
     listed = listed and _is_texts(line.get(SHOWN_FIRST, [])) and _are_factors(line.get("rungs", []))
     refused = line.get("refused", {})
     listed = listed and _is_scale(line.get("scale")) and isinstance(refused, dict) and _is_texts([*refused.values()])
+    if budgets.KEY in line and Budget.from_json(line[budgets.KEY]) is None:
+        return False
     return texts and rows and listed and _is_texts(line.get("base")) and _says_how_to_compare(line)
 
 

@@ -42,6 +42,7 @@ from ablate.report.text import (
 )
 from ablate.run.record import DONE
 from ablate.statistics.detectable import POWER
+from ablate.study.budget import KEY, Budget
 
 OF_TRAINING = ("length", "batch_tokens", "steps")  # keys of the shape that say nothing of the model
 DEMONSTRATION = "builtin"  # the text that comes with the installation: for demonstrations
@@ -185,6 +186,7 @@ class Summary:
                 f"{self.base.planned} for the baseline, {self._seeds()} for every other row; "
                 "with the same seed, all rows see the same batches in the same order"
             ),
+            "Budget": self._budget(),
             "Runs": self._counts(),
             "Hardware": listed(map(md_escape, values_of(self.done, "hardware", "device"))) or MISSING,
             "Command-line overrides": " ".join(
@@ -241,6 +243,20 @@ class Summary:
     def _seeds(self) -> str:
         sizes = sorted({row.planned for row in self.verdicts.rows})
         return " to ".join(str(size) for size in dict.fromkeys((sizes[0], sizes[-1]))) if sizes else "0"
+
+    def _budget(self) -> str:
+        """What the sweep was asked to take, and how many seeds that has left it; empty where nobody asked."""
+        budget = Budget.from_json(self.sweep.get(KEY))
+        if budget is None:
+            return ""
+        asked, left = budget.asked, budget.left
+        text = f"{duration(budget.seconds)}, forecast {duration(budget.forecast)}: "
+        if asked == left:
+            return f"{text}all seeds"
+        return (
+            f"{text}{left.baseline} of {asked.baseline} seeds of the baseline, {left.rows} of {asked.rows} of every "
+            "other row"
+        )
 
     def _counts(self) -> str:
         rows = list(self.verdicts)
