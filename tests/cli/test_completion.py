@@ -96,7 +96,7 @@ def here(tmp_path, monkeypatch):
         ("data p", ["prepare"]),
         ("data prepare data=h", ["data=hub"]),
         ("options posit", ["position"]),
-        ("options position=ro", ["position=rope"]),
+        ("options position=sinu", ["position=sinusoidal"]),
         ("completion ", ["bash", "zsh", "fish"]),
         ("completion bash ", []),
         ("init ", []),
