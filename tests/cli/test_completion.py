@@ -212,7 +212,7 @@ def bash(here):
     ("keys", "words"),
     [
         ("ablate trai\tnor\tbatchnorm_\t", ["train", "norm=batchnorm_encoder"]),
-        ("ablate train norm=scale\tposition=ro\tx", ["train", "norm=scalenorm", "position=rope", "x"]),
+        ("ablate train norm=scale\tposition=sinu\tx", ["train", "norm=scalenorm", "position=sinusoidal", "x"]),
         ("ablate plan mi\t--c\tonl\t2", ["plan", "mine", "--count", "only=2"]),
         ("ablate train -m norm=layernorm,scale\t", ["train", "-m", "norm=layernorm,scalenorm"]),
         ("ablate cost --format=js\t", ["cost", "--format=json"]),
