@@ -166,3 +166,17 @@ def test_a_fresh_process_calls_what_the_command_line_names_and_dies_with_its_par
     monkeypatch.setattr(orphans, "die_with_agent", lambda: ties.append(1))
     monkeypatch.setattr(sys, "argv", ["child", "tests.sweep.test_child:gives_back", '{"code": 7}'])
     assert child.main() == 7 and ties == [1]
+
+
+def test_a_row_that_is_not_needed_is_refused_alone(result):
+    good, bad = (
+        compose_resolved(["shape=nano", "topology=causal_decoder", f"norm={norm}"])
+        for norm in ("layernorm", "batchnorm")
+    )
+    job = {"rows": {"Base": good, "Batch": bad}, "configs": [], "result": str(result)}
+    assert child.prepare({**job, "needed": ["Base"]}) == 0
+    found = json.loads(result.read_text())
+    assert found["sha256"] == [] and [*found["refused"]] == ["Batch"]
+    assert "takes its statistics over all tokens of the batch" in found["refused"]["Batch"]
+    assert child.prepare({**job, "needed": ["Base", "Batch"]}) == child.prepare(job) == UserError.exit_code
+    assert json.loads(result.read_text())["errors"][0].startswith("Batch: norm=batchnorm")
