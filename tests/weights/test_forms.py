@@ -18,7 +18,16 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40}
 T5 = {"d_model": 32, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4, "d_kv": 6, "d_ff": 48}
 UNTIED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+BLOOM = {"hidden_size": 32, "n_layer": 2, "n_head": 4}
 CASES = {
+    "bloom": ("BloomForCausalLM", BLOOM),
+    "gpt_neox": ("GPTNeoXForCausalLM", {**SMALL, "rope_parameters": {
+        "rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.5}}),
+    "cohere": ("CohereForCausalLM", {**SMALL, "num_key_value_heads": 1, "logit_scale": 0.25}),
+    "mistral": ("MistralForCausalLM", {**SMALL, "num_key_value_heads": 2, "sliding_window": 7}),
+    "olmo": ("OlmoForCausalLM", SMALL),
+    "olmo2": ("Olmo2ForCausalLM", {**SMALL, "num_key_value_heads": 2}),
+    "qwen3": ("Qwen3ForCausalLM", {**SMALL, "num_key_value_heads": 2, "head_dim": 10}),
     "gpt2": ("GPT2LMHeadModel", GPT),
     "gpt2, own width": ("GPT2LMHeadModel", {**GPT, "n_inner": 56, "activation_function": "relu"}),
     "gptj": ("GPTJForCausalLM", {**GPT, "rotary_dim": 4}),
@@ -134,8 +143,8 @@ def test_every_tensor_is_read(pair):
 
 
 def test_what_is_not_known_is_said():
-    with pytest.raises(UserError, match="model_type=qwen3: must be one of .*; did you mean 'qwen2'"):
-        form.of({"model_type": "qwen3"})
+    with pytest.raises(UserError, match="model_type=qwen4: must be one of .*; did you mean 'qwen[23]'"):
+        form.of({"model_type": "qwen4"})
     with pytest.raises(UserError, match="GPT2LMHead: must be one of .*; did you mean 'GPT2LMHeadModel'"):
         form.called("GPT2LMHead")
     gpt2 = {"model_type": "gpt2", "vocab_size": ROWS, **GPT}
