@@ -21,7 +21,9 @@ A table (`ablate/weights/tables/*.yaml`) says
     gated                what is there instead where the feed-forward has a gate
     head                 tensors of which one may be missing, because they are one parameter where it is tied
     ignored              patterns of tensors that old files have and that mean nothing
-    score_scale, rotary  how it is written down: the scale of its scores, and where the pairs of rotary channels are
+    score_scale, rotary, offset
+                         how it is written down: the scale of its scores, where the pairs of rotary channels are, and
+                         what its norms add to their gains
     like                 another class, whose config, weights and rest it has, but for what it says itself
 """
 
@@ -61,6 +63,7 @@ class Form:
     ignored: tuple[str, ...] = ()
     score_scale: float | None = None
     rotary: str = form_weights.HALVES
+    offset: float = 0.0
 
     def overrides(self, config: Any) -> list[str]:
         """The overrides that make the model which `config` describes; UserError for what no option of ours does."""
@@ -96,7 +99,7 @@ class Form:
 
     def weights(self, model: Model) -> names.Names:
         """Each tensor of the class by its name, and the parameters of `model` that it is."""
-        style = form_weights.Style(self.score_scale, self.rotary)
+        style = form_weights.Style(self.score_scale, self.rotary, self.offset)
         found = form_weights.named(model, self.tensors, self.gated, self.head, style)
         names.check_complete(model, found, self.class_name)
         return found
@@ -144,6 +147,7 @@ def _form(name: str) -> Form:
         ignored=tuple(table.get("ignored", ())),
         score_scale=table.get("score_scale"),
         rotary=table.get("rotary", form_weights.HALVES),
+        offset=float(table.get("offset", 0)),
     )
 
 

@@ -226,7 +226,23 @@ def _write_rotary_channels(ours: Ours, form: str) -> int:
     """Of each head, that are turned."""
     fraction = float(_of_position(ours, "fraction", f"{form} has position=rope"))
     channels = ours["position"]["channels"]
-    return int(ours["attention"]["head_dim"] * fraction) if channels is None else int(channels)
+    return int(_head_dim(ours) * fraction) if channels is None else int(channels)
+
+
+def _head_dim(ours: Ours) -> int:
+    """Of all attentions, where the option holds several."""
+    return int(ours["attention"].get("head_dim", ours["shape"]["head_dim"]))
+
+
+def _read_head_dim_again(value: Any, key: str, given: Theirs) -> list[str]:
+    """A number to whose power -1/2 scores are scaled: only that of a head's channels is known."""
+    if value is not None and value != given.get("head_dim"):
+        raise UserError(f"{key}={value}: no option of ours scales scores by another number than head_dim")
+    return []
+
+
+def _write_head_dim_again(ours: Ours, form: str) -> int:
+    return _head_dim(ours)
 
 
 def _read_rope(value: Any, key: str, given: Theirs) -> list[str]:
@@ -242,12 +258,13 @@ def _read_rope(value: Any, key: str, given: Theirs) -> list[str]:
 
 
 def _write_rope(ours: Ours, form: str) -> dict[str, Any]:
-    channels, head_dim = _write_rotary_channels(ours, form), ours["attention"]["head_dim"]
+    channels, head_dim = _write_rotary_channels(ours, form), _head_dim(ours)
     found = {"rope_type": "default", "rope_theta": ours["position"]["base"]}
     return found if channels == head_dim else {**found, "partial_rotary_factor": channels / head_dim}
 
 
 READINGS = {
+    "head_dim_again": _Reading(_read_head_dim_again, _write_head_dim_again),
     "longest": _Reading(_read_longest, _write_longest),
     "width": _Reading(_read_width, _write_width),
     "activation": _Reading(_read_activation(False), _write_activation(False)),

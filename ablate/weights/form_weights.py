@@ -27,10 +27,13 @@ Pair = tuple[Convert, Convert]  # ours to theirs, and back
 
 @dataclass(frozen=True)
 class Style:
-    """How a class writes down what is one model: the scale of the scores, None for K^-0.5, and rotary pairs."""
+    """How a class writes down what is one model: the scale of its scores, None for K^-0.5; rotary pairs; and what its
+    norms add to their gains.
+    """
 
     score_scale: float | None
     rotary: str
+    offset: float
 
 
 def named(model: Model, table: Mapping[str, Any], gated: Mapping[str, Any], head: Sequence[str], style: Style) -> Names:
@@ -137,7 +140,8 @@ def _conversions(model: Model, style: Style) -> dict[str, Pair]:
             if isinstance(position, Rotary) and position.interleaved != (style.rotary == NEIGHBOURS):
                 pair = _after(pair, _turned(heads, position.width, to_halves=position.interleaved))
             found |= {f"{name}.{part}.{ending}": pair for ending in ("weight", "bias")} if pair is not SAME else {}
-    return found | {name: _shifted(offset) for name, offset in offsets(model).items() if offset}
+    shifts = {name: offset - style.offset for name, offset in offsets(model).items()}
+    return found | {name: _shifted(shift) for name, shift in shifts.items() if shift}
 
 
 def _scaled(factor: float) -> Pair:

@@ -18,12 +18,20 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40}
 T5 = {"d_model": 32, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4, "d_kv": 6, "d_ff": 48}
 UNTIED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+BLOOM_LIKE = {key: value for key, value in SMALL.items() if key != "intermediate_size"}
+OPT = {**BLOOM_LIKE, "ffn_dim": 48, "max_position_embeddings": 40, "word_embed_proj_dim": 32}
 BLOOM = {"hidden_size": 32, "n_layer": 2, "n_head": 4}
 CASES = {
     "bloom": ("BloomForCausalLM", BLOOM),
     "gpt_neox": ("GPTNeoXForCausalLM", {**SMALL, "rope_parameters": {
         "rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.5}}),
     "cohere": ("CohereForCausalLM", {**SMALL, "num_key_value_heads": 1, "logit_scale": 0.25}),
+    "falcon": ("FalconForCausalLM", {**BLOOM_LIKE, "num_kv_heads": 2, "new_decoder_architecture": True, "bias": False,
+                                     "ffn_hidden_size": 48}),
+    "gemma2": ("Gemma2ForCausalLM", {**SMALL, "num_key_value_heads": 2, "head_dim": 10, "query_pre_attn_scalar": 10,
+                                     "sliding_window": 7, "attn_logit_softcapping": 2.0,
+                                     "final_logit_softcapping": 3.0}),
+    "opt": ("OPTForCausalLM", {**OPT, "do_layer_norm_before": True}),
     "mistral": ("MistralForCausalLM", {**SMALL, "num_key_value_heads": 2, "sliding_window": 7}),
     "olmo": ("OlmoForCausalLM", SMALL),
     "olmo2": ("Olmo2ForCausalLM", {**SMALL, "num_key_value_heads": 2}),
