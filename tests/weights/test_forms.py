@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,3 +163,10 @@ def test_what_is_not_known_is_said():
         form.of(gpt2).overrides({**gpt2, "n_head": 5})
     with pytest.raises(UserError, match="the config lacks n_layer"):
         form.of(gpt2).overrides({key: value for key, value in gpt2.items() if key != "n_layer"})
+
+
+def test_every_class_is_tested_and_on_the_page():
+    known = {one.class_name for one in form.every()}
+    assert known == {class_name for class_name, _ in CASES.values()}
+    page = (Path(__file__).parents[2] / "docs" / "presets.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in known)
