@@ -11,7 +11,7 @@ from ablate.errors import UserError
 
 def ratio_of(ratio: Any, whole: float, what: str, *, least: int = 0) -> int:
     """`ratio` (2/3, "2/3" or 0.5) of `whole`; refused by `what` it is of where that is not whole, or below `least`."""
-    result = _times(ratio, whole, what)
+    result = times(ratio, whole, what)
     if result.denominator != 1:
         raise UserError(f"{ratio} of {what} = {whole} is {float(result):g}, and must be whole")
     if result < least:
@@ -20,11 +20,12 @@ def ratio_of(ratio: Any, whole: float, what: str, *, least: int = 0) -> int:
 
 
 def floor_of(ratio: Any, whole: float, what: str) -> int:
-    """The whole part of `ratio` (8/3, "8/3" or 2.5) times `whole`; refused by `what` it is of where it is no ratio."""
-    return math.floor(_times(ratio, whole, what))
+    """The whole part of `ratio` (8/3, "8/3" or 2.5) times `whole`; refused, by `what` it is of, where `ratio` is none."""
+    return math.floor(times(ratio, whole, what))
 
 
-def _times(ratio: Any, whole: float, what: str) -> Fraction:
+def times(ratio: Any, whole: float, what: str) -> Fraction:
+    """`ratio` of `whole`, exactly; refused by `what` it is of where `ratio` is none."""
     try:
         return Fraction(str(ratio)) * Fraction(whole)
     except (ValueError, ZeroDivisionError):

@@ -46,12 +46,11 @@ def run(words: list[str]) -> int:
     cfg = _config(source, [word.partition("=")[2] for word in others])
     form = _form(cfg, asked[-1] if asked else None)
     model = _model(source, cfg)
-    from ablate.weights import folder
+    from ablate.weights import folder, names
 
-    names = form.weights(model)
-    config, state = form.export(cfg, model)
+    config, state = form.config(cfg), names.exported(names.once(form.weights(model)))
     tokenizer, ids, why = _tokenizer(cfg)
-    files = folder.write(path, {**config, **ids, "dtype": "float32"}, folder.once(names, state), tokenizer)
+    files = folder.write(path, {**config, **ids, "dtype": "float32"}, state, tokenizer)
     count = sum(parameter.numel() for parameter in model.parameters())
     say(f"wrote {path}: {form.class_name}, {count:,} parameters ({', '.join(files)}){why}")
     return 0
@@ -120,5 +119,7 @@ def _tokenizer(cfg: DictConfig) -> tuple[bytes | None, dict[str, Any], str]:
     ids |= {"decoder_start_token_id": layout["pad_id"]}
     file = folder / TOKENIZER
     return (
-        (file.read_bytes(), ids, "") if file.exists() else (None, ids, "; without tokenizer: it is no tokenizer.json")
+        (file.read_bytes(), ids, "")
+        if file.exists()
+        else (None, ids, "; without tokenizer: it is a SentencePiece model")
     )

@@ -8,7 +8,6 @@ than that: a defaults list with other entries than `override /group: option`.
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from typing import Any
@@ -97,11 +96,8 @@ def _text(value: Any) -> str:
 
 def _set(tree: dict[str, Any], override: Override) -> list[str]:
     """Put one value into the tree; a line for each key that is not there."""
-    *path, last = override.key.split(".")
-    node: Any = tree
-    for part in path:
-        node = node.get(part) if isinstance(node, dict) else None
-    if not isinstance(node, dict) or last not in node:
+    node, last = keys.place(tree, override.key)
+    if node is None:
         hint = evaluations.hint(override.key) or keys.suggestion(override.key)
         return [f"{override.text}: there is no key {override.key!r}{hint}"]
     return _put(node, last, override.value, override)
@@ -161,13 +157,10 @@ def _brought(choices: dict[str, Choice]) -> dict[str, Choice] | None:
     brought: dict[str, Choice] = {}
     for group, default in reversed([*options.defaults().items()]):
         chosen = options.listed(choices.get(group, brought.get(group, default)))
-        entries = (options.load(options.file_of(group, option)).get("defaults", []) for option in chosen)
-        for entry in itertools.chain.from_iterable(entries):
-            if entry == "_self_":
-                continue
-            if not isinstance(entry, dict) or any(not key.startswith("override /") for key in entry):
+        for option in chosen:
+            new = options.brought_by(options.file_of(group, option))
+            if new is None:
                 return None
-            new = {key.removeprefix("override /").partition("@")[0]: value for key, value in entry.items()}
             brought = {**new, **brought}
     return brought
 

@@ -26,6 +26,15 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def place(tree: dict[str, Any], key: str) -> tuple[dict[str, Any] | None, str]:
+    """The mapping that holds a dotted key, None where it is not there; and the key's last part."""
+    *path, last = key.split(".")
+    node: Any = tree
+    for part in path:
+        node = node.get(part) if isinstance(node, dict) else None
+    return (node if isinstance(node, dict) and last in node else None), last
+
+
 def known() -> dict[str, list[str]]:
     """Every dotted key of every option, with the options (`group=option`) that have it; [] for root keys."""
     root = {key: value for key, value in options.load(options.CONF / "config.yaml").items() if key != "defaults"}

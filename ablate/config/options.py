@@ -34,6 +34,7 @@ MODEL_SLOTS = (
 )
 Choice = str | list[str]
 CLOSE = 0.6  # from which on an option's name is taken for a misspelt one, and not for one of a package
+OVERRIDE = "override /"  # of an entry in the defaults list of an option's file
 PLUGINS = "ABLATE_PLUGINS"  # import prefixes, separated by commas, that a user adds to `ablate.`
 
 
@@ -88,6 +89,18 @@ def added_by(group: str, option: str) -> dict[str, Any]:
     if takes_several(group) and not (list(found) == [option] and isinstance(found[option], dict)):
         raise UserError(f"{path}: must have the one key {option}, with its settings below, as options of {group} do")
     return found
+
+
+def brought_by(path: Path) -> dict[str, Choice] | None:
+    """What an option's file selects in other groups; None where that is more than `override /group: option`."""
+    brought: dict[str, Choice] = {}
+    for entry in load(path).get("defaults", []):
+        if entry == "_self_":
+            continue
+        if not isinstance(entry, dict) or any(not key.startswith(OVERRIDE) for key in entry):
+            return None
+        brought |= {key.removeprefix(OVERRIDE).partition("@")[0]: option for key, option in entry.items()}
+    return brought
 
 
 def file_of(group: str, option: str) -> Path:

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from ablate.config import options
-from ablate.config.keys import flatten
+from ablate.config import keys, options
 from ablate.errors import UserError, nearest
 
 GROUP = "preset"
 SETS = "sets"
-OVERRIDE = "override /"
 Tree = dict[str, Any]
 
 
@@ -31,38 +28,23 @@ def apply(tree: Tree, chosen: Mapping[str, options.Choice]) -> None:
     """
     tree.pop(GROUP, None)
     for path, value in keys_set(chosen).items():
-        *parents, last = path.split(".")
-        node: Any = tree
-        for part in parents:
-            node = node.get(part) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last not in node:
+        node, last = keys.place(tree, path)
+        if node is None:
             file = options.file_of(GROUP, _name(chosen))
-            raise UserError(f"{file}: sets {path}, which is no key{nearest(path, flatten(tree))}")
+            raise UserError(f"{file}: sets {path}, which is no key{nearest(path, keys.flatten(tree))}")
         node[last] = copy.deepcopy(value)
 
 
 def keys_set(chosen: Mapping[str, options.Choice]) -> dict[str, Any]:
     """The keys that the chosen preset sets, dotted, where these options are chosen, with their values."""
     path = options.file_of(GROUP, _name(chosen))
-    selected = selection(path)
+    selected = options.brought_by(path) or {}
     found: dict[str, Any] = {}
     for group, content in (options.load(path)[GROUP].get(SETS) or {}).items():
         meant = selected.get(group, options.defaults().get(group))
         if chosen.get(group) == meant:
-            found |= flatten({group: content})
+            found |= keys.flatten({group: content})
     return found
-
-
-def selection(path: Path) -> dict[str, options.Choice]:
-    """The options that the file of a preset selects, by group."""
-    entries = options.load(path).get("defaults", [])
-    return {
-        key.removeprefix(OVERRIDE): option
-        for entry in entries
-        if isinstance(entry, dict)
-        for key, option in entry.items()
-        if key.startswith(OVERRIDE)
-    }
 
 
 def names() -> Iterator[str]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Any
 
-from ablate.errors import UserError
+from ablate.ratio import times
 
 MULTIPLE = 8  # of which the widths of feed-forwards are, so that matrices stay aligned
 _WRITTEN = re.compile(r"\$\{as_published:(\w+), *([\w./]+), *([\w.]+)\}")
@@ -24,7 +23,7 @@ def rounded(name: str, ratio: Any, whole: float, at: At) -> int:
     d_ff: a multiple of 8; n_kv_heads: a divisor of the heads; channels, which rotary turns: an even number; others,
     such as window and d_inner: a whole number.
     """
-    exact = _exact(ratio, whole)
+    exact = times(ratio, whole, name)
     if name == "d_ff":
         return max(MULTIPLE, MULTIPLE * round(exact / MULTIPLE))
     if name == "n_kv_heads":
@@ -44,14 +43,7 @@ def roundings(written: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[s
         if match is None or (resolved.get("shape.published") and resolved.get(f"shape.{match[1]}") is not None):
             continue
         _, ratio, path = match.groups()
-        exact = _exact(ratio, resolved[path])
+        exact = times(ratio, resolved[path], path)
         if exact != resolved[key]:
             lines.append(f"{key} is {resolved[key]}, the nearest that fits to {ratio} of {path} = {float(exact):.4g}")
     return lines
-
-
-def _exact(ratio: Any, whole: float) -> Fraction:
-    try:
-        return Fraction(str(ratio)) * Fraction(whole)
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"{ratio!r} is not a ratio such as 8/3 or 0.5") from None

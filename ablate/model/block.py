@@ -99,7 +99,7 @@ class Block(nn.Module):
     reads its input without a norm in front, as it is normed behind the embedding (ModernBERT, Warner et al. 2024,
     https://arxiv.org/abs/2412.13663). ``final_norm``: whether there is a norm behind the last layer; null: unless
     ``placement`` is post. Raises UserError for an unknown placement, for cross-attention in an encoder, if no sub-layer
-    is left, and for first_norm=false where there is no such norm or all layers share it.
+    is left, and for first_norm=false where no norm is in front or the layers share it.
     """
 
     ranges: ClassVar[Ranges] = {"final_norm": FLAG}

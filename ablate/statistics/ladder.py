@@ -121,7 +121,7 @@ class Noise:
         """From the errors `own` (rows, sizes) of each row at each size alone, over `seeds` (rows, sizes); NaN if none.
 
         The variance of a row's runs is the mean of its own, over all sizes, and of that of all rows: few seeds tell
-        little of a row by itself, and a noisy row is no other row. As the second is known well, the mean has four times
+        little of a row by itself, and rows differ in their noise. As the second is known well, the mean has four times
         the degrees of freedom of the first (Satterthwaite 1946).
         """
         variances = own**2 * seeds

@@ -36,7 +36,7 @@ class Budget:
 
     @classmethod
     def from_json(cls, content: Any) -> Budget | None:
-        """As it was kept; None for what is no such note."""
+        """The budget that `content` describes; None where it describes none."""
         if not isinstance(content, Mapping) or set(content) != {field.name for field in dataclasses.fields(cls)}:
             return None
         times = [content["seconds"], content["forecast"]]

@@ -39,8 +39,8 @@ class Sweep:
 
     With `contexts`, overrides by name, the sweep is run and judged in each of them, see `tables`. `rungs` are the
     factors of steps at which the baseline runs as well; `rung` is that of a sweep that is such a run of a baseline.
-    The sizes of `scale` are contexts, too, the smallest first; a table that is no size has none. `refused` says of the
-    rows that a table lacks why they cannot stand in its context.
+    The sizes of `scale` are contexts, too, the smallest first; a table that is not a size has none. `refused` says
+    why rows that a table lacks cannot stand in its context.
     """
 
     name: str

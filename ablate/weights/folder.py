@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor
 
 from ablate.errors import UserError
-from ablate.weights.names import Names
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -40,14 +39,6 @@ def write(path: Path, config: Mapping[str, Any], state: Mapping[str, Tensor], to
         shutil.copymode(path.parent, folder)
         folder.rename(path)
     return sorted(file.name for file in path.iterdir())
-
-
-def once(names: Names, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a state dict without those that are the same parameter as one before, as files have them."""
-    kept: dict[tuple[int, ...], str] = {}
-    for name, weight in names.items():
-        kept.setdefault(tuple(map(id, weight.parameters)), name)
-    return {name: tensor for name, tensor in state.items() if name in kept.values()}
 
 
 def _described(config: Mapping[str, Any], tokenizer: bytes) -> dict[str, Any]:

@@ -19,7 +19,7 @@ A table (`ablate/weights/tables/*.yaml`) says
                          of the ways to lay them out (`as`, `ablate.weights.reshapings`); * is any layer; a name
                          without an ending stands for weight and bias
     gated                what is there instead where the feed-forward has a gate
-    head                 tensors of which one may be missing, because they are one parameter where it is tied
+    tied                 the tensor that is lm_head.weight, too, where the head shares the table
     ignored              patterns of tensors that old files have and that mean nothing
     score_scale, rotary, offset
                          how it is written down: the scale of its scores, where the pairs of rotary channels are, and
@@ -57,9 +57,9 @@ class Form:
     preset: str
     keys: Mapping[str, Any]
     tensors: Mapping[str, Any]
+    tied: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     gated: Mapping[str, Any] = field(default_factory=dict)
-    head: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     score_scale: float | None = None
     rotary: str = form_weights.HALVES
@@ -100,7 +100,7 @@ class Form:
     def weights(self, model: Model) -> names.Names:
         """Each tensor of the class by its name, and the parameters of `model` that it is."""
         style = form_weights.Style(self.score_scale, self.rotary, self.offset)
-        found = form_weights.named(model, self.tensors, self.gated, self.head, style)
+        found = form_weights.named(model, self.tensors, self.gated, self.tied, style)
         names.check_complete(model, found, self.class_name)
         return found
 
@@ -143,7 +143,7 @@ def _form(name: str) -> Form:
         tensors=table[WEIGHTS],
         fixed=table.get("fixed", {}),
         gated=table.get("gated", {}),
-        head=tuple(table.get("head", ())),
+        tied=table["tied"],
         ignored=tuple(table.get("ignored", ())),
         score_scale=table.get("score_scale"),
         rotary=table.get("rotary", form_weights.HALVES),

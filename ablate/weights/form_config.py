@@ -15,7 +15,8 @@ from ablate.weights import activations
 
 # Keys of a model that its weights can be converted between, or that only training has.
 NOT_COMPARED = re.compile(
-    r"init\..*|attention\.(.*\.)?score_scale|position\.(interleaved|fraction|channels)|norm\.offset|head\.(z_loss|label_smoothing)"
+    r"init\..*|attention\.(.*\.)?score_scale|position\.interleaved|norm\.offset|head\.(z_loss|label_smoothing)"
+    r"|position\.(fraction|channels)"  # together they are the channels that are turned, which are compared
     r"|feedforward\.(d_ff|gated_ratio)"  # together they are the width, which is compared
 )
 ARITHMETIC = re.compile(r"(\w+)(?: ([*/]) (\w+))?")
@@ -85,7 +86,7 @@ def _of_model(config: Ours) -> dict[str, Any]:
     if "d_ff" in config["feedforward"]:
         compared["feedforward width"] = _width(config)
     if "fraction" in config["position"]:
-        compared["rotary channels"] = _write_rotary_channels(config, "")
+        compared["rotary channels"] = _rotary_channels(config)
     return compared
 
 
@@ -223,10 +224,14 @@ def _read_rotary_channels(value: Any, key: str, given: Theirs) -> list[str]:
 
 
 def _write_rotary_channels(ours: Ours, form: str) -> int:
+    _of_position(ours, "fraction", f"{form} has position=rope")
+    return _rotary_channels(ours)
+
+
+def _rotary_channels(ours: Ours) -> int:
     """Of each head, that are turned."""
-    fraction = float(_of_position(ours, "fraction", f"{form} has position=rope"))
-    channels = ours["position"]["channels"]
-    return int(_head_dim(ours) * fraction) if channels is None else int(channels)
+    fraction, channels = ours["position"]["fraction"], ours["position"]["channels"]
+    return int(_head_dim(ours) * float(fraction)) if channels is None else int(channels)
 
 
 def _head_dim(ours: Ours) -> int:

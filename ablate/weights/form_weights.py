@@ -15,12 +15,12 @@ from ablate.errors import UserError
 from ablate.model.build import Model
 from ablate.model.position import Rotary
 from ablate.weights.names import Names, Weight
-from ablate.weights.parameters import attentions, by_part, offsets
+from ablate.weights.parameters import attentions_of, by_part, offsets
 from ablate.weights.reshapings import RESHAPINGS, Heads
 
 HALVES, NEIGHBOURS = "halves", "neighbours"
 ENDINGS = {"weight": ("weight", "scale"), "bias": ("bias", "shift")}  # theirs: ours, of a projection or of a norm
-LAYER = "*"
+LAYER, HEAD = "*", "lm_head"
 Convert = Callable[[Tensor], Tensor]
 Pair = tuple[Convert, Convert]  # ours to theirs, and back
 
@@ -36,7 +36,7 @@ class Style:
     offset: float
 
 
-def named(model: Model, table: Mapping[str, Any], gated: Mapping[str, Any], head: Sequence[str], style: Style) -> Names:
+def named(model: Model, table: Mapping[str, Any], gated: Mapping[str, Any], tied: str, style: Style) -> Names:
     """Each tensor by its name, with the parameters of `model` that it is; parts that the model lacks are left out.
 
     Raises UserError for a part of the table that the model should have.
@@ -44,11 +44,10 @@ def named(model: Model, table: Mapping[str, Any], gated: Mapping[str, Any], head
     parts = by_part(model)
     if any(name.endswith("feedforward.gate.weight") for name in parts):
         table = {key: value for key, value in {**table, **gated}.items() if value is not None}
-    if "head.projection.weight" not in parts and "lm_head" in table:
-        table = {key: value for key, value in table.items() if key != "lm_head"}
-        first = next((key for key in head if key != "lm_head.weight"), None)
-        table |= {"lm_head.weight": table[first]} if first else {}
-    conversions = _conversions(model, style)
+    if "head.projection.weight" not in parts:
+        table = {key: value for key, value in table.items() if key != HEAD} | {f"{HEAD}.weight": table[tied]}
+    attentions = attentions_of(model)
+    conversions = _conversions(model, attentions, style)
     found: Names = {}
     for theirs, ours in table.items():
         given = ours if isinstance(ours, Mapping) else {"of": ours, "as": "rows"}
@@ -56,7 +55,7 @@ def named(model: Model, table: Mapping[str, Any], gated: Mapping[str, Any], head
         for layer in _layers(sources[0], parts) if any(LAYER in source for source in sources) else [None]:
             name = theirs if layer is None else theirs.replace(LAYER, str(layer))
             of = [source if layer is None else source.replace(LAYER, str(layer)) for source in sources]
-            found |= _tensors(name, of, given["as"], parts, conversions, _heads(model, of))
+            found |= _tensors(name, of, given["as"], parts, conversions, _heads(attentions, of))
     shared = _shared(found)
     return {
         name: Weight(weight.parameters, weight.out, weight.into, optional=name in shared)
@@ -112,9 +111,9 @@ def _layers(source: str, parts: Mapping[str, nn.Parameter]) -> list[int]:
     return sorted({int(match[1]) for part in parts if (match := pattern.fullmatch(part))})
 
 
-def _heads(model: Model, sources: Sequence[str]) -> Heads:
+def _heads(attentions: Mapping[str, Any], sources: Sequence[str]) -> Heads:
     """The numbers of the attention that the first part belongs to."""
-    for name, attention in attentions(model).items():
+    for name, attention in attentions.items():
         if sources[0].startswith(f"{name}."):
             return Heads(attention.n_heads, attention.n_kv_heads)
     return Heads(1, 1)
@@ -128,10 +127,10 @@ def _shared(names: Names) -> set[str]:
     return {name for group in counts.values() if len(group) > 1 for name in group}
 
 
-def _conversions(model: Model, style: Style) -> dict[str, Pair]:
+def _conversions(model: Model, attentions: Mapping[str, Any], style: Style) -> dict[str, Pair]:
     """What has to be done to parameters of this model to have the class's way of writing it down, by part."""
     found: dict[str, Pair] = {}
-    for name, attention in attentions(model).items():
+    for name, attention in attentions.items():
         wanted = style.score_scale or attention.head_dim**-0.5
         factor = float(attention.score_scale) / wanted
         position = attention.position

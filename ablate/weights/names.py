@@ -38,6 +38,14 @@ def exported(names: Names) -> dict[str, Tensor]:
     return {key: weight.exported().clone().contiguous() for key, weight in names.items()}
 
 
+def once(names: Names) -> Names:
+    """Without the tensors that are the same parameters as one before, as files have them."""
+    kept: dict[tuple[int, ...], str] = {}
+    for name, weight in names.items():
+        kept.setdefault(tuple(map(id, weight.parameters)), name)
+    return {name: names[name] for name in kept.values()}
+
+
 @torch.no_grad()
 def load(names: Names, state: Mapping[str, Tensor], ignored: Collection[str] = ()) -> None:
     """Copy the tensors of `state` into the parameters; all or, where one does not fit, none.

@@ -53,7 +53,7 @@ def _inside(part: nn.Module | None, name: str) -> Iterator[tuple[str, nn.Paramet
         yield f"{name}.{path}", parameter
 
 
-def attentions(model: Model) -> dict[str, Any]:
+def attentions_of(model: Model) -> dict[str, Any]:
     """The attentions of the model by their names, such as `decoder.3.self_attention`."""
     topology: Any = model.topology
     return {

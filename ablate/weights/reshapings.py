@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Heads:
-    """The numbers of an attention: heads, keys and values, channels of each."""
+    """The numbers of an attention: its heads, and those of its keys and values."""
 
     n_heads: int
     n_kv_heads: int

@@ -30,7 +30,7 @@ def test_our_composition_is_hydras(name):
 
 @pytest.mark.parametrize("group", sorted(options.defaults()))
 def test_another_option_wins_in_every_group(group):
-    meant = {**options.defaults(), **presets.selection(options.file_of("preset", "llama2_70b"))}
+    meant = {**options.defaults(), **options.brought_by(options.file_of("preset", "llama2_70b"))}
     for option in list(options.groups()[group])[:3]:
         if group == "preset" or option == meant[group]:
             continue
@@ -59,7 +59,7 @@ def test_what_is_chosen_beside_a_preset_drops_what_the_preset_sets_there():
 
 
 def test_a_preset_is_what_it_selects_and_sets():
-    chosen = [f"{group}={option}" for group, option in presets.selection(options.file_of("preset", "gpt2")).items()]
+    chosen = [f"{group}={option}" for group, option in options.brought_by(options.file_of("preset", "gpt2")).items()]
     sets = presets.keys_set({**options.defaults(), **dict(pair.split("=") for pair in chosen), "preset": "gpt2"})
     written = [*chosen, *(f"{key}={value}" for key, value in sets.items())]
     assert identity(compose_resolved(["preset=gpt2"]), "x") == identity(compose_resolved(written), "x")

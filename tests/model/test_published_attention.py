@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import pytest
@@ -39,6 +38,7 @@ from tests.model.test_published_parts import (
     mlp,
     put,
     randomise,
+    randomised,
 )
 from tests.model.tiny import TARGETS, batch_for, tiny
 
@@ -223,11 +223,8 @@ MODELS = {
 NOT_LOADED = {"transformer (2017)": "embed_positions.weight", "big_bird": ("pooler.weight", "pooler.bias")}
 
 
-@cache
 def ours_of(name: str) -> Any:
-    model = tiny(*MODELS[name].overrides).eval()
-    randomise(model)
-    return model
+    return randomised(*MODELS[name].overrides)
 
 
 def logits_of(theirs: Any, model: Any) -> torch.Tensor:

@@ -388,10 +388,15 @@ def batch_of(model: Any) -> dict[str, torch.Tensor]:
 
 
 @cache
-def ours_of(name: str) -> Any:
-    model = tiny(*MODELS[name].overrides).eval()
+def randomised(*overrides: str) -> Any:
+    """The tiny model of these overrides, every parameter random."""
+    model = tiny(*overrides).eval()
     randomise(model)
     return model
+
+
+def ours_of(name: str) -> Any:
+    return randomised(*MODELS[name].overrides)
 
 
 @torch.no_grad()
