@@ -20,7 +20,7 @@ def ratio_of(ratio: Any, whole: float, what: str, *, least: int = 0) -> int:
 
 
 def floor_of(ratio: Any, whole: float, what: str) -> int:
-    """The whole part of `ratio` (8/3, "8/3" or 2.5) times `whole`; refused, by `what` it is of, where `ratio` is none."""
+    """The whole part of `ratio` (8/3, "8/3" or 2.5) of `whole`; refused, by `what` it is of, where `ratio` is none."""
     return math.floor(times(ratio, whole, what))
 
 

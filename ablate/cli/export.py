@@ -117,9 +117,6 @@ def _tokenizer(cfg: DictConfig) -> tuple[bytes | None, dict[str, Any], str]:
     layout = read_manifest(folder)["layout"]
     ids = {"pad_token_id": layout["pad_id"], "eos_token_id": layout["eos_id"], "bos_token_id": None}
     ids |= {"decoder_start_token_id": layout["pad_id"]}
-    file = folder / TOKENIZER
-    return (
-        (file.read_bytes(), ids, "")
-        if file.exists()
-        else (None, ids, "; without tokenizer: it is a SentencePiece model")
-    )
+    if not (folder / TOKENIZER).exists():
+        return None, ids, "; without tokenizer: it is a SentencePiece model"
+    return (folder / TOKENIZER).read_bytes(), ids, ""
